@@ -1,0 +1,14 @@
+"""What every operation means: one KernelSpec each. Importing this package fills `SPECS`."""
+
+from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
+    activations,
+    elementwise,
+    indexing,
+    products,
+    random,
+    reduction,
+    structure,
+)
+from deepbabysit.kernels.spec import SPECS, BadInput, Form, KernelSpec, Sample, Tolerance, define
+
+__all__ = ["SPECS", "BadInput", "Form", "KernelSpec", "Sample", "Tolerance", "define"]
