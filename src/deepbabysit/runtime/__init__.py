@@ -1,0 +1,1 @@
+"""Devices, the registry of backends, the one funnel `call`, buffers, random streams, record and replay."""

@@ -1,0 +1,112 @@
+"""The boundary that backends stand behind: a Backend is an array library and a table of kernels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.kernels.spec import Array, Form, Shape
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend is installed and cannot run here; the message is the reason in one sentence."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """A fast way to run one operation.
+
+    ``run(ctx, outs, *ins, **attrs)`` writes into the buffers `outs`, allocates nothing that grows with its input except
+    the scratch space it declares (``ctx.scratch``), and reads nothing back to the host. With ``view=True`` it is
+    ``run(ctx, None, *ins, **attrs)`` and returns a view of its first input.
+
+    Arguments:
+        run: the function.
+        scratch: ``scratch(in_forms, **attrs)`` -> forms of the scratch arrays it needs.
+        dtypes: names of the dtypes that every floating input must have; None means any.
+        supports: ``supports(in_forms, **attrs)`` -> False for a combination this kernel leaves to the reference.
+        contiguous: whether inputs must be C-contiguous; others are copied first.
+        deterministic: whether it gives the same bits run after run.
+        capturable: whether it can be part of a recorded step.
+        view: whether it returns a view instead of writing.
+    """
+
+    run: Callable[..., Any]
+    scratch: Callable[..., tuple[Form, ...]] | None = None
+    dtypes: frozenset[str] | None = None
+    supports: Callable[..., bool] | None = None
+    contiguous: bool = False
+    deterministic: bool = True
+    capturable: bool = True
+    view: bool = False
+
+
+class Arena:
+    """Memory of one recording: buffers whose addresses stay as they are for as long as the recording lives.
+
+    This plain one keeps every buffer alive. A backend may reuse the memory of buffers that have died, since a replay
+    repeats the same calls in the same order; then `pin` returns the array in a form that does not keep it alive.
+    """
+
+    def __init__(self, empty: Callable[[Shape, Any], Array]) -> None:
+        self._empty = empty
+
+    def empty(self, shape: Shape, dtype: Any) -> Array:
+        """Return an uninitialized buffer."""
+        return self._empty(shape, dtype)
+
+    def pin(self, array: Array) -> Array:
+        """Return the array as the recording keeps it."""
+        return array
+
+
+class Backend(ABC):
+    """An array library and the kernels written for it.
+
+    Attributes:
+        name: the name users see (``db.backends()``).
+        xp: the array namespace, with array-API names.
+        kernels: operation name -> Kernel; what is missing runs as the reference.
+        abstract: True when arrays have a shape and no values.
+    """
+
+    name: str
+    xp: Any
+    kernels: Mapping[str, Kernel]
+    abstract: bool = False
+
+    @abstractmethod
+    def asarray(self, values: Any, dtype: Any = None) -> Array:
+        """Return a new array of this backend with these values (always a copy)."""
+
+    @abstractmethod
+    def to_host(self, array: Array) -> np.ndarray:
+        """Return the values as a NumPy array; waits for them."""
+
+    @abstractmethod
+    def write(self, array: Array, values: np.ndarray) -> None:
+        """Copy values from the host into an existing array of the same shape."""
+
+    @abstractmethod
+    def empty(self, shape: Shape, dtype: Any) -> Array:
+        """Return an uninitialized buffer (pooled where that helps)."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until everything that was asked for is done."""
+
+    @abstractmethod
+    def owns(self, array: Any) -> bool:
+        """Tell whether an array is of this backend's type."""
+
+    @abstractmethod
+    def arena(self) -> Arena:
+        """Return fresh memory for one recording."""
+
+    @abstractmethod
+    def free(self) -> int:
+        """Give unused pooled memory back; returns the number of bytes."""

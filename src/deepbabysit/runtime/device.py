@@ -1,0 +1,78 @@
+"""A Device: a place where arrays live, bound to one backend when it is opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepbabysit.kernels.namespace import Namespace
+from deepbabysit.kernels.spec import Array, Shape
+from deepbabysit.runtime.backend import Backend
+from deepbabysit.runtime.context import current
+
+if TYPE_CHECKING:
+    from deepbabysit.runtime.funnel import Plan
+
+_CONSTANTS_KEPT = 1024
+
+
+class Device:
+    """A place where arrays live and operations run: ``cpu``, ``cpu:reference``, ``cuda:0``.
+
+    Attributes:
+        name: what users write.
+        backend: the backend that runs here.
+        namespace: its array library, completed with our primitives; references are called with it.
+        misses: operation name -> how often its reference ran because there was no kernel.
+        scratch: the arrays a running kernel asked for (a kernel's `ctx` is its device).
+    """
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self.name = name
+        self.backend = backend
+        self.namespace = Namespace(backend.xp)
+        self.plans: dict[Any, Plan] = {}
+        self.misses: Counter[str] = Counter()
+        self.scratch: tuple[Array, ...] = ()
+        self.abstract = backend.abstract
+        self._constants: dict[Any, Array] = {}
+
+    def __repr__(self) -> str:
+        return f"Device({self.name!r}, {self.backend.name})"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def asarray(self, values: Any, dtype: Any = None) -> Array:
+        """Return a new array on this device with these values."""
+        return self.backend.asarray(values, dtype)
+
+    def write(self, array: Array, values: np.ndarray) -> None:
+        """Copy values from the host into an existing array."""
+        self.backend.write(array, values)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """Return the values as a NumPy array."""
+        return self.backend.to_host(array)
+
+    def empty(self, shape: Shape, dtype: Any) -> Array:
+        """Return an uninitialized buffer, from the recording's memory while one is made."""
+        recorder = current().recorder
+        return self.backend.empty(shape, dtype) if recorder is None else recorder.arena.empty(shape, dtype)
+
+    def constant(self, value: Any, dtype: Any) -> Array:
+        """Return a Python number as an array without axes; the same one each time."""
+        key = (value, type(value), dtype)
+        found = self._constants.get(key)
+        if found is None:
+            if len(self._constants) >= _CONSTANTS_KEPT:
+                self._constants.clear()
+            found = self.backend.asarray(value, dtype)
+            self._constants[key] = found
+        return found
+
+    def synchronize(self) -> None:
+        """Wait until everything that was asked for is done."""
+        self.backend.synchronize()

@@ -1,0 +1,122 @@
+"""Random streams: every draw is a pure function of (seed; step, layer path, call, global row, column)."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepbabysit.kernels.random import CONTROL_SIZE
+from deepbabysit.runtime.context import current
+
+if TYPE_CHECKING:
+    from deepbabysit.runtime.device import Device
+
+
+@lru_cache(maxsize=4096)
+def stream_number(path: str) -> int:
+    """Return the 64-bit number of a named stream (the first 8 bytes of its BLAKE2b hash).
+
+    >>> stream_number("encoder.dropout") == stream_number("encoder.dropout") != stream_number("dropout")
+    True
+    """
+    return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "little")
+
+
+class Streams:
+    """Where the draws of a run stand: seed, step, first global row, and how often each path was called in this step.
+
+    Arguments:
+        seed: a whole number from 0 to 2**64 - 1.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = _checked_seed(seed)
+        self.step = 0
+        self.row = 0
+        self.calls: dict[str, int] = {}
+        self._controls: dict[Device, Any] = {}
+
+    def begin(self, step: int, row: int = 0) -> None:
+        """Begin a step, or a micro-batch of one that starts at global row `row`: calls are counted from 0 again."""
+        self.step, self.row = step, row
+        self.calls.clear()
+        for device, control in self._controls.items():
+            device.write(control, self._values())
+
+    def advance(self) -> None:
+        """Begin the next step."""
+        self.begin(self.step + 1)
+
+    def _values(self) -> np.ndarray:
+        return np.array([self.seed, self.step, self.row, 0], np.uint64)
+
+    def next_call(self, path: str) -> int:
+        """Return how often this path has drawn in this step, and count one more."""
+        call = self.calls.get(path, 0)
+        self.calls[path] = call + 1
+        return call
+
+    def control(self, device: Device) -> Any:
+        """Return the device's control array (seed, step, row, 0); kernels read it, so a replay sees the new step."""
+        control = self._controls.get(device)
+        if control is None:
+            control = device.asarray(self._values())
+            self._controls[device] = control
+        assert control.shape == (CONTROL_SIZE,)
+        return control
+
+    @contextmanager
+    def rewound(self, calls: dict[str, int]) -> Iterator[None]:
+        """Count calls from an earlier point for a block: recomputation then draws what was drawn before."""
+        kept = dict(self.calls)
+        self.calls.clear()
+        self.calls.update(calls)
+        try:
+            yield
+        finally:
+            self.calls.clear()
+            self.calls.update(kept)
+
+
+def _checked_seed(seed: int) -> int:
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= int(seed) < 2**64:
+        raise ValueError(f"a seed is a whole number from 0 to 2**64 - 1; got {seed!r}")
+    return int(seed)
+
+
+class _ThreadStreams(threading.local):
+    def __init__(self) -> None:
+        self.streams = Streams(0)
+
+
+_OWN = _ThreadStreams()
+
+
+def streams() -> Streams:
+    """Return the random streams in force: those of the run, or the thread's own."""
+    return current().streams or _OWN.streams
+
+
+def set_seed(seed: int) -> None:
+    """Start the thread's random streams afresh from a seed: weights, dropout and shuffling follow from it.
+
+    >>> import deepbabysit as db
+    >>> db.set_seed(7)
+    """
+    _OWN.streams = Streams(seed)
+
+
+def host_generator(path: str, seed: int | None = None) -> np.random.Generator:
+    """Return a NumPy generator for a named purpose (initial weights, splits): a function of seed and name only.
+
+    >>> host_generator("dense.kernel", 1).random() == host_generator("dense.kernel", 1).random()
+    True
+    """
+    start = streams().seed if seed is None else _checked_seed(seed)
+    return np.random.Generator(np.random.Philox(key=np.array([start, stream_number(path)], np.uint64)))

@@ -1,0 +1,73 @@
+"""Record once, replay: a step written down as the list of its kernel calls with their buffers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from deepbabysit.kernels.spec import Array
+from deepbabysit.runtime.device import Device
+
+
+class RecordingRefused(RuntimeError):
+    """Something in a step cannot be recorded; the message names it and the user's line."""
+
+
+class Recording:
+    """A recorded list of kernel calls; `replay` runs them again on what their inputs hold now."""
+
+    __slots__ = ("_arena", "_calls", "_device")
+
+    def __init__(self, device: Device, arena: Any, calls: list[Any]) -> None:
+        self._device = device
+        self._arena = arena
+        self._calls = calls
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def replay(self) -> None:
+        """Run every call again, in order, into the same buffers."""
+        device = self._device
+        for run, outs, ins, scratch in self._calls:
+            if scratch:
+                device.scratch = scratch
+            run(outs, *ins)
+
+
+class Recorder:
+    """Writes down every kernel call of this thread while it is the recorder in force."""
+
+    __slots__ = ("_calls", "arena", "device")
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.arena = device.backend.arena()
+        self._calls: list[Any] = []
+
+    def add(
+        self, run: Callable[..., None], outs: tuple[Array, ...], ins: tuple[Array, ...], scratch: tuple[Array, ...]
+    ) -> None:
+        """Write one call down."""
+        pin = self.arena.pin
+        self._calls.append((run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch))))
+
+    def refuse(self, reason: str) -> None:
+        """Say that the step cannot be recorded, and where."""
+        raise RecordingRefused(f"{reason} ({user_line()})")
+
+    def finish(self) -> Recording:
+        """Return what was written down."""
+        return Recording(self.device, self.arena, self._calls)
+
+
+def user_line() -> str:
+    """Return ``file:line`` of the innermost frame that is not ours."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith("deepbabysit"):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "an unknown line"
