@@ -498,3 +498,11 @@ def stop_gradient(xp: Any, x: Any) -> Any:
 
 STOP_GRADIENT = define(stop_gradient, infer=elementwise("stop_gradient"), samples=drawing.unary(), view=True,
                        differentiable=())
+
+
+def copy(xp: Any, x: Any) -> Any:
+    """Return the same values in memory of their own."""
+    return xp.astype(x, x.dtype)
+
+
+COPY = define(copy, infer=elementwise("copy"), samples=drawing.unary(), vjp=lambda op, g, x, out, needs: (g[0],))

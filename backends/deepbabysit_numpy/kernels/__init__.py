@@ -1,0 +1,16 @@
+"""The table of kernels of this backend, one file per family."""
+
+from __future__ import annotations
+
+from deepbabysit.runtime.backend import Kernel
+
+from deepbabysit_numpy.kernels import elementwise, indexing, products, random, reduction, structure
+
+KERNELS: dict[str, Kernel] = {
+    **elementwise.KERNELS,
+    **reduction.KERNELS,
+    **structure.KERNELS,
+    **indexing.KERNELS,
+    **products.KERNELS,
+    **random.KERNELS,
+}

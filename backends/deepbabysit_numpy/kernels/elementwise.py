@@ -1,0 +1,105 @@
+"""Elementwise kernels: NumPy's ufuncs with `out=`, and a few made of several passes over a buffer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from deepbabysit.runtime.backend import Kernel
+
+
+def _unary(ufunc: Any) -> Kernel:
+    def run(ctx: Any, outs: Any, x: Any) -> None:
+        ufunc(x, outs[0])
+
+    return Kernel(run)
+
+
+def _binary(ufunc: Any) -> Kernel:
+    def run(ctx: Any, outs: Any, x: Any, y: Any) -> None:
+        ufunc(x, y, outs[0])
+
+    return Kernel(run)
+
+
+def _quiet(ufunc: Any) -> Kernel:
+    """A ufunc whose overflow and invalid values are part of its meaning: NaN and infinity are reported elsewhere."""
+
+    def run(ctx: Any, outs: Any, *ins: Any) -> None:
+        with np.errstate(all="ignore"):
+            ufunc(*ins, outs[0])
+
+    return Kernel(run)
+
+
+def _where(ctx: Any, outs: Any, condition: Any, x: Any, y: Any) -> None:
+    out = outs[0]
+    if out is not x:
+        if out is y:
+            np.copyto(out, x, where=condition)
+            return
+        np.copyto(out, y)
+        np.copyto(out, x, where=condition)
+        return
+    np.copyto(out, y, where=np.logical_not(condition))
+
+
+def _copy(ctx: Any, outs: Any, x: Any) -> None:
+    np.copyto(outs[0], x)
+
+
+def _astype(ctx: Any, outs: Any, x: Any, *, dtype: Any) -> None:
+    np.copyto(outs[0], x, casting="unsafe")
+
+
+def _relu(ctx: Any, outs: Any, x: Any) -> None:
+    np.maximum(x, 0, outs[0])
+
+
+def _relu_gradient(ctx: Any, outs: Any, g: Any, y: Any) -> None:
+    np.multiply(g, y > 0, outs[0])
+
+
+def _sigmoid(ctx: Any, outs: Any, x: Any) -> None:
+    y = outs[0]
+    np.multiply(x, 0.5, y)
+    np.tanh(y, y)
+    np.multiply(y, 0.5, y)
+    np.add(y, 0.5, y)
+
+
+def _softmax(ctx: Any, outs: Any, x: Any, *, axis: int = -1) -> None:
+    y = outs[0]
+    np.subtract(x, x.max(axis=axis, keepdims=True), y)
+    np.exp(y, y)
+    np.divide(y, y.sum(axis=axis, keepdims=True), y)
+
+
+def _log_softmax(ctx: Any, outs: Any, x: Any, *, axis: int = -1) -> None:
+    y = outs[0]
+    np.subtract(x, x.max(axis=axis, keepdims=True), y)
+    np.subtract(y, np.log(np.exp(y).sum(axis=axis, keepdims=True)), y)
+
+
+KERNELS: dict[str, Kernel] = {
+    **{
+        name: _unary(getattr(np, name))
+        for name in ("negative", "absolute", "sign", "floor", "tanh", "isfinite", "isnan", "logical_not", "sin", "cos")
+    },
+    **{
+        name: _binary(getattr(np, name))
+        for name in (
+            "add", "subtract", "multiply", "maximum", "minimum", "equal", "not_equal", "less", "less_equal",
+            "greater", "greater_equal", "logical_and", "logical_or",
+        )
+    },
+    **{name: _quiet(getattr(np, name)) for name in ("divide", "exp", "expm1", "log", "log1p", "sqrt", "power")},
+    "where": Kernel(_where),
+    "copy": Kernel(_copy),
+    "astype": Kernel(_astype),
+    "relu": Kernel(_relu),
+    "relu_gradient": Kernel(_relu_gradient),
+    "sigmoid": Kernel(_sigmoid),
+    "softmax": Kernel(_softmax),
+    "log_softmax": Kernel(_log_softmax),
+}

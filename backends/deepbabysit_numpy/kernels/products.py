@@ -1,0 +1,58 @@
+"""Matrix products by BLAS, into given buffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from deepbabysit.runtime.backend import Kernel
+
+
+def _matmul(ctx: Any, outs: Any, x: Any, y: Any) -> None:
+    np.matmul(x, y, outs[0])
+
+
+def _activate(y: Any, activation: str) -> None:
+    if activation == "relu":
+        np.maximum(y, 0, y)
+    elif activation == "tanh":
+        np.tanh(y, y)
+    elif activation == "sigmoid":
+        np.multiply(y, 0.5, y)
+        np.tanh(y, y)
+        np.multiply(y, 0.5, y)
+        np.add(y, 0.5, y)
+
+
+def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear") -> None:
+    y = outs[0]
+    if x.ndim == 2:
+        np.matmul(x, kernel, y)
+    else:
+        np.matmul(x.reshape(-1, x.shape[-1]), kernel, y.reshape(-1, y.shape[-1]))
+    np.add(y, bias, y)
+    _activate(y, activation)
+
+
+def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "linear") -> None:
+    out, by_bias = outs
+    if activation == "relu":
+        np.multiply(g, y > 0, out)
+    elif activation == "sigmoid":
+        np.subtract(1.0, y, out)
+        np.multiply(out, y, out)
+        np.multiply(out, g, out)
+    elif activation == "tanh":
+        np.multiply(y, y, out)
+        np.subtract(1.0, out, out)
+        np.multiply(out, g, out)
+    else:
+        np.copyto(out, g)
+    np.add.reduce(out.reshape(-1, out.shape[-1]), axis=0, out=by_bias)
+
+
+KERNELS: dict[str, Kernel] = {
+    "matmul": Kernel(_matmul),
+    "linear": Kernel(_linear),
+    "linear_gradient": Kernel(_linear_gradient),
+}
