@@ -21,7 +21,7 @@ class Mode:
 
     Attributes:
         grad: whether operations are put on the tape.
-        training: whether layers behave as in training (dropout, batch statistics).
+        training: whether layers behave as in training (dropout, batch statistics); None where nobody has said.
         recorder: who writes down every kernel call, or None.
         device: where new tensors are made, or None for the CPU.
         streams: the random streams in force, or None for the thread's own.
@@ -36,7 +36,7 @@ class Mode:
     def __init__(
         self,
         grad: bool = True,
-        training: bool = False,
+        training: bool | None = None,
         recorder: Recorder | None = None,
         device: Device | None = None,
         streams: Streams | None = None,
@@ -55,6 +55,13 @@ class Mode:
         self.updates = updates
         self.deterministic = deterministic
 
+    def scoped(self, scope: str, training: bool, updates: Any) -> Mode:
+        """Return the same surroundings inside a layer (what `but` does, without its cost)."""
+        return Mode(
+            self.grad, training, self.recorder, self.device, self.streams, scope, self.strict, updates,
+            self.deterministic,
+        )
+
     def but(self, **changes: Any) -> Mode:
         """Return the same surroundings with some of them changed."""
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -64,6 +71,10 @@ class Mode:
 
 _MODE: ContextVar[Mode] = ContextVar("deepbabysit_mode", default=Mode())  # noqa: B039  (a Mode never changes)
 current = _MODE.get
+
+
+enter = _MODE.set
+leave = _MODE.reset
 
 
 @contextmanager

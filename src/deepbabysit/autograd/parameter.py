@@ -1,0 +1,110 @@
+"""Parameter and State: the tensors that a model keeps and that change in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.kernels.spec import Array
+from deepbabysit.runtime.context import CONFIGURATION
+from deepbabysit.runtime.device import Device
+
+
+class Parameter(Tensor):
+    """A leaf that an optimizer changes.
+
+    Its memory may become a part of a flat buffer (`place`); from then on values are always copied into it.
+
+    Attributes:
+        name: path in the model, such as ``0.kernel``.
+        l1, l2: strength of the penalties ``l1 * sum(abs(w))`` and ``l2 * sum(w * w)``; the optimizer adds their gradient.
+        constraint: called with the values after each update, or None.
+        rate: factor on the learning rate.
+    """
+
+    __slots__ = ("_trainable", "constraint", "l1", "l2", "name", "rate")
+
+    def __init__(
+        self,
+        data: Array,
+        device: Device,
+        name: str = "",
+        trainable: bool = True,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        constraint: Any = None,
+    ) -> None:
+        super().__init__(data, device, requires_grad=trainable)
+        self.name = name
+        self._trainable = trainable
+        self.l1 = l1
+        self.l2 = l2
+        self.constraint = constraint
+        self.rate = 1.0
+
+    @property
+    def trainable(self) -> bool:
+        """Whether optimizers change it."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if value != self._trainable:
+            self._trainable = value
+            self.requires_grad = value
+            self.grad = None
+            CONFIGURATION.bump()
+
+    def assign(self, values: Any, by: str = "an assignment") -> None:
+        """Copy new values into the parameter's memory.
+
+        Raises:
+            ValueError: the shape is another one.
+        """
+        _assign(self, values, by)
+
+    def place(self, memory: Array, gradient: Array) -> None:
+        """Move the values into a part of a flat buffer, and let gradients accumulate in a part of another."""
+        memory[...] = self.data
+        self.data = memory
+        self.extra = self.extra or {}
+        self.extra["slot"] = gradient
+        self.grad = None
+        CONFIGURATION.bump()
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name!r}, shape={list(self.shape)}, dtype={self.dtype}, trainable={self.trainable})"
+
+
+class State(Tensor):
+    """A tensor that a layer keeps and that no gradient changes (running statistics)."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, data: Array, device: Device, name: str = "") -> None:
+        super().__init__(data, device)
+        self.name = name
+
+    def assign(self, values: Any, by: str = "an assignment") -> None:
+        """Copy new values into the state's memory."""
+        _assign(self, values, by)
+
+    def __repr__(self) -> str:
+        return f"State({self.name!r}, shape={list(self.shape)}, dtype={self.dtype})"
+
+
+def _assign(target: Parameter | State, values: Any, by: str) -> None:
+    device = target.device
+    if isinstance(values, Tensor):
+        array = values.data if values.device is device else device.asarray(values.numpy())
+    else:
+        array = device.asarray(np.asarray(values, dtype=target.dtype))
+    if tuple(array.shape) != target.shape:
+        raise ValueError(
+            f"{target.name or 'the parameter'} has shape {list(target.shape)}; the new values have {list(array.shape)}"
+        )
+    if array.dtype != target.dtype:
+        array = device.asarray(array, target.dtype)
+    target.overwrite(array, by)

@@ -1,0 +1,434 @@
+"""Layer: what every layer and every model is.
+
+A layer has parameters, states and sub-layers as plain attributes. `build` makes the parameters when the input's shape
+is known for the first time; `call` computes. Called with a symbolic tensor (`Input`) a layer infers shapes and becomes a
+part of the model's graph; the code is the same.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from deepbabysit import initializers, regularizers
+from deepbabysit.autograd.parameter import Parameter, State
+from deepbabysit.autograd.tensor import Tensor, tensor
+from deepbabysit.errors import nearest
+from deepbabysit.kernels.shapes import show_shape
+from deepbabysit.kernels.spec import Form
+from deepbabysit.runtime.context import CONFIGURATION, current, enter, leave, surroundings
+from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.random import host_generator
+from deepbabysit.runtime.registry import default_device, find_device
+
+
+class Updates:
+    """New states that layers leave during a step; `commit` writes them, once, if the step is accepted."""
+
+    __slots__ = ("_pending",)
+
+    def __init__(self) -> None:
+        self._pending: dict[int, tuple[State, Tensor]] = {}
+
+    def leave(self, state: State, value: Tensor) -> None:
+        """Leave a new value; the last one of a step counts."""
+        self._pending[id(state)] = (state, value)
+
+    def latest(self, state: State) -> Tensor:
+        """Return the value left in this step, or the state itself: a layer called twice continues from its first call."""
+        found = self._pending.get(id(state))
+        return state if found is None else found[1]
+
+    def commit(self) -> None:
+        """Write every new value into its state's memory."""
+        for state, value in self._pending.values():
+            state.assign(value, "the state update at the end of a step")
+        self._pending.clear()
+
+
+@contextmanager
+def training() -> Iterator[None]:
+    """Run layers in training mode: dropout drops, batch normalization uses the batch and updates its statistics.
+
+    The new statistics are kept when the block ends without an exception.
+
+    >>> import deepbabysit as db
+    >>> layer = db.layers.Dropout(0.5)
+    >>> x = db.tensor([[1.0, 1.0, 1.0, 1.0]])
+    >>> layer(x).tolist()
+    [[1.0, 1.0, 1.0, 1.0]]
+    >>> with db.training():
+    ...     sorted(set(layer(x).tolist()[0])) in ([0.0], [2.0], [0.0, 2.0])
+    True
+    """
+    updates = Updates()
+    with surroundings(training=True, updates=updates):
+        yield
+    updates.commit()
+
+
+class Layer(ABC):
+    """A step of a network with its own parameters.
+
+    Arguments:
+        name: name in paths and messages; None takes the place in the parent.
+        input_shape: shape of one sample, to build at once (a whole number or a tuple).
+
+    Subclasses write `call`, and `build` when they have parameters.
+    """
+
+    def __init__(self, name: str | None = None, input_shape: Any = None) -> None:
+        if name is not None and (not isinstance(name, str) or not name or "." in name):
+            raise ValueError(f"a layer's name is a non-empty string without dots; got {name!r}")
+        self.name = name
+        self.path = name or _snake(type(self).__name__)
+        self.built = False
+        self.input_shape: tuple[int, ...] | None = None if input_shape is None else as_shape(input_shape)
+        self._mode: bool | None = None
+        self._hooks: list[Callable[[Layer, tuple[Any, ...], Any], Any]] = []
+
+    # -- to be written by subclasses -----------------------------------------------------------------------------------
+
+    def build(self, *inputs: Form) -> None:
+        """Make the parameters for inputs of these forms (batch axis included). Nothing to do by default."""
+
+    @abstractmethod
+    def call(self, *inputs: Any, **options: Any) -> Any:
+        """Compute the output."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain values (JSON), so that a saved model can make the layer again."""
+        raise TypeError(f"{type(self).__name__} does not say how it is saved: write its method config()")
+
+    # -- calling -------------------------------------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Build on the first call, then compute; errors name the layer."""
+        mode = current()
+        outermost = mode.training is None
+        mode_training = bool(self._mode) if mode.training is None else mode.training
+        updates = mode.updates
+        if outermost and mode_training:
+            updates = Updates()
+        if mode.scope == "":
+            self.assign_paths(self.path if self.name or not self.is_model() else "")
+        tensors = tuple([x if isinstance(x, Tensor) else _convert(x) for x in inputs])
+        token = enter(mode.scoped(self.path or type(self).__name__, mode_training, updates))
+        try:
+            if not self.built:
+                self.build_from(*[Form(x.shape, x.dtype) for x in _flat(tensors)])
+            result = self.call(*tensors, **options)
+        finally:
+            leave(token)
+        for hook in self._hooks:
+            changed = hook(self, tensors, result)
+            if changed is not None:
+                result = changed
+        if outermost and mode_training:
+            updates.commit()
+        if any(t.device.abstract for t in _flat(tensors)):
+            _remember_layer(self, tensors, options, result)
+        return result
+
+    def build_from(self, *forms: Form) -> None:
+        """Build for inputs of these forms; does nothing the second time."""
+        if self.built:
+            return
+        self.build(*forms)
+        self.built = True
+        if self.input_shape is None and forms:
+            self.input_shape = forms[0].shape[1:]
+        CONFIGURATION.bump()
+
+    def is_model(self) -> bool:
+        """Tell whether this is a model: the root of its paths, without a name of its own in them."""
+        return False
+
+    def register_forward_hook(self, hook: Callable[[Layer, tuple[Any, ...], Any], Any]) -> Callable[[], None]:
+        """Call ``hook(layer, inputs, output)`` after each call; what it returns (if not None) takes the output's place.
+
+        Returns:
+            A function that removes the hook.
+        """
+        self._hooks.append(hook)
+        CONFIGURATION.bump()
+
+        def remove() -> None:
+            self._hooks.remove(hook)
+            CONFIGURATION.bump()
+
+        return remove
+
+    @property
+    def hooked(self) -> bool:
+        """Whether this layer or one below it has a hook (a step is then not replayed)."""
+        return any(layer._hooks for _, layer in self.walk())
+
+    # -- parameters and states -----------------------------------------------------------------------------------------
+
+    def add_parameter(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        initializer: Any,
+        regularizer: Any = None,
+        constraint: Any = None,
+        dtype: Any = np.float32,
+    ) -> Parameter:
+        """Make a parameter and keep it under `name`; its first values follow from seed and path."""
+        path = f"{self.path}.{name}" if self.path else name
+        values = initializers.get(initializer)(shape, host_generator(path), np.dtype(dtype))
+        device = _real(default_device())
+        penalty = regularizers.get(regularizer)
+        parameter = Parameter(
+            device.asarray(values, dtype), device, path, l1=penalty.l1, l2=penalty.l2, constraint=constraint
+        )
+        setattr(self, name, parameter)
+        return parameter
+
+    def add_state(self, name: str, values: np.ndarray) -> State:
+        """Make a state (a tensor without gradient that is saved with the model) and keep it under `name`."""
+        device = _real(default_device())
+        state = State(device.asarray(values), device, f"{self.path}.{name}" if self.path else name)
+        setattr(self, name, state)
+        return state
+
+    def update_state(self, state: State, value: Tensor) -> None:
+        """Leave a new value for a state; it is written at the end of the step."""
+        updates = current().updates
+        if updates is not None:
+            updates.leave(state, value)
+
+    def latest_state(self, state: State) -> Tensor:
+        """Return the state as this step has left it so far."""
+        updates = current().updates
+        return state if updates is None else updates.latest(state)  # type: ignore[no-any-return]
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """Yield the sub-layers with their names: attributes, and the items of lists and dicts of layers."""
+        for attribute, value in self.__dict__.items():
+            if attribute.startswith("_"):
+                continue
+            if isinstance(value, Layer):
+                yield value.name or attribute, value
+            elif isinstance(value, list | tuple):
+                for index, item in enumerate(value):
+                    if isinstance(item, Layer):
+                        yield item.name or (str(index) if attribute == "layers" else f"{attribute}.{index}"), item
+            elif isinstance(value, dict):
+                for key, item in value.items():
+                    if isinstance(item, Layer):
+                        yield item.name or f"{attribute}.{key}", item
+
+    def walk(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """Yield this layer and all below it, each once, with their paths."""
+        seen: set[int] = set()
+        waiting: list[tuple[str, Layer]] = [(path, self)]
+        while waiting:
+            here, layer = waiting.pop()
+            if id(layer) in seen:
+                continue
+            seen.add(id(layer))
+            yield here, layer
+            found = [(f"{here}.{name}" if here else name, child) for name, child in layer.children()]
+            waiting.extend(reversed(found))
+
+    def assign_paths(self, root: str = "") -> None:
+        """Give every layer below, and its parameters, the path that messages and files use."""
+        for path, layer in self.walk(root):
+            if layer.path != path:
+                layer.path = path
+                for name, value in layer.own():
+                    value.name = f"{path}.{name}" if path else name
+
+    def own(self) -> Iterator[tuple[str, Parameter | State]]:
+        """Yield this layer's own parameters and states by attribute name."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, Parameter | State):
+                yield name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Yield all parameters with their paths, shared ones once."""
+        for name, value in self._named():
+            if isinstance(value, Parameter):
+                yield name, value
+
+    def named_states(self) -> Iterator[tuple[str, State]]:
+        """Yield all states with their paths, shared ones once."""
+        for name, value in self._named():
+            if isinstance(value, State):
+                yield name, value
+
+    def _named(self) -> Iterator[tuple[str, Parameter | State]]:
+        seen: set[int] = set()
+        for path, layer in self.walk(self.path if not self.is_model() and self.name else ""):
+            for name, value in layer.own():
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{path}.{name}" if path else name, value
+
+    def parameters(self) -> list[Parameter]:
+        """Return all parameters, shared ones once."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def count_params(self, trainable_only: bool = False) -> int:
+        """Return the number of numbers that training can change."""
+        return sum(p.size for p in self.parameters() if p.trainable or not trainable_only)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return all parameters and states by path, as copies."""
+        return {name: np.array(value.numpy()) for name, value in self._named()}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Copy values by path into parameters and states.
+
+        Raises:
+            KeyError: a path is missing or unknown; nothing is changed then.
+            ValueError: a shape is another one; nothing is changed then.
+        """
+        mine = dict(self._named())
+        missing = [name for name in mine if name not in values]
+        foreign = [name for name in values if name not in mine]
+        if missing or foreign:
+            hints = [f"{name!r} (near: {', '.join(nearest(name, mine)) or 'nothing'})" for name in foreign[:5]]
+            raise KeyError(
+                f"the state does not fit this model: missing {missing[:5] or 'nothing'}, unknown {hints or 'nothing'}"
+            )
+        for name, value in mine.items():
+            if tuple(np.shape(values[name])) != value.shape:
+                raise ValueError(f"{name} has shape {show_shape(value.shape)}; the state holds {np.shape(values[name])}")
+        for name, value in mine.items():
+            value.assign(values[name], "load_state_dict()")
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return all parameters and states in order, as copies (Keras' habit)."""
+        return list(self.state_dict().values())
+
+    def set_weights(self, values: list[Any]) -> None:
+        """Copy values in the order of `get_weights`."""
+        names = list(self.state_dict())
+        if len(names) != len(values):
+            raise ValueError(f"this model has {len(names)} arrays of weights; got {len(values)}")
+        self.load_state_dict(dict(zip(names, values, strict=True)))
+
+    # -- modes ---------------------------------------------------------------------------------------------------------
+
+    def freeze(self, path: str | None = None) -> None:
+        """Leave all parameters, or those below a path, unchanged in training."""
+        self._set_trainable(path, False)
+
+    def unfreeze(self, path: str | None = None) -> None:
+        """Let all parameters, or those below a path, be trained again."""
+        self._set_trainable(path, True)
+
+    def _set_trainable(self, path: str | None, value: bool) -> None:
+        found = [
+            parameter
+            for name, parameter in self.named_parameters()
+            if path is None or name == path or name.startswith(path + ".")
+        ]
+        if not found and path is not None:
+            prefixes = {name.rsplit(".", i)[0] for name, _ in self.named_parameters() for i in range(name.count(".") + 1)}
+            close = nearest(path, prefixes)
+            raise KeyError(f"no parameters below {path!r}; {'near: ' + ', '.join(close) if close else 'see summary()'}")
+        for parameter in found:
+            parameter.trainable = value
+
+    @property
+    def frozen(self) -> bool:
+        """Whether this layer has parameters of its own and none of them is trained."""
+        own = [value for _, value in self.own() if isinstance(value, Parameter)]
+        return bool(own) and not any(parameter.trainable for parameter in own)
+
+    def train(self, mode: bool = True) -> Layer:
+        """Let bare calls run in training mode from here on (PyTorch's habit); `fit` and `evaluate` choose themselves."""
+        self._mode = mode
+        CONFIGURATION.bump()
+        return self
+
+    def eval(self) -> Layer:
+        """Let bare calls run in inference mode again."""
+        return self.train(False)
+
+    def to(self, device: str | Device) -> Layer:
+        """Move all parameters and states to a device."""
+        target = find_device(device)
+        for _, value in self._named():
+            if value.device is not target:
+                value.data = target.asarray(value.device.to_host(value.data))
+                value.device = target
+                value.grad = None
+                if value.extra:
+                    value.extra.pop("slot", None)
+        CONFIGURATION.bump()
+        return self
+
+    @property
+    def device(self) -> Device:
+        """Where the parameters are."""
+        for _, value in self._named():
+            return value.device
+        return _real(default_device())
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}: {type(child).__name__}" for name, child in self.children())
+        return f"{type(self).__name__}({inside or self.path})"
+
+
+def _real(device: Device) -> Device:
+    return find_device("cpu") if device.abstract else device
+
+
+def _convert(value: Any) -> Any:
+    """Return arrays and lists as tensors on the default device; other arguments (None, masks' flags) stay."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
+        return type(value)(_convert(item) if not isinstance(item, Tensor) else item for item in value)
+    converted = tensor(value)
+    return converted.astype(np.float32) if converted.dtype == np.float64 else converted
+
+
+def _flat(values: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found.extend(_flat(value))
+    return found
+
+
+def _remember_layer(layer: Layer, inputs: tuple[Any, ...], options: dict[str, Any], result: Any) -> None:
+    """Write into symbolic results which layer made them from what: the graph of functional models."""
+    for index, output in enumerate(_flat((result,))):
+        if output.device.abstract:
+            output.extra = output.extra or {}
+            output.extra["origin"] = (layer, inputs, options, index)
+
+
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """Return a shape given as a whole number or a sequence.
+
+    >>> as_shape(29), as_shape((28, 28))
+    ((29,), (28, 28))
+    """
+    items = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if not all(isinstance(n, int | np.integer) and n > 0 for n in items):
+        raise ValueError(f"a shape holds positive whole numbers; got {shape!r}")
+    return tuple(int(n) for n in items)
+
+
+def _snake(name: str) -> str:
+    """Return a class name as a path.
+
+    >>> _snake("LeakyReLU"), _snake("Conv2D")
+    ('leaky_relu', 'conv2d')
+    """
+    import re
+
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
