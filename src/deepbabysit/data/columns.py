@@ -156,7 +156,7 @@ def encode(name: str, levels: Sequence[str], cells: Sequence[str], lines: Sequen
         told = ", ".join(plain(level, 20) for level in levels[:20]) + (", ..." if len(levels) > 20 else "")
         at = ", ".join(str(lines[i]) for i in wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise ValueError(
-            f"column {plain(name)!r} holds {plain(value)!r}, which is not among its {len(levels)} levels ({told}){hint} "
+            f"column {plain(name)!r} holds {plain(value)!r}, not one of its {len(levels)} levels ({told}){hint} "
             f"Line{'s' if len(wrong) > 1 else ''} {at}; fix these, or give levels={{{plain(name)!r}: [...]}}"
         )
     return np.array([code[canonical(cell)] for cell in cells], np.int64)

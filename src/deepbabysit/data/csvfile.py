@@ -55,7 +55,9 @@ def read_cells(path: str | os.PathLike[str], delimiter: str | None = None, encod
                     rows.append([cell.strip() for cell in record])
                     lines.append(begins)
     except csv.Error as error:
-        raise ValueError(f"{file}, line {reader.line_num}: not valid CSV ({error}); look for an unclosed quote") from error
+        raise ValueError(
+            f"{file}, line {reader.line_num}: not valid CSV ({error}); look for an unclosed quote"
+        ) from error
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{file} is not {encoding} text: byte 0x{error.object[error.start]:02x} cannot be decoded; "
@@ -78,7 +80,7 @@ def _check_file(file: Path) -> None:
     if size == 0:
         raise ValueError(f"{file} is empty (0 bytes); a table needs a header line and rows")
     if size > MAX_BYTES:
-        raise ValueError(f"{file} has {size} bytes; the limit for a CSV is {MAX_BYTES}. Load it in pieces into an array")
+        raise ValueError(f"{file} has {size} bytes; a CSV may have {MAX_BYTES}. Load it in pieces into an array")
     with open(file, "rb") as raw:
         head = raw.read(4096)
     for magic, kind in ((b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "zip or Excel"), (b"PAR1", "Parquet")):

@@ -30,8 +30,8 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     path: the file. The declared size is checked against the bytes present before memory is taken; for a compressed file
     against what these bytes can expand to.
 
-    Raises FileNotFoundError; ValueError for a wrong magic number, type or dimension count, for too few or too many bytes,
-    a damaged compressed stream, or an expansion beyond 100 times the file (from 256 MiB on).
+    Raises FileNotFoundError; ValueError for a wrong magic number, type or dimension count, too few or too many bytes, a
+    damaged compressed stream, or an expansion beyond 100 times the file (from 256 MiB on).
     """
     file = Path(path)
     with open(file, "rb") as raw:
@@ -53,7 +53,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
 def _read(stream: IO[bytes], file: Path, present: int, compressed: bool) -> NDArray[Any]:
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0":
-        raise ValueError(f"{file} is no IDX file: it begins with {head!r}, expected two zero bytes, a type, a dimension count")
+        raise ValueError(f"{file} is no IDX file: it begins with {head!r}, expected two zero bytes, type, dimensions")
     if head[2] not in _TYPES:
         known = ", ".join(f"0x{code:02x}" for code in _TYPES)
         raise ValueError(f"{file} declares the unknown IDX type 0x{head[2]:02x}; known: {known}")
@@ -75,7 +75,9 @@ def _read(stream: IO[bytes], file: Path, present: int, compressed: bool) -> NDAr
     if compressed and wanted > present * _DEFLATE_LIMIT:
         raise ValueError(f"{told}, more than its {present} compressed bytes can hold; the file is damaged")
     if compressed and wanted > max(_EXPANSION_FLOOR, present * _EXPANSION_LIMIT):
-        raise ValueError(f"{told}, more than {_EXPANSION_LIMIT} times its {present} compressed bytes; unpack it by hand if you trust it")
+        raise ValueError(
+            f"{told}, more than {_EXPANSION_LIMIT} times its {present} compressed bytes; unpack it first if you trust it"
+        )
     data = np.empty(wanted, np.uint8)
     filled = _fill(stream, memoryview(data)) if wanted else 0
     if filled < wanted:

@@ -16,8 +16,8 @@ Augment: TypeAlias = Callable[[Rows, Rows, np.random.Generator], tuple[Rows, Row
 class Batch(NamedTuple):
     """Some rows of the data. The arrays are fresh copies: they belong to whoever holds the batch.
 
-    x, y: as in the data (y None when there is none), (n, ...). sample_weight: float32 (n,) or None. rows: int64 (n,), the
-    row numbers in the data. start: position of the first row in the epoch.
+    x, y: as in the data (y None when there is none), (n, ...). sample_weight: float32 (n,) or None. rows: int64 (n,),
+    the row numbers in the data. start: position of the first row in the epoch.
     """
 
     x: Rows
@@ -43,9 +43,9 @@ class Loader:
     """Give the data in batches, each row exactly once per epoch, the same batches for the same (seed, epoch).
 
     x, y: arrays with rows first (N, ...), or tuples or mappings of such arrays (several inputs), or *sources*: anything
-    with ``__len__`` and a ``__getitem__`` that takes an int64 array of row numbers and returns these rows. A source given
-    as x without y may return ``(x, y)`` or ``(x, y, sample_weight)``. dtypes are kept: uint8 images stay uint8. Data are
-    not scanned for NaN: see `check_finite`.
+    with ``__len__`` and a ``__getitem__`` that takes an int64 array of row numbers and returns these rows. A source
+    given as x without y may return ``(x, y)`` or ``(x, y, sample_weight)``. dtypes are kept: uint8 images stay uint8.
+    Data are not scanned for NaN: see `check_finite`.
     batch_size: rows per batch; the last batch of an epoch has what is left (``drop_last=True`` leaves it out).
     shuffle: a new order each epoch, see `epoch_order`; otherwise the order of the data.
     augment: ``(x, y, rng) -> (x, y)`` on a whole batch; rng is a NumPy Generator that is a pure function of
@@ -165,7 +165,8 @@ class Loader:
         except Exception as error:
             sample = _first_failing(data, rows)
             told = f"sample {sample}" if sample is not None else f"samples {row_list(rows)}"
-            raise self._failed(f"{told} of {name} could not be loaded", f"{name}[rows]", error, epoch, start, rows) from error
+            told = f"{told} of {name} could not be loaded"
+            raise self._failed(told, f"{name}[rows]", error, epoch, start, rows) from error
         if not (self._combined and isinstance(got, tuple)):
             for leaf_name, leaf in leaves(name, got):
                 if len(leaf) != len(rows):

@@ -20,8 +20,8 @@ class Normalizer(ABC):
     """Affine scaling ``(x - shift) / scale`` with a shift and a scale per feature; subclasses say which.
 
     axis: what one statistic is taken over. 0 (default): every feature has its own. None: one for everything, as for
-    the pixels of images. A tuple with 0 in it: the axes named, for instance (0, 1, 2) for one per channel of (N, H, W, C).
-    columns: numbers of the columns to touch, for tables (N, D) whose other columns are one-hot; the rest pass unchanged.
+    the pixels of images. A tuple with 0 in it: those axes, for instance (0, 1, 2) for one per channel of (N, H, W, C).
+    columns: numbers of the columns to touch, for tables (N, D) whose other columns are one-hot; the rest pass as they are.
     """
 
     def __init__(self, axis: int | Sequence[int] | None = 0, columns: Sequence[int] | None = None) -> None:
@@ -244,7 +244,7 @@ class MeanImputer:
         counts = present.sum(axis=0)
         if len(array) == 0 or (counts == 0).any():
             empty = [int(i) for i in np.flatnonzero(counts == 0)]
-            raise ValueError(f"columns {empty} have no value in the {len(array)} rows to fit on; leave these columns out")
+            raise ValueError(f"columns {empty} have no value in the {len(array)} rows to fit on; leave them out")
         self.mean = np.where(present, array, 0.0).sum(axis=0) / counts
         return self
 
@@ -280,7 +280,7 @@ class MeanImputer:
     def _table(x: Any) -> NDArray[np.float64]:
         array = np.asarray(x)
         if array.ndim != 2 or array.dtype.kind not in "biuf":
-            raise TypeError(f"MeanImputer needs a table (N, D) of numbers, got shape {array.shape}, dtype {array.dtype}")
+            raise TypeError(f"MeanImputer needs numbers of shape (N, D), got shape {array.shape}, dtype {array.dtype}")
         wide = array.astype(np.float64)
         if np.isinf(wide).any():
             row = int(np.flatnonzero(np.isinf(wide).any(axis=1))[0])
@@ -319,7 +319,7 @@ def _as_axis(axis: int | Sequence[int] | None) -> tuple[int, ...] | None:
     if any(isinstance(a, bool) or not isinstance(a, (int, np.integer)) or a < 0 for a in axes):
         raise TypeError(f"axis must be None, an axis number or a tuple of them (counted from the front), got {axis!r}")
     if 0 not in axes or len(set(axes)) != len(axes):
-        raise ValueError(f"axis must name axis 0, the rows, and no axis twice, got {axis!r}; axis=None takes all of them")
+        raise ValueError(f"axis must name axis 0, the rows, and none twice, got {axis!r}; axis=None takes all of them")
     return tuple(sorted(int(a) for a in axes))
 
 

@@ -157,8 +157,8 @@ def holdout(
 ) -> Holdout:
     """Choose rows to hold out for validation, without copying data, and say which.
 
-    The held part has ``round(fraction * rows)`` rows, at least 1, and leaves at least 1. ``split="shuffle"`` draws them,
-    each class in proportion when stratified; ``split="time"`` keeps the order and takes the last rows, for series.
+    The held part has ``round(fraction * rows)`` rows, at least 1, and leaves at least 1. ``split="shuffle"`` draws
+    them, each class in proportion when stratified; ``split="time"`` keeps the order and takes the last rows, for series.
 
     x, y: as in `split`. fraction: between 0 and 1, exclusive. stratify: "auto", True or False (shuffle only).
     Returns (train, held, sentence); row numbers are int64.
@@ -207,7 +207,7 @@ def _part_sizes(rows: int, fractions: Sequence[float]) -> list[int]:
         sizes = [int(v) for v in values]
         if total != rows:
             share = tuple(round(float(v / total), 4) for v in values)
-            raise ValueError(f"row counts {tuple(sizes)} sum to {total}, but there are {rows} rows; as fractions: {share}")
+            raise ValueError(f"row counts {tuple(sizes)} sum to {total}, not to the {rows} rows; as fractions: {share}")
         return sizes
     if abs(total - 1.0) > 1e-6:
         share = tuple(round(float(v / total), 4) for v in values)
@@ -234,7 +234,7 @@ def _strata(y: Rows, stratify: bool | str) -> tuple[NDArray[np.int64] | None, li
             raise ValueError("stratify=True needs one target array of classes (text, integers or one-hot rows)")
         return None, [], "not stratified"
     if stratify is True and len(found[1]) == len(found[0]) > 1:
-        raise ValueError(f"stratify=True: all {len(found[0])} targets differ, so they are no classes; use stratify=False")
+        raise ValueError(f"stratify=True: all {len(found[0])} targets differ, they are no classes; use stratify=False")
     return found[0], found[1], "stratified by class"
 
 

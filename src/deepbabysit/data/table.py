@@ -61,6 +61,7 @@ class _Plan:
     target: Column | None
     task: str
     ignored: list[str]
+    schema: dict[str, Any] | None = None  # the one given, when there is one
 
 
 def read_table(
@@ -88,19 +89,20 @@ def read_table(
     - more than half of its values are numbers: **numeric**. Except whole numbers 0..k or 1..k without a gap, 3 to 10 of
       them, at least 5 rows for each: those are codes, **categorical** (not in tables of more than 100 columns).
       A 0/1 column stays one numeric column. Row numbers and all-different ``id`` columns are **left out**.
-    - otherwise text: **categorical** with its sorted distinct values as levels; with more than max(20, rows / 2) or 1000
-      of them a name or free text, **left out**.
+    - otherwise text: **categorical** with its sorted distinct values as levels; with more than max(20, rows / 2) or
+      1000 of them a name or free text, **left out**.
     - constant columns are **left out**.
 
-    categorical=[names] replaces the guesses about codes and text: these columns are categories, the others numbers. numeric, drop:
-    names to keep as numbers, to leave out. levels: {name: [level, ...]} fixes the levels and their order (and makes
-    the column categorical); otherwise they come from the whole column. Each level becomes one 0/1 column of x. The
-    target is "binary" (two values), "multiclass" (text, or whole numbers with at most 20 values and 5 rows each), or "regression";
-    ``task`` overrides. The guess is printed unless ``verbose=False`` or a schema is given.
+    categorical=[names] replaces the guesses about codes and text: these columns are categories, the others numbers.
+    numeric, drop: names to keep as numbers, to leave out. levels: {name: [level, ...]} fixes the levels and their order
+    (and makes the column categorical); otherwise they come from the whole column. Each level becomes one 0/1 column of
+    x. The target is "binary" (two values), "multiclass" (text, or whole numbers with at most 20 values and 5 rows each)
+    or "regression"; ``task`` overrides. The guess is printed unless ``verbose=False`` or a schema is given.
 
-    missing: what to do with cells that are empty, ``?``, ``NA``, ``nan``, ``null``, or not numbers in a numeric column.
-    "error" names them. "drop" leaves these rows out. "mean" leaves NaN in numeric inputs, to be filled by a `MeanImputer`
-    that is fitted on the training rows (a mean over all rows would leak the test rows); other missing cells stay an error.
+    missing: what to do with cells that are empty, ``?``, ``NA``, ``nan``, ``null``, or no number in a numeric column.
+    "error" names them. "drop" leaves these rows out. "mean" leaves NaN in numeric inputs, to be filled by a
+    `MeanImputer` that is fitted on the training rows (a mean over all rows would leak the test rows); other missing
+    cells stay an error.
 
     schema: ``table.schema`` of an earlier table; columns are found by name, the target may be absent (y is None).
 
@@ -222,11 +224,12 @@ def _schema_plan(cells: Cells, target: str | None, schema: Mapping[str, Any]) ->
     for entry in schema["columns"]:
         name, kind = str(entry["name"]), entry["kind"]
         if kind not in ("numeric", "categorical", "dropped"):
-            raise ValueError(f"schema: column {plain(name)!r} has the " + unknown("kind", kind, ["numeric", "categorical"]))
+            raise ValueError(f"schema: column {plain(name)!r}: " + unknown("kind", kind, ["numeric", "categorical"]))
         if kind == "dropped":
             continue
         if name not in place:
-            raise ValueError(f"{cells.name} lacks a column of the schema: " + unknown("column", name, map(plain, cells.header)))
+            known_names = [plain(n) for n in cells.header]
+            raise ValueError(f"{cells.name} lacks a column of the schema: " + unknown("column", name, known_names))
         column = Column(name, [row[place[name]] for row in cells.rows], kind, "schema")
         if kind == "categorical":
             column.levels = as_levels(name, entry["levels"])
@@ -241,12 +244,13 @@ def _schema_plan(cells: Cells, target: str | None, schema: Mapping[str, Any]) ->
         raise ValueError("schema: " + unknown("task", task, TASKS))
     made = None
     if name in place:
-        made = Column(name, [row[place[name]] for row in cells.rows], "numeric" if task == "regression" else "categorical")
+        kind = "numeric" if task == "regression" else "categorical"
+        made = Column(name, [row[place[name]] for row in cells.rows], kind)
         made.values = numbers(made.cells)
         if task != "regression":
             made.levels = as_levels(name, told["classes"])
     known = {str(entry["name"]) for entry in schema["columns"]} | {name}
-    return _Plan(features, made, task, [n for n in cells.header if n not in known])
+    return _Plan(features, made, task, [n for n in cells.header if n not in known], dict(schema))
 
 
 def _treat_missing(cells: Cells, plan: _Plan, missing: str) -> NDArray[np.int64]:
@@ -272,6 +276,8 @@ def _treat_missing(cells: Cells, plan: _Plan, missing: str) -> NDArray[np.int64]
         shown = faults[:10] + ([f"and {len(faults) - 10} more columns"] if len(faults) > 10 else [])
         text = any(column.kind == "numeric" and column is not plan.target and len(column.bad) for column in used)
         fixes = [f'missing="drop" leaves these {int(bad.sum())} rows out']
+        if any(column.kind == "categorical" and len(column.bad) for column in used):
+            fixes.append("levels={column: [...]} that name such a cell make it a level of its own")
         if text:
             name = next(plain(c.name) for c in used if c.kind == "numeric" and len(c.bad))
             if missing == "error":
@@ -311,7 +317,7 @@ def _build(cells: Cells, plan: _Plan, kept: NDArray[np.int64]) -> Table:
         raise ValueError(f"{cells.name}: no column is left to learn from; every one was left out as a name or constant")
     width = sum(len(column.levels) if column.kind == "categorical" else 1 for column in used)
     if width * len(kept) > _MAX_CELLS:
-        raise ValueError(f"{cells.name}: {len(kept)} rows of {width} encoded columns need more than 8 GiB; drop columns")
+        raise ValueError(f"{cells.name}: {len(kept)} rows of {width} encoded columns exceed 8 GiB; drop columns")
 
     x = np.zeros((len(kept), width), np.float32)
     names: list[str] = []
@@ -343,7 +349,7 @@ def _narrow(
     over = np.flatnonzero(np.isinf(narrow))
     if len(over):
         raise ValueError(
-            f"column {plain(column.name)!r} holds {values[over[0]]:g} in line {lines[over[0]]}, beyond float32 (3.4e38); "
+            f"column {plain(column.name)!r} holds {values[over[0]]:g} in line {lines[over[0]]}, beyond float32; "
             f"rescale the column or leave it out with drop=[{plain(column.name)!r}]"
         )
     lost = (values == np.round(values)) & (np.abs(values) > 1 << 24) & (narrow != values)
@@ -369,6 +375,8 @@ def _target(
 
 
 def _schema(plan: _Plan) -> dict[str, Any]:
+    if plan.schema is not None:
+        return plan.schema
     columns: list[dict[str, Any]] = []
     for column in plan.features:
         entry: dict[str, Any] = {"name": column.name, "kind": column.kind}
@@ -377,11 +385,10 @@ def _schema(plan: _Plan) -> dict[str, Any]:
         elif column.kind == "dropped":
             entry["why"] = column.why
         columns.append(entry)
-    target: dict[str, Any] = {"name": None, "task": plan.task}
-    if plan.target is not None:
-        target["name"] = plan.target.name
+    assert plan.target is not None  # without a schema there is always a target
+    target: dict[str, Any] = {"name": plan.target.name, "task": plan.task}
     if plan.task != "regression":
-        target["classes"] = list(plan.target.levels) if plan.target is not None else []
+        target["classes"] = list(plan.target.levels)
     return {"format": 1, "target": target, "columns": columns}
 
 
@@ -412,5 +419,6 @@ def _told(
     out.extend(f"  note: {note}" for note in notes)
     if plan.ignored:
         out.append(f"  not in the schema, left out: {', '.join(map(plain, plan.ignored[:20]))}")
-    out.append(f"{width} inputs. If a guess is wrong, say categorical=[...], numeric=[...], drop=[...] or task=...")
+    wrong = " If a guess is wrong, say categorical=[...], numeric=[...], drop=[...] or task=..."
+    out.append(f"{width} inputs." + ("" if plan.schema is not None else wrong))
     return "\n".join(out)

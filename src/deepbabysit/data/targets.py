@@ -67,8 +67,8 @@ def one_hot(
     >>> one_hot([0, 12], classes=10)
     Traceback (most recent call last):
     ...
-    ValueError: label 12 in row 1 is out of range for 10 classes (0..9); 1 of 2 labels are. Raise classes to 13, or fix \
-the row
+    ValueError: label 12 in row 1 is out of range for 10 classes (0..9); 1 of 2 labels are. Raise classes to 13, or \
+fix the row
     """
     array = np.asarray(labels)
     if array.ndim == 2 and array.shape[1] == 1:
