@@ -76,10 +76,10 @@ def _read(stream: IO[bytes], file: Path, present: int, compressed: bool) -> NDAr
         raise ValueError(f"{told}, more than its {present} compressed bytes can hold; the file is damaged")
     if compressed and wanted > max(_EXPANSION_FLOOR, present * _EXPANSION_LIMIT):
         raise ValueError(
-            f"{told}, more than {_EXPANSION_LIMIT} times its {present} compressed bytes; unpack it first if you trust it"
+            f"{told}, over {_EXPANSION_LIMIT} times its {present} compressed bytes; unpack it first if you trust it"
         )
     data = np.empty(wanted, np.uint8)
-    filled = _fill(stream, memoryview(data)) if wanted else 0
+    filled = _fill(stream, data.data) if wanted else 0
     if filled < wanted:
         raise ValueError(f"{told}, but only {filled} bytes are there; the file is cut off")
     if stream.read(1):

@@ -21,7 +21,7 @@ class Normalizer(ABC):
 
     axis: what one statistic is taken over. 0 (default): every feature has its own. None: one for everything, as for
     the pixels of images. A tuple with 0 in it: those axes, for instance (0, 1, 2) for one per channel of (N, H, W, C).
-    columns: numbers of the columns to touch, for tables (N, D) whose other columns are one-hot; the rest pass as they are.
+    columns: numbers of the columns to touch, for tables (N, D) with one-hot columns; the rest pass unchanged.
     """
 
     def __init__(self, axis: int | Sequence[int] | None = 0, columns: Sequence[int] | None = None) -> None:

@@ -158,7 +158,7 @@ def holdout(
     """Choose rows to hold out for validation, without copying data, and say which.
 
     The held part has ``round(fraction * rows)`` rows, at least 1, and leaves at least 1. ``split="shuffle"`` draws
-    them, each class in proportion when stratified; ``split="time"`` keeps the order and takes the last rows, for series.
+    them, each class in proportion when stratified; ``split="time"`` keeps the order and takes the last rows.
 
     x, y: as in `split`. fraction: between 0 and 1, exclusive. stratify: "auto", True or False (shuffle only).
     Returns (train, held, sentence); row numbers are int64.
@@ -224,8 +224,9 @@ def _part_sizes(rows: int, fractions: Sequence[float]) -> list[int]:
 
 def _strata(y: Rows, stratify: bool | str) -> tuple[NDArray[np.int64] | None, list[str], str]:
     """Return (class code per row or None, class names, how to say it)."""
-    if stratify not in ("auto", True, False):
-        raise ValueError(f"stratify must be 'auto', True or False, got {stratify!r}")
+    if not isinstance(stratify, (str, bool)) or stratify not in ("auto", True, False):
+        told = repr(stratify) if isinstance(stratify, str) else type(stratify).__name__
+        raise ValueError(f"stratify must be 'auto', True or False, got {told}; True stratifies by y")
     found = None
     if isinstance(y, np.ndarray) and stratify is not False:
         found = class_codes(y, force=stratify is True)
@@ -257,7 +258,7 @@ def _cut(order: Indices, codes: NDArray[np.int64] | None, size: int) -> tuple[In
 def _quota(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """Share ``size`` held rows among classes by largest remainder; a class keeps its last row where possible."""
     exact = counts * (size / counts.sum())
-    quota = np.minimum(np.floor(exact + 1e-9).astype(np.int64), counts)
+    quota: NDArray[np.int64] = np.minimum(np.floor(exact + 1e-9).astype(np.int64), counts)
     for room in (counts - 1, counts):
         while (missing := size - int(quota.sum())) > 0:
             open_classes = np.flatnonzero(quota < room)

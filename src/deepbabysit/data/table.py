@@ -237,19 +237,19 @@ def _schema_plan(cells: Cells, target: str | None, schema: Mapping[str, Any]) ->
             column.values = numbers(column.cells)
         features.append(column)
     told = schema.get("target") or {}
-    name, task = told.get("name"), told.get("task", "")
-    if target is not None and target != name:
-        raise ValueError(f"the schema's target is {name!r}, got target={target!r}")
+    goal, task = str(told.get("name")), told.get("task", "")
+    if target is not None and target != goal:
+        raise ValueError(f"the schema's target is {goal!r}, got target={target!r}")
     if task not in TASKS:
         raise ValueError("schema: " + unknown("task", task, TASKS))
     made = None
-    if name in place:
+    if goal in place:
         kind = "numeric" if task == "regression" else "categorical"
-        made = Column(name, [row[place[name]] for row in cells.rows], kind)
+        made = Column(goal, [row[place[goal]] for row in cells.rows], kind)
         made.values = numbers(made.cells)
         if task != "regression":
-            made.levels = as_levels(name, told["classes"])
-    known = {str(entry["name"]) for entry in schema["columns"]} | {name}
+            made.levels = as_levels(goal, told["classes"])
+    known = {str(entry["name"]) for entry in schema["columns"]} | {goal}
     return _Plan(features, made, task, [n for n in cells.header if n not in known], dict(schema))
 
 

@@ -14,9 +14,9 @@ class Dataset:
     """A data set: arrays, names, where it comes from and under which licence.
 
     task: "binary", "multiclass", "regression" or "text". x: rows first. y: int64 class codes, float32 amounts, or None
-    (text). x_test, y_test: the published test part, None where there is none. feature_names: one per input column (empty
-    for images and text). class_names: in the order of the codes (for text: the vocabulary). schema: JSON-able facts; for
-    tables the schema that `read_table` takes.
+    (text). x_test, y_test: the published test part, None where there is none. feature_names: one per input column
+    (empty for images and text). class_names: in the order of the codes (for text: the vocabulary). schema: JSON-able
+    facts; for tables the schema that `read_table` takes.
     """
 
     name: str
@@ -52,7 +52,8 @@ class Dataset:
             told.append(f"Vocabulary of {len(self.class_names)}.")
         elif self.class_names and self.y is not None:
             counts = np.bincount(self.y, minlength=len(self.class_names)).tolist()
-            told.append("Classes: " + ", ".join(f"{n} {c}" for n, c in zip(self.class_names, counts, strict=True)) + ".")
+            shown = ", ".join(f"{name} {count}" for name, count in zip(self.class_names, counts, strict=True))
+            told.append(f"Classes: {shown}.")
         elif self.y is not None:
             told.append(f"Target from {self.y.min():g} to {self.y.max():g}, mean {self.y.mean():g}.")
         told.append(f"Source: {self.source}. Licence: {self.licence}.")

@@ -47,8 +47,8 @@ _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Sh
 def mnist(root: str | os.PathLike[str] | None = None, download: bool = True) -> Dataset:
     """Return MNIST: 60000 + 10000 handwritten digits, uint8 (N, 28, 28), 0 is background; labels int64.
 
-    root: a folder with the four IDX files (``.gz`` or unpacked). Looked in next: ``$DEEPBABYSIT_DATA/mnist``, the user's
-    cache, then a checksummed download (unless ``download=False`` or ``$DEEPBABYSIT_OFFLINE`` is set).
+    root: a folder with the four IDX files (``.gz`` or unpacked). Looked in next: ``$DEEPBABYSIT_DATA/mnist``, the
+    user's cache, then a checksummed download (unless ``download=False`` or ``$DEEPBABYSIT_OFFLINE`` is set).
 
     Raises FileNotFoundError that says which files to put where; ValueError for damaged files.
     LeCun, Cortes, Burges, "The MNIST database of handwritten digits".
@@ -66,8 +66,8 @@ def mnist(root: str | os.PathLike[str] | None = None, download: bool = True) -> 
 def fashion_mnist(root: str | os.PathLike[str] | None = None, download: bool = True) -> Dataset:
     """Return Fashion-MNIST: 60000 + 10000 pictures of clothes, uint8 (N, 28, 28); labels int64.
 
-    Arguments and errors as in `mnist`; folder names fashion_mnist, fashion-mnist, FashionMNIST. The files are named like
-    MNIST's: those are recognized and refused. Xiao, Rasul, Vollgraf, arXiv:1708.07747.
+    Arguments and errors as in `mnist`; folder names fashion_mnist, fashion-mnist, FashionMNIST. The files are named
+    like MNIST's: those are recognized and refused. Xiao, Rasul, Vollgraf, arXiv:1708.07747.
     """
     folders = ("fashion_mnist", "fashion-mnist", "FashionMNIST")
     paths = find("fashion_mnist", folders, FASHION_FILES, root, download)
@@ -77,7 +77,7 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None, download: bool = T
 
 def _idx_dataset(name: str, paths: list[Path], classes: tuple[str, ...], source: str, licence: str) -> Dataset:
     _refuse_the_other(name, paths)
-    arrays: list[NDArray[Any]] = []
+    parts: list[tuple[NDArray[Any], NDArray[np.int64]]] = []
     for images_path, labels_path in (paths[0:2], paths[2:4]):
         images, labels = read_idx(images_path), read_idx(labels_path)
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
@@ -87,9 +87,10 @@ def _idx_dataset(name: str, paths: list[Path], classes: tuple[str, ...], source:
         if len(labels) and labels.max() >= len(classes):
             row = int(np.flatnonzero(labels >= len(classes))[0])
             raise ValueError(f"{labels_path}: label {labels[row]} in row {row}; expected 0..{len(classes) - 1}")
-        arrays += [images, labels.astype(np.int64)]
+        parts.append((images, labels.astype(np.int64)))
+    (x, y), (x_test, y_test) = parts
     return Dataset(
-        name, "multiclass", *arrays,
+        name, "multiclass", x, y, x_test, y_test,
         class_names=classes,
         schema={"image_shape": [28, 28, 1], "range": [0, 255]},
         source=source,

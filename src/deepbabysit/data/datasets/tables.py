@@ -53,7 +53,8 @@ def heart(root: str | os.PathLike[str] | None = None, download: bool = True) -> 
     """Return the Cleveland heart disease table of the TensorFlow and Keras tutorials: 303 rows, 29 inputs, binary.
 
     sex, cp, fbs, restecg, exang, ca and thal are one-hot (23 columns); age, trestbps, chol, thalach, oldpeak and slope
-    are numbers in their own units: ``schema["numeric"]`` has their positions in x. Always answering 0 is right for 72.6 %.
+    are numbers in their own units: ``schema["numeric"]`` has their positions in x. Always answering 0 is right for
+    72.6 %.
 
     root: a folder with heart.csv. Looked in next: ``$DEEPBABYSIT_DATA/heart``, the user's cache, then a download.
 

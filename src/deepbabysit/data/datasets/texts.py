@@ -27,8 +27,8 @@ def tiny_shakespeare(root: str | os.PathLike[str] | None = None, download: bool 
     ``class_names[i]`` is the character with id i (65 of them, sorted); ``"".join(data.class_names[i] for i in x[:50])``
     gives text back.
 
-    root: a folder with input.txt. Looked in next: ``$DEEPBABYSIT_DATA/tinyshakespeare`` (or tiny_shakespeare), the cache,
-    then a checksummed download.
+    root: a folder with input.txt. Looked in next: ``$DEEPBABYSIT_DATA/tinyshakespeare`` (or tiny_shakespeare), the
+    cache, then a checksummed download.
 
     Raises FileNotFoundError that says which file to put where; ValueError for a file that is no text.
     Karpathy, "The unreasonable effectiveness of recurrent neural networks", 2015.
