@@ -58,6 +58,7 @@ HOSTILE = [
     (_header() + b"12345", "(cut off or )?damaged"),
     (_header(sizes=(2**32 - 1,) * 4) + b"12", "cut off|can hold"),
     (_header(sizes=(2**32 - 1, 2**32 - 1, 1, 0)) + b"12", "damaged"),
+    (_header(sizes=(2**32 - 1, 2**32 - 1, 2**32 - 1, 0)), "no array has such a shape"),
     (_header(code=0x0E, sizes=(2**31,)) + b"12", "cut off|can hold"),
 ]
 

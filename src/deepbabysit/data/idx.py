@@ -84,7 +84,11 @@ def _read(stream: IO[bytes], file: Path, present: int, compressed: bool) -> NDAr
         raise ValueError(f"{told}, but only {filled} bytes are there; the file is cut off")
     if stream.read(1):
         raise ValueError(f"{told}, but more bytes follow; the file is damaged")
-    return np.ascontiguousarray(data.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False))
+    try:
+        array = data.view(dtype).reshape(shape)
+    except ValueError as error:  # a zero among sizes whose product overflows
+        raise ValueError(f"{told}; no array has such a shape, the file is damaged") from error
+    return np.ascontiguousarray(array.astype(dtype.newbyteorder("="), copy=False))
 
 
 def _fill(stream: IO[bytes], buffer: memoryview) -> int:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deepbabysit.data.files import replacing
 
@@ -93,12 +94,16 @@ def _absent(dataset: str, files: Sequence[Remote], looked: Sequence[Path], failu
 
 def _download(file: Remote, folder: Path, failures: list[str]) -> Path | None:
     """Fetch one file into the cache, whole and with the right checksum, or say why not."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
     for url in file.urls:
         print(f"downloading {file.name} ({file.size / 1e6:.1f} MB) from {url}", file=sys.stderr)
         try:
             return _fetch(url, file, folder)
-        except (OSError, ValueError) as error:
-            failures.append(f"{url}: {getattr(error, 'reason', None) or error}")
+        except (OSError, ValueError, HTTPException) as error:
+            reason = None if isinstance(error, HTTPError) else getattr(error, "reason", None)
+            failures.append(f"{url}: {reason or error or type(error).__name__}")
     return None
 
 
@@ -106,14 +111,21 @@ def _fetch(url: str, file: Remote, folder: Path) -> Path:
     import hashlib
     import urllib.request
 
+    class CheckedRedirect(urllib.request.HTTPRedirectHandler):
+        """Refuse to be sent to an address that would not have been asked for."""
+
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            _check_address(newurl)
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
     _check_address(url)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / file.name
     kind, _, wanted = file.checksum.partition(":")
     digest = hashlib.new(kind, usedforsecurity=False)
     request = urllib.request.Request(url, headers={"User-Agent": "deepbabysit"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, replacing(target) as out:
-        _check_address(answer.geturl())  # where redirects ended
+    opener = urllib.request.build_opener(CheckedRedirect)
+    with opener.open(request, timeout=TIMEOUT) as answer, replacing(target) as out:
         received = 0
         text = bytearray()
         while piece := answer.read(_PIECE):
