@@ -217,7 +217,8 @@ def test_a_failing_sample_is_named(prefetch):
 
     loader = Loader(_Source(give), batch_size=4, prefetch=prefetch, shuffle=False)
     seen = []
-    with pytest.raises(LoaderError, match=r"sample 17 of x could not be loaded \(epoch 2, batch at row 16\): KeyError") as got:
+    says = r"sample 17 of x could not be loaded \(epoch 2, batch at row 16\): KeyError"
+    with pytest.raises(LoaderError, match=says) as got:
         for b in loader.epoch(2):
             seen.append(b.start)
     assert seen == [0, 4, 8, 12], "what came before the fault is delivered"
@@ -231,7 +232,8 @@ def test_a_failing_augment_is_named(prefetch):
         return 1 // 0
 
     loader = Loader(np.arange(10), batch_size=5, augment=fail, prefetch=prefetch, shuffle=False)
-    with pytest.raises(LoaderError, match=r"augment failed on the batch of samples 0, 1, 2, 3, 4 \(epoch 0.*ZeroDivision"):
+    says = r"augment failed on the batch of samples 0, 1, 2, 3, 4 \(epoch 0.*ZeroDivision"
+    with pytest.raises(LoaderError, match=says):
         list(loader)
 
 

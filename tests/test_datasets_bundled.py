@@ -73,7 +73,8 @@ def test_every_public_name_is_there():
 
 def test_importing_is_light():
     code = (
-        "import __future__, json, sys, numpy; before = set(sys.modules); import deepbabysit.data, deepbabysit.data.datasets; "
+        "import __future__, json, sys, numpy; before = set(sys.modules); "
+        "import deepbabysit.data, deepbabysit.data.datasets; "
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -192,9 +192,7 @@ class Loader:
                     raise ValueError(f"augment returned {len(leaf)} rows of {leaf_name} for a batch of {len(rows)}")
         return result
 
-    def _failed(
-        self, what: str, stage: str, error: Exception, epoch: int, start: int, rows: Indices
-    ) -> LoaderError:
+    def _failed(self, what: str, stage: str, error: Exception, epoch: int, start: int, rows: Indices) -> LoaderError:
         place = f"epoch {epoch}, batch at row {start}"
         return LoaderError(f"{what} ({place}): {type(error).__name__}: {error}", rows, epoch, start, stage)
 

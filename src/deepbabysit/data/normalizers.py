@@ -200,10 +200,9 @@ class ZScore(Normalizer):
 
     def _statistics(self, x: NDArray[Any], axes: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         low = x.min(axis=axes, keepdims=True).astype(np.float64)
-        constant = low == x.max(axis=axes, keepdims=True)
-        mean = _mean(x, axes, low, power=1) + low  # sums of distances from the minimum: exact for a constant feature
-        variance = _mean(x, axes, mean, power=2)
-        return np.where(constant, low, mean), np.where(constant, 0.0, np.sqrt(variance))
+        # Distances from the minimum are exactly 0 in a constant feature, and so is its variance.
+        mean = _mean(x, axes, low, power=1) + low
+        return mean, np.sqrt(_mean(x, axes, mean, power=2))
 
 
 def _mean(x: NDArray[Any], axes: tuple[int, ...], origin: NDArray[np.float64], power: int) -> NDArray[np.float64]:

@@ -340,9 +340,7 @@ def _build(cells: Cells, plan: _Plan, kept: NDArray[np.int64]) -> Table:
     return Table(x, y, tuple(names), tuple(numeric), schema, task, classes, told, kept)
 
 
-def _narrow(
-    column: Column, values: NDArray[np.float64], lines: Sequence[int], notes: list[str]
-) -> NDArray[np.float32]:
+def _narrow(column: Column, values: NDArray[np.float64], lines: Sequence[int], notes: list[str]) -> NDArray[np.float32]:
     """Cast to float32; what does not fit is an error, what loses digits of whole numbers is said."""
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
@@ -358,9 +356,7 @@ def _narrow(
     return narrow
 
 
-def _target(
-    plan: _Plan, kept: NDArray[np.int64], lines: Sequence[int], notes: list[str]
-) -> NDArray[Any] | None:
+def _target(plan: _Plan, kept: NDArray[np.int64], lines: Sequence[int], notes: list[str]) -> NDArray[Any] | None:
     target = plan.target
     if target is None:
         return None

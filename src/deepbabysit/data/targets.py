@@ -48,9 +48,7 @@ def _name(level: Any) -> str:
     return level.decode("utf-8", "replace") if isinstance(level, bytes) else str(level)
 
 
-def one_hot(
-    labels: Any, classes: int | Sequence[Any] | None = None, dtype: DTypeLike = np.float32
-) -> NDArray[Any]:
+def one_hot(labels: Any, classes: int | Sequence[Any] | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
     """Turn class labels into rows with a single 1: ``out[i, labels[i]] = 1``.
 
     labels: (N,) or (N, 1), integers 0 .. classes-1, or values found among the levels. classes: how many (default: the
