@@ -82,6 +82,9 @@ class _Registry:
             except ImportError as error:
                 self.reasons[name] = f"it could not be imported: {error}"
                 raise BackendUnavailable(self.reasons[name]) from error
+            except Exception as error:  # somebody else's code: whatever it raises is the reason why it cannot run
+                self.reasons[name] = f"it could not be opened: {type(error).__name__}: {error}"
+                raise BackendUnavailable(self.reasons[name]) from error
             plain = _PLAIN.get(name, f"cpu:{name}")
             backends: dict[str, Backend] = opened if isinstance(opened, dict) else {plain: opened}
             for device_name, backend in backends.items():
