@@ -139,6 +139,8 @@ def basic_key(key: Any, rank: int) -> Key | None:
     >>> basic_key((..., slice(0, 2)), 3)
     (('slice', 0, 2, None),) if False else (('slice', None, None, None), ('slice', None, None, None), ('slice', 0, 2, None))
     """
+    if type(key) is int and rank:
+        return (key,)
     items = key if isinstance(key, tuple) else (key,)
     for item in items:
         if item is None or item is Ellipsis or isinstance(item, slice):
