@@ -20,7 +20,7 @@ def _unary(ufunc: Any) -> Kernel:
 
 def _binary(ufunc: Any) -> Kernel:
     def run(ctx: Any, outs: Any, x: Any, y: Any) -> None:
-        ufunc(x, y, outs[0])
+        ufunc(x, y, out=outs[0])
 
     return Kernel(run)
 
@@ -50,7 +50,7 @@ _ZERO = {dtype: np.zeros((), dtype) for dtype in "efdg"}
 
 
 def _relu(ctx: Any, outs: Any, x: Any) -> None:
-    np.maximum(x, _ZERO[x.dtype.char], outs[0])
+    np.maximum(x, _ZERO[x.dtype.char], out=outs[0])
 
 
 def _relu_gradient(ctx: Any, outs: Any, g: Any, y: Any) -> None:
