@@ -64,7 +64,8 @@ class Device:
 
     def constant(self, value: Any, dtype: Any) -> Array:
         """Return a Python number as an array without axes; the same one each time."""
-        key = (value, type(value), dtype)
+        # 0.0 equals -0.0, and 1 / x tells them apart
+        key = (value, type(value), dtype) if value else (repr(value), type(value), dtype)
         found = self._constants.get(key)
         if found is None:
             if len(self._constants) >= _CONSTANTS_KEPT:
