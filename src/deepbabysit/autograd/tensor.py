@@ -221,7 +221,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """Return the same values as a constant."""
         result = Tensor(self.data, self.device)
-        result.owner = self.owner or self
+        result.owner = memory_of(self)
         return result
 
     @property
@@ -591,6 +591,12 @@ def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, req
     return result
 
 
+def memory_of(tensor: Tensor) -> Tensor:
+    """Return the tensor whose memory this one uses: itself, or the one it is a view of."""
+    owner = tensor.owner
+    return tensor if owner is None else owner
+
+
 def check_saved(node: Node, saved: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
     """Return the tensors a node saved; refuse when they were given back, or overwritten since."""
     where = f" in {node.scope}" if node.scope else ""
@@ -600,7 +606,7 @@ def check_saved(node: Node, saved: tuple[Tensor, ...] | None) -> tuple[Tensor, .
             f"compute the loss again"
         )
     for tensor in saved:
-        owner = tensor.owner or tensor
+        owner = memory_of(tensor)
         if owner.overwritten > node.number:
             raise RuntimeError(
                 f"an array that {node.name()}{where} saved for backward (shape {list(tensor.shape)}) was "
@@ -781,7 +787,7 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
             node = None
         result = Tensor(array, device, node, 0, node is not None)
         if plan.view:
-            result.owner = tensors[0].owner or tensors[0]
+            result.owner = memory_of(tensors[0])
             if tensors[0].extra is not None:
                 result.inherit(tensors[0], spec, plan.attrs)
         elif spec.name in _REMEMBERED:
