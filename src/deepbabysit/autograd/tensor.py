@@ -221,7 +221,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """Return the same values as a constant."""
         result = Tensor(self.data, self.device)
-        result.owner = self.owner or self
+        result.owner = memory_of(self)
         return result
 
     @property
@@ -304,6 +304,9 @@ class Tensor:
         target = find_device(device)
         if target is self.device:
             return self
+        recorder = current().recorder
+        if recorder is not None:
+            recorder.refuse(f"to({target.name!r}) moves values through the host, which a recorded step cannot repeat")
         moved = Tensor(target.asarray(self.device.to_host(self.data)), target)
         if self.requires_grad and current().grad:
             moved.node = _MoveNode(self, target)
@@ -571,21 +574,46 @@ def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, req
     if current().recorder is not None and np.size(data) > 1:
         current().recorder.refuse("values from the host enter here and a replay would not see new ones")  # type: ignore[union-attr]
     if not place.backend.owns(data):
-        values = np.asarray(data)
+        values: Any = np.asarray(data)
         if dtype is None and values.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
             dtype = np.float32
-        if values.dtype.kind not in "fiub":
-            raise TypeError(
-                f"a tensor holds numbers; got {values.dtype} ({type(data).__name__}). "
-                f"Encode strings first, for example with db.data.one_hot"
-            )
         data = values
+    if data.dtype.kind not in "fiub":
+        raise TypeError(
+            f"a tensor holds numbers; got {data.dtype} ({type(data).__name__}). "
+            f"Encode strings first, for example with db.data.one_hot"
+        )
     result = Tensor(place.asarray(data, dtype), place)
     if requires_grad:
         if result.dtype.kind != "f":
             raise TypeError(f"only floating numbers can have a gradient; this tensor holds {result.dtype}")
         result.requires_grad = True
     return result
+
+
+def memory_of(tensor: Tensor) -> Tensor:
+    """Return the tensor whose memory this one uses: itself, or the one it is a view of."""
+    owner = tensor.owner
+    return tensor if owner is None else owner
+
+
+def check_saved(node: Node, saved: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
+    """Return the tensors a node saved; refuse when they were given back, or overwritten since."""
+    where = f" in {node.scope}" if node.scope else ""
+    if saved is None:
+        raise RuntimeError(
+            f"backward has already passed through {node.name()}{where} and its saved values were given back; "
+            f"compute the loss again"
+        )
+    for tensor in saved:
+        owner = memory_of(tensor)
+        if owner.overwritten > node.number:
+            raise RuntimeError(
+                f"an array that {node.name()}{where} saved for backward (shape {list(tensor.shape)}) was "
+                f"overwritten since, by {owner.overwritten_by}; call backward() before changing it, or compute "
+                f"the loss again"
+            )
+    return saved
 
 
 class _MoveNode(Node):
@@ -663,22 +691,7 @@ class KernelNode(Node):
         self.saved_outputs = ()
 
     def _check_saved(self) -> tuple[Tensor, ...]:
-        saved = self.saved_inputs
-        where = f" in {self.scope}" if self.scope else ""
-        if saved is None:
-            raise RuntimeError(
-                f"backward has already passed through {self.name()}{where} and its saved values were given back; "
-                f"compute the loss again"
-            )
-        for tensor in saved:
-            owner = tensor.owner or tensor
-            if owner.overwritten > self.number:
-                raise RuntimeError(
-                    f"an array that {self.name()}{where} saved for backward (shape {list(tensor.shape)}) was "
-                    f"overwritten since, by {owner.overwritten_by}; call backward() before changing it, or compute "
-                    f"the loss again"
-                )
-        return saved
+        return check_saved(self, self.saved_inputs)
 
     def pull(self, gradients: list[Any], op: Any, create_graph: bool) -> Sequence[Any]:
         """Run the operation's derivative."""
@@ -694,7 +707,7 @@ class KernelNode(Node):
             for position, tensor in zip(spec.saves_inputs, saved, strict=True):
                 x[position] = tensor
             for position, array in zip(spec.saves_outputs, self.saved_outputs, strict=True):
-                out[position] = Tensor(array, self.device, self, position)
+                out[position] = Tensor(array, self.device, self, position, requires_grad=True)
         else:
             for position, tensor in zip(spec.saves_inputs, saved, strict=True):
                 x[position] = tensor.data
@@ -708,6 +721,7 @@ class KernelNode(Node):
     ) -> Sequence[Any]:
         """Derive a composite from its reference: run it on Tensors, sweep that small graph."""
         spec = self.plan.spec
+        stop = 0
         with surroundings(grad=True):
             operations = HANDED.tensor_operations(self.device)
             if create_graph:
@@ -716,6 +730,7 @@ class KernelNode(Node):
                 copies = [
                     Tensor(t.data, t.device, requires_grad=need) for t, need in zip(saved, needs, strict=True)
                 ]
+            stop = next_number()  # the sweep ends at the copies: what lies before them has its own turn
             results = spec.reference(operations, *copies, **self.plan.attrs)
         if not isinstance(results, tuple):
             results = (results,)
@@ -725,7 +740,7 @@ class KernelNode(Node):
                 roots.append(result)
                 seeds.append(gradient)
         wanted = [copy for copy, need in zip(copies, needs, strict=True) if need]
-        found = iter(sweep(roots, seeds, wanted, create_graph))
+        found = iter(sweep(roots, seeds, wanted, create_graph, stop=stop))
         return [next(found) if need else None for need in needs]
 
 
@@ -774,19 +789,23 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         return spec.reference(HANDED.tensor_operations(device), *tensors, **plan.attrs)
     outs = execute(device, plan, inputs)
     node = KernelNode(plan, device, tensors, outs, mode.scope) if needs else None
+    if node is not None and spec.differentiable is not None and not any(node.parents):
+        node = None  # what requires a gradient entered where none can flow
     if len(outs) == 1:
         array = outs[0]
-        result = Tensor(array, device, node, 0, needs)
+        result = Tensor(array, device, node, 0, node is not None)
         if plan.special:
             if plan.view:
-                result.owner = tensors[0].owner or tensors[0]
+                result.owner = memory_of(tensors[0])
                 if tensors[0].extra is not None:
                     result.inherit(tensors[0], spec, plan.attrs)
             elif spec.name in _REMEMBERED:
                 result.remember(spec.name, tensors[0], plan.attrs)
         return result
     return tuple(
-        Tensor(array, device, node if form.dtype.kind == "f" else None, index, needs and form.dtype.kind == "f")
+        Tensor(array, device, node, index, node is not None)
+        if form.dtype.kind == "f"
+        else Tensor(array, device, None, index)
         for index, (array, form) in enumerate(zip(outs, plan.outputs, strict=True))
     )
 

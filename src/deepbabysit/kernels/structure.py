@@ -167,8 +167,8 @@ def basic_key(key: Any, rank: int) -> Key | None:
 
 
 def plain_key(key: Key) -> tuple[Any, ...]:
-    """Return the index in the form that arrays take."""
-    return tuple(slice(*item[1:]) if isinstance(item, tuple) else item for item in key)
+    """Return the index in the form that arrays take; with '...' at its end the result is an array, never a scalar."""
+    return (*(slice(*item[1:]) if isinstance(item, tuple) else item for item in key), ...)
 
 
 def getitem(xp: Any, x: Any, *, key: Key) -> Any:
