@@ -694,7 +694,7 @@ class KernelNode(Node):
             for position, tensor in zip(spec.saves_inputs, saved, strict=True):
                 x[position] = tensor
             for position, array in zip(spec.saves_outputs, self.saved_outputs, strict=True):
-                out[position] = Tensor(array, self.device, self, position)
+                out[position] = Tensor(array, self.device, self, position, requires_grad=True)
         else:
             for position, tensor in zip(spec.saves_inputs, saved, strict=True):
                 x[position] = tensor.data
