@@ -40,7 +40,7 @@ class Tensor:
         index: which output of that step it is.
         requires_grad: whether gradients flow to it.
         grad: the accumulated gradient of a leaf, or None.
-        owner: the tensor whose memory it shares, or None.
+        owner: the leaf whose memory it shares, or None.
     """
 
     __slots__ = (
@@ -221,7 +221,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """Return the same values as a constant."""
         result = Tensor(self.data, self.device)
-        result.owner = memory_of(self)
+        result.owner = _leaf_memory(self)
         return result
 
     @property
@@ -597,6 +597,12 @@ def memory_of(tensor: Tensor) -> Tensor:
     return tensor if owner is None else owner
 
 
+def _leaf_memory(tensor: Tensor) -> Tensor | None:
+    """Return what `memory_of` does if it can change in place; a step's result cannot, and would keep its graph alive."""
+    owner = memory_of(tensor)
+    return owner if owner.node is None else None
+
+
 def check_saved(node: Node, saved: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
     """Return the tensors a node saved; refuse when they were given back, or overwritten since."""
     where = f" in {node.scope}" if node.scope else ""
@@ -787,7 +793,7 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
             node = None
         result = Tensor(array, device, node, 0, node is not None)
         if plan.view:
-            result.owner = memory_of(tensors[0])
+            result.owner = _leaf_memory(tensors[0])
             if tensors[0].extra is not None:
                 result.inherit(tensors[0], spec, plan.attrs)
         elif spec.name in _REMEMBERED:
