@@ -57,7 +57,10 @@ def _relu(ctx: Any, outs: Any, x: Any) -> None:
 
 
 def _relu_gradient(ctx: Any, outs: Any, g: Any, y: Any) -> None:
-    np.multiply(g, y > 0, outs[0])
+    out = outs[0]
+    if out is not g:
+        np.copyto(out, g)
+    np.copyto(out, 0, where=np.logical_not(y > 0))  # not a product: 0 times an infinite gradient is NaN
 
 
 def _sigmoid(ctx: Any, outs: Any, x: Any) -> None:

@@ -23,8 +23,8 @@ def _integers() -> list[BadInput]:
 
 
 def relu(xp: Any, x: Any) -> Any:
-    """Rectified linear unit: ``max(x, 0)``, derivative 0 at 0 (Nair and Hinton, ICML 2010)."""
-    return xp.where(x > 0, x, xp.zeros_like(x))
+    """Rectified linear unit: ``max(x, 0)``, derivative 0 at 0, NaN stays NaN (Nair and Hinton, ICML 2010)."""
+    return xp.where(x <= 0, xp.zeros_like(x), x)
 
 
 RELU = define(
@@ -44,7 +44,7 @@ RELU_GRADIENT = define(
     samples=lambda rng: [
         Sample((drawing.normal(rng, s), drawing.away_from(rng, s, 0.0)))
         for s in ((), (0,), *(drawing.draw_shape(rng) for _ in range(4)))
-    ],
+    ] + [Sample((np.array([np.inf, np.nan, -1.0, 2.0]), np.array([0.0, 0.0, 0.0, 3.0])), gradient=False)],
     saves_inputs=(1,), differentiable=(0,), vjp=lambda op, g, x, out, needs: (op.relu_gradient(g[0], x[1]), None),
 )
 
@@ -96,8 +96,9 @@ SOFTMAX = define(softmax, infer=_along_axis_infer("softmax"), samples=_along_axi
 
 
 def log_softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
-    """Logarithm of softmax, ``x - logsumexp(x)``: exact where softmax underflows."""
-    return x - xp.logsumexp(x, axis=axis, keepdims=True)
+    """Logarithm of softmax, ``(x - m) - log(sum(exp(x - m)))`` with ``m = max(x)``: exact where softmax underflows."""
+    shifted = x - xp.stop_gradient(xp.max(x, axis=axis, keepdims=True))
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
 def _log_softmax_vjp(op: Any, g: Any, x: Any, out: Any, needs: Any, axis: int) -> Any:
