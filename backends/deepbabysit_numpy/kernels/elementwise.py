@@ -17,7 +17,7 @@ def _unary(ufunc: Any) -> Kernel:
 
 def _binary(ufunc: Any) -> Kernel:
     def run(ctx: Any, outs: Any, x: Any, y: Any) -> None:
-        ufunc(x, y, outs[0])
+        ufunc(x, y, out=outs[0])
 
     return Kernel(run)
 
@@ -33,15 +33,16 @@ def _quiet(ufunc: Any) -> Kernel:
 
 
 def _where(ctx: Any, outs: Any, condition: Any, x: Any, y: Any) -> None:
+    # by memory, not by identity: a replay hands over other array objects on the same memory
     out = outs[0]
-    if out is not x:
-        if out is y:
-            np.copyto(out, x, where=condition)
-            return
-        np.copyto(out, y)
-        np.copyto(out, x, where=condition)
+    if np.may_share_memory(out, x):
+        if out is not x:
+            np.copyto(out, x)
+        np.copyto(out, y, where=np.logical_not(condition))
         return
-    np.copyto(out, y, where=np.logical_not(condition))
+    if out is not y:
+        np.copyto(out, y)
+    np.copyto(out, x, where=condition)
 
 
 def _copy(ctx: Any, outs: Any, x: Any) -> None:
@@ -53,7 +54,7 @@ def _astype(ctx: Any, outs: Any, x: Any, *, dtype: Any) -> None:
 
 
 def _relu(ctx: Any, outs: Any, x: Any) -> None:
-    np.maximum(x, 0, outs[0])
+    np.maximum(x, 0, out=outs[0])
 
 
 def _relu_gradient(ctx: Any, outs: Any, g: Any, y: Any) -> None:

@@ -14,7 +14,7 @@ def _matmul(ctx: Any, outs: Any, x: Any, y: Any) -> None:
 
 def _activate(y: Any, activation: str) -> None:
     if activation == "relu":
-        np.maximum(y, 0, y)
+        np.maximum(y, 0, out=y)
     elif activation == "tanh":
         np.tanh(y, y)
     elif activation == "sigmoid":

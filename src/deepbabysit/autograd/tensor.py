@@ -133,6 +133,10 @@ class Tensor:
         values = self.numpy()
         return np.array(values, dtype=dtype) if copy or dtype not in (None, values.dtype) else values
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Let NumPy's functions work on the values: ``np.mean(x)`` gives what ``np.mean(x.numpy())`` does."""
+        return function(*_plain(args), **_plain(kwargs))
+
     def __float__(self) -> float:
         return float(self.item())
 
@@ -509,6 +513,15 @@ def _pair(x: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     if y.dtype.kind == "f" and x.dtype.kind != "f" and not isinstance(other, Tensor):
         x = x.astype(y.dtype)
     return x, y
+
+
+def _plain(value: Any) -> Any:
+    """Return arguments of a NumPy function with arrays in place of Tensors."""
+    if isinstance(value, Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return type(value)(_plain(item) for item in value) if type(value) in (list, tuple) else value
 
 
 def _divide(x: Tensor, y: Tensor) -> Tensor:

@@ -214,7 +214,7 @@ for _test in (any_, all_):
 
 def cumulative_sum(xp: Any, x: Any, *, axis: int = -1) -> Any:
     """Running sum along an axis."""
-    return xp.cumsum(x, axis=axis)
+    return xp.cumulative_sum(x, axis=axis)
 
 
 def _cumulative_infer(shapes: Any, dtypes: Any, *, axis: int = -1) -> tuple[Form, ...]:

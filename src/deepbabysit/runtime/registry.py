@@ -190,7 +190,7 @@ def find_device(name: str | Device) -> Device:
         if name in _REGISTRY.devices:
             return _REGISTRY.devices[name]
         raise ValueError(unknown("device", name, [*names, "auto"]))
-    backend = "cupy" if family == "cuda" else detail
+    backend = "cupy" if family == "cuda" else detail.partition(":")[0]
     try:
         opened = _REGISTRY.open(backend)
     except BackendUnavailable as error:

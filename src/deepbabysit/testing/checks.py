@@ -87,6 +87,8 @@ def values(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
                     for buffer in buffers:
                         buffer.check(what)
                 results.append([np.array(device.to_host(out)) for out in outs])
+            for number, (array, host) in enumerate(zip(arrays, inputs, strict=True)):
+                same_bits(f"{what}: input {number} was changed", np.array(device.to_host(array)), host)
             if len(expected) != len(forms):
                 raise ConformanceError(f"{what}: the reference gives {len(expected)} outputs, infer {len(forms)}")
             for number, (out, form, oracle) in enumerate(zip(results[0], forms, expected, strict=True)):
@@ -102,8 +104,6 @@ def values(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
             else:
                 for number, (other, form, oracle) in enumerate(zip(results[1], forms, expected, strict=True)):
                     compare(f"{what} output {number}, second run", other, oracle, tolerance(spec, inputs, form))
-            for number, (array, host) in enumerate(zip(arrays, inputs, strict=True)):
-                same_bits(f"{what}: input {number} was changed", np.array(device.to_host(array)), host)
     return ways
 
 
