@@ -71,7 +71,7 @@ def read_model(
     training = header.get("compile")
     if compile and training is not None:
         model.compile(
-            optimizers.from_config(training["optimizer"]),
+            optimizers.get(training["optimizer"]),
             losses.from_config(training["loss"], own) if training["loss"] is not None else None,
             [metrics.from_config(m, own) for m in training["metrics"]],
             precision=training["precision"],
