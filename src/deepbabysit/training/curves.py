@@ -110,7 +110,10 @@ def _panel(axis: Axes, history: Curves, names: list[str], kind: str) -> None:
     marker = "o" if len(numbers) < 3 else ""  # a line of one point is invisible
     for index, name in enumerate(names):
         colour = COLOURS[index % len(COLOURS)]
-        for full, style, label in ((name, "-", f"{name} (training)"), (f"val_{name}", "--", f"{name} (validation)")):
+        for full, style, label in (
+            (name, "-", f"{name} (training, running mean)"),
+            (f"val_{name}", "--", f"{name} (validation)"),
+        ):
             if full in history.history:
                 values = history.history[full]
                 axis.plot(numbers, values, style, marker=marker, color=colour, label=literal(label), linewidth=1.6)

@@ -1,6 +1,6 @@
 """What a running training says to those who watch it: history, display, callbacks, the babysitter.
 
-The loop calls the methods of its listeners; none of them may change the numbers of the run. Epochs and steps count from 0.
+The loop calls the methods of its listeners; only callbacks may change the run. Epochs and steps count from 0.
 """
 
 from __future__ import annotations
@@ -11,22 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # Metrics that are better when they are larger; everything else that is known is better when it is smaller.
-_LARGER = ("acc", "accuracy", "auc", "precision", "recall", "f1", "fbeta", "iou", "dice", "r2", "mcc", "kappa")
-_LARGER += ("specificity", "sensitivity", "similarity", "correlation", "coefficient", "psnr", "ssim")
-_SMALLER = (
-    "loss",
-    "error",
-    "mae",
-    "mse",
-    "rmse",
-    "mape",
-    "msle",
-    "crossentropy",
-    "entropy",
-    "perplexity",
-    "divergence",
-)
-_SMALLER += ("huber", "hinge", "nll", "cosh", "poisson", "deviation", "distance", "bce", "kl")
+_LARGER = """
+    acc accuracy auc precision recall f1 fbeta iou dice r2 mcc kappa specificity sensitivity similarity correlation
+    coefficient psnr ssim
+""".split()
+_SMALLER = """
+    loss error mae mse rmse mape msle crossentropy entropy perplexity divergence huber hinge nll cosh poisson
+    deviation distance bce kl
+""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +153,11 @@ class Listener:
     def evaluation_begin(self, steps: int | None) -> None:
         """Announce an evaluation on held-out data."""
 
-    def evaluation_step(self, step: int, logs: Mapping[str, float]) -> None:
-        """Report a batch of an evaluation."""
+    def evaluation_step_begin(self, step: int) -> None:
+        """Announce a batch of an evaluation."""
+
+    def evaluation_step_end(self, step: int, logs: Mapping[str, float]) -> None:
+        """Report a batch of an evaluation; the means so far."""
 
     def evaluation_end(self, logs: Mapping[str, float]) -> None:
         """Report the result of an evaluation (names without ``val_``)."""
