@@ -272,7 +272,9 @@ ENTRIES = st.fixed_dictionaries(
 
 
 @FOLDER
-@given(st.dictionaries(st.text(max_size=4) | st.just("__metadata__"), ENTRIES | JSON, max_size=3), st.binary(max_size=9))
+@given(
+    st.dictionaries(st.text(max_size=4) | st.just("__metadata__"), ENTRIES | JSON, max_size=3), st.binary(max_size=9)
+)
 def test_any_header_is_read_or_refused_and_never_more_liberal_than_the_library(
     tmp_path: Path, header: dict[str, Any], data: bytes
 ) -> None:
