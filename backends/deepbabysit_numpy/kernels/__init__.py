@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
 
-from deepbabysit_numpy.kernels import elementwise, indexing, products, random, reduction, structure
+from deepbabysit_numpy.kernels import elementwise, indexing, losses, products, random, reduction, structure
 
 KERNELS: dict[str, Kernel] = {
     **elementwise.KERNELS,
@@ -13,4 +13,5 @@ KERNELS: dict[str, Kernel] = {
     **indexing.KERNELS,
     **products.KERNELS,
     **random.KERNELS,
+    **losses.KERNELS,
 }
