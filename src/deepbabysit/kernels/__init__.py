@@ -4,6 +4,7 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     activations,
     elementwise,
     indexing,
+    losses,
     products,
     random,
     reduction,
