@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.kernels import activations, elementwise, indexing, products, random, reduction, structure
+from deepbabysit_numpy.kernels import activations, convolution, elementwise, indexing, products, random, reduction, structure
 
 KERNELS: dict[str, Kernel] = {
     **elementwise.KERNELS,
@@ -13,4 +13,5 @@ KERNELS: dict[str, Kernel] = {
     **products.KERNELS,
     **random.KERNELS,
     **activations.KERNELS,
+    **convolution.KERNELS,
 }
