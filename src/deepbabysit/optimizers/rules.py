@@ -9,8 +9,8 @@ from deepbabysit.optimizers.arguments import Check, above_zero, fraction, not_ne
 from deepbabysit.optimizers.optimizer import Optimizer, Rule
 
 _USE_ADAMW = {
-    "weight_decay": "on Adam means two different things elsewhere; for decoupled decay use AdamW(weight_decay=...), for "
-    "an L2 penalty kernel_regularizer=db.regularizers.l2(...) in the layers"
+    "weight_decay": "means two different things elsewhere; for decoupled decay use AdamW(weight_decay=...), for an L2 "
+    "penalty kernel_regularizer=db.regularizers.l2(...) in the layers"
 }
 
 

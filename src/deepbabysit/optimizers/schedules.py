@@ -179,7 +179,7 @@ class Step(_Blind):
 
     def rate(self, step: int) -> float:
         """Return ``learning_rate * factor ** floor(step / every)``."""
-        return self.base * self.factor ** (step // self.every)  # type: ignore[no-any-return]
+        return self.base * math.pow(self.factor, step // self.every)
 
 
 @final
@@ -207,7 +207,7 @@ class Exponential(_Blind):
 
     def rate(self, step: int) -> float:
         """Return ``learning_rate * factor ** (step / every)``."""
-        return self.base * self.factor ** (step / self.every)  # type: ignore[no-any-return]
+        return self.base * math.pow(self.factor, step / self.every)
 
 
 @final
