@@ -210,7 +210,9 @@ class FlatBuffer:
         if self.average is not None and "average" in values:
             write(self.part(self.average, index), values["average"])
         if "progress" in values:
-            write(self.progress[:, index], values["progress"])
+            progress = np.array(self.device.to_host(self.progress))
+            progress[:, index] = values["progress"]
+            write(self.progress, progress)
 
 
 def pack(kind: str, members: Sequence[Member], states: dict[str, float], average: bool) -> list[FlatBuffer]:
