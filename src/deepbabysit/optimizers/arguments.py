@@ -135,7 +135,7 @@ def read_groups(kind: str, parameters: Any, base: Schedule, decays: bool) -> lis
         )
     groups = [_read_group(kind, item, base, decays) for item in items if isinstance(item, Mapping)]
     if groups and len(groups) != len(items):
-        raise TypeError(f"{kind}: parameters and groups are mixed; put every parameter into a group {{'params': [...]}}")
+        raise TypeError(f"{kind}: parameters and groups are mixed; put every one into a group {{'params': [...]}}")
     members: list[Member] = []
     seen: dict[int, int] = {}
     for number, (inside, multiplier, decay) in enumerate(groups or [(items, 1.0, None)]):

@@ -1,8 +1,8 @@
 """Schedules of the learning rate: pure functions of the number of updates done so far.
 
 Step 0 is the first update. Where a habit counts epochs, multiply by `steps_per_epoch`. A schedule is given to an
-optimizer in the place of the rate: ``Adam(db.schedules.cosine(1e-3, steps=10_000))``. Only `plateau` also depends on what
-it was shown with `observe`.
+optimizer in the place of the rate: ``Adam(db.schedules.cosine(1e-3, steps=10_000))``. Only `plateau` also depends on
+what it was shown with `observe`.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class Step(_Blind):
 
     def rate(self, step: int) -> float:
         """Return ``learning_rate * factor ** floor(step / every)``."""
-        return self.base * self.factor ** (step // self.every)  # type: ignore[no-any-return]
+        return self.base * math.pow(self.factor, step // self.every)
 
 
 @final
@@ -207,7 +207,7 @@ class Exponential(_Blind):
 
     def rate(self, step: int) -> float:
         """Return ``learning_rate * factor ** (step / every)``."""
-        return self.base * self.factor ** (step / self.every)  # type: ignore[no-any-return]
+        return self.base * math.pow(self.factor, step / self.every)
 
 
 @final
