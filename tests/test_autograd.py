@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from deepbabysit.autograd import ops
 from deepbabysit.autograd.checkpointing import checkpoint
 from deepbabysit.autograd.function import Function
@@ -90,7 +91,15 @@ def test_arithmetic_with_numbers_on_both_sides() -> None:
 
 @pytest.mark.parametrize(
     ("left", "right"),
-    [((3,), (3,)), ((3,), (3, 2)), ((4, 3), (3,)), ((4, 3), (3, 2)), ((5, 4, 3), (3,)), ((3,), (5, 3, 2)), ((5, 4, 3), (5, 3, 2))],
+    [
+        ((3,), (3,)),
+        ((3,), (3, 2)),
+        ((4, 3), (3,)),
+        ((4, 3), (3, 2)),
+        ((5, 4, 3), (3,)),
+        ((3,), (5, 3, 2)),
+        ((5, 4, 3), (5, 3, 2)),
+    ],
 )
 def test_matmul_takes_vectors_as_numpy_does(left: tuple[int, ...], right: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
@@ -112,8 +121,19 @@ def test_matmul_messages() -> None:
 # -- indexing and immutability ---------------------------------------------------------------------------------------
 
 KEYS: list[Any] = [
-    1, -1, slice(1, 3), (0, 2), (slice(None), -1), (..., 0), (None, 1), slice(None, None, -1), (slice(None, None, 2), None),
-    np.array([2, 0, 2]), [1, -1], np.array([True, False, True, False]), np.arange(12).reshape(4, 3) % 2 == 0,
+    1,
+    -1,
+    slice(1, 3),
+    (0, 2),
+    (slice(None), -1),
+    (..., 0),
+    (None, 1),
+    slice(None, None, -1),
+    (slice(None, None, 2), None),
+    np.array([2, 0, 2]),
+    [1, -1],
+    np.array([True, False, True, False]),
+    np.arange(12).reshape(4, 3) % 2 == 0,
 ]
 
 
@@ -222,7 +242,9 @@ def test_dlpack_with_torch() -> None:
 
 def test_messages_name_operation_layer_and_nearest() -> None:
     x = tensor(np.ones((2, 3)))
-    with pytest.raises(ValueError, match=r"add: shapes \(2, 3\) and \(2,\) do not fit together: axis -1 has lengths 3 and 2"):
+    with pytest.raises(
+        ValueError, match=r"add: shapes \(2, 3\) and \(2,\) do not fit together: axis -1 has lengths 3 and 2"
+    ):
         x + np.ones(2)
     with surroundings(scope="net.0"), pytest.raises(ValueError, match=r"^layer net\.0: add: shapes"):
         x + np.ones(2)
@@ -364,7 +386,9 @@ class WrongAtOne(Function):
 
 def test_gradcheck_reports_the_worst_element() -> None:
     x = np.linspace(-1, 1, 6).reshape(2, 3)
-    with pytest.raises(GradcheckError, match=r"by input 1 \(shape \(2, 3\)\) at \[1, 1\]: numeric .* analytic") as caught:
+    with pytest.raises(
+        GradcheckError, match=r"by input 1 \(shape \(2, 3\)\) at \[1, 1\]: numeric .* analytic"
+    ) as caught:
         gradcheck(lambda a, b: a + WrongAtOne()(b), [tensor(x), tensor(x)])
     number, index, numeric, analytic = caught.value.rows[0]
     assert (number, index) == (1, (1, 1))
@@ -560,9 +584,7 @@ def test_checkpoint_second_order_and_nesting() -> None:
     x = tensor(np.array([[0.3, -0.4], [0.7, 0.2]]))
     w = tensor(np.array([[0.5, 0.1], [-0.3, 0.8]]))
     assert gradcheck(lambda a, b: checkpoint(lambda v: (v @ b).tanh() * v, a), [x, w], order=2)
-    assert gradcheck(
-        lambda a, b: checkpoint(lambda v: checkpoint(lambda u: (u @ b).exp(), v) * v, a), [x, w], order=2
-    )
+    assert gradcheck(lambda a, b: checkpoint(lambda v: checkpoint(lambda u: (u @ b).exp(), v) * v, a), [x, w], order=2)
 
 
 def test_checkpoint_hooks_see_complete_gradients_once() -> None:
@@ -649,7 +671,7 @@ def test_checkpoint_notices_overwritten_parameters_and_changing_functions() -> N
     w = Parameter(CPU.asarray(np.ones(2)), CPU, "w")
     y = checkpoint(lambda v: v * w, leaf([1.0, 2.0])).sum()
     w.assign([3.0, 3.0], "the optimizer's step")
-    with pytest.raises(RuntimeError, match="checkpoint saved .* by the optimizer's step"):
+    with pytest.raises(RuntimeError, match=r"checkpoint saved .* by the optimizer's step"):
         y.backward()
     sizes = iter([2, 1])
     y = checkpoint(lambda v: v[: next(sizes)] * 1.0, leaf([1.0, 2.0]))

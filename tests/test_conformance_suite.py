@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import BadInput, KernelSpec
 from deepbabysit.runtime.backend import Kernel
@@ -104,7 +105,7 @@ def ignores_strides(ctx: Any, outs: Any, x: Any) -> None:
 
 def test_layouts_catches_a_kernel_that_ignores_strides() -> None:
     device = device_with("tanh", ignores_strides)
-    with pytest.raises(ConformanceError, match="from (transposed|reversed|strided) inputs"):
+    with pytest.raises(ConformanceError, match=r"from (transposed|reversed|strided) inputs"):
         run_check(device, SPECS["tanh"], "layouts", QUICK)
     limited = device_with("tanh", ignores_strides, contiguous=True)
     assert run_check(limited, SPECS["tanh"], "layouts", QUICK).status == "kernel"

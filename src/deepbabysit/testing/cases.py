@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,9 @@ def draw(spec: KernelSpec, draws: int) -> Iterator[Sample]:
     """Yield the samples of an operation, drawn several times."""
     for number in range(draws):
         for sample in spec.samples(generator(spec, number)):
-            yield Sample(tuple(np.asarray(x) for x in sample.inputs), complete_attrs(spec, sample.attrs), sample.gradient)
+            yield Sample(
+                tuple(np.asarray(x) for x in sample.inputs), complete_attrs(spec, sample.attrs), sample.gradient
+            )
 
 
 def draw_gradients(spec: KernelSpec, count: int) -> list[Sample]:
@@ -90,9 +91,7 @@ def tolerance(spec: KernelSpec, inputs: Sequence[np.ndarray], form: Form) -> Tol
     return spec.tolerance[coarsest.name]
 
 
-def compare(
-    what: str, actual: np.ndarray, expected: np.ndarray, allowed: Tolerance | None, scale: float = 0.0
-) -> None:
+def compare(what: str, actual: np.ndarray, expected: np.ndarray, allowed: Tolerance | None, scale: float = 0.0) -> None:
     """Raise with the worst element where values differ by more than allowed.
 
     Arguments:

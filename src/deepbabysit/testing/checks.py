@@ -13,7 +13,7 @@ import numpy as np
 
 from deepbabysit.autograd.operations import tensor_operations
 from deepbabysit.autograd.tensor import Tensor
-from deepbabysit.kernels.spec import Array, Attrs, KernelSpec, Sample
+from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec, Sample
 from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import Plan, call, find_plan
@@ -37,7 +37,7 @@ from deepbabysit.testing.cases import (
     show,
     tolerance,
 )
-from deepbabysit.testing.derivatives import cotangents, first_order, gradients, leaves, pull, run, second_order
+from deepbabysit.testing.derivatives import cotangents, first_order, gradients, pull, run, second_order
 from deepbabysit.testing.outcome import ConformanceError, NothingToCheck
 from deepbabysit.testing.settings import Settings
 
@@ -176,14 +176,15 @@ def aliasing(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
         ways.add(_way(find_plan(device, spec, arrays, sample.attrs)))
         separate = [np.array(device.to_host(out)) for out in call(device, spec, arrays, sample.attrs)]
         for group in groups:
-            if any(forms[o] != (inputs[i].shape, inputs[i].dtype) for o, i in group):
+            if any(forms[o] != Form(inputs[i].shape, inputs[i].dtype) for o, i in group):
                 continue
             if len({i for _, i in group}) != len(group):
                 continue
             fresh = _place_all(device, inputs)
             shared = dict(group)
             outs = tuple(
-                fresh[shared[o]] if o in shared else device.empty(form.shape, form.dtype) for o, form in enumerate(forms)
+                fresh[shared[o]] if o in shared else device.empty(form.shape, form.dtype)
+                for o, form in enumerate(forms)
             )
             call(device, spec, fresh, sample.attrs, outs)
             for number, (out, oracle) in enumerate(zip(outs, separate, strict=True)):
@@ -229,8 +230,10 @@ def graph(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
             results = results if isinstance(results, tuple) else (results,)
             for number, (out, form, oracle) in enumerate(zip(results, forms, expected, strict=True)):
                 what = f"{show(spec, inputs, sample.attrs)} as a graph, output {number}"
-                if (out.shape, out.dtype) != form:
-                    raise ConformanceError(f"{what}: {out.dtype}{list(out.shape)}; infer says {form.dtype}{list(form.shape)}")
+                if Form(out.shape, out.dtype) != form:
+                    raise ConformanceError(
+                        f"{what}: {out.dtype}{list(out.shape)}; infer says {form.dtype}{list(form.shape)}"
+                    )
                 compare(what, np.asarray(device.to_host(out.data)), oracle, tolerance(spec, inputs, form))
     return {"kernel"}
 
@@ -308,7 +311,12 @@ def _changed(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
 
 
 def _step(
-    device: Device, spec: KernelSpec, arrays: Sequence[Array], attrs: Attrs, weights: Sequence[Any], positions: list[int]
+    device: Device,
+    spec: KernelSpec,
+    arrays: Sequence[Array],
+    attrs: Attrs,
+    weights: Sequence[Any],
+    positions: list[int],
 ) -> list[Array]:
     """Run forward and backward on raw arrays; returns outputs and gradients."""
     tensors = [Tensor(a, device, requires_grad=i in positions) for i, a in enumerate(arrays)]
@@ -358,6 +366,5 @@ def replay(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
 
 Check = Callable[[Device, KernelSpec, Settings], Ways]
 CHECKS: dict[str, Check] = {
-    check.__name__: check
-    for check in (values, layouts, empty, aliasing, errors, graph, vjp, gradcheck, second, replay)
+    check.__name__: check for check in (values, layouts, empty, aliasing, errors, graph, vjp, gradcheck, second, replay)
 }
