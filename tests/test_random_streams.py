@@ -51,7 +51,7 @@ def draw(device: str, shape: tuple[int, ...], seed: int, step: int, row: int, st
 
 
 def test_layout_is_what_is_written_down() -> None:
-    """Element e is half e % 2 of word e // 2 % 4 of block e // 8; key (seed, stream), counter (block, step, call, 0)."""
+    """Element e is half e % 2 of word e // 2 % 4 of block e // 8; key (seed, stream), counter (block, step, call)."""
     found = draw("cpu:reference", (3, 7), 11, 5, 4, 99, 2).reshape(-1)
     for position, word in enumerate(found):
         e = 4 * 7 + position
