@@ -1,4 +1,7 @@
-"""Elementwise kernels: NumPy's ufuncs with `out=`, and a few made of several passes over a buffer."""
+"""Elementwise kernels: NumPy's ufuncs with `out=`, and a few made of several passes over a buffer.
+
+NumPy's floating-point warnings are left to whoever calls: `numpy.errstate` costs more than a small operation.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,6 @@ def _unary(ufunc: Any) -> Kernel:
 def _binary(ufunc: Any) -> Kernel:
     def run(ctx: Any, outs: Any, x: Any, y: Any) -> None:
         ufunc(x, y, out=outs[0])
-
-    return Kernel(run)
-
-
-def _quiet(ufunc: Any) -> Kernel:
-    """A ufunc whose overflow and invalid values are part of its meaning: NaN and infinity are reported elsewhere."""
-
-    def run(ctx: Any, outs: Any, *ins: Any) -> None:
-        with np.errstate(all="ignore"):
-            ufunc(*ins, outs[0])
 
     return Kernel(run)
 
@@ -53,8 +46,12 @@ def _astype(ctx: Any, outs: Any, x: Any, *, dtype: Any) -> None:
     np.copyto(outs[0], x, casting="unsafe")
 
 
+# a Python number costs a ufunc twice the time of an array without axes
+_ZERO = {dtype: np.zeros((), dtype) for dtype in "efdg"}
+
+
 def _relu(ctx: Any, outs: Any, x: Any) -> None:
-    np.maximum(x, 0, out=outs[0])
+    np.maximum(x, _ZERO[x.dtype.char], out=outs[0])
 
 
 def _relu_gradient(ctx: Any, outs: Any, g: Any, y: Any) -> None:
@@ -88,16 +85,18 @@ def _log_softmax(ctx: Any, outs: Any, x: Any, *, axis: int = -1) -> None:
 KERNELS: dict[str, Kernel] = {
     **{
         name: _unary(getattr(np, name))
-        for name in ("negative", "absolute", "sign", "floor", "tanh", "isfinite", "isnan", "logical_not", "sin", "cos")
+        for name in (
+            "negative", "absolute", "sign", "floor", "tanh", "isfinite", "isnan", "logical_not", "sin", "cos", "exp",
+            "expm1", "log", "log1p", "sqrt",
+        )
     },
     **{
         name: _binary(getattr(np, name))
         for name in (
             "add", "subtract", "multiply", "maximum", "minimum", "equal", "not_equal", "less", "less_equal",
-            "greater", "greater_equal", "logical_and", "logical_or",
+            "greater", "greater_equal", "logical_and", "logical_or", "divide", "power",
         )
     },
-    **{name: _quiet(getattr(np, name)) for name in ("divide", "exp", "expm1", "log", "log1p", "sqrt", "power")},
     "where": Kernel(_where),
     "copy": Kernel(_copy),
     "astype": Kernel(_astype),

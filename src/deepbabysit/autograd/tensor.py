@@ -774,16 +774,26 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         A Tensor, or a tuple of Tensors where the operation has several outputs.
     """
     mode = current()
-    device = tensors[0].device
-    needs = False
-    arrays = []
-    for t in tensors:
-        arrays.append(t.data)
-        if t.requires_grad:
-            needs = True
-        if t.device is not device:
+    if len(tensors) == 2:  # spelled out for one and two: this is the hottest code of the eager path
+        x, y = tensors
+        device = x.device
+        if y.device is not device:
             device = _common_device(spec, tensors)
-    inputs = tuple(arrays)
+        inputs: tuple[Array, ...] = (x.data, y.data)
+        needs = x.requires_grad or y.requires_grad
+    elif len(tensors) == 1:
+        x = tensors[0]
+        device = x.device
+        inputs = (x.data,)
+        needs = x.requires_grad
+    else:
+        device = tensors[0].device
+        needs = False
+        for t in tensors:
+            needs = needs or t.requires_grad
+            if t.device is not device:
+                device = _common_device(spec, tensors)
+        inputs = tuple([t.data for t in tensors])
     try:
         plan = find_plan(device, spec, inputs, attrs)
     except (ValueError, TypeError) as error:
@@ -792,7 +802,7 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         raise
     if device.abstract:
         return _symbolic(plan.outputs, device, tensors, spec, plan.attrs)
-    needs = needs and mode.grad and spec.differentiable != ()
+    needs = needs and mode.grad and plan.differentiable
     if needs and plan.kernel is None and spec.composite and spec.vjp is None:
         return spec.reference(HANDED.tensor_operations(device), *tensors, **plan.attrs)
     outs = execute(device, plan, inputs)
@@ -801,15 +811,14 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         node = None  # what requires a gradient entered where none can flow
     if len(outs) == 1:
         array = outs[0]
-        if node is not None and plan.outputs[0].dtype.kind != "f":
-            node = None
         result = Tensor(array, device, node, 0, node is not None)
-        if plan.view:
-            result.owner = _leaf_memory(tensors[0])
-            if tensors[0].extra is not None:
-                result.inherit(tensors[0], spec, plan.attrs)
-        elif spec.name in _REMEMBERED:
-            result.remember(spec.name, tensors[0], plan.attrs)
+        if plan.special:
+            if plan.view:
+                result.owner = _leaf_memory(tensors[0])
+                if tensors[0].extra is not None:
+                    result.inherit(tensors[0], spec, plan.attrs)
+            elif spec.name in _REMEMBERED:
+                result.remember(spec.name, tensors[0], plan.attrs)
         return result
     return tuple(
         Tensor(array, device, node, index, node is not None)

@@ -4,10 +4,12 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     activations,
     elementwise,
     indexing,
+    losses,
     products,
     random,
     reduction,
     structure,
+    updates,
 )
 from deepbabysit.kernels.spec import SPECS, BadInput, Form, KernelSpec, Sample, Tolerance, define
 

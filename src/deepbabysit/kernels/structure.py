@@ -139,6 +139,10 @@ def basic_key(key: Any, rank: int) -> Key | None:
     >>> basic_key((..., slice(0, 2)), 3)
     (('slice', 0, 2, None),) if False else (('slice', None, None, None), ('slice', None, None, None), ('slice', 0, 2, None))
     """
+    if rank and type(key) is slice and type(key.start) is type(key.stop) is int and key.step is None:
+        return (("slice", key.start, key.stop, None),)  # the commonest cases first: this is a hot path
+    if rank and type(key) is int:
+        return (key,)
     items = key if isinstance(key, tuple) else (key,)
     for item in items:
         if item is None or item is Ellipsis or isinstance(item, slice):

@@ -88,6 +88,7 @@ class Layer(ABC):
         self.path = name or _snake(type(self).__name__)
         self.built = False
         self.input_shape: tuple[int, ...] | None = None if input_shape is None else as_shape(input_shape)
+        self.output_shape: tuple[int, ...] | None = None
         self._mode: bool | None = None
         self._hooks: list[Callable[[Layer, tuple[Any, ...], Any], Any]] = []
 
@@ -406,7 +407,9 @@ def _flat(values: Any) -> list[Tensor]:
 
 def _remember_layer(layer: Layer, inputs: tuple[Any, ...], options: dict[str, Any], result: Any) -> None:
     """Write into symbolic results which layer made them from what: the graph of functional models."""
-    for index, output in enumerate(_flat((result,))):
+    outputs = _flat((result,))
+    layer.output_shape = outputs[0].shape if outputs else None
+    for index, output in enumerate(outputs):
         if output.device.abstract:
             output.extra = output.extra or {}
             output.extra["origin"] = (layer, inputs, options, index)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.kernels.activations import REMEMBERED
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec, complete_attrs
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit.runtime.context import current
@@ -32,9 +33,15 @@ class Plan:
         outputs: forms of the outputs.
         run: ``run(outs, *ins)``; for a view ``run(*ins)``.
         kernel: the kernel behind `run`, or None where the reference runs.
+        simple: one output, a kernel, and nothing to prepare.
+        differentiable: whether gradients can pass.
+        special: whether the result remembers its first input (views, activations).
     """
 
-    __slots__ = ("attrs", "contiguous", "inputs", "kernel", "outputs", "run", "scratch", "simple", "spec", "view")
+    __slots__ = (
+        "attrs", "contiguous", "differentiable", "inputs", "kernel", "outputs", "run", "scratch", "simple", "spec",
+        "special", "view",
+    )
 
     def __init__(self, device: Device, spec: KernelSpec, arrays: tuple[Array, ...], attrs: Attrs) -> None:
         self.spec = spec
@@ -60,13 +67,12 @@ class Plan:
                 self.scratch = kernel.scratch(self.inputs, **self.attrs)
         else:
             self.run = partial(_run_reference, device, spec, self.attrs)
-        # the common case: one output, nothing to prepare
         self.simple = (
-            not (self.view or self.contiguous or self.scratch or device.abstract)
-            and len(self.outputs) == 1
-            and kernel is not None
-            and kernel.deterministic
+            kernel is not None and kernel.deterministic and len(self.outputs) == 1
+            and not (self.view or self.contiguous or self.scratch or device.abstract)
         )
+        self.differentiable = spec.differentiable != () and any(form.dtype.kind == "f" for form in self.outputs)
+        self.special = self.view or spec.name in REMEMBERED
 
 
 def _choose(device: Device, spec: KernelSpec, inputs: tuple[Form, ...], attrs: Attrs) -> Kernel | None:

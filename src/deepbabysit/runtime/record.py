@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from deepbabysit.kernels.spec import Array
+from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
 
 
@@ -17,12 +18,14 @@ class RecordingRefused(RuntimeError):
 class Recording:
     """A recorded list of kernel calls; `replay` runs them again on what their inputs hold now."""
 
-    __slots__ = ("_arena", "_calls", "_device")
+    __slots__ = ("_after", "_arena", "_before", "_calls", "_device")
 
-    def __init__(self, device: Device, arena: Any, calls: list[Any]) -> None:
+    def __init__(self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any]) -> None:
         self._device = device
         self._arena = arena
         self._calls = calls
+        self._before = before
+        self._after = after
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -30,21 +33,27 @@ class Recording:
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
         device = self._device
+        for action in self._before:
+            action()
         for run, outs, ins, scratch in self._calls:
             if scratch:
                 device.scratch = scratch
             run(outs, *ins)
+        for action in self._after:
+            action()
 
 
 class Recorder:
     """Writes down every kernel call of this thread while it is the recorder in force."""
 
-    __slots__ = ("_calls", "arena", "device")
+    __slots__ = ("_after", "_before", "_calls", "arena", "device")
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.arena = device.backend.arena()
         self._calls: list[Any] = []
+        self._before: list[Callable[[], None]] = []
+        self._after: list[Callable[[], None]] = []
 
     def add(
         self, run: Callable[..., None], outs: tuple[Array, ...], ins: tuple[Array, ...], scratch: tuple[Array, ...]
@@ -59,7 +68,24 @@ class Recorder:
 
     def finish(self) -> Recording:
         """Return what was written down."""
-        return Recording(self.device, self.arena, self._calls)
+        return Recording(self.device, self.arena, self._calls, self._before, self._after)
+
+    def repeat(self, action: Callable[[], None], before: bool) -> None:
+        """Let a host action (a step count, a schedule) happen at every replay, before or after the kernel calls."""
+        (self._before if before else self._after).append(action)
+
+
+def host_action(action: Callable[[], None], before: bool) -> None:
+    """Do something on the host now, and at every replay of the step that is being recorded, if one is.
+
+    Arguments:
+        action: reads and writes host values and small device arrays that kernels read.
+        before: whether replays do it before their kernel calls (a rate) or after them (the next step's random numbers).
+    """
+    recorder = current().recorder
+    if recorder is not None:
+        recorder.repeat(action, before)
+    action()
 
 
 def user_line() -> str:

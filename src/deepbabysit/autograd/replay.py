@@ -1,0 +1,162 @@
+"""Replay of a step: run it eagerly at first, write its kernel calls down once, repeat them from then on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from deepbabysit.autograd.tensor import Tensor, tensor
+from deepbabysit.kernels.spec import Array
+from deepbabysit.runtime.context import CONFIGURATION, surroundings
+from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.record import Recorder, Recording, RecordingRefused
+from deepbabysit.runtime.registry import default_device
+
+WARM_UP = 1  # eager runs before the first recording: parameters and buffers exist then
+KEPT = 8  # recordings of different shapes that are kept
+
+
+class _Entry:
+    """What is known of one combination of shapes, dtypes and settings."""
+
+    __slots__ = ("recording", "results", "runs", "slots")
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.recording: Recording | None = None
+        self.slots: tuple[Array, ...] = ()
+        self.results: tuple[Tensor, ...] = ()
+
+
+class Replay:
+    """A step function over tensors that is recorded and replayed.
+
+    Arguments:
+        step: takes tensors, returns a Tensor, a tuple of Tensors, or None.
+        device: where it runs.
+        enabled: False keeps every run eager.
+        say: called with one line when the step cannot be recorded.
+
+    The results of a replay live in the recording's buffers and are overwritten by the next one.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        device: Device,
+        enabled: bool = True,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._step = step
+        self._device = device
+        self._enabled = enabled
+        self._say = say
+        self._entries: dict[Any, _Entry] = {}
+        self._version = -1
+        self.replays = 0
+
+    def __call__(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Run the step on arrays (of the host or the device)."""
+        device = self._device
+        if not self._enabled:
+            return self._eager(arrays)
+        version = CONFIGURATION.count
+        if version != self._version:
+            self._entries.clear()
+            self._version = version
+        key = tuple([(a.shape, a.dtype) for a in arrays])
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= KEPT:
+                self._entries.pop(next(iter(self._entries)))
+            entry = self._entries[key] = _Entry()
+        if entry.recording is not None:
+            for slot, array in zip(entry.slots, arrays, strict=True):
+                device.write(slot, array)
+            entry.recording.replay()
+            self.replays += 1
+            return entry.results
+        entry.runs += 1
+        if entry.runs <= WARM_UP:
+            return self._eager(arrays)
+        return self._record(entry, arrays)
+
+    def _eager(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+        device = self._device
+        return _as_tuple(self._step(*[Tensor(device.asarray(a), device) for a in arrays]))
+
+    def _record(self, entry: _Entry, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+        device = self._device
+        recorder = Recorder(device)
+        slots = tuple([device.asarray(a) for a in arrays])
+        try:
+            with surroundings(recorder=recorder):
+                results = _as_tuple(self._step(*[Tensor(slot, device) for slot in slots]))
+        except RecordingRefused as refusal:
+            self._enabled = False
+            if self._say is not None:
+                self._say(f"the step is not replayed: {refusal}")
+            return self._eager(arrays)
+        if CONFIGURATION.count == self._version:  # a setting changed inside: what was recorded holds no more
+            entry.slots = slots
+            entry.results = results
+            entry.recording = recorder.finish()
+        return results
+
+
+def _as_tuple(result: Any) -> tuple[Tensor, ...]:
+    if result is None:
+        return ()
+    return result if isinstance(result, tuple) else (result,)
+
+
+def record(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Record a hand-written training step at its second run and replay it from the third on.
+
+    The step takes arrays or Tensors and returns a Tensor, a tuple of Tensors, or None. Everything it does on arrays goes
+    through operations, ``backward()`` and ``optimizer.step()``; reading a value on the host inside (``.item()``,
+    ``print``) is refused with its line, and the step then stays eager. Python values that it uses are kept as they were
+    when it was recorded. Eager runs and replays give the same bits.
+
+    Arguments:
+        step: the function.
+
+    Returns:
+        A function with the same arguments; its results are copies.
+
+    >>> import deepbabysit as db
+    >>> w = db.tensor([1.0, 2.0], requires_grad=True)
+    >>> double = db.record(lambda x: (x * w).sum())
+    >>> [double(db.tensor([n, 1.0])).item() for n in (1.0, 2.0, 3.0)]
+    [3.0, 4.0, 5.0]
+    """
+    replays: dict[Device, Replay] = {}
+
+    @functools.wraps(step)
+    def run(*inputs: Any) -> Any:
+        given = [x if isinstance(x, Tensor) else tensor(x) for x in inputs]
+        device = given[0].device if given else default_device()
+        replay = replays.get(device)
+        if replay is None:
+            replay = replays[device] = Replay(remembered, device)
+        replay_results = replay([x.data for x in given])
+        copies = tuple([Tensor(device.asarray(r.data), device) for r in replay_results])
+        return kind[0](copies)
+
+    kind: list[Callable[[tuple[Tensor, ...]], Any]] = [lambda results: results]
+
+    def remembered(*inputs: Tensor) -> Any:
+        result = step(*inputs)
+        if result is None:
+            kind[0] = lambda results: None
+        elif isinstance(result, Tensor):
+            kind[0] = lambda results: results[0]
+        elif not (isinstance(result, tuple) and all(isinstance(r, Tensor) for r in result)):
+            raise TypeError(
+                f"a recorded step returns a Tensor, a tuple of Tensors or None; got {type(result).__name__}"
+            )
+        return result
+
+    return run
+

@@ -1,0 +1,60 @@
+"""Finding NaN and infinity in data, with the rows that hold them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepbabysit.data.rows import as_rows, leaves, row_list
+
+_BLOCK = 1 << 20  # elements looked at in one go: the temporary mask stays small
+
+
+def check_finite(name: str, array: Any) -> None:
+    """Raise when data hold NaN or infinity, and say in which rows.
+
+    name: what to call the data in the message (``"x"``). array: an array (rows first), or a tuple or mapping of
+    arrays. Integers, booleans and text are never scanned. Sources that are not arrays are not scanned.
+
+    Raises ValueError with how many rows are bad, the first of them (counting from 0) and one position.
+
+    >>> check_finite("x", np.ones((3, 2)))
+    >>> check_finite("x", np.array([[0.0, 1.0], [2.0, np.nan]]))
+    Traceback (most recent call last):
+    ...
+    ValueError: x holds NaN or infinity in 1 of 2 rows: row 1 (counting from 0); first: nan at x[1, 1]. Remove these \
+rows, or fill the cells from training rows (db.data.MeanImputer)
+    """
+    for leaf_name, leaf in leaves(name, as_rows(name, array)):
+        if isinstance(leaf, np.ndarray):
+            bad = bad_rows(leaf)
+            if len(bad):
+                raise ValueError(_message(leaf_name, leaf, bad))
+
+
+def bad_rows(array: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the numbers of the rows that hold NaN or infinity."""
+    if array.dtype.kind in "biuSUmM" or array.size == 0:
+        return np.empty(0, np.int64)
+    step = max(1, _BLOCK // max(1, array.size // len(array)))
+    found: list[NDArray[np.int64]] = []
+    for start in range(0, len(array), step):
+        fine = np.isfinite(array[start : start + step])
+        if not fine.all():
+            found.append(np.flatnonzero(~fine.reshape(len(fine), -1).all(axis=1)) + start)
+    return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def _message(name: str, array: NDArray[Any], bad: NDArray[np.int64]) -> str:
+    first = int(bad[0])
+    row = np.asarray(array[first])
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(row))[0])
+    place = ", ".join(str(i) for i in (first, *where))
+    plural = "s" if len(bad) > 1 else ""
+    return (
+        f"{name} holds NaN or infinity in {len(bad)} of {len(array)} rows: row{plural} {row_list(bad)} "
+        f"(counting from 0); first: {row[where]} at {name}[{place}]. Remove these rows, or fill the cells from "
+        f"training rows (db.data.MeanImputer)"
+    )

@@ -1,0 +1,1 @@
+"""Models: layers that can be compiled, fitted, evaluated and saved."""

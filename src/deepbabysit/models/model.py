@@ -1,0 +1,405 @@
+"""Model: a layer that can be compiled, fitted, evaluated, used and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepbabysit import losses, metrics
+from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.errors import unknown
+from deepbabysit.kernels.shapes import BATCH
+from deepbabysit.layers.layer import Layer
+from deepbabysit.layers.symbolic import symbolic
+from deepbabysit.models.functional import Step, as_inputs, flat, run_steps, trace
+from deepbabysit.models.summary import summarize
+from deepbabysit.models.writing import write_model
+from deepbabysit.optimizers import get as get_optimizer
+from deepbabysit.runtime.context import CONFIGURATION
+from deepbabysit.training.history import History
+from deepbabysit.training.loop import Trainer
+
+PRECISIONS = ("float32", "float64")
+LATER = ("tf32", "bfloat16", "float16")
+
+
+class Model(Layer):
+    """A network: ``Model(inputs, outputs)`` from symbolic tensors, or a subclass that writes ``call``.
+
+    Arguments:
+        inputs: a symbolic tensor of `Input`, or a list of them.
+        outputs: what was computed from them.
+        name: name for messages.
+
+    >>> import deepbabysit as db
+    >>> x = db.Input(shape=29)
+    >>> h = db.layers.Dense(16, activation="relu")(x)
+    >>> model = db.Model(x, db.layers.Dense(1, activation="sigmoid")(h))
+    >>> model.count_params()
+    497
+    """
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Model:
+        """Make a functional model where inputs and outputs are given."""
+        if cls is Model:
+            return super().__new__(Functional)
+        return super().__new__(cls)
+
+    _kind = "class"
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.stop_training = False
+        self.built_for: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+        self._trainer: Trainer | None = None
+        self._replay: bool | None = None
+
+    def is_model(self) -> bool:
+        """Tell that paths begin below this layer."""
+        return True
+
+    @property
+    def kind(self) -> str:
+        """How a file describes the model: "class", "functional" or "sequential"."""
+        return self._kind
+
+    @property
+    def replayable(self) -> bool:
+        """Whether steps are recorded and replayed without being asked to (a written `call` has to ask)."""
+        return self.kind != "class"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `compile` has been called."""
+        return self._trainer is not None
+
+    # -- compile -------------------------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        metrics: Sequence[Any] = (),
+        precision: str | None = None,
+        replay: bool | None = None,
+    ) -> Model:
+        """Say how the model is trained.
+
+        Arguments:
+            optimizer: a name or an optimizer.
+            loss: a name, a loss, or a function ``(y_true, y_pred) -> Tensor``.
+            metrics: names, metrics, or functions.
+            precision: "float32" (default) or "float64".
+            replay: record the training step and replay it; None means yes for Sequential and functional models.
+
+        Raises:
+            ValueError: a name does not exist; the nearest ones are offered.
+
+        >>> import deepbabysit as db
+        >>> model = db.Sequential([db.layers.Dense(1, input_shape=3)])
+        >>> _ = model.compile("adam", "mse", metrics=["mae"])
+        """
+        found_loss = losses.get(loss) if loss is not None else None
+        found_metrics = [_metric(m, found_loss) for m in ([metrics] if isinstance(metrics, str) else metrics)]
+        dtype = _precision(precision)
+        self._replay = self.replayable if replay is None else replay
+        self._trainer = Trainer(self, get_optimizer(optimizer), found_loss, found_metrics, dtype, self._replay)
+        if self.built:
+            self.astype(dtype)
+        CONFIGURATION.bump()
+        return self
+
+    @property
+    def trainer(self) -> Trainer:
+        """What trains the model, once it is compiled."""
+        if self._trainer is None:
+            raise RuntimeError('compile the model first: model.compile("adam", "cross_entropy", metrics=["accuracy"])')
+        return self._trainer
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer given to `compile`."""
+        return self.trainer.optimizer
+
+    @property
+    def loss(self) -> Any:
+        """The loss given to `compile`."""
+        return self.trainer.loss
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics given to `compile`."""
+        return self.trainer.metrics
+
+    def astype(self, dtype: Any) -> Model:
+        """Convert all floating parameters and states to a dtype."""
+        target = np.dtype(dtype)
+        for _, value in self._named():
+            if value.dtype.kind == "f" and value.dtype != target:
+                value.data = value.device.asarray(value.device.to_host(value.data), target)
+                value.grad = None
+                if value.extra:
+                    value.extra.pop("slot", None)
+        CONFIGURATION.bump()
+        return self
+
+    # -- training and use ----------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int = 32,
+        epochs: int = 1,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        callbacks: Sequence[Any] = (),
+        shuffle: bool = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        accumulate: int = 1,
+        device: Any = "auto",
+        seed: int | None = None,
+        verbose: Any = "auto",
+        babysit: Any = True,
+        run_dir: Any = None,
+        resume: bool = False,
+        split: str = "shuffle",
+    ) -> History:
+        """Train the model.
+
+        Arguments:
+            x: inputs (N, ...): an array, a tuple of arrays for several inputs, or a `db.data.Loader`.
+            y: targets (N, ...); left out with a Loader.
+            batch_size: samples per update (times `accumulate`).
+            epochs: passes over the data.
+            validation_data: ``(x, y)`` or ``(x, y, sample_weight)`` or a Loader.
+            validation_split: fraction of the data to hold out for validation, shuffled and stratified.
+            callbacks: `db.callbacks`.
+            shuffle: a new order each epoch, a pure function of seed and epoch.
+            class_weight: class -> weight.
+            sample_weight: (N,) weights.
+            accumulate: batches whose gradients make one update; equal to one batch of that size.
+            device: "auto", a device name, or None for where the model is.
+            seed: start of every random number of the run; None takes that of `db.set_seed`.
+            verbose: "auto", 0 silent, 1 lines or table, 2 one line per epoch.
+            babysit: whether the babysitter watches.
+            run_dir: folder for the run's files.
+            resume: continue the run in `run_dir`.
+            split: "shuffle" or "time" (the last part is held out, in order).
+
+        Returns:
+            The History; the best weights are in the model when an EarlyStopping asked for that.
+
+        >>> import deepbabysit as db
+        >>> model = db.Sequential([db.layers.Dense(1, input_shape=1)])
+        >>> _ = model.compile(db.optimizers.SGD(0.1), "mse")
+        >>> history = model.fit([[0.0], [1.0]], [[1.0], [3.0]], batch_size=2, epochs=200, verbose=0)
+        >>> round(float(model.predict([[2.0]])[0, 0]), 2)
+        5.0
+        """
+        return self.trainer.fit(
+            x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+            validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
+            sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
+            run_dir=run_dir, resume=resume, split=split,
+        )
+
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = 256, sample_weight: Any = None, verbose: Any = 0
+    ) -> dict[str, float]:
+        """Return loss and metrics over data, exact for any batch size.
+
+        Arguments:
+            x, y, sample_weight: as in `fit`.
+            batch_size: samples at a time.
+            verbose: whether to print the result.
+
+        Returns:
+            A dict such as ``{"loss": 0.31, "accuracy": 0.92}``.
+        """
+        return self.trainer.evaluate(x, y, batch_size, sample_weight, verbose)
+
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
+        """Return the outputs for inputs as a NumPy array (a tuple of them for several outputs).
+
+        Arguments:
+            x: inputs (N, ...).
+            batch_size: samples at a time.
+        """
+        trainer = self._trainer or Trainer(self, None, None, [], np.dtype(np.float32), self.replayable)
+        return trainer.predict(x, batch_size)
+
+    def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train one step on one batch.
+
+        Returns:
+            A mapping ``{"loss": ..., ...}`` whose entries become real floats when they are read.
+        """
+        return self.trainer.train_on_batch(x, y, sample_weight)
+
+    # -- building and looking ------------------------------------------------------------------------------------------
+
+    def build_for(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[Any]) -> Any:
+        """Build by a symbolic call with inputs of these shapes (one sample each); returns the symbolic outputs."""
+        inputs = [symbolic((BATCH, *shape), dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        outputs = self(*inputs)
+        self.built_for = [(tuple(shape), np.dtype(dtype)) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        return outputs
+
+    def summary(self, print_fn: Callable[[str], Any] | None = None) -> str:
+        """Print and return a table of the layers: path, kind, output shape, parameters."""
+        text = summarize(self)
+        (print_fn or print)(text)
+        return text
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Save the model: one safetensors file with architecture and settings as JSON inside; nothing executable.
+
+        The file is written to a temporary name and renamed: it is whole or absent.
+
+        Raises:
+            TypeError: a layer cannot say how it is saved.
+        """
+        return write_model(path, self)
+
+
+def _metric(metric: Any, loss: Any) -> metrics.Metric:
+    return metrics.get(metric, loss=loss)
+
+
+def _precision(precision: str | None) -> np.dtype[Any]:
+    name = precision or "float32"
+    if name in LATER:
+        raise ValueError(f"precision {name!r} needs a GPU backend; on the CPU use 'float32' or 'float64'")
+    if name not in PRECISIONS:
+        raise ValueError(unknown("precision", name, (*PRECISIONS, *LATER)))
+    return np.dtype(name)
+
+
+class Functional(Model):
+    """A model made of symbolic tensors; ``db.Model(inputs, outputs)`` returns one."""
+
+    _kind = "functional"
+
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self._inputs = as_inputs(inputs, "inputs")
+        self._outputs = as_inputs(outputs, "outputs")
+        self.several = isinstance(outputs, list | tuple | dict)
+        self._steps: list[Step] = trace(self._inputs, self._outputs)
+        self.layers: list[Layer] = list({id(s.run): s.run for s in self._steps if isinstance(s.run, Layer)}.values())
+        self.built = True
+        self.input_shape = self._inputs[0].shape[1:]
+        self.assign_paths("")
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The symbolic inputs."""
+        return list(self._inputs)
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The symbolic outputs."""
+        return list(self._outputs)
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the calls in order."""
+        return iter(self._steps)
+
+    def call(self, *inputs: Any) -> Any:
+        """Run the graph."""
+        given = flat(inputs)
+        if len(given) != len(self._inputs):
+            raise ValueError(f"this model takes {len(self._inputs)} inputs; got {len(given)}")
+        for symbol, value in zip(self._inputs, given, strict=True):
+            if symbol.shape[1:] != value.shape[1:]:
+                raise ValueError(
+                    f"the model's input must be (N, {', '.join(map(str, symbol.shape[1:]))}); got a tensor of shape "
+                    f"{tuple(value.shape)}"
+                    + (f". Reshape it first: x.reshape({(-1, *symbol.shape[1:])})"
+                       if np.prod(symbol.shape[1:]) == np.prod(value.shape[1:]) else "")
+                )
+        values: dict[int, Any] = {id(symbol): value for symbol, value in zip(self._inputs, given, strict=True)}
+        run_steps(self._steps, values)
+        results = tuple(values[id(symbol)] for symbol in self._outputs)
+        return results if self.several else results[0]
+
+
+class Sequential(Model):
+    """A stack of layers, each fed with the output of the one before.
+
+    Arguments:
+        layers: the layers in order; a first item `Input(...)` or a first layer with ``input_shape`` builds it at once.
+        name: name for messages.
+
+    >>> import deepbabysit as db
+    >>> model = db.Sequential([
+    ...     db.layers.Dense(512, input_shape=(784,), activation="relu"),
+    ...     db.layers.Dense(10, activation="softmax"),
+    ... ])
+    >>> model.count_params()
+    407050
+    """
+
+    _kind = "sequential"
+
+    def __init__(self, layers: Sequence[Any] = (), name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.layers: list[Layer] = []
+        self.input_dtype: Any = np.float32
+        for layer in layers:
+            self._append(layer)
+        self._build_early()
+
+    def add(self, layer: Any) -> None:
+        """Put a layer on top."""
+        self._append(layer)
+        self.built = False
+        self._build_early()
+
+    def pop(self) -> Layer:
+        """Take the top layer off."""
+        if not self.layers:
+            raise IndexError("there is no layer to take off")
+        CONFIGURATION.bump()
+        return self.layers.pop()
+
+    def _append(self, layer: Any) -> None:
+        if isinstance(layer, Tensor) and layer.extra and "input" in layer.extra and not self.layers:
+            self.input_shape = layer.shape[1:]
+            self.input_dtype = layer.dtype
+            return
+        if not isinstance(layer, Layer):
+            raise TypeError(
+                f"Sequential takes layers; item {len(self.layers)} is {type(layer).__name__}"
+                + (". Did you forget to call the class, for example Dense(10)?" if isinstance(layer, type) else
+                   ". Wrap a function with db.layers.Lambda(function)" if callable(layer) else "")
+            )
+        if any(layer is known for known in self.layers):
+            raise ValueError(f"{layer} is in this stack already; make a second layer, or share it in a functional model")
+        self.layers.append(layer)
+        if len(self.layers) == 1 and layer.input_shape is not None:
+            self.input_shape = layer.input_shape
+
+    def _build_early(self) -> None:
+        self.assign_paths("")
+        if self.input_shape is not None and self.layers:
+            self.build_for([self.input_shape], [self.input_dtype])
+
+    def call(self, x: Any) -> Any:
+        """Run the layers in order."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Layer:
+        return self.layers[index]

@@ -1,0 +1,278 @@
+"""One training step, one evaluation step: what happens between a batch and changed weights.
+
+A step has the segments compute (forward, loss, backward), gradients ready, update; an all-reduce fits between the last
+two. Everything on arrays goes through operations, so a step can be recorded and replayed; sums of losses and metrics
+stay on the device and are read once per epoch (or when somebody looks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.autograd.replay import Replay
+from deepbabysit.autograd.tensor import Tensor, apply
+from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.spec import Array
+from deepbabysit.layers.layer import Layer, Updates
+from deepbabysit.metrics import Metric
+from deepbabysit.runtime.context import surroundings
+from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.funnel import call
+from deepbabysit.runtime.random import Streams
+from deepbabysit.runtime.record import host_action
+
+
+class Sums:
+    """Running sums on the device: exact over batches of any length, read on the host when somebody asks.
+
+    The loss is kept as (weighted total, weight); a ragged last batch counts as what it is.
+    """
+
+    def __init__(self, device: Device, loss_names: Sequence[str], metrics: Sequence[Metric]) -> None:
+        self._device = device
+        self._names = list(loss_names)
+        self._metrics = list(metrics)
+        self._arrays: dict[str, Array] = {}
+        self._gathered: dict[str, list[Any]] = {m.name: [] for m in metrics if m.gathers}
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Add a vector to the sums of that name (part of a recorded step)."""
+        wide = values.astype(np.float64).reshape(-1)
+        mine = self._arrays.get(name)
+        if mine is None:
+            mine = self._arrays[name] = self._device.asarray(np.zeros(wide.shape, np.float64))
+        call(self._device, SPECS["add"], (mine, wide.data), outs=(mine,))
+
+    def gather(self, metric: Metric, values: Any) -> None:
+        """Keep what a metric that needs every prediction gathered."""
+        self._gathered[metric.name].append(values)
+
+    def clear(self) -> None:
+        """Begin again from zero."""
+        for array in self._arrays.values():
+            self._device.write(array, np.zeros(array.shape, np.float64))
+        for kept in self._gathered.values():
+            kept.clear()
+
+    def read(self) -> dict[str, float]:
+        """Return every loss and metric of what was added so far."""
+        host = {name: np.array(self._device.to_host(array)) for name, array in self._arrays.items()}
+        result: dict[str, float] = {}
+        for name in self._names:
+            if name in host:
+                total, weight = host[name]
+                result[name] = float(total / weight) if weight else float("nan")
+        for metric in self._metrics:
+            if metric.gathers:
+                result[metric.name] = float(metric.result(self._gathered[metric.name]))
+            elif metric.name in host:
+                result[metric.name] = float(metric.result(host[metric.name]))
+        if "penalty" in host:
+            total, steps = host["penalty"]
+            result["data_loss"] = result["loss"]
+            result["loss"] = result["loss"] + float(total / steps)
+        return result
+
+
+class Signature:
+    """How a flat list of tensors splits into inputs, targets and weights."""
+
+    __slots__ = ("inputs", "targets", "weighted")
+
+    def __init__(self, inputs: int, targets: int, weighted: bool) -> None:
+        self.inputs = inputs
+        self.targets = targets
+        self.weighted = weighted
+
+    def split(self, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Any, Tensor | None]:
+        """Return (inputs, targets, weight or None); a single target is not wrapped."""
+        x = tuple(tensors[: self.inputs])
+        y = tuple(tensors[self.inputs : self.inputs + self.targets])
+        weight = tensors[-1] if self.weighted else None
+        return x, y[0] if len(y) == 1 else y, weight
+
+
+class TrainStep:
+    """A training step of a layer with its loss, metrics and optimizer.
+
+    Arguments:
+        layer: what is trained.
+        optimizer: bound to the layer's parameters.
+        loss: gives ``parts(y_true, y_pred, weight)``.
+        metrics: each gives ``totals(y_true, y_pred, weight)``.
+        device: where it runs.
+        streams: the run's random streams.
+        signature: how the arrays of a batch are meant.
+        replay: whether the step is recorded and replayed.
+        say: called with a line when it cannot be.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        optimizer: Any,
+        loss: Any,
+        metrics: Sequence[Metric],
+        device: Device,
+        streams: Streams,
+        signature: Signature,
+        replay: bool,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._layer = layer
+        self._optimizer = optimizer
+        self._loss = loss
+        self._metrics = list(metrics)
+        self._device = device
+        self._streams = streams
+        self._signature = signature
+        self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
+        self.sums = Sums(device, ["loss"], metrics)
+        replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
+        self._whole = Replay(self._run_whole, device, replay, say)
+        self._first = Replay(self._run_first, device, replay, say)
+        self._more = Replay(self._run_more, device, replay, say)
+        self._last = Replay(self._run_last, device, replay, say)
+
+    @property
+    def replays(self) -> int:
+        """How many steps were replays."""
+        return self._whole.replays + self._last.replays
+
+    def __call__(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
+        """Train on one batch, or on several micro-batches as if they were one; returns the loss (on the device)."""
+        self._streams.begin(step)
+        if len(batches) == 1:
+            return self._whole(batches[0])[0]
+        row = 0
+        weights: list[Array] = []
+        losses: list[Array] = []
+        for number, batch in enumerate(batches):
+            self._streams.begin(step, row)
+            total, weight = (self._first if number == 0 else self._more)(batch)
+            losses.append(self._device.asarray(total.data))
+            weights.append(self._device.asarray(weight.data))
+            row += batch[0].shape[0]
+        stacked = [self._device.backend.xp.stack(losses), self._device.backend.xp.stack(weights)]
+        return self._last(stacked)[0]
+
+    # -- compute -------------------------------------------------------------------------------------------------------
+
+    def _forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Updates]:
+        x, y, given = self._signature.split(tensors)
+        updates = Updates()
+        with surroundings(training=True, updates=updates, streams=self._streams):
+            prediction = self._layer(*x)
+            total, weight = self._loss.parts(y, prediction, given)
+        with surroundings(grad=False, training=True):
+            self.sums.add("loss", _pair(total.detach(), weight.detach()))
+            _add_metrics(self.sums, self._metrics, y, prediction, given)
+        return total, weight, updates
+
+    def _run_whole(self, *tensors: Tensor) -> Tensor:
+        total, weight, updates = self._forward(tensors)
+        loss = total / weight
+        self._optimizer.zero_grad()
+        loss.backward(release=True)
+        updates.commit()
+        self._update()
+        return loss.detach()
+
+    def _run_first(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        self._optimizer.zero_grad()
+        return self._run_more(*tensors)
+
+    def _run_more(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        total, weight, updates = self._forward(tensors)
+        total.backward(release=True)
+        updates.commit()
+        return total.detach(), weight.detach()
+
+    def _run_last(self, totals: Tensor, weights: Tensor) -> Tensor:
+        with surroundings(grad=False):
+            weight = weights.sum()
+            share = 1.0 / weight
+            for gradient in self._optimizer.gradients():
+                wide = share.astype(gradient.dtype)
+                call(self._device, SPECS["multiply"], (gradient, wide.data), outs=(gradient,))
+            loss = totals.sum() / weight
+        self._update()
+        return loss
+
+    # -- update --------------------------------------------------------------------------------------------------------
+
+    def _update(self) -> None:
+        if self._penalized:
+            with surroundings(grad=False):
+                penalty = self._optimizer.penalty().astype(np.float64).reshape(1)
+                self.sums.add("penalty", _pair(penalty, penalty * 0.0 + 1.0))
+        host_action(self._optimizer.prepare, before=True)
+        self._optimizer.update()
+
+
+def _pair(first: Tensor, second: Tensor) -> Tensor:
+    """Join two single numbers into a vector of float64."""
+    joined = [t.astype(np.float64).reshape(1) for t in (first, second)]
+    return apply(SPECS["concat"], tuple(joined), {"axis": 0})  # type: ignore[no-any-return]
+
+
+def _add_metrics(sums: Sums, metrics: Sequence[Metric], y: Any, prediction: Any, weight: Tensor | None) -> None:
+    for metric in metrics:
+        if metric.gathers:
+            sums.gather(metric, metric.gather(y, prediction, weight))
+        else:
+            sums.add(metric.name, metric.totals(y, prediction, weight))
+
+
+class EvaluateStep:
+    """An evaluation step: forward in inference mode, sums of loss and metrics, no gradient."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        loss: Any,
+        metrics: Sequence[Metric],
+        device: Device,
+        signature: Signature,
+        replay: bool,
+    ) -> None:
+        self._layer = layer
+        self._loss = loss
+        self._metrics = list(metrics)
+        self._signature = signature
+        self.sums = Sums(device, ["loss"], metrics)
+        replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
+        self._step = Replay(self._run, device, replay)
+
+    def __call__(self, batch: Sequence[Array]) -> None:
+        """Add one batch to the sums."""
+        self._step(batch)
+
+    def _run(self, *tensors: Tensor) -> None:
+        x, y, given = self._signature.split(tensors)
+        with surroundings(grad=False, training=False, updates=None):
+            prediction = self._layer(*x)
+            if self._loss is not None:
+                total, weight = self._loss.parts(y, prediction, given)
+                self.sums.add("loss", _pair(total, weight))
+            _add_metrics(self.sums, self._metrics, y, prediction, given)
+
+
+class PredictStep:
+    """A forward pass in inference mode."""
+
+    def __init__(self, layer: Layer, device: Device, replay: bool) -> None:
+        self._layer = layer
+        self._step = Replay(self._run, device, replay and not layer.hooked)
+
+    def __call__(self, arrays: Sequence[Array]) -> tuple[Tensor, ...]:
+        """Return the outputs for one batch; the next call overwrites them."""
+        return self._step(arrays)
+
+    def _run(self, *x: Tensor) -> tuple[Tensor, ...]:
+        with surroundings(grad=False, training=False, updates=None):
+            result = self._layer(*x)
+        return tuple(result) if isinstance(result, list | tuple) else (result,)
