@@ -252,7 +252,6 @@ class Trainer:
 
         names = ["loss", *(["data_loss"] if self._penalized() else []), *[m.name for m in self.metrics]]
         batches = len(source.loader)
-        directions = {m.name: m.mode for m in self.metrics}
         info = RunInfo(
             epochs=epochs,
             steps=-(-batches // accumulate),
@@ -267,7 +266,6 @@ class Trainer:
             seed=run_seed,
             model=type(self.layer).__name__,
             monitor="loss" if validation is None else "val_loss",
-            directions=directions,
         )
         history = History()
         audience: list[Listener] = []
