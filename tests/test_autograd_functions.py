@@ -15,6 +15,8 @@ from deepbabysit.autograd.function import Function
 from deepbabysit.autograd.gradcheck import gradcheck
 from deepbabysit.autograd.parameter import Parameter, State
 from deepbabysit.autograd.tensor import Tensor, tensor
+from deepbabysit.kernels.spec import Form
+from deepbabysit.layers.layer import Layer, training
 from deepbabysit.runtime.context import current, no_grad, surroundings
 from deepbabysit.runtime.random import stream_number, streams
 from deepbabysit.runtime.registry import find_device
@@ -276,3 +278,42 @@ def test_checkpoint_outputs() -> None:
         checkpoint(lambda v: 1.0, x)
     with no_grad():
         assert not checkpoint(lambda v: v * 2.0, x).requires_grad
+
+
+class Running(Layer):
+    """A layer with a running state that its output depends on."""
+
+    def build(self, *inputs: Form) -> None:
+        self.mean = self.add_state("mean", np.ones(2))
+
+    def call(self, x: Tensor) -> Tensor:
+        before = self.latest_state(self.mean)
+        if current().training:
+            self.update_state(self.mean, before.detach() * 0.5 + x.detach().mean(axis=0))
+        return x * before
+
+
+@pytest.mark.parametrize("how", ["train", "block", "block ends before backward"])
+def test_checkpointed_layer_updates_its_state_once(how: str) -> None:
+    layer = Running()
+    x = leaf([[1.0, 2.0], [3.0, 4.0]])
+    if how == "train":
+        layer.train()
+        checkpoint(layer, x).sum().backward()
+    elif how == "block":
+        with training():
+            checkpoint(layer, x).sum().backward()
+    else:
+        with training():
+            y = checkpoint(layer, x).sum()
+        y.backward()
+    assert layer.mean.tolist() == [2.5, 3.5]
+    assert x.grad is not None
+    assert x.grad.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_state_left_by_a_checkpointed_layer_is_that_of_the_layer_alone() -> None:
+    plain = Running()
+    with training():
+        plain(leaf([[1.0, 2.0], [3.0, 4.0]]))
+    assert plain.mean.tolist() == [2.5, 3.5]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -223,8 +222,8 @@ def test_a_missing_kernel_is_not_counted_as_one() -> None:
 
 
 @pytest.fixture
-def partly() -> Iterator[Device]:
-    yield device_with("tanh", tanh_right, dtypes=frozenset({"float32"}))
+def partly() -> Device:
+    return device_with("tanh", tanh_right, dtypes=frozenset({"float32"}))
 
 
 def test_a_kernel_for_some_dtypes_is_reported_as_partly(partly: Device) -> None:

@@ -71,7 +71,7 @@ def values(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
             if dtype != "float64" and not _fits(spec, inputs, attrs):
                 continue
             what = show(spec, inputs, attrs)
-            expected = expect(spec, inputs, attrs)
+            expected = expect(spec, inputs, attrs, sample.by_dtype)
             forms = infer(spec, inputs, attrs)
             arrays = _place_all(device, inputs)
             plan = find_plan(device, spec, arrays, attrs)
@@ -117,7 +117,7 @@ def layouts(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
             inputs = sample.inputs
         if all(x.ndim == 0 or x.size == 0 for x in inputs):
             continue
-        expected = expect(spec, inputs, sample.attrs)
+        expected = expect(spec, inputs, sample.attrs, sample.by_dtype)
         forms = infer(spec, inputs, sample.attrs)
         for layout in LAYOUTS:
             arrays = tuple(place(device, x, layout) for x in inputs)
@@ -140,6 +140,8 @@ def empty(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
         if not length:
             continue
         inputs = tuple(x[:0] if x.ndim and x.shape[0] == length else x for x in sample.inputs)
+        if any(x.dtype.kind in "iu" and x is y for x, y in zip(inputs, sample.inputs, strict=True)):
+            continue  # whole numbers that stay may name places in what was cut
         try:
             forms = infer(spec, inputs, sample.attrs)
         except (ValueError, TypeError, IndexError):
@@ -148,8 +150,6 @@ def empty(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
         try:
             expected = expect(spec, inputs, sample.attrs)
         except Exception as error:
-            if any(n == 0 for x in inputs for n in x.shape) and isinstance(error, IndexError):
-                continue  # numbers that point into what is no longer there
             raise ConformanceError(f"{what} is refused by the reference: {type(error).__name__}: {error}") from error
         arrays = _place_all(device, inputs)
         ways.add(_way(find_plan(device, spec, arrays, sample.attrs)))
@@ -224,7 +224,7 @@ def graph(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
             if not _fits(spec, inputs, sample.attrs):
                 continue
             forms = infer(spec, inputs, sample.attrs)
-            expected = expect(spec, inputs, sample.attrs)
+            expected = expect(spec, inputs, sample.attrs, sample.by_dtype)
             tensors = [Tensor(device.asarray(x), device) for x in inputs]
             results = spec.reference(operations, *tensors, **sample.attrs)
             results = results if isinstance(results, tuple) else (results,)
