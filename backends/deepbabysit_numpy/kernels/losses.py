@@ -103,7 +103,7 @@ def _sigmoid(ctx: Any, outs: Any, logits: Any, targets: Any) -> None:
     np.negative(out, out)
     np.exp(out, out)
     np.log1p(out, out)
-    np.maximum(logits, 0, other)
+    np.maximum(logits, 0, out=other)
     np.add(out, other, out)
     np.multiply(logits, targets, other)
     np.subtract(out, other, out)
@@ -123,7 +123,7 @@ def _log_probability(ctx: Any, outs: Any, p: Any) -> None:
     out = outs[0]
     tiny, _, slack = probability_limits(p.dtype)
     outside = ~((p >= -slack) & (p <= 1.0 + slack))
-    np.maximum(p, tiny, out)
+    np.maximum(p, tiny, out=out)
     np.log(out, out)
     np.copyto(out, math.nan, where=outside)
 

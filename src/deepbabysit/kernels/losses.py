@@ -135,9 +135,23 @@ def _labels_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield Sample((g, np.abs(drawing.normal(rng, x.shape)), labels), sample.attrs)
 
 
+
+def _gradient_infer(name: str) -> Any:
+    def infer(shapes: Any, dtypes: Any, **attrs: Any) -> tuple[Form, ...]:
+        g, probabilities = shapes[:2]
+        if not probabilities or g != probabilities[:-1] or probabilities[-1] == 0:
+            raise ValueError(
+                f"{name}: gradients (...) go with probabilities (..., C); "
+                f"got {show_shape(g)} and {show_shape(probabilities)}"
+            )
+        return (Form(probabilities, dtypes[1]),)
+
+    return infer
+
+
 SOFTMAX_CROSS_ENTROPY_GRADIENT = define(
     softmax_cross_entropy_gradient, samples=_labels_gradient_samples, composite=True, differentiable=(0, 1),
-    infer=lambda shapes, dtypes, **attrs: (Form(shapes[1], dtypes[1]),),
+    infer=_gradient_infer("softmax_cross_entropy_gradient"),
 )
 
 # -- one-hot and soft labels -----------------------------------------------------------------------------------------
@@ -219,7 +233,7 @@ def _soft_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 SOFTMAX_CROSS_ENTROPY_SOFT_GRADIENT = define(
     softmax_cross_entropy_soft_gradient, samples=_soft_gradient_samples, composite=True,
-    infer=lambda shapes, dtypes, **attrs: (Form(shapes[1], dtypes[1]),),
+    infer=_gradient_infer("softmax_cross_entropy_soft_gradient"),
 )
 
 # -- yes or no -------------------------------------------------------------------------------------------------------
@@ -307,9 +321,14 @@ def _log_probability_vjp(op: Any, g: Any, x: Any, out: Any, needs: Any) -> Any:
     return (op.divide(g[0], op.maximum(x[0], probability_limits(x[0].dtype)[1])),)
 
 
+def _log_probability_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for sample in drawing.unary(lambda r, shape: r.uniform(0.05, 0.95, shape), (1e-4, 1.0, -0.5, 1.5))(rng):
+        yield sample._replace(by_dtype=not sample.gradient)  # at 0 the value is the logarithm of the dtype's own limit
+
+
 LOG_PROBABILITY = define(
     log_probability, infer=elementwise_float("log_probability"), saves_inputs=(0,), vjp=_log_probability_vjp,
-    samples=drawing.unary(lambda rng, shape: rng.uniform(0.05, 0.95, shape), (1e-4, 1.0, -0.5, 1.5)),
+    samples=_log_probability_samples,
     errors=lambda: [BadInput((np.ones((2,), np.int64),), {}, TypeError, "needs floating numbers")],
 )
 
