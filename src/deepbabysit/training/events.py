@@ -101,6 +101,9 @@ class LazyLogs(Mapping[str, float]):
             self._read = None
         return self._values[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
