@@ -291,6 +291,19 @@ class PlainDisplay(Listener):
 
 
 @final
+class _MovingLine:
+    """The line below the rows; whenever rich draws it, it is the newest, cut to one line."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def __rich__(self) -> Any:
+        from rich.text import Text
+
+        return Text(self.text, no_wrap=True, overflow="ellipsis", end="")
+
+
+@final
 class TerminalDisplay(Listener):
     """A table that grows by one row per epoch, and one moving line below it."""
 
@@ -300,6 +313,7 @@ class TerminalDisplay(Listener):
         self._console = Console(file=cast(TextIO, _Shelter(stream)), highlight=False, markup=False, emoji=False)
         self._board = Board(clock)
         self._live: Any = None
+        self._moving = _MovingLine()
         self._rows: list[str] = []
         self._drawn = clock()
         self._wide = False
@@ -319,7 +333,7 @@ class TerminalDisplay(Listener):
         if self._live is None:
             from rich.live import Live
 
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live = Live(self._moving, console=self._console, auto_refresh=False, transient=True)
             self._live.start()
 
     def step_end(self, step: StepInfo) -> None:
@@ -353,13 +367,12 @@ class TerminalDisplay(Listener):
         self._print([self._board.end(stopped)], "bold")
 
     def _draw(self, line: str) -> None:
-        from rich.text import Text
-
         self._drawn = self._board.clock()
-        # Rows that are printed draw the moving line below them anew; without rows it is drawn by itself.
-        if self._live is not None:
-            self._live.update(Text(line, no_wrap=True, overflow="ellipsis", end=""), refresh=not self._rows)
-        self._flush()
+        self._moving.text = line
+        if self._rows:  # printing draws the moving line below anew
+            self._flush()
+        elif self._live is not None:
+            self._live.refresh()
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
