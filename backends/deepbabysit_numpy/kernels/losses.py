@@ -33,7 +33,7 @@ def _cross_entropy(
     safe = (labels if valid is None else np.where(valid, labels, 0))[..., None].astype(np.intp, copy=False)
     np.subtract(logits, logits.max(axis=-1, keepdims=True), probabilities)
     picked = np.take_along_axis(probabilities, safe, axis=-1)[..., 0]
-    mean = probabilities.mean(axis=-1) if label_smoothing else None
+    mean: Any = probabilities.mean(axis=-1) if label_smoothing else None
     np.exp(probabilities, probabilities)
     total = probabilities.sum(axis=-1, keepdims=True)
     np.divide(probabilities, total, probabilities)
@@ -69,7 +69,7 @@ def _cross_entropy_gradient(
 def _soft(ctx: Any, outs: Any, logits: Any, targets: Any, *, label_smoothing: float = 0.0) -> None:
     losses, probabilities = outs
     np.subtract(logits, logits.max(axis=-1, keepdims=True), probabilities)
-    mean = probabilities.mean(axis=-1) if label_smoothing else None
+    mean: Any = probabilities.mean(axis=-1) if label_smoothing else None
     mass = targets.sum(axis=-1)
     picked = np.einsum("...c,...c->...", targets, probabilities)
     np.exp(probabilities, probabilities)
@@ -103,7 +103,7 @@ def _sigmoid(ctx: Any, outs: Any, logits: Any, targets: Any) -> None:
     np.negative(out, out)
     np.exp(out, out)
     np.log1p(out, out)
-    np.maximum(logits, 0, other)
+    np.maximum(logits, 0, out=other)
     np.add(out, other, out)
     np.multiply(logits, targets, other)
     np.subtract(out, other, out)
@@ -123,7 +123,7 @@ def _log_probability(ctx: Any, outs: Any, p: Any) -> None:
     out = outs[0]
     tiny, _, slack = probability_limits(p.dtype)
     outside = ~((p >= -slack) & (p <= 1.0 + slack))
-    np.maximum(p, tiny, out)
+    np.maximum(p, tiny, out=out)
     np.log(out, out)
     np.copyto(out, math.nan, where=outside)
 
