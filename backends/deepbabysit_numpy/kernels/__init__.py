@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
 
-from deepbabysit_numpy.kernels import elementwise, indexing, losses, products, random, reduction, structure
+from deepbabysit_numpy.kernels import (
+    activations,
+    elementwise,
+    indexing,
+    losses,
+    products,
+    random,
+    reduction,
+    structure,
+    updates,
+)
 
 KERNELS: dict[str, Kernel] = {
+    **activations.KERNELS,
     **elementwise.KERNELS,
-    **reduction.KERNELS,
-    **structure.KERNELS,
     **indexing.KERNELS,
+    **losses.KERNELS,
     **products.KERNELS,
     **random.KERNELS,
-    **losses.KERNELS,
+    **reduction.KERNELS,
+    **structure.KERNELS,
+    **updates.KERNELS,
 }

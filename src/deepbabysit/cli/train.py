@@ -16,7 +16,7 @@ from deepbabysit.cli.usage import UsageError
 from deepbabysit.data.normalizers import MinMax, ZScore
 from deepbabysit.errors import unknown
 from deepbabysit.models.model import Sequential
-from deepbabysit.models.saving import write_model
+from deepbabysit.models.writing import write_model
 from deepbabysit.runtime.random import set_seed
 from deepbabysit.training.callbacks import EarlyStopping
 

@@ -9,6 +9,7 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     random,
     reduction,
     structure,
+    updates,
 )
 from deepbabysit.kernels.spec import SPECS, BadInput, Form, KernelSpec, Sample, Tolerance, define
 

@@ -113,8 +113,9 @@ class Layer(ABC):
         outermost = mode.training is None
         mode_training = bool(self._mode) if mode.training is None else mode.training
         updates = mode.updates
-        if outermost and mode_training:
-            updates = Updates()
+        own = None
+        if outermost and mode_training and updates is None:
+            own = updates = Updates()
         if mode.scope == "":
             self.assign_paths(self.path if self.name or not self.is_model() else "")
         tensors = tuple([x if isinstance(x, Tensor) else _convert(x) for x in inputs])
@@ -129,8 +130,8 @@ class Layer(ABC):
             changed = hook(self, tensors, result)
             if changed is not None:
                 result = changed
-        if outermost and mode_training:
-            updates.commit()
+        if own is not None:
+            own.commit()
         if any(t.device.abstract for t in _flat(tensors)):
             _remember_layer(self, tensors, options, result)
         return result

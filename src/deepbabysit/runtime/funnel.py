@@ -150,7 +150,7 @@ def execute(device: Device, plan: Plan, arrays: tuple[Array, ...], outs: tuple[A
         if mode.deterministic and not kernel.deterministic:
             raise RuntimeError(
                 f"{plan.spec.name} has no deterministic kernel on {device.name}; "
-                f"switch off db.deterministic(False) or use another operation"
+                f"allow it with db.deterministic(False), or use another operation"
             )
         if recorder is not None and not kernel.capturable:
             recorder.refuse(f"{plan.spec.name} cannot be part of a recorded step on {device.name}")
@@ -172,13 +172,20 @@ def execute(device: Device, plan: Plan, arrays: tuple[Array, ...], outs: tuple[A
 def _view(device: Device, plan: Plan, arrays: tuple[Array, ...], recorder: Any) -> Array:
     result = plan.run(*arrays)
     source = arrays[0]
-    if recorder is not None and result is not source and result.base is None and result.size:
+    if recorder is not None and result is not source and _root(result) is not _root(source) and result.size:
         # the layout did not allow a view: the library copied, and a replay has to copy again
         permanent = recorder.arena.empty(result.shape, result.dtype)
         permanent[...] = result
         recorder.add(partial(_refresh_copy, plan), (permanent,), arrays, ())
         return permanent
     return result
+
+
+def _root(array: Array) -> Any:
+    """Return the object at the end of the chain of views: two arrays with the same one share memory."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
 
 
 def _refresh_copy(plan: Plan, outs: tuple[Array, ...], *ins: Array) -> None:

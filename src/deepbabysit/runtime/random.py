@@ -72,16 +72,26 @@ class Streams:
         return control
 
     @contextmanager
-    def rewound(self, calls: dict[str, int]) -> Iterator[None]:
-        """Count calls from an earlier point for a block: recomputation then draws what was drawn before."""
-        kept = dict(self.calls)
-        self.calls.clear()
-        self.calls.update(calls)
+    def rewound(self, calls: dict[str, int], step: int | None = None, row: int | None = None) -> Iterator[None]:
+        """Go back to an earlier point for a block: recomputation then draws what was drawn before.
+
+        Arguments:
+            calls: how often each path had drawn.
+            step, row: where the streams stood, if they have moved on since.
+        """
+        kept, here = dict(self.calls), (self.step, self.row)
+        there = (self.step if step is None else step, self.row if row is None else row)
+        self._move(there, calls)
         try:
             yield
         finally:
-            self.calls.clear()
-            self.calls.update(kept)
+            self._move(here, kept)
+
+    def _move(self, place: tuple[int, int], calls: dict[str, int]) -> None:
+        if place != (self.step, self.row):
+            self.begin(*place)
+        self.calls.clear()
+        self.calls.update(calls)
 
 
 def _checked_seed(seed: int) -> int:
