@@ -33,7 +33,7 @@ def _cross_entropy(
     safe = (labels if valid is None else np.where(valid, labels, 0))[..., None].astype(np.intp, copy=False)
     np.subtract(logits, logits.max(axis=-1, keepdims=True), probabilities)
     picked = np.take_along_axis(probabilities, safe, axis=-1)[..., 0]
-    mean = probabilities.mean(axis=-1) if label_smoothing else None
+    mean: Any = probabilities.mean(axis=-1) if label_smoothing else None
     np.exp(probabilities, probabilities)
     total = probabilities.sum(axis=-1, keepdims=True)
     np.divide(probabilities, total, probabilities)
@@ -69,7 +69,7 @@ def _cross_entropy_gradient(
 def _soft(ctx: Any, outs: Any, logits: Any, targets: Any, *, label_smoothing: float = 0.0) -> None:
     losses, probabilities = outs
     np.subtract(logits, logits.max(axis=-1, keepdims=True), probabilities)
-    mean = probabilities.mean(axis=-1) if label_smoothing else None
+    mean: Any = probabilities.mean(axis=-1) if label_smoothing else None
     mass = targets.sum(axis=-1)
     picked = np.einsum("...c,...c->...", targets, probabilities)
     np.exp(probabilities, probabilities)

@@ -47,6 +47,7 @@ def slopes(logits: Sequence[float], target: float = 1.0) -> dict[str, np.ndarray
         x = tensor(values, requires_grad=True)
         total, _ = loss.parts(wanted, ops.sigmoid(x))
         total.backward()
+        assert x.grad is not None
         result[loss.name] = np.array(x.grad.numpy())
     return result
 

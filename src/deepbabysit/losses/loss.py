@@ -194,7 +194,7 @@ class Loss:
             losses = top / xp.maximum(bottom, float(np.finfo(bottom.dtype).tiny))
         elif axes:
             losses = xp.mean(losses, axis=axes)
-        return xp.sqrt(losses) if self.kind.root else losses  # type: ignore[no-any-return]
+        return xp.sqrt(losses) if self.kind.root else losses
 
     # -- checks --------------------------------------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class Loss:
         """
         array = y.numpy() if isinstance(y, Tensor) else np.asarray(y)
         shape = targets.concrete(output_shape, array.shape)
-        self._check(array.shape, array.dtype.kind, shape, array, tuple(output_shape))  # type: ignore[arg-type]
+        self._check(array.shape, array.dtype.kind, shape, array, tuple(output_shape))
 
     def _check(
         self, y: tuple[int, ...], kind: str, p: tuple[int, ...], values: np.ndarray | None, shown: Any = None
@@ -263,8 +263,10 @@ class Loss:
         if p.dtype.kind != "f":
             p = p.astype(np.float32)
         values = None
-        if not isinstance(given_y, Tensor):
+        if isinstance(given_y, np.ndarray):
             values = given_y
+        elif not isinstance(given_y, Tensor):
+            pass  # an array of another library: looking would copy it to the host
         elif look and current().recorder is None and given_y.device.backend.xp is np and not given_y.device.abstract:
             values = given_y.numpy()
         form = self._check(tuple(given_y.shape), given_y.dtype.kind, p.shape, values)
@@ -393,7 +395,9 @@ def _fold(name: str) -> str:
     return name.replace("_", "").replace("-", "").replace(" ", "").lower()
 
 
-def define(*spellings: str, target: str, root: bool = False, logits: bool = False, threshold: float = 0.5) -> Any:
+def define(
+    *spellings: str, target: str, root: bool = False, logits: bool = False, threshold: float = 0.5
+) -> Callable[[Callable[..., Any]], Loss]:
     """Make a Loss of a function ``(xp, y, p, *, options)``; it is found under its name and the other spellings."""
 
     def make(function: Callable[..., Any]) -> Loss:

@@ -184,7 +184,7 @@ def _counts(batch: Batch, choose: Any, threshold: float) -> Tensor:
     rows_said = xp.one_hot(said, classes=classes, dtype="float64")
     if weight is not None:
         column = xp.reshape(weight, (-1, 1))
-        rows_true, rows_said, = rows_true * column, rows_said * column
+        rows_true, rows_said = rows_true * column, rows_said * column
         both = rows_true * xp.one_hot(said, classes=classes, dtype="float64")
     else:
         both = rows_true * rows_said
@@ -264,7 +264,8 @@ def f1(batch: Batch, choose: Any, *, threshold: float = 0.5, average: str = "mac
 def _gather_scores(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     form = form_of(batch)
     if form == BINARY:
-        labels, scores = (batch.y > 0.5).numpy().reshape(-1), batch.p.numpy().reshape(-1)
+        labels: Any = (batch.y > 0.5).numpy().reshape(-1)
+        scores: Any = batch.p.numpy().reshape(-1)
         shape = batch.p.shape
     else:
         labels = true_classes(batch, form).numpy().reshape(-1)

@@ -51,7 +51,7 @@ class Batch:
     def total(self, values: Tensor, weight: Tensor | None) -> Tensor:
         """Return the weighted sum of values as one float64 number; yes-or-no values are counted exactly."""
         if weight is None:
-            return self.xp.sum(values if values.dtype.kind in "iub" else values.astype(np.float64)).astype(np.float64)
+            return self.xp.sum(values if values.dtype.kind in "iub" else values.astype(np.float64)).astype(np.float64)  # type: ignore[no-any-return]
         return self.xp.sum(values.astype(np.float64) * weight)  # type: ignore[no-any-return]
 
     def count(self, shape: tuple[int, ...], weight: Tensor | None) -> Tensor:
@@ -242,7 +242,7 @@ def register(metric: Metric, *spellings: str) -> Metric:
     return metric
 
 
-def define(*spellings: str, result: Callable[..., float]) -> Any:
+def define(*spellings: str, result: Callable[..., float]) -> Callable[[Callable[..., Any]], Metric]:
     """Make a Metric of a function ``(batch, choose, *, options) -> totals``."""
 
     def make(function: Callable[..., Any]) -> Metric:
