@@ -114,8 +114,8 @@ def test_imports_that_only_name_types_are_free(tree):
 
 
 def test_a_floor_may_import_itself_and_the_standard_library(tree):
-    texts = ["import json", "from . import o", "from deepbabysit.runtime.o import a", "from deepbabysit import __version__"]
-    files = package(runtime__m="\n".join(texts), losses="from deepbabysit import metrics")
+    lines = ["import json", "from . import o", "from deepbabysit.runtime.o import a"]
+    files = package(runtime__m="\n".join([*lines, "from deepbabysit import __version__"]), losses="from deepbabysit import metrics")
     assert rules.floors(tree(files)) == []
 
 
