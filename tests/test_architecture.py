@@ -115,7 +115,8 @@ def test_imports_that_only_name_types_are_free(tree):
 
 def test_a_floor_may_import_itself_and_the_standard_library(tree):
     lines = ["import json", "from . import o", "from deepbabysit.runtime.o import a"]
-    files = package(runtime__m="\n".join([*lines, "from deepbabysit import __version__"]), losses="from deepbabysit import metrics")
+    lines.append("from deepbabysit import __version__")
+    files = package(runtime__m="\n".join(lines), losses="from deepbabysit import metrics")
     assert rules.floors(tree(files)) == []
 
 
