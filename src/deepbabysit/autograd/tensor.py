@@ -866,7 +866,7 @@ def as_tensor(value: Any, like: Tensor) -> Tensor:
             dtype = np.dtype(bool) if isinstance(value, bool | np.bool_) else np.dtype(np.int64)
         value = value.item() if isinstance(value, np.generic) else value
         device = like.device
-        if device.abstract:
-            return Tensor(device.asarray(np.asarray(value, dtype)), device)
+        if device.abstract:  # the value is kept: a model that is built from symbolic tensors computes with it
+            device = find_device("cpu")
         return Tensor(device.constant(value, dtype), device)
     return tensor(value, device=None if like.device.abstract else like.device)
