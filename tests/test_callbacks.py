@@ -78,7 +78,7 @@ def fit(
         for step in range(steps):
             listener.step_begin(epoch, step)
             model.weight += 1.0
-            logs = {n: value for n in metrics}
+            logs = dict.fromkeys(metrics, value)
             listener.step_end(StepInfo(epoch, step, 0, 0, LazyLogs(logs, lambda logs=logs: logs)))  # type: ignore[misc]
             if listener.stop_reason or interrupt == epoch:
                 break
@@ -86,7 +86,7 @@ def fit(
             stopped = "interrupt"
             break
         model.weight[...] = epoch + 1
-        logs = {n: value for n in metrics} | {name: value, "learning_rate": model.optimizer.learning_rate}
+        logs = dict.fromkeys(metrics, value) | {name: value, "learning_rate": model.optimizer.learning_rate}
         listener.epoch_end(epoch, logs)
         if listener.stop_reason:
             stopped = listener.stop_reason
@@ -451,8 +451,8 @@ def test_csv_lines_are_there_while_the_run_goes_on(tmp_path: Path) -> None:
     assert len(read_csv(path)) == 2  # begun anew
     fit(Model(), CSVLogger(path, append=True), [8.0])
     assert [row[1] for row in read_csv(path)] == ["loss", "9.0", "8.0"]
+    listener = CallbackList(CSVLogger(path, separator=";", append=True), Model())
     with pytest.raises(ValueError, match=r"has the columns .*append=False"):
-        listener = CallbackList(CSVLogger(path, separator=";", append=True), Model())
         listener.run_begin(RunInfo(epochs=1))
 
 

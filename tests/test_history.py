@@ -91,7 +91,7 @@ def test_a_resumed_history_goes_on() -> None:
     again = History.from_config(first.to_config())
     again.run_begin(RunInfo(epochs=6, first_epoch=4, monitor="val_loss"))
     assert again.stopped == ""
-    again.epoch_end(4, {name: 0.1 for name in EXAMPLE})
+    again.epoch_end(4, dict.fromkeys(EXAMPLE, 0.1))
     again.run_end("epochs")
     assert again.epoch == [0, 1, 2, 3, 4]
     assert again.best_epoch == 4
