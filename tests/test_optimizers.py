@@ -166,7 +166,8 @@ def test_a_schedule_that_gives_nan_is_named() -> None:
 
 
 def test_packing_aligns_keeps_values_and_gradients() -> None:
-    p = [*several(), parameter(3.0, "scalar"), parameter(np.zeros((0, 3)), "empty"), parameter([1.0, 2.0], "d", "float64")]
+    p = [*several(), parameter(3.0, "scalar"), parameter(np.zeros((0, 3)), "empty")]
+    p.append(parameter([1.0, 2.0], "d", "float64"))
     before = values_of(p)
     give(p, 3)
     gradients = [np.array(q.grad.numpy()) for q in p if q.grad is not None]
@@ -239,6 +240,17 @@ def test_binding_again_keeps_states() -> None:
     assert (arrays["1.kernel/velocity"] == 0).all()
     with pytest.raises(ValueError, match="other parameters"):
         optimizer.bind(several())
+
+
+def test_values_that_lie_elsewhere_are_taken_back() -> None:
+    p = several()
+    optimizer = SGD(p, 1.0)
+    p[0].data = np.full(p[0].shape, 2.0, np.float32)
+    CONFIGURATION.bump()
+    give(p, 1)
+    gradient = np.array(p[0].grad.numpy())
+    optimizer.step()
+    np.testing.assert_array_equal(p[0].numpy(), np.float32(2.0) - gradient)
 
 
 def test_moved_parameters_come_along() -> None:
