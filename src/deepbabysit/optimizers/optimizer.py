@@ -114,10 +114,8 @@ class Optimizer(ABC):
         }
         for slot, value in start.items():
             self._put(slot, value)
-        clip_norm = meant.pop("clip_norm", clip_norm)
-        clip_value = meant.pop("clip_value", clip_value)
-        self.clip_norm = clip_norm
-        self.clip_value = clip_value
+        self.clip_norm = meant.pop("clip_norm", clip_norm)
+        self.clip_value = meant.pop("clip_value", clip_value)
         if ema is not None:
             self._put("_ema", fraction(f"{kind}: ema", ema))
         self._settings.update(self._checked({**settings, **meant}))
@@ -133,8 +131,7 @@ class Optimizer(ABC):
 
     def _checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         kind = type(self).__name__
-        foreign = [name for name in settings if name not in self.checks]
-        if foreign:
+        if foreign := [name for name in settings if name not in self.checks]:
             raise TypeError(unknown_keywords(kind, foreign, self.checks))
         return {name: self.checks[name](f"{kind}: {name}", value) for name, value in settings.items()}
 
@@ -165,8 +162,8 @@ class Optimizer(ABC):
             raise AttributeError(f"{type(self).__name__} has no setting {name!r}{self._hint(name)}")
 
     def _hint(self, name: str) -> str:
-        close = nearest(name, [*_COMMON[1:], *self.checks])
-        return f"; did you mean {' or '.join(close)}?" if close else ""
+        close = " or ".join(nearest(name, [*_COMMON[1:], *self.checks]))
+        return f"; did you mean {close}?" if close else ""
 
     @property
     def learning_rate(self) -> Any:
@@ -217,8 +214,7 @@ class Optimizer(ABC):
         self._set_clip("_clip_value", value)
 
     def _set_clip(self, slot: str, value: float | None) -> None:
-        kind = f"{type(self).__name__}: {slot[1:]}"
-        checked = None if value is None else above_zero(kind, value)
+        checked = None if value is None else above_zero(f"{type(self).__name__}: {slot[1:]}", value)
         other = self._clip_value if slot == "_clip_norm" else self._clip_norm
         if checked is not None and other is not None:
             raise ValueError(f"{type(self).__name__}: give clip_norm or clip_value, not both")
@@ -293,7 +289,8 @@ class Optimizer(ABC):
     def bind(self, parameters: Any) -> None:
         """Take parameters (or groups of them) and pack them into flat buffers: one per dtype, identical ones once.
 
-        Binding again to more or fewer parameters keeps the states of those that stay. Another optimizer that packed
+        Binding again to the same parameters changes nothing, their groups included; to more or fewer, the states of
+        those that stay are kept. Another optimizer that packed
         them before takes them back at its own next step.
 
         Raises:
@@ -304,16 +301,15 @@ class Optimizer(ABC):
         members = read_groups(kind, parameters, self._schedule, "weight_decay" in self.checks)
         if self._members:
             known = {id(m.parameter) for m in self._members}
-            if not any(id(m.parameter) in known for m in members):
+            given = {id(m.parameter) for m in members}
+            if not known & given:
                 raise ValueError(f"this {kind} already trains other parameters; make a new {kind} for these")
-            if [id(m.parameter) for m in members] == [id(m.parameter) for m in self._members] and not isinstance(
-                parameters[0], Mapping
-            ):
+            if known == given and all(m.multiplier == 1.0 and m.weight_decay is None for m in members):
                 self._follow()
                 return
         self._pack(members)
-        if self._pending is not None:
-            state = self._pending
+        state = self._pending
+        if state is not None:
             self._put("_pending", None)
             self.load_state_dict(state)
 
@@ -411,11 +407,10 @@ class Optimizer(ABC):
         decay = self._settings.get("weight_decay", 0.0)
         tables = [flat.table(pattern, decay) for flat, pattern in zip(self._flats, patterns, strict=True)]
         control = self._reduce(tables) if self._reduces else self._control
-        by = f"{type(self).__name__}.step()"
         for flat, table, pattern in zip(self._flats, tables, patterns, strict=True):
             if any(pattern):
                 flat.run(self._rule, control, table)
-                flat.mark(by, pattern)
+                flat.mark(f"{type(self).__name__}.step()", pattern)
         self._constrain()
         if self._ema is not None:
             for flat in self._flats:
@@ -499,14 +494,12 @@ class Optimizer(ABC):
         return {name: found[name] for name in names.values()}
 
     def _need_measures(self, what: str) -> None:
-        self._need_parameters()
         if not self._reduces:
             raise RuntimeError(f"{what} needs measured gradients: set optimizer.measure = True before the step")
 
     @property
     def control(self) -> Array:
         """The raw control array of the last update on the device, for asynchronous reading."""
-        self._need_parameters()
         return self._applied if self._reduces else self._control
 
     # -- averaged weights ----------------------------------------------------------------------------------------------
@@ -539,20 +532,29 @@ class Optimizer(ABC):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """Return name and settings as plain values (JSON); `deepbabysit.optimizers.get` makes the optimizer again."""
-        rate = self._schedule.base if self._schedule.name == "constant" else self._schedule.config()
-        return {
-            "name": self.name, "learning_rate": rate, **self._settings, "clip_norm": self._clip_norm,
-            "clip_value": self._clip_value, "ema": self._ema,
-        }
+        """Return name and settings as plain values (JSON); `deepbabysit.optimizers.get` makes the optimizer again.
+
+        Raises:
+            TypeError: the rate is computed by a function.
+        """
+        if not self._schedule.savable:
+            raise TypeError("a rate computed by a function cannot be written into a file; use one of db.schedules")
+        return self._config()
+
+    def _config(self) -> dict[str, Any]:
+        rate: Any = None
+        if self._schedule.savable:
+            rate = self._schedule.base if self._schedule.name == "constant" else self._schedule.config()
+        limits = {"clip_norm": self._clip_norm, "clip_value": self._clip_value, "ema": self._ema}
+        return {"name": self.name, "learning_rate": rate, **self._settings, **limits}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resume needs: plain values (JSON), and under ``"arrays"`` arrays by ``path/state``."""
-        config = self.config()
-        if self._schedule.name == "custom":  # a function cannot be written down; the one in force stays in force
-            config["learning_rate"] = None
+        """Return everything a resume needs: plain values (JSON), and under ``"arrays"`` arrays by ``path/state``.
+
+        A rate that is computed by a function is left out; `load_state_dict` then keeps the one in force.
+        """
         return {
-            "format": FORMAT, "config": config, "steps": self._steps, "schedule": self._schedule.state_dict(),
+            "format": FORMAT, "config": self._config(), "steps": self._steps, "schedule": self._schedule.state_dict(),
             "arrays": export_arrays(self._flats, self._paths()),
         }
 

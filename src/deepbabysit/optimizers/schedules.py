@@ -96,6 +96,11 @@ class Schedule(ABC):
         plain = {key: v.config() if isinstance(v, Schedule) else v for key, v in self._arguments.items()}
         return {"name": self.name, **plain}
 
+    @property
+    def savable(self) -> bool:
+        """Whether `config` can be written into a file: not where a function computes the rate."""
+        return not isinstance(self, Custom) and (self.inner is None or self.inner.savable)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what was learned from observed metrics, as plain values."""
         listener = self.listener
@@ -478,7 +483,7 @@ class Plateau(Schedule):
 
 @final
 class Custom(_Blind):
-    """A rate computed by a function of the step. It cannot be written into a file: `config` says so.
+    """A rate computed by a function of the step; it cannot be written into a file (`savable`).
 
     Arguments:
         function: ``function(step)`` -> rate.
