@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deepbabysit.layers.layer import Layer, training
     from deepbabysit.layers.symbolic import Input
     from deepbabysit.models.model import Model, Sequential
-    from deepbabysit.models.saving import load_model
+    from deepbabysit.models.loading import load_model
     from deepbabysit.runtime.context import no_grad, strict
     from deepbabysit.runtime.random import set_seed
     from deepbabysit.runtime.registry import backends, device, devices, register_backend, set_device
@@ -60,7 +60,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "gradcheck": ("autograd.gradcheck", "gradcheck"),
     "initializers": ("initializers", ""),
     "layers": ("layers", ""),
-    "load_model": ("models.saving", "load_model"),
+    "load_model": ("models.loading", "load_model"),
     "losses": ("losses", ""),
     "metrics": ("metrics", ""),
     "no_grad": ("runtime.context", "no_grad"),

@@ -1,4 +1,7 @@
-"""Elementwise kernels: NumPy's ufuncs with `out=`, and a few made of several passes over a buffer."""
+"""Elementwise kernels: NumPy's ufuncs with `out=`, and a few made of several passes over a buffer.
+
+NumPy's floating-point warnings are left to whoever calls: `numpy.errstate` costs more than a small operation.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +20,22 @@ def _unary(ufunc: Any) -> Kernel:
 
 def _binary(ufunc: Any) -> Kernel:
     def run(ctx: Any, outs: Any, x: Any, y: Any) -> None:
-        ufunc(x, y, outs[0])
-
-    return Kernel(run)
-
-
-def _quiet(ufunc: Any) -> Kernel:
-    """A ufunc whose overflow and invalid values are part of its meaning: NaN and infinity are reported elsewhere."""
-
-    def run(ctx: Any, outs: Any, *ins: Any) -> None:
-        with np.errstate(all="ignore"):
-            ufunc(*ins, outs[0])
+        ufunc(x, y, out=outs[0])
 
     return Kernel(run)
 
 
 def _where(ctx: Any, outs: Any, condition: Any, x: Any, y: Any) -> None:
+    # by memory, not by identity: a replay hands over other array objects on the same memory
     out = outs[0]
-    if out is not x:
-        if out is y:
-            np.copyto(out, x, where=condition)
-            return
-        np.copyto(out, y)
-        np.copyto(out, x, where=condition)
+    if np.may_share_memory(out, x):
+        if out is not x:
+            np.copyto(out, x)
+        np.copyto(out, y, where=np.logical_not(condition))
         return
-    np.copyto(out, y, where=np.logical_not(condition))
+    if out is not y:
+        np.copyto(out, y)
+    np.copyto(out, x, where=condition)
 
 
 def _copy(ctx: Any, outs: Any, x: Any) -> None:
@@ -52,12 +46,19 @@ def _astype(ctx: Any, outs: Any, x: Any, *, dtype: Any) -> None:
     np.copyto(outs[0], x, casting="unsafe")
 
 
+# a Python number costs a ufunc twice the time of an array without axes
+_ZERO = {dtype: np.zeros((), dtype) for dtype in "efdg"}
+
+
 def _relu(ctx: Any, outs: Any, x: Any) -> None:
-    np.maximum(x, 0, outs[0])
+    np.maximum(x, _ZERO[x.dtype.char], out=outs[0])
 
 
 def _relu_gradient(ctx: Any, outs: Any, g: Any, y: Any) -> None:
-    np.multiply(g, y > 0, outs[0])
+    out = outs[0]
+    if out is not g:
+        np.copyto(out, g)
+    np.copyto(out, 0, where=np.logical_not(y > 0))  # not a product: 0 times an infinite gradient is NaN
 
 
 def _sigmoid(ctx: Any, outs: Any, x: Any) -> None:
@@ -84,16 +85,18 @@ def _log_softmax(ctx: Any, outs: Any, x: Any, *, axis: int = -1) -> None:
 KERNELS: dict[str, Kernel] = {
     **{
         name: _unary(getattr(np, name))
-        for name in ("negative", "absolute", "sign", "floor", "tanh", "isfinite", "isnan", "logical_not", "sin", "cos")
+        for name in (
+            "negative", "absolute", "sign", "floor", "tanh", "isfinite", "isnan", "logical_not", "sin", "cos", "exp",
+            "expm1", "log", "log1p", "sqrt",
+        )
     },
     **{
         name: _binary(getattr(np, name))
         for name in (
             "add", "subtract", "multiply", "maximum", "minimum", "equal", "not_equal", "less", "less_equal",
-            "greater", "greater_equal", "logical_and", "logical_or",
+            "greater", "greater_equal", "logical_and", "logical_or", "divide", "power",
         )
     },
-    **{name: _quiet(getattr(np, name)) for name in ("divide", "exp", "expm1", "log", "log1p", "sqrt", "power")},
     "where": Kernel(_where),
     "copy": Kernel(_copy),
     "astype": Kernel(_astype),

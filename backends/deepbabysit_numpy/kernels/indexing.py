@@ -8,6 +8,10 @@ import numpy as np
 from deepbabysit.runtime.backend import Kernel
 
 
+# NumPy checks indices itself but writes through a second buffer then; for many indices a check of our own is cheaper
+_FEW = 4096
+
+
 def _check(name: str, indices: Any, length: int) -> None:
     if indices.size and (indices.max() >= length or indices.min() < -length):
         worst = int(indices.max()) if indices.max() >= length else int(indices.min())
@@ -15,8 +19,14 @@ def _check(name: str, indices: Any, length: int) -> None:
 
 
 def _take(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = 0) -> None:
+    if indices.size < _FEW:
+        try:
+            x.take(indices, axis, outs[0])
+        except IndexError:
+            _check("take", indices, x.shape[axis])
+        return
     _check("take", indices, x.shape[axis])
-    np.take(x, indices, axis=axis, out=outs[0], mode="wrap")  # checked above; wrap writes without a buffer
+    np.take(x, indices, axis=axis, out=outs[0], mode="wrap")
 
 
 def _scatter_add(ctx: Any, outs: Any, values: Any, indices: Any, *, shape: Any, axis: int = 0) -> None:

@@ -137,19 +137,22 @@ class TensorOperations:
 def _tensor_function(spec: KernelSpec) -> Any:
     def function(*values: Any, **attrs: Any) -> Any:
         for value in values:
+            if not isinstance(value, Tensor):
+                break
+        else:
+            return apply(spec, values, attrs)
+        for value in values:
             if isinstance(value, Tensor):
                 break
         else:
             value = tensor(values[0]) if values else None
             values = (value, *values[1:])
-        if any(not isinstance(v, Tensor) for v in values):
-            like = value
-            for v in values:  # a number takes the dtype of the first floating tensor
-                if isinstance(v, Tensor) and v.dtype.kind == "f":
-                    like = v
-                    break
-            values = tuple([as_tensor(v, like) for v in values])
-        return apply(spec, values, attrs)
+        like = value
+        for v in values:  # a number takes the dtype of the first floating tensor
+            if isinstance(v, Tensor) and v.dtype.kind == "f":
+                like = v
+                break
+        return apply(spec, tuple([as_tensor(v, like) for v in values]), attrs)
 
     function.__name__ = function.__qualname__ = spec.name
     function.__doc__ = spec.reference.__doc__

@@ -8,7 +8,7 @@ import numpy as np
 
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.kernels.spec import Array
-from deepbabysit.runtime.context import CONFIGURATION
+from deepbabysit.runtime.context import CONFIGURATION, current
 from deepbabysit.runtime.device import Device
 
 
@@ -97,6 +97,9 @@ class State(Tensor):
 
 def _assign(target: Parameter | State, values: Any, by: str) -> None:
     device = target.device
+    recorder = current().recorder
+    if recorder is not None and not (isinstance(values, Tensor) and values.device is device):
+        recorder.refuse("values from the host are assigned here and a replay would not see new ones")
     if isinstance(values, Tensor):
         array = values.data if values.device is device else device.asarray(values.numpy())
     else:

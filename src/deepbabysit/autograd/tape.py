@@ -84,6 +84,7 @@ def sweep(
     wanted: Sequence[Tensor] | None,
     create_graph: bool,
     release: bool = False,
+    stop: int = 0,
 ) -> list[Any]:
     """Carry gradients from the roots back.
 
@@ -94,24 +95,68 @@ def sweep(
             accumulates its gradient into ``.grad`` instead.
         create_graph: record the sweep itself, for higher derivatives.
         release: forget each node's saved values once it has been passed.
+        stop: nodes up to this number are not entered; nothing is looked for behind them.
     """
+    found: list[Any] = [None] * len(wanted or ())
+    targets: dict[Any, list[int]] = {}
+    for position, tensor in enumerate(wanted or ()):
+        key = id(tensor) if tensor.node is None else (tensor.node, tensor.index)
+        targets.setdefault(key, []).append(position)
+    leaves = _carry(roots, seeds, create_graph, release, stop, targets, found)
+    operations = HANDED.tensor_operations if create_graph else raw_operations
+    with surroundings(grad=create_graph):
+        for leaf, index, gradient in leaves:
+            if index >= 0:
+                for place in targets.get((leaf, index), ()):
+                    found[place] = gradient
+                continue
+            hooks = leaf.hooks
+            if hooks:
+                gradient = _run_hooks(hooks, gradient, leaf.device, create_graph)
+            if wanted is not None:
+                for place in targets.get(id(leaf), ()):
+                    found[place] = gradient
+            elif create_graph:
+                leaf.grad = gradient if leaf.grad is None else operations(leaf.device).add(leaf.grad, gradient)
+            else:
+                leaf.accumulate(gradient)
+    return found
+
+
+def collect(roots: Sequence[Tensor], seeds: Sequence[Any], create_graph: bool, stop: int) -> list[list[Any]]:
+    """Carry gradients back to every leaf and to every node up to the number `stop`, and no further.
+
+    Returns:
+        ``[leaf, -1, gradient]`` or ``[node, output position, gradient]`` for each place that was reached; no hook of a
+        leaf has run and nothing was accumulated.
+    """
+    return _carry(roots, seeds, create_graph, False, stop, {}, [])
+
+
+def _carry(
+    roots: Sequence[Tensor],
+    seeds: Sequence[Any],
+    create_graph: bool,
+    release: bool,
+    stop: int,
+    targets: dict[Any, list[int]],
+    found: list[Any],
+) -> list[list[Any]]:
+    """Pass through the nodes made after `stop`; return what arrived at leaves and at the border."""
     operations = HANDED.tensor_operations if create_graph else raw_operations
     pending: dict[Node, list[Any]] = {}
-    leaves: dict[int, list[Any]] = {}
+    leaves: dict[Any, list[Any]] = {}
     heap: list[tuple[int, Node]] = []
-    targets: dict[Any, int] = {}
-    found: list[Any] = [None] * len(wanted or ())
-    for position, tensor in enumerate(wanted or ()):
-        targets[id(tensor) if tensor.node is None else (tensor.node, tensor.index)] = position
 
     def send(edge: Edge, gradient: Any, device: Device) -> None:
         target, index = edge
-        if index < 0:
-            entry = leaves.get(id(target))
+        if index < 0 or target.number <= stop:
+            key = (id(target), index)
+            entry = leaves.get(key)
             if entry is None:
-                leaves[id(target)] = [target, gradient]
+                leaves[key] = [target, index, gradient]
             else:
-                entry[1] = operations(device).add(entry[1], gradient)
+                entry[2] = operations(device).add(entry[2], gradient)
             return
         slots = pending.get(target)
         if slots is None:
@@ -135,8 +180,7 @@ def sweep(
                         gradients[index] = _run_hooks(hooks, gradients[index], node.device, create_graph)
             if targets:
                 for index, gradient in enumerate(gradients):
-                    place = targets.get((node, index))
-                    if place is not None:
+                    for place in targets.get((node, index), ()):
                         found[place] = gradient
             results = node.pull(gradients, operations(node.device), create_graph)
             for edge, gradient in zip(node.parents, results, strict=True):
@@ -144,19 +188,7 @@ def sweep(
                     send(edge, gradient, node.device)
             if release:
                 node.release()
-        for leaf, gradient in leaves.values():
-            hooks = leaf.hooks
-            if hooks:
-                gradient = _run_hooks(hooks, gradient, leaf.device, create_graph)
-            if wanted is not None:
-                place = targets.get(id(leaf))
-                if place is not None:
-                    found[place] = gradient
-            elif create_graph:
-                leaf.grad = gradient if leaf.grad is None else operations(leaf.device).add(leaf.grad, gradient)
-            else:
-                leaf.accumulate(gradient)
-    return found
+    return list(leaves.values())
 
 
 def _run_hooks(hooks: Sequence[Any], gradient: Any, device: Device, create_graph: bool) -> Any:

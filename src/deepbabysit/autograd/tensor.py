@@ -16,13 +16,12 @@ from deepbabysit.autograd.raw import raw_operations
 from deepbabysit.autograd.tape import HANDED, Edge, Node, next_number, sweep
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.activations import REMEMBERED
-from deepbabysit.kernels.shapes import normalize_axes, show_shape
+from deepbabysit.kernels.shapes import show_shape
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec
 from deepbabysit.kernels.structure import basic_key
 from deepbabysit.runtime.context import current, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import NO_ATTRS, Plan, call, execute, find_plan
-from deepbabysit.runtime.record import user_line
 from deepbabysit.runtime.reference import ShapeArray
 from deepbabysit.runtime.registry import default_device, find_device, shapes_device
 
@@ -40,7 +39,7 @@ class Tensor:
         index: which output of that step it is.
         requires_grad: whether gradients flow to it.
         grad: the accumulated gradient of a leaf, or None.
-        owner: the tensor whose memory it shares, or None.
+        owner: the leaf whose memory it shares, or None.
     """
 
     __slots__ = (
@@ -85,7 +84,7 @@ class Tensor:
         return prod(self.data.shape)
 
     @property
-    def T(self) -> Tensor:  # noqa: N802  (NumPy's name)
+    def T(self) -> Tensor:
         """The tensor with its axes in reverse order."""
         return self.transpose()
 
@@ -132,6 +131,10 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         values = self.numpy()
         return np.array(values, dtype=dtype) if copy or dtype not in (None, values.dtype) else values
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Let NumPy's functions work on the values: ``np.mean(x)`` gives what ``np.mean(x.numpy())`` does."""
+        return function(*_plain(args), **_plain(kwargs))
 
     def __float__(self) -> float:
         return float(self.item())
@@ -221,7 +224,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """Return the same values as a constant."""
         result = Tensor(self.data, self.device)
-        result.owner = self.owner or self
+        result.owner = _leaf_memory(self)
         return result
 
     @property
@@ -304,6 +307,9 @@ class Tensor:
         target = find_device(device)
         if target is self.device:
             return self
+        recorder = current().recorder
+        if recorder is not None:
+            recorder.refuse(f"to({target.name!r}) moves values through the host, which a recorded step cannot repeat")
         moved = Tensor(target.asarray(self.device.to_host(self.data)), target)
         if self.requires_grad and current().grad:
             moved.node = _MoveNode(self, target)
@@ -508,6 +514,15 @@ def _pair(x: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def _plain(value: Any) -> Any:
+    """Return arguments of a NumPy function with arrays in place of Tensors."""
+    if isinstance(value, Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return type(value)(_plain(item) for item in value) if type(value) in (list, tuple) else value
+
+
 def _divide(x: Tensor, y: Tensor) -> Tensor:
     if x.dtype.kind != "f" and y.dtype.kind != "f":
         x, y = x.astype(np.float32), y.astype(np.float32)
@@ -571,21 +586,52 @@ def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, req
     if current().recorder is not None and np.size(data) > 1:
         current().recorder.refuse("values from the host enter here and a replay would not see new ones")  # type: ignore[union-attr]
     if not place.backend.owns(data):
-        values = np.asarray(data)
+        values: Any = np.asarray(data)
         if dtype is None and values.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
             dtype = np.float32
-        if values.dtype.kind not in "fiub":
-            raise TypeError(
-                f"a tensor holds numbers; got {values.dtype} ({type(data).__name__}). "
-                f"Encode strings first, for example with db.data.one_hot"
-            )
         data = values
+    if data.dtype.kind not in "fiub":
+        raise TypeError(
+            f"a tensor holds numbers; got {data.dtype} ({type(data).__name__}). "
+            f"Encode strings first, for example with db.data.one_hot"
+        )
     result = Tensor(place.asarray(data, dtype), place)
     if requires_grad:
         if result.dtype.kind != "f":
             raise TypeError(f"only floating numbers can have a gradient; this tensor holds {result.dtype}")
         result.requires_grad = True
     return result
+
+
+def memory_of(tensor: Tensor) -> Tensor:
+    """Return the tensor whose memory this one uses: itself, or the one it is a view of."""
+    owner = tensor.owner
+    return tensor if owner is None else owner
+
+
+def _leaf_memory(tensor: Tensor) -> Tensor | None:
+    """Return what `memory_of` does if it can change in place; a step's result cannot, and it would keep its graph."""
+    owner = memory_of(tensor)
+    return owner if owner.node is None else None
+
+
+def check_saved(node: Node, saved: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
+    """Return the tensors a node saved; refuse when they were given back, or overwritten since."""
+    where = f" in {node.scope}" if node.scope else ""
+    if saved is None:
+        raise RuntimeError(
+            f"backward has already passed through {node.name()}{where} and its saved values were given back; "
+            f"compute the loss again"
+        )
+    for tensor in saved:
+        owner = memory_of(tensor)
+        if owner.overwritten > node.number:
+            raise RuntimeError(
+                f"an array that {node.name()}{where} saved for backward (shape {list(tensor.shape)}) was "
+                f"overwritten since, by {owner.overwritten_by}; call backward() before changing it, or compute "
+                f"the loss again"
+            )
+    return saved
 
 
 class _MoveNode(Node):
@@ -663,22 +709,7 @@ class KernelNode(Node):
         self.saved_outputs = ()
 
     def _check_saved(self) -> tuple[Tensor, ...]:
-        saved = self.saved_inputs
-        where = f" in {self.scope}" if self.scope else ""
-        if saved is None:
-            raise RuntimeError(
-                f"backward has already passed through {self.name()}{where} and its saved values were given back; "
-                f"compute the loss again"
-            )
-        for tensor in saved:
-            owner = tensor.owner or tensor
-            if owner.overwritten > self.number:
-                raise RuntimeError(
-                    f"an array that {self.name()}{where} saved for backward (shape {list(tensor.shape)}) was "
-                    f"overwritten since, by {owner.overwritten_by}; call backward() before changing it, or compute "
-                    f"the loss again"
-                )
-        return saved
+        return check_saved(self, self.saved_inputs)
 
     def pull(self, gradients: list[Any], op: Any, create_graph: bool) -> Sequence[Any]:
         """Run the operation's derivative."""
@@ -694,7 +725,7 @@ class KernelNode(Node):
             for position, tensor in zip(spec.saves_inputs, saved, strict=True):
                 x[position] = tensor
             for position, array in zip(spec.saves_outputs, self.saved_outputs, strict=True):
-                out[position] = Tensor(array, self.device, self, position)
+                out[position] = Tensor(array, self.device, self, position, requires_grad=True)
         else:
             for position, tensor in zip(spec.saves_inputs, saved, strict=True):
                 x[position] = tensor.data
@@ -708,6 +739,7 @@ class KernelNode(Node):
     ) -> Sequence[Any]:
         """Derive a composite from its reference: run it on Tensors, sweep that small graph."""
         spec = self.plan.spec
+        stop = 0
         with surroundings(grad=True):
             operations = HANDED.tensor_operations(self.device)
             if create_graph:
@@ -716,6 +748,7 @@ class KernelNode(Node):
                 copies = [
                     Tensor(t.data, t.device, requires_grad=need) for t, need in zip(saved, needs, strict=True)
                 ]
+            stop = next_number()  # the sweep ends at the copies: what lies before them has its own turn
             results = spec.reference(operations, *copies, **self.plan.attrs)
         if not isinstance(results, tuple):
             results = (results,)
@@ -725,7 +758,7 @@ class KernelNode(Node):
                 roots.append(result)
                 seeds.append(gradient)
         wanted = [copy for copy, need in zip(copies, needs, strict=True) if need]
-        found = iter(sweep(roots, seeds, wanted, create_graph))
+        found = iter(sweep(roots, seeds, wanted, create_graph, stop=stop))
         return [next(found) if need else None for need in needs]
 
 
@@ -741,16 +774,26 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         A Tensor, or a tuple of Tensors where the operation has several outputs.
     """
     mode = current()
-    device = tensors[0].device
-    needs = False
-    arrays = []
-    for t in tensors:
-        arrays.append(t.data)
-        if t.requires_grad:
-            needs = True
-        if t.device is not device:
+    if len(tensors) == 2:  # spelled out for one and two: this is the hottest code of the eager path
+        x, y = tensors
+        device = x.device
+        if y.device is not device:
             device = _common_device(spec, tensors)
-    inputs = tuple(arrays)
+        inputs: tuple[Array, ...] = (x.data, y.data)
+        needs = x.requires_grad or y.requires_grad
+    elif len(tensors) == 1:
+        x = tensors[0]
+        device = x.device
+        inputs = (x.data,)
+        needs = x.requires_grad
+    else:
+        device = tensors[0].device
+        needs = False
+        for t in tensors:
+            needs = needs or t.requires_grad
+            if t.device is not device:
+                device = _common_device(spec, tensors)
+        inputs = tuple([t.data for t in tensors])
     try:
         plan = find_plan(device, spec, inputs, attrs)
     except (ValueError, TypeError) as error:
@@ -759,25 +802,28 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         raise
     if device.abstract:
         return _symbolic(plan.outputs, device, tensors, spec, plan.attrs)
-    needs = needs and mode.grad and spec.differentiable != ()
+    needs = needs and mode.grad and plan.differentiable
     if needs and plan.kernel is None and spec.composite and spec.vjp is None:
         return spec.reference(HANDED.tensor_operations(device), *tensors, **plan.attrs)
     outs = execute(device, plan, inputs)
     node = KernelNode(plan, device, tensors, outs, mode.scope) if needs else None
+    if node is not None and spec.differentiable is not None and not any(node.parents):
+        node = None  # what requires a gradient entered where none can flow
     if len(outs) == 1:
         array = outs[0]
-        if node is not None and plan.outputs[0].dtype.kind != "f":
-            node = None
-        result = Tensor(array, device, node, 0, needs)
-        if plan.view:
-            result.owner = tensors[0].owner or tensors[0]
-            if tensors[0].extra is not None:
-                result.inherit(tensors[0], spec, plan.attrs)
-        elif spec.name in _REMEMBERED:
-            result.remember(spec.name, tensors[0], plan.attrs)
+        result = Tensor(array, device, node, 0, node is not None)
+        if plan.special:
+            if plan.view:
+                result.owner = _leaf_memory(tensors[0])
+                if tensors[0].extra is not None:
+                    result.inherit(tensors[0], spec, plan.attrs)
+            elif spec.name in _REMEMBERED:
+                result.remember(spec.name, tensors[0], plan.attrs)
         return result
     return tuple(
-        Tensor(array, device, node if form.dtype.kind == "f" else None, index, needs and form.dtype.kind == "f")
+        Tensor(array, device, node, index, node is not None)
+        if form.dtype.kind == "f"
+        else Tensor(array, device, None, index)
         for index, (array, form) in enumerate(zip(outs, plan.outputs, strict=True))
     )
 
@@ -820,7 +866,7 @@ def as_tensor(value: Any, like: Tensor) -> Tensor:
             dtype = np.dtype(bool) if isinstance(value, bool | np.bool_) else np.dtype(np.int64)
         value = value.item() if isinstance(value, np.generic) else value
         device = like.device
-        if device.abstract:
-            return Tensor(device.asarray(np.asarray(value, dtype)), device)
+        if device.abstract:  # the value is kept: a model that is built from symbolic tensors computes with it
+            device = find_device("cpu")
         return Tensor(device.constant(value, dtype), device)
     return tensor(value, device=None if like.device.abstract else like.device)

@@ -2,8 +2,10 @@
 
 from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     activations,
+    convolution,
     elementwise,
     indexing,
+    losses,
     products,
     random,
     reduction,

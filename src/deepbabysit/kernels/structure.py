@@ -136,9 +136,13 @@ Key = tuple[Any, ...]
 def basic_key(key: Any, rank: int) -> Key | None:
     """Return the hashable form of a basic index (ints, slices, None, ...), or None for an advanced one.
 
-    >>> basic_key((..., slice(0, 2)), 3)
-    (('slice', 0, 2, None),) if False else (('slice', None, None, None), ('slice', None, None, None), ('slice', 0, 2, None))
+    >>> basic_key((1, ..., slice(0, 2)), 3)
+    (1, ('slice', None, None, None), ('slice', 0, 2, None))
     """
+    if rank and type(key) is slice and type(key.start) is type(key.stop) is int and key.step is None:
+        return (("slice", key.start, key.stop, None),)  # the commonest cases first: this is a hot path
+    if rank and type(key) is int:
+        return (key,)
     items = key if isinstance(key, tuple) else (key,)
     for item in items:
         if item is None or item is Ellipsis or isinstance(item, slice):
@@ -163,8 +167,8 @@ def basic_key(key: Any, rank: int) -> Key | None:
 
 
 def plain_key(key: Key) -> tuple[Any, ...]:
-    """Return the index in the form that arrays take."""
-    return tuple(slice(*item[1:]) if isinstance(item, tuple) else item for item in key)
+    """Return the index in the form that arrays take; with '...' at its end the result is an array, never a scalar."""
+    return (*(slice(*item[1:]) if isinstance(item, tuple) else item for item in key), ...)
 
 
 def getitem(xp: Any, x: Any, *, key: Key) -> Any:

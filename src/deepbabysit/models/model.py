@@ -11,12 +11,12 @@ import numpy as np
 from deepbabysit import losses, metrics
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.errors import unknown
-from deepbabysit.models.saving import write_model
 from deepbabysit.kernels.shapes import BATCH
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.symbolic import symbolic
 from deepbabysit.models.functional import Step, as_inputs, flat, run_steps, trace
 from deepbabysit.models.summary import summarize
+from deepbabysit.models.writing import write_model
 from deepbabysit.optimizers import get as get_optimizer
 from deepbabysit.runtime.context import CONFIGURATION
 from deepbabysit.training.history import History
@@ -48,9 +48,12 @@ class Model(Layer):
             return super().__new__(Functional)
         return super().__new__(cls)
 
+    _kind = "class"
+
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name=name)
         self.stop_training = False
+        self.built_for: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self._trainer: Trainer | None = None
         self._replay: bool | None = None
 
@@ -59,9 +62,19 @@ class Model(Layer):
         return True
 
     @property
+    def kind(self) -> str:
+        """How a file describes the model: "class", "functional" or "sequential"."""
+        return self._kind
+
+    @property
     def replayable(self) -> bool:
         """Whether steps are recorded and replayed without being asked to (a written `call` has to ask)."""
-        return False
+        return self.kind != "class"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `compile` has been called."""
+        return self._trainer is not None
 
     # -- compile -------------------------------------------------------------------------------------------------------
 
@@ -188,12 +201,11 @@ class Model(Layer):
         >>> round(float(model.predict([[2.0]])[0, 0]), 2)
         5.0
         """
-        self.stop_training = False
         return self.trainer.fit(
             x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
             validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
             sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
-            run_dir=run_dir, resume=resume, split=split, save=self.save,
+            run_dir=run_dir, resume=resume, split=split,
         )
 
     def evaluate(
@@ -234,7 +246,9 @@ class Model(Layer):
     def build_for(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[Any]) -> Any:
         """Build by a symbolic call with inputs of these shapes (one sample each); returns the symbolic outputs."""
         inputs = [symbolic((BATCH, *shape), dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
-        return self(*inputs)
+        outputs = self(*inputs)
+        self.built_for = [(tuple(shape), np.dtype(dtype)) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        return outputs
 
     def summary(self, print_fn: Callable[[str], Any] | None = None) -> str:
         """Print and return a table of the layers: path, kind, output shape, parameters."""
@@ -271,21 +285,18 @@ def _precision(precision: str | None) -> np.dtype[Any]:
 class Functional(Model):
     """A model made of symbolic tensors; ``db.Model(inputs, outputs)`` returns one."""
 
+    _kind = "functional"
+
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None) -> None:
         super().__init__(name=name)
         self._inputs = as_inputs(inputs, "inputs")
         self._outputs = as_inputs(outputs, "outputs")
-        self._several = isinstance(outputs, list | tuple | dict)
+        self.several = isinstance(outputs, list | tuple | dict)
         self._steps: list[Step] = trace(self._inputs, self._outputs)
         self.layers: list[Layer] = list({id(s.run): s.run for s in self._steps if isinstance(s.run, Layer)}.values())
         self.built = True
         self.input_shape = self._inputs[0].shape[1:]
         self.assign_paths("")
-
-    @property
-    def replayable(self) -> bool:
-        """Whether steps are replayed: the graph is known."""
-        return True
 
     @property
     def inputs(self) -> list[Tensor]:
@@ -317,7 +328,7 @@ class Functional(Model):
         values: dict[int, Any] = {id(symbol): value for symbol, value in zip(self._inputs, given, strict=True)}
         run_steps(self._steps, values)
         results = tuple(values[id(symbol)] for symbol in self._outputs)
-        return results if self._several else results[0]
+        return results if self.several else results[0]
 
 
 class Sequential(Model):
@@ -336,18 +347,15 @@ class Sequential(Model):
     407050
     """
 
+    _kind = "sequential"
+
     def __init__(self, layers: Sequence[Any] = (), name: str | None = None) -> None:
         super().__init__(name=name)
         self.layers: list[Layer] = []
-        self._input_dtype: Any = np.float32
+        self.input_dtype: Any = np.float32
         for layer in layers:
             self._append(layer)
         self._build_early()
-
-    @property
-    def replayable(self) -> bool:
-        """Whether steps are replayed: a stack is known."""
-        return True
 
     def add(self, layer: Any) -> None:
         """Put a layer on top."""
@@ -365,7 +373,7 @@ class Sequential(Model):
     def _append(self, layer: Any) -> None:
         if isinstance(layer, Tensor) and layer.extra and "input" in layer.extra and not self.layers:
             self.input_shape = layer.shape[1:]
-            self._input_dtype = layer.dtype
+            self.input_dtype = layer.dtype
             return
         if not isinstance(layer, Layer):
             raise TypeError(
@@ -382,7 +390,7 @@ class Sequential(Model):
     def _build_early(self) -> None:
         self.assign_paths("")
         if self.input_shape is not None and self.layers:
-            self.build_for([self.input_shape], [self._input_dtype])
+            self.build_for([self.input_shape], [self.input_dtype])
 
     def call(self, x: Any) -> Any:
         """Run the layers in order."""

@@ -191,6 +191,11 @@ class Optimizer(ABC):
         return rate
 
     @property
+    def applied_rate(self) -> float:
+        """The rate of the last step (of the next one before any)."""
+        return self._rate_at(max(self._steps - 1, 0))
+
+    @property
     def steps(self) -> int:
         """How many steps were prepared."""
         return self._steps
@@ -368,6 +373,10 @@ class Optimizer(ABC):
         """Forget all gradients (``.grad`` becomes None)."""
         for member in self._members:
             member.parameter.grad = None
+
+    def gradients(self) -> list[Array]:
+        """Return the flat buffers in which gradients accumulate (raw arrays): between backward and update."""
+        return [flat.g for flat in self._flats]
 
     def prepare(self, scale: float = 1.0) -> None:
         """Do the host's part of a step: count it, ask the schedule, write the control array that `update` reads.

@@ -37,6 +37,11 @@ class _Block:
         self.lease = np.frombuffer(self.raw, np.uint8)
 
 
+def _in_use(block: _Block) -> bool:
+    lease = block.lease
+    return sys.getrefcount(lease) > _IDLE
+
+
 def _size_class(size: int) -> int:
     """Round up to a power of two or to one of three steps between: at most a quarter is wasted."""
     step = 1 << max(size.bit_length() - 3, 12)
@@ -100,13 +105,7 @@ class BufferPool:
         """Give memory that is not in use back to the system; returns the number of bytes."""
         before = self.held()
         for blocks in self._blocks.values():
-            kept = []
-            for block in blocks:
-                lease = block.lease
-                if sys.getrefcount(lease) > _IDLE:
-                    kept.append(block)
-            del lease
-            blocks[:] = kept
+            blocks[:] = [block for block in blocks if _in_use(block)]
         self._next.clear()
         return before - self.held()
 

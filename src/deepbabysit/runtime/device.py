@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,6 @@ class Device:
         backend: the backend that runs here.
         namespace: its array library, completed with our primitives; references are called with it.
         misses: operation name -> how often its reference ran because there was no kernel.
-        scratch: the arrays a running kernel asked for (a kernel's `ctx` is its device).
     """
 
     def __init__(self, name: str, backend: Backend) -> None:
@@ -35,9 +35,18 @@ class Device:
         self.namespace = Namespace(backend.xp)
         self.plans: dict[Any, Plan] = {}
         self.misses: Counter[str] = Counter()
-        self.scratch: tuple[Array, ...] = ()
+        self._own = threading.local()
         self.abstract = backend.abstract
         self._constants: dict[Any, Array] = {}
+
+    @property
+    def scratch(self) -> tuple[Array, ...]:
+        """The arrays that the kernel running in this thread asked for."""
+        return getattr(self._own, "scratch", ())
+
+    @scratch.setter
+    def scratch(self, arrays: tuple[Array, ...]) -> None:
+        self._own.scratch = arrays
 
     def __repr__(self) -> str:
         return f"Device({self.name!r}, {self.backend.name})"
@@ -64,7 +73,8 @@ class Device:
 
     def constant(self, value: Any, dtype: Any) -> Array:
         """Return a Python number as an array without axes; the same one each time."""
-        key = (value, type(value), dtype)
+        # 0.0 equals -0.0, and 1 / x tells them apart
+        key = (value, type(value), dtype) if value else (repr(value), type(value), dtype)
         found = self._constants.get(key)
         if found is None:
             if len(self._constants) >= _CONSTANTS_KEPT:

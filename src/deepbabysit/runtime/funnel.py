@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.kernels.activations import REMEMBERED
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec, complete_attrs
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit.runtime.context import current
@@ -32,9 +33,15 @@ class Plan:
         outputs: forms of the outputs.
         run: ``run(outs, *ins)``; for a view ``run(*ins)``.
         kernel: the kernel behind `run`, or None where the reference runs.
+        simple: one output, a kernel, and nothing to prepare.
+        differentiable: whether gradients can pass.
+        special: whether the result remembers its first input (views, activations).
     """
 
-    __slots__ = ("attrs", "contiguous", "inputs", "kernel", "outputs", "run", "scratch", "simple", "spec", "view")
+    __slots__ = (
+        "attrs", "contiguous", "differentiable", "inputs", "kernel", "outputs", "run", "scratch", "simple", "spec",
+        "special", "view",
+    )
 
     def __init__(self, device: Device, spec: KernelSpec, arrays: tuple[Array, ...], attrs: Attrs) -> None:
         self.spec = spec
@@ -60,8 +67,12 @@ class Plan:
                 self.scratch = kernel.scratch(self.inputs, **self.attrs)
         else:
             self.run = partial(_run_reference, device, spec, self.attrs)
-        # the common case: one output, nothing to prepare
-        self.simple = not (self.view or self.contiguous or self.scratch or device.abstract) and len(self.outputs) == 1
+        self.simple = (
+            kernel is not None and kernel.deterministic and len(self.outputs) == 1
+            and not (self.view or self.contiguous or self.scratch or device.abstract)
+        )
+        self.differentiable = spec.differentiable != () and any(form.dtype.kind == "f" for form in self.outputs)
+        self.special = self.view or spec.name in REMEMBERED
 
 
 def _choose(device: Device, spec: KernelSpec, inputs: tuple[Form, ...], attrs: Attrs) -> Kernel | None:
@@ -117,7 +128,7 @@ def execute(device: Device, plan: Plan, arrays: tuple[Array, ...], outs: tuple[A
     """Run a plan; returns a tuple of arrays. `outs` are buffers to write into instead of new ones."""
     mode = current()
     recorder = mode.recorder
-    if plan.simple and recorder is None and outs is None and plan.kernel is not None:
+    if plan.simple and recorder is None and outs is None:
         form = plan.outputs[0]
         outs = (device.backend.empty(form.shape, form.dtype),)
         plan.run(outs, *arrays)
@@ -139,7 +150,7 @@ def execute(device: Device, plan: Plan, arrays: tuple[Array, ...], outs: tuple[A
         if mode.deterministic and not kernel.deterministic:
             raise RuntimeError(
                 f"{plan.spec.name} has no deterministic kernel on {device.name}; "
-                f"switch off db.deterministic(False) or use another operation"
+                f"allow it with db.deterministic(False), or use another operation"
             )
         if recorder is not None and not kernel.capturable:
             recorder.refuse(f"{plan.spec.name} cannot be part of a recorded step on {device.name}")
@@ -161,13 +172,20 @@ def execute(device: Device, plan: Plan, arrays: tuple[Array, ...], outs: tuple[A
 def _view(device: Device, plan: Plan, arrays: tuple[Array, ...], recorder: Any) -> Array:
     result = plan.run(*arrays)
     source = arrays[0]
-    if recorder is not None and result is not source and result.base is None and result.size:
+    if recorder is not None and result is not source and _root(result) is not _root(source) and result.size:
         # the layout did not allow a view: the library copied, and a replay has to copy again
         permanent = recorder.arena.empty(result.shape, result.dtype)
         permanent[...] = result
         recorder.add(partial(_refresh_copy, plan), (permanent,), arrays, ())
         return permanent
     return result
+
+
+def _root(array: Array) -> Any:
+    """Return the object at the end of the chain of views: two arrays with the same one share memory."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
 
 
 def _refresh_copy(plan: Plan, outs: tuple[Array, ...], *ins: Array) -> None:

@@ -40,6 +40,7 @@ class Streams:
         self.step = 0
         self.row = 0
         self.calls: dict[str, int] = {}
+        self._made: dict[str, int] = {}
         self._controls: dict[Device, Any] = {}
 
     def begin(self, step: int, row: int = 0) -> None:
@@ -62,6 +63,12 @@ class Streams:
         self.calls[path] = call + 1
         return call
 
+    def next_made(self, path: str) -> int:
+        """Return how many layers outside of models have begun with this path since the seed was set, and count one more."""
+        count = self._made.get(path, 0)
+        self._made[path] = count + 1
+        return count
+
     def control(self, device: Device) -> Any:
         """Return the device's control array (seed, step, row, 0); kernels read it, so a replay sees the new step."""
         control = self._controls.get(device)
@@ -72,16 +79,26 @@ class Streams:
         return control
 
     @contextmanager
-    def rewound(self, calls: dict[str, int]) -> Iterator[None]:
-        """Count calls from an earlier point for a block: recomputation then draws what was drawn before."""
-        kept = dict(self.calls)
-        self.calls.clear()
-        self.calls.update(calls)
+    def rewound(self, calls: dict[str, int], step: int | None = None, row: int | None = None) -> Iterator[None]:
+        """Go back to an earlier point for a block: recomputation then draws what was drawn before.
+
+        Arguments:
+            calls: how often each path had drawn.
+            step, row: where the streams stood, if they have moved on since.
+        """
+        kept, here = dict(self.calls), (self.step, self.row)
+        there = (self.step if step is None else step, self.row if row is None else row)
+        self._move(there, calls)
         try:
             yield
         finally:
-            self.calls.clear()
-            self.calls.update(kept)
+            self._move(here, kept)
+
+    def _move(self, place: tuple[int, int], calls: dict[str, int]) -> None:
+        if place != (self.step, self.row):
+            self.begin(*place)
+        self.calls.clear()
+        self.calls.update(calls)
 
 
 def _checked_seed(seed: int) -> int:

@@ -74,6 +74,9 @@ class _Registry:
                 return self.opened[name]
             if name in self.reasons:
                 raise BackendUnavailable(self.reasons[name])
+            if name not in self.by_hand and name not in (sources := self.sources()):
+                # not kept as a reason: it may be installed later
+                raise BackendUnavailable(unknown("backend", name, [*sources, "reference"]))
             try:
                 opened = self._opener(name)()
             except BackendUnavailable as error:
@@ -82,11 +85,19 @@ class _Registry:
             except ImportError as error:
                 self.reasons[name] = f"it could not be imported: {error}"
                 raise BackendUnavailable(self.reasons[name]) from error
-            except Exception as error:  # somebody else's code: whatever it raises is the reason why it cannot run
-                self.reasons[name] = f"it could not be opened: {type(error).__name__}: {error}"
+            except Exception as error:  # one broken plug-in must not break the others
+                self.reasons[name] = f"opening it failed: {type(error).__name__}: {error}"
                 raise BackendUnavailable(self.reasons[name]) from error
             plain = _PLAIN.get(name, f"cpu:{name}")
             backends: dict[str, Backend] = opened if isinstance(opened, dict) else {plain: opened}
+            for device_name in backends:
+                family = device_name.partition(":")[0]
+                reserved = device_name in ("auto", "shapes", "cpu:reference") or (
+                    _PLAIN.get(name) != family and (device_name == "cpu" or family == "cuda")
+                )
+                if reserved or device_name in self.devices:
+                    self.reasons[name] = f"its device name {device_name!r} is taken; a plug-in needs a name of its own"
+                    raise BackendUnavailable(self.reasons[name])
             for device_name, backend in backends.items():
                 self.devices[device_name] = Device(device_name, backend)
             self.opened[name] = tuple(backends)
@@ -95,10 +106,7 @@ class _Registry:
     def _opener(self, name: str) -> Opener:
         if name in self.by_hand:
             return self.by_hand[name]
-        sources = self.sources()
-        if name not in sources:
-            raise BackendUnavailable(unknown("backend", name, sources))
-        module, _, attribute = sources[name].partition(":")
+        module, _, attribute = self.sources()[name].partition(":")
         opener: Opener = getattr(importlib.import_module(module), attribute)
         return opener
 
@@ -121,6 +129,7 @@ def register_backend(name: str, opener: Opener) -> None:
         if name in _REGISTRY.by_hand or name in _REGISTRY.opened or name == "reference":
             raise ValueError(f"a backend named {name!r} is already registered; choose another name")
         _REGISTRY.by_hand[name] = opener
+        _REGISTRY.reasons.pop(name, None)
 
 
 def backends() -> list[BackendInfo]:
@@ -177,13 +186,18 @@ def find_device(name: str | Device) -> Device:
             return _REGISTRY.devices.setdefault(name, Device(name, ReferenceBackend()))
     if name == "shapes":
         return _SHAPES
-    backend = "cupy" if family == "cuda" else detail
+    if family not in ("cpu", "cuda"):
+        names = _names()  # a plug-in may name its devices as it likes
+        if name in _REGISTRY.devices:
+            return _REGISTRY.devices[name]
+        raise ValueError(unknown("device", name, [*names, "auto"]))
+    backend = "cupy" if family == "cuda" else detail.partition(":")[0]
     try:
-        names = _REGISTRY.open(backend)
+        opened = _REGISTRY.open(backend)
     except BackendUnavailable as error:
         raise ValueError(f"the device {name!r} is not available: {error}. Available: {_available()}") from error
-    if name == "cuda" and names:
-        return _REGISTRY.devices[names[0]]
+    if name == "cuda" and opened:
+        return _REGISTRY.devices[opened[0]]
     if name in _REGISTRY.devices:
         return _REGISTRY.devices[name]
     raise ValueError(f"{unknown('device', name, _names())}")

@@ -1,0 +1,202 @@
+"""``deepbabysit train``: from data to a scored, saved model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepbabysit import layers, optimizers, regularizers
+from deepbabysit.cli import tasks
+from deepbabysit.cli.usage import UsageError
+from deepbabysit.data.normalizers import MinMax, ZScore
+from deepbabysit.errors import unknown
+from deepbabysit.models.model import Sequential
+from deepbabysit.models.writing import write_model
+from deepbabysit.runtime.random import set_seed
+from deepbabysit.training.callbacks import EarlyStopping
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train, score and save; returns the exit status."""
+    task = _task(options)
+    settings = tasks.change(task.settings, options.settings)
+    say = (lambda text: None) if options.quiet else print
+    for line in task.text:
+        say(line)
+    set_seed(options.seed)
+    normalizer = _normalizer(settings.normalize, task)
+    parts = {
+        name: (part[0] if normalizer is None else normalizer.transform(part[0]), _targets(task, part[1]))
+        for name, part in (("train", task.train), ("validation", task.validation), ("test", task.test))
+    }
+    scale = _TargetScale(parts["train"][1]) if task.kind == "regression" else None
+    model = _network(task, settings)
+    loss = {"binary": "binary_crossentropy", "multiclass": "cross_entropy", "regression": "mse"}[task.kind]
+    metric = [] if task.kind == "regression" else ["accuracy"]
+    model.compile(_optimizer(settings), loss, metrics=metric)
+    say(f"network: {_describe(task, settings)}; loss {loss}; {model.count_params():,} parameters; normalize {settings.normalize}")
+
+    def scaled(y: np.ndarray) -> np.ndarray:
+        return y if scale is None else scale.forward(y)
+
+    x, y = parts["train"]
+    model.fit(
+        x, scaled(y), batch_size=settings.batch_size, epochs=settings.epochs,
+        validation_data=(parts["validation"][0], scaled(parts["validation"][1])),
+        callbacks=[EarlyStopping(monitor="val_loss", patience=settings.patience)],
+        device=options.device, seed=options.seed, verbose=0 if options.quiet else "auto",
+    )
+    scores = _score(task, model, parts, scale)
+    folder = _folder(options.out, task.name)
+    path = write_model(
+        folder / "model.dbs", model,
+        extra={
+            "data": task.name, "kind": task.kind, "classes": task.class_names, "schema": task.schema,
+            "normalizer": None if normalizer is None else normalizer.to_config(),
+            "target_scale": None if scale is None else scale.config(), "settings": asdict(settings), "scores": scores,
+        },
+    )
+    _report(task, scores)
+    print(f"saved {path}")
+    return 0
+
+
+def _task(options: argparse.Namespace) -> tasks.Task:
+    path = Path(options.data)
+    if path.suffix.lower() in (".csv", ".tsv", ".txt") or path.exists():
+        if options.target is None:
+            raise UsageError(f"{path} is a table: name the column to predict with --target COL")
+        return tasks.table(path, options.target, options.categorical, options.seed)
+    if options.target is not None or options.categorical is not None:
+        raise UsageError(f"--target and --categorical are for tables; {options.data!r} is the name of a data set")
+    return tasks.known(options.data, options.seed)
+
+
+def _normalizer(kind: str, task: tasks.Task) -> MinMax | ZScore | None:
+    """Return a normalizer fitted on the training part only."""
+    if kind == "none":
+        return None
+    kinds: dict[str, type[MinMax] | type[ZScore]] = {"zscore": ZScore, "minmax": MinMax}
+    if kind not in kinds:
+        raise UsageError(unknown("setting normalize", kind, [*kinds, "none"]))
+    made = kinds[kind](axis=None if task.image else 0, columns=task.numeric)
+    made.fit(task.train[0])
+    return made
+
+
+def _targets(task: tasks.Task, y: np.ndarray) -> np.ndarray:
+    """Return targets as the last layer wants them: (N, 1) for one output, class numbers otherwise."""
+    if task.kind == "multiclass":
+        return y.astype(np.int64)
+    return y.astype(np.float32).reshape(-1, 1)
+
+
+class _TargetScale:
+    """Mean and standard deviation of a regression target, from the training part."""
+
+    def __init__(self, y: np.ndarray) -> None:
+        self.mean = float(y.mean(dtype=np.float64))
+        self.std = float(y.std(dtype=np.float64)) or 1.0
+
+    def forward(self, y: np.ndarray) -> np.ndarray:
+        """Return the target as the network learns it."""
+        return ((y - self.mean) / self.std).astype(np.float32)
+
+    def back(self, y: np.ndarray) -> np.ndarray:
+        """Return a prediction in the target's own unit."""
+        return y * self.std + self.mean
+
+    def config(self) -> dict[str, float]:
+        """Return the numbers."""
+        return {"mean": self.mean, "std": self.std}
+
+
+def _network(task: tasks.Task, settings: tasks.Settings) -> Sequential:
+    stack: list[Any] = []
+    initializer = "he_normal" if settings.activation in ("relu", "leaky_relu", "elu", "gelu", "silu") else "glorot_uniform"
+    penalty = regularizers.l2(settings.l2) if settings.l2 else None
+    for number, units in enumerate(settings.hidden):
+        first = {"input_shape": task.train[0].shape[1:]} if number == 0 else {}
+        stack.append(layers.Dense(units, settings.activation, kernel_initializer=initializer, kernel_regularizer=penalty, **first))
+        if settings.dropout:
+            stack.append(layers.Dropout(settings.dropout))
+    outputs = _outputs(task)
+    last = {} if stack else {"input_shape": task.train[0].shape[1:]}
+    stack.append(layers.Dense(outputs, "sigmoid" if task.kind == "binary" else None, **last))
+    return Sequential(stack)
+
+
+def _outputs(task: tasks.Task) -> int:
+    if task.kind != "multiclass":
+        return 1
+    return len(task.class_names) if task.class_names else int(max(part[1].max() for part in (task.train, task.test))) + 1
+
+
+def _optimizer(settings: tasks.Settings) -> Any:
+    made = optimizers.get(settings.optimizer)
+    made.learning_rate = settings.learning_rate
+    return made
+
+
+def _describe(task: tasks.Task, settings: tasks.Settings) -> str:
+    sizes = [task.train[0].shape[1], *settings.hidden, _outputs(task)]
+    return f"{'-'.join(map(str, sizes))} ({settings.activation}, dropout {settings.dropout:g})"
+
+
+def _score(
+    task: tasks.Task, model: Sequential, parts: dict[str, tuple[np.ndarray, np.ndarray]], scale: _TargetScale | None
+) -> dict[str, float]:
+    """Return the scores on the test part, and those of the dumbest answer: the commonest class, or the mean."""
+    x, y = parts["test"]
+    known = parts["train"][1]
+    if scale is not None:
+        prediction = scale.back(model.predict(x))
+        error = prediction - y
+        dumb = y - known.mean()
+        return {
+            "test_rmse": float(np.sqrt(np.mean(error**2))), "test_mae": float(np.mean(np.abs(error))),
+            "test_r2": float(1.0 - np.sum(error**2) / np.sum((y - y.mean()) ** 2)),
+            "baseline_rmse": float(np.sqrt(np.mean(dumb**2))), "baseline_mae": float(np.mean(np.abs(dumb))),
+        }
+    result = model.evaluate(x, y)
+    values, counts = np.unique(known, return_counts=True)
+    common = values[counts.argmax()]
+    return {
+        "test_loss": result["loss"], "test_accuracy": result["accuracy"],
+        "baseline_accuracy": float(np.mean(y == common)), "baseline_class": float(common),
+    }
+
+
+def _report(task: tasks.Task, scores: dict[str, float]) -> None:
+    rows = len(task.test[1])
+    if task.kind == "regression":
+        print(f"test ({rows} rows): RMSE {scores['test_rmse']:.4g}, MAE {scores['test_mae']:.4g}, R2 {scores['test_r2']:.3f}")
+        print(f"baseline (always the training mean): RMSE {scores['baseline_rmse']:.4g}, MAE {scores['baseline_mae']:.4g}")
+        return
+    common = int(scores["baseline_class"])
+    name = task.class_names[common] if task.class_names else common
+    print(f"test ({rows} rows): accuracy {scores['test_accuracy']:.4f}, loss {scores['test_loss']:.4f}")
+    print(f"baseline (always class {name}): accuracy {scores['baseline_accuracy']:.4f}")
+    if scores["test_accuracy"] <= scores["baseline_accuracy"]:
+        print("the network is not better than the baseline", file=sys.stderr)
+
+
+def _folder(out: str | None, name: str) -> Path:
+    """Return the run's own folder: the one that was named, or the first free one below runs/."""
+    if out is not None:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    for number in range(1, 100_000):
+        folder = Path("runs") / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise OSError("there is no free folder name below runs/; name one with --out DIR")

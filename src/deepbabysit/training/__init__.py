@@ -1,0 +1,1 @@
+"""The loop over a layer, and what watches it: history, callbacks, display."""
