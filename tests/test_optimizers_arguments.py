@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from deepbabysit.autograd.parameter import Parameter
 from deepbabysit.optimizers import SGD, Adam, NAdam, RMSprop, get, schedules
 from deepbabysit.runtime.context import CONFIGURATION

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from deepbabysit.kernels import SPECS, updates
 from deepbabysit.kernels.spec import KernelSpec, Sample, complete_attrs
 from deepbabysit.runtime.funnel import call

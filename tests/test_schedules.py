@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deepbabysit.optimizers import SGD, schedules
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from deepbabysit.optimizers import SGD, schedules
 
 EXAMPLES: list[schedules.Schedule] = [
     schedules.constant(0.1),

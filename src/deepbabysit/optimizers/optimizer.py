@@ -17,7 +17,7 @@ from deepbabysit.errors import nearest, unknown_keywords
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
 from deepbabysit.kernels.updates import APPLY, FACTOR, NORM, PENALTY, SQUARES, host_control
-from deepbabysit.optimizers.arguments import Check, above_zero, fraction, is_rate, read_groups, understand
+from deepbabysit.optimizers.arguments import Check, above_zero, fraction, read_groups, tell_apart, understand
 from deepbabysit.optimizers.flat import FlatBuffer, Member, choose_arrays, export_arrays, pack
 from deepbabysit.optimizers.schedules import Schedule, get
 from deepbabysit.runtime.context import CONFIGURATION, current, no_grad
@@ -97,15 +97,7 @@ class Optimizer(ABC):
         kind = type(self).__name__
         valid = (*_COMMON, *self.checks)
         meant = understand(kind, foreign, valid, self.advice)
-        parameters = meant.pop("parameters", parameters)
-        if parameters is not None and is_rate(parameters):
-            if learning_rate is not None or "learning_rate" in meant:
-                raise TypeError(
-                    f"{kind} takes a rate, {kind}(1e-3), or parameters and a rate, {kind}(model.parameters(), 1e-3); "
-                    f"got a rate twice"
-                )
-            parameters, learning_rate = None, parameters
-        learning_rate = meant.pop("learning_rate", learning_rate)
+        parameters, learning_rate = tell_apart(kind, parameters, learning_rate, meant)
         schedule = get(self.start_rate if learning_rate is None else learning_rate)
         start: dict[str, Any] = {
             "_settings": {}, "_schedule": schedule, "_flats": [], "_members": [], "_steps": 0, "_swapped": False,
@@ -131,7 +123,7 @@ class Optimizer(ABC):
 
     def _checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         kind = type(self).__name__
-        if foreign := [name for name in settings if name not in self.checks]:
+        if foreign := set(settings) - set(self.checks):
             raise TypeError(unknown_keywords(kind, foreign, self.checks))
         return {name: self.checks[name](f"{kind}: {name}", value) for name, value in settings.items()}
 
@@ -141,7 +133,6 @@ class Optimizer(ABC):
         self._put("_rule", self.rule(self._settings))
         for flat in self._flats:
             flat.fit_states(self._rule.states)
-            flat.forget_tables()
         CONFIGURATION.bump()
 
     def __getattr__(self, name: str) -> Any:
@@ -508,7 +499,7 @@ class Optimizer(ABC):
 
     @property
     def control(self) -> Array:
-        """The raw control array of the last update on the device, for asynchronous reading."""
+        """The raw control array of the last update, for asynchronous reading."""
         return self._applied if self._reduces else self._control
 
     # -- averaged weights ----------------------------------------------------------------------------------------------
@@ -524,7 +515,7 @@ class Optimizer(ABC):
         if self._ema is None:
             raise RuntimeError(f"this optimizer keeps no average: make it with {type(self).__name__}(..., ema=0.999)")
         if self._swapped:
-            raise RuntimeError("the averaged weights are already in place")
+            raise RuntimeError("the averaged weights are in place")
         kept = [flat.device.asarray(flat.w) for flat in self._flats]
         self._put("_swapped", True)
         try:
@@ -576,7 +567,7 @@ class Optimizer(ABC):
             KeyError: parameters are missing or unknown; nothing is changed then.
             ValueError: it is the state of another optimizer, or a shape is another one; nothing is changed then.
         """
-        config = dict(state["config"])
+        config = state["config"]
         if state.get("format") != FORMAT:
             raise ValueError(f"this state has format {state.get('format')!r}; this version reads {FORMAT}")
         if config.get("name") != self.name:
