@@ -1,8 +1,8 @@
 """Cross-entropies: from logits in the stable fused form, from probabilities where nothing else is known.
 
 An output that a softmax, log_softmax or sigmoid made remembers its logits; the losses of probabilities here then
-compute from those, in training and evaluation alike. `cross_entropy` and `binary_crossentropy_with_logits` take their input as
-logits whatever it is: on the output of a softmax they give the softmax of a softmax, and `Loss.codes` says so.
+compute from those, in training and evaluation alike. `cross_entropy` and `binary_crossentropy_with_logits` take their
+input as logits whatever it is: on the output of a softmax they give the softmax of a softmax, and `Loss.codes` says so.
 
 Without logits the logarithm is ``log(max(p, tiny))`` with the slope ``1 / max(p, eps^2)`` (`db.ops.log_probability`):
 from probabilities of 0 and 1 the value is finite and the gradient is never silently zero. Outside of [0, 1] the loss is

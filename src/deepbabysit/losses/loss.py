@@ -165,7 +165,9 @@ class Loss:
     def scale(self, total: Tensor, weight: Tensor) -> Tensor:
         """Return the factor that makes of the gradient of `total` that of the loss: ``1 / weight``.
 
-        For rmse it is ``1 / (2 sqrt(total weight))``. For micro-batches: gradients of their totals add up, and are multiplied once all totals and weights are known.
+        For rmse it is ``1 / (2 sqrt(total weight))``.
+
+        For micro-batches: gradients of their totals add up, and are multiplied once all totals and weights are known.
         """
         xp = tensor_operations(total.device)
         tiny = float(np.finfo(weight.dtype).tiny)
@@ -457,8 +459,8 @@ def get(loss: Any) -> Loss:
 
     Arguments:
         loss: a name (``"mse"``, ``"mean_squared_error"``, ``"CategoricalCrossentropy"``), a Loss, a class-style name of
-            this module, the dict that `Loss.to_config` gives, or a function ``(y_true, y_pred) -> Tensor``: one number for
-            the batch, or losses (N, ...).
+            this module, the dict that `Loss.to_config` gives, or a function ``(y_true, y_pred) -> Tensor``: one
+            number for the batch, or losses (N, ...).
 
     Raises:
         ValueError: there is no loss of that name; the nearest ones are offered.

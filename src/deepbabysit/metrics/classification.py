@@ -1,9 +1,9 @@
 """Metrics of classifiers.
 
 Which kind of classes there is follows from the model's loss and the shapes: yes-or-no (`binary`), class numbers
-(`sparse`) or one-hot rows (`categorical`). "Yes" means a logit above 0 where the logits are known (the loss takes logits, or the
-output remembers that a sigmoid made it), and a probability above 0.5 elsewhere; so a saturated or rounded probability
-changes nothing. Of equal largest scores the first class counts.
+(`sparse`) or one-hot rows (`categorical`). "Yes" means a logit above 0 where the logits are known (the loss takes
+logits, or the output remembers that a sigmoid made it), and a probability above 0.5 elsewhere; so a saturated or
+rounded probability changes nothing. Of equal largest scores the first class counts.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ def _area_of(gathered: list[Any]) -> float:
 
 
 auc = register(Metric(Kind("auc", None, _area_of, gather=_gather_scores)), "AUC", "roc_auc", "roc_auc_score")
-auc.__doc__ = """Area under the ROC curve, exact: the chance that a "yes" gets a higher score than a "no" (a tie: one half).
+auc.__doc__ = """Area under the ROC curve, exact: the chance that a "yes" scores higher than a "no" (a tie: one half).
 
 For classes: one class against the others, the mean over the classes that occur. NaN where only one class occurs. It
 needs every score at once, so it gathers them on the host (``auc.gathers``); a step that gathers is not replayed.

@@ -324,8 +324,8 @@ def get(metric: Any, loss: Any = None) -> Metric:
     """Return the metric that is meant, told about the model's loss.
 
     Arguments:
-        metric: a name (``"accuracy"``, ``"acc"``, ``"TopKCategoricalAccuracy"``, the name of any loss), a Metric, a Loss,
-            a class-style name of this module, a dict ``{"name": ..., options}``, or a function
+        metric: a name (``"accuracy"``, ``"acc"``, ``"TopKCategoricalAccuracy"``, the name of any loss), a Metric, a
+            Loss, a class-style name of this module, a dict ``{"name": ..., options}``, or a function
             ``(y_true, y_pred) -> Tensor``: values (N, ...), or one number for the batch.
         loss: the loss the model is trained with, in any form `losses.get` takes.
 
