@@ -154,6 +154,9 @@ def test_counts_are_exact_beyond_float32() -> None:
     many = np.array([2.0**24, 2.0**24]) + metric.totals(np.array([[1]]), np.array([[0.9]])).numpy()
     assert many.tolist() == [2.0**24 + 1, 2.0**24 + 1]  # float32 would stop counting here
     small = np.full((4096, 1), 0.1, np.float32)
+    own = db.metrics.get(lambda y_true, y_pred: y_pred)
+    narrow = np.full((999, 1), 0.1, np.float32)
+    assert own.totals(narrow, narrow).numpy()[0] == narrow.sum(dtype=np.float64)
     total, count = db.metrics.mse.totals(np.zeros((4096, 1), np.float32), small).numpy()
     assert total == pytest.approx(4096 * float(np.float32(0.1) * np.float32(0.1)), rel=1e-14) and count == 4096
 
