@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.kernels import activations, convolution, elementwise, indexing, products, random, reduction, structure
+from deepbabysit_numpy.kernels import activations, convolution, elementwise, indexing, normalization, products, random, reduction, structure
 
 KERNELS: dict[str, Kernel] = {
     **elementwise.KERNELS,
@@ -14,4 +14,5 @@ KERNELS: dict[str, Kernel] = {
     **random.KERNELS,
     **activations.KERNELS,
     **convolution.KERNELS,
+    **normalization.KERNELS,
 }
