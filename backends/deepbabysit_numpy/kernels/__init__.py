@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.kernels import activations, convolution, elementwise, indexing, normalization, products, random, reduction, structure
+from deepbabysit_numpy.kernels import activations, convolution, elementwise, indexing, normalization, pooling, products, random, recurrent, reduction, structure
 
 KERNELS: dict[str, Kernel] = {
     **elementwise.KERNELS,
@@ -15,4 +15,6 @@ KERNELS: dict[str, Kernel] = {
     **activations.KERNELS,
     **convolution.KERNELS,
     **normalization.KERNELS,
+    **pooling.KERNELS,
+    **recurrent.KERNELS,
 }

@@ -6,8 +6,10 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     elementwise,
     indexing,
     normalization,
+    pooling,
     products,
     random,
+    recurrent,
     reduction,
     structure,
 )
