@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.kernels import activations, convolution, elementwise, indexing, normalization, pooling, products, random, recurrent, reduction, structure
+from deepbabysit_numpy.kernels import activations, attention, convolution, elementwise, indexing, normalization, pooling, products, random, recurrent, reduction, structure
 
 KERNELS: dict[str, Kernel] = {
     **elementwise.KERNELS,
@@ -15,6 +15,7 @@ KERNELS: dict[str, Kernel] = {
     **activations.KERNELS,
     **convolution.KERNELS,
     **normalization.KERNELS,
+    **attention.KERNELS,
     **pooling.KERNELS,
     **recurrent.KERNELS,
 }
