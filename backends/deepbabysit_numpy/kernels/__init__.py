@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.kernels import activations, convolution, elementwise, indexing, products, random, reduction, structure
+from deepbabysit_numpy.kernels import (
+    activations,
+    convolution,
+    elementwise,
+    indexing,
+    products,
+    random,
+    reduction,
+    sequences,
+    structure,
+)
 
 KERNELS: dict[str, Kernel] = {
     **elementwise.KERNELS,
@@ -14,4 +24,5 @@ KERNELS: dict[str, Kernel] = {
     **random.KERNELS,
     **activations.KERNELS,
     **convolution.KERNELS,
+    **sequences.KERNELS,
 }

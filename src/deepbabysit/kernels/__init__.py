@@ -8,6 +8,7 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     products,
     random,
     reduction,
+    sequences,
     structure,
 )
 from deepbabysit.kernels.spec import SPECS, BadInput, Form, KernelSpec, Sample, Tolerance, define
