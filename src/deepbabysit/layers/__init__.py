@@ -52,6 +52,8 @@ __all__ = [  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> object:
+    if name.startswith("__"):
+        raise AttributeError(name)
     from deepbabysit.errors import unknown
 
     raise AttributeError(f"deepbabysit.layers: {unknown('layer', name, __all__)}")
