@@ -113,7 +113,7 @@ def test_a_full_disk_names_what_is_needed_and_keeps_the_old_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="needed 3 bytes, .* bytes free") as caught:
+    with pytest.raises(OSError, match=r"needed 3 bytes, .* bytes free") as caught:
         atomic_write(tmp_path / "a", b"new")
     assert caught.value.errno == errno.ENOSPC
     assert caught.value.filename == str(tmp_path / "a")

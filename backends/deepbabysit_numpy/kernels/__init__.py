@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
+
 from deepbabysit_numpy.kernels import (
     activations,
     convolution,
     elementwise,
     indexing,
+    losses,
     products,
     random,
     reduction,
     sequences,
     structure,
+    updates,
 )
 
 KERNELS: dict[str, Kernel] = {
-    **elementwise.KERNELS,
-    **reduction.KERNELS,
-    **structure.KERNELS,
-    **indexing.KERNELS,
-    **products.KERNELS,
-    **random.KERNELS,
     **activations.KERNELS,
     **convolution.KERNELS,
+    **elementwise.KERNELS,
+    **indexing.KERNELS,
+    **losses.KERNELS,
+    **products.KERNELS,
+    **random.KERNELS,
+    **reduction.KERNELS,
     **sequences.KERNELS,
+    **structure.KERNELS,
+    **updates.KERNELS,
 }

@@ -26,15 +26,16 @@ def _binary(ufunc: Any) -> Kernel:
 
 
 def _where(ctx: Any, outs: Any, condition: Any, x: Any, y: Any) -> None:
+    # by memory, not by identity: a replay hands over other array objects on the same memory
     out = outs[0]
-    if out is not x:
-        if out is y:
-            np.copyto(out, x, where=condition)
-            return
-        np.copyto(out, y)
-        np.copyto(out, x, where=condition)
+    if np.may_share_memory(out, x):
+        if out is not x:
+            np.copyto(out, x)
+        np.copyto(out, y, where=np.logical_not(condition))
         return
-    np.copyto(out, y, where=np.logical_not(condition))
+    if out is not y:
+        np.copyto(out, y)
+    np.copyto(out, x, where=condition)
 
 
 def _copy(ctx: Any, outs: Any, x: Any) -> None:
@@ -54,7 +55,10 @@ def _relu(ctx: Any, outs: Any, x: Any) -> None:
 
 
 def _relu_gradient(ctx: Any, outs: Any, g: Any, y: Any) -> None:
-    np.multiply(g, y > 0, outs[0])
+    out = outs[0]
+    if out is not g:
+        np.copyto(out, g)
+    np.copyto(out, 0, where=np.logical_not(y > 0))  # not a product: 0 times an infinite gradient is NaN
 
 
 def _sigmoid(ctx: Any, outs: Any, x: Any) -> None:

@@ -36,17 +36,21 @@ def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: 
 
 def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "linear") -> None:
     out, by_bias = outs
+    # where the gradient comes in the memory of the output, the slope needs memory of its own
+    slope = np.empty_like(out) if out is g or np.may_share_memory(out, g) else out
     if activation == "relu":
-        np.multiply(g, y > 0, out)
+        if out is not g:
+            np.copyto(out, g)
+        np.copyto(out, 0, where=np.logical_not(y > 0))
     elif activation == "sigmoid":
-        np.subtract(1.0, y, out)
-        np.multiply(out, y, out)
-        np.multiply(out, g, out)
+        np.subtract(1.0, y, slope)
+        np.multiply(slope, y, slope)
+        np.multiply(slope, g, out)
     elif activation == "tanh":
-        np.multiply(y, y, out)
-        np.subtract(1.0, out, out)
-        np.multiply(out, g, out)
-    else:
+        np.multiply(y, y, slope)
+        np.subtract(1.0, slope, slope)
+        np.multiply(slope, g, out)
+    elif out is not g:
         np.copyto(out, g)
     np.add.reduce(out.reshape(-1, out.shape[-1]), axis=0, out=by_bias)
 

@@ -16,13 +16,12 @@ from deepbabysit.autograd.raw import raw_operations
 from deepbabysit.autograd.tape import HANDED, Edge, Node, next_number, sweep
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.activations import REMEMBERED
-from deepbabysit.kernels.shapes import normalize_axes, show_shape
+from deepbabysit.kernels.shapes import show_shape
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec
 from deepbabysit.kernels.structure import basic_key
 from deepbabysit.runtime.context import current, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import NO_ATTRS, Plan, call, execute, find_plan
-from deepbabysit.runtime.record import user_line
 from deepbabysit.runtime.reference import ShapeArray
 from deepbabysit.runtime.registry import default_device, find_device, shapes_device
 
@@ -40,7 +39,7 @@ class Tensor:
         index: which output of that step it is.
         requires_grad: whether gradients flow to it.
         grad: the accumulated gradient of a leaf, or None.
-        owner: the tensor whose memory it shares, or None.
+        owner: the leaf whose memory it shares, or None.
     """
 
     __slots__ = (
@@ -85,7 +84,7 @@ class Tensor:
         return prod(self.data.shape)
 
     @property
-    def T(self) -> Tensor:  # noqa: N802  (NumPy's name)
+    def T(self) -> Tensor:
         """The tensor with its axes in reverse order."""
         return self.transpose()
 
@@ -132,6 +131,10 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         values = self.numpy()
         return np.array(values, dtype=dtype) if copy or dtype not in (None, values.dtype) else values
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Let NumPy's functions work on the values: ``np.mean(x)`` gives what ``np.mean(x.numpy())`` does."""
+        return function(*_plain(args), **_plain(kwargs))
 
     def __float__(self) -> float:
         return float(self.item())
@@ -221,7 +224,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """Return the same values as a constant."""
         result = Tensor(self.data, self.device)
-        result.owner = memory_of(self)
+        result.owner = _leaf_memory(self)
         return result
 
     @property
@@ -511,6 +514,15 @@ def _pair(x: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def _plain(value: Any) -> Any:
+    """Return arguments of a NumPy function with arrays in place of Tensors."""
+    if isinstance(value, Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return type(value)(_plain(item) for item in value) if type(value) in (list, tuple) else value
+
+
 def _divide(x: Tensor, y: Tensor) -> Tensor:
     if x.dtype.kind != "f" and y.dtype.kind != "f":
         x, y = x.astype(np.float32), y.astype(np.float32)
@@ -595,6 +607,12 @@ def memory_of(tensor: Tensor) -> Tensor:
     """Return the tensor whose memory this one uses: itself, or the one it is a view of."""
     owner = tensor.owner
     return tensor if owner is None else owner
+
+
+def _leaf_memory(tensor: Tensor) -> Tensor | None:
+    """Return what `memory_of` does if it can change in place; a step's result cannot, and it would keep its graph."""
+    owner = memory_of(tensor)
+    return owner if owner.node is None else None
 
 
 def check_saved(node: Node, saved: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
@@ -796,7 +814,7 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         result = Tensor(array, device, node, 0, node is not None)
         if plan.special:
             if plan.view:
-                result.owner = memory_of(tensors[0])
+                result.owner = _leaf_memory(tensors[0])
                 if tensors[0].extra is not None:
                     result.inherit(tensors[0], spec, plan.attrs)
             elif spec.name in _REMEMBERED:
@@ -848,7 +866,7 @@ def as_tensor(value: Any, like: Tensor) -> Tensor:
             dtype = np.dtype(bool) if isinstance(value, bool | np.bool_) else np.dtype(np.int64)
         value = value.item() if isinstance(value, np.generic) else value
         device = like.device
-        if device.abstract:
-            return Tensor(device.asarray(np.asarray(value, dtype)), device)
+        if device.abstract:  # the value is kept: a model that is built from symbolic tensors computes with it
+            device = find_device("cpu")
         return Tensor(device.constant(value, dtype), device)
     return tensor(value, device=None if like.device.abstract else like.device)

@@ -1,8 +1,8 @@
 """Files that are whole or absent.
 
 A file is written under a temporary name in its own folder, synced, and renamed; a crash at any moment leaves the old
-file or the new one, never a part. Files that grow (logs) are written line by line, and a last line that a crash cut off is
-removed when the file is opened again.
+file or the new one, never a part. Files that grow (logs) are written line by line, and a last line that a crash cut off
+is removed when the file is opened again.
 """
 
 from __future__ import annotations
@@ -75,9 +75,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
 
 
 def _open_temporary(target: Path) -> tuple[int, str]:
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.name[:_NAME_KEPT]}.", suffix=TEMPORARY_SUFFIX, dir=target.parent
-    )
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:_NAME_KEPT]}.", suffix=TEMPORARY_SUFFIX, dir=target.parent)
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks: the age alone decides
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
 """Named arrays in one safetensors file, with a checksum for each.
 
-The library `safetensors` does the reading and writing. In front of it stands a stricter check of the header than its own,
-so that no damaged or hostile file reaches the parser and nothing is allocated for bytes that are not there.
+The library `safetensors` does the reading and writing. In front of it stands a stricter check of the header than its
+own, so that no damaged or hostile file reaches the parser and nothing is allocated for bytes that are not there.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def write_tensors(
 ) -> None:
     """Write named arrays and texts into one safetensors file, whole or not at all.
 
-    A sha256 checksum for each tensor (over dtype, shape and bytes), one over the metadata, and the version of the format
-    go into the metadata.
+    A sha256 checksum for each tensor (over dtype, shape and bytes), one over the metadata, and the version of the
+    format go into the metadata.
 
     Arguments:
         path: the file.
@@ -95,9 +95,9 @@ def write_tensors(
     import safetensors
 
     texts = dict(metadata or {})
-    for key, value in texts.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"metadata holds texts by name; {key!r} is {type(value).__name__}: store it as JSON text")
+    for key, text in texts.items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise TypeError(f"metadata holds texts by name; {key!r} is {type(text).__name__}: store it as JSON text")
         if key.startswith(_RESERVED):
             raise ValueError(f"metadata names that begin with {_RESERVED!r} are reserved; rename {key!r}")
     if len(tensors) > TENSOR_LIMIT:
@@ -132,7 +132,7 @@ def write_tensors(
     header = _ordered(bytes(content[8 : 8 + length]))
     if len(header) > HEADER_LIMIT:
         raise ValueError(
-            f"names and metadata take {len(header):,} bytes; a file holds at most {HEADER_LIMIT:,}: shorten the metadata"
+            f"names and metadata take {len(header):,} bytes; at most {HEADER_LIMIT:,} fit: shorten the metadata"
         )
 
     def write(file: BinaryIO) -> None:
@@ -143,16 +143,14 @@ def write_tensors(
 
 
 def _ordered(header: bytes) -> bytes:
-    """Return a header with its metadata in order: the library's order is random, the same content gives the same file."""
+    """Return a header with its metadata in order (the library's is random): the same content gives the same file."""
     parsed = json.loads(header)
     parsed["__metadata__"] = dict(sorted(parsed["__metadata__"].items()))
     text = json.dumps(parsed, separators=(",", ":"), ensure_ascii=False).encode()
     return text + b" " * (-len(text) % 8)
 
 
-def read_tensors(
-    path: str | os.PathLike[str], foreign: bool = False
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_tensors(path: str | os.PathLike[str], foreign: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read what `write_tensors` wrote, and verify every checksum.
 
     Arguments:
@@ -178,7 +176,7 @@ def read_tensors(
         )
     tensors: dict[str, np.ndarray] = {}
     try:
-        found = dict(safetensors.deserialize(data))
+        found = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]
     except Exception as error:
         raise DamagedFileError(f"{name} cannot be read: {error}") from error
     for entry in contents.entries:
@@ -190,8 +188,8 @@ def read_tensors(
         array = array.reshape(entry.shape)
         if contents.version is not None and _digest(entry.dtype, entry.shape, array) != contents.checksums[entry.name]:
             raise DamagedFileError(
-                f"{name}: tensor {entry.name!r} (shape {list(entry.shape)}, {entry.dtype}) does not match its checksum; "
-                "the file has been damaged, use an earlier copy"
+                f"{name}: tensor {entry.name!r} (shape {list(entry.shape)}, {entry.dtype}) does not match its "
+                "checksum; the file has been damaged, use an earlier copy"
             )
         tensors[entry.name] = array
     order = contents.checksums or tensors
@@ -301,7 +299,8 @@ def _parse(name: str, text: bytes) -> dict[str, Any]:
         raise DamagedFileError(f"{name} is damaged: the header is not valid JSON ({error})") from error
     except RecursionError:
         raise DamagedFileError(f"{name} is damaged: the header is nested too deeply") from None
-    return parsed  # type: ignore[no-any-return]  # an object, for it begins with a brace
+    found: dict[str, Any] = parsed  # an object, for it begins with a brace
+    return found
 
 
 def _entry(file: str, name: str, value: Any) -> TensorEntry:
@@ -383,7 +382,8 @@ def _dtype(dtype: str, file: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError as error:
         raise ImportError(f"{file} holds bfloat16 tensors; install ml_dtypes with: pip install ml_dtypes") from error
-    return np.dtype(ml_dtypes.bfloat16)
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 def _show(path: str | os.PathLike[str]) -> str:

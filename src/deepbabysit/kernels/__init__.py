@@ -5,11 +5,13 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     convolution,
     elementwise,
     indexing,
+    losses,
     products,
     random,
     reduction,
     sequences,
     structure,
+    updates,
 )
 from deepbabysit.kernels.spec import SPECS, BadInput, Form, KernelSpec, Sample, Tolerance, define
 

@@ -45,7 +45,7 @@ RELU_GRADIENT = define(
     samples=lambda rng: [
         Sample((drawing.normal(rng, s), drawing.away_from(rng, s, 0.0)))
         for s in ((), (0,), *(drawing.draw_shape(rng) for _ in range(4)))
-    ],
+    ] + [Sample((np.array([np.inf, np.nan, -1.0, 2.0]), np.array([0.0, 0.0, 0.0, 3.0])), gradient=False)],
     saves_inputs=(1,), differentiable=(0,), vjp=lambda op, g, x, out, needs: (op.relu_gradient(g[0], x[1]), None),
 )
 

@@ -70,6 +70,7 @@ def unary(draw: Any = normal, extremes: tuple[float, ...] = ()) -> Any:
         yield Sample((draw(rng, (1,)),))
         yield Sample((strided(draw(rng, (3, 5))),))
         yield Sample((draw(rng, (4, 3)).T,))
+        yield Sample((np.array([np.nan, np.inf, -np.inf, -0.0, 0.0]),), gradient=False)
         if extremes:
             yield Sample((np.array(extremes),), gradient=False)
 
@@ -89,5 +90,7 @@ def binary(draw: Any = normal, draw_second: Any = None) -> Any:
         yield Sample((draw(rng, (0, 3)), second(rng, (3,))))
         yield Sample((draw(rng, (3, 1)), second(rng, (1, 4))))
         yield Sample((strided(draw(rng, (3, 4))), second(rng, (4, 3)).T))
+        special = np.array([np.nan, 1.0, np.inf, -np.inf, 0.0, -0.0]), np.array([1.0, np.nan, np.inf, 2.0, 0.0, 1.0])
+        yield Sample(special, gradient=False)
 
     return samples

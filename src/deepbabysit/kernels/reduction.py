@@ -17,6 +17,7 @@ from deepbabysit.kernels.shapes import (
     normalize_axis,
     reduced,
     need_floating,
+    show_shape,
 )
 from deepbabysit.kernels.spec import BadInput, Form, Sample, Tolerance, define
 
@@ -103,6 +104,10 @@ def sum_to(xp: Any, x: Any, *, shape: tuple[int, ...]) -> Any:
 
 
 def _sum_to_infer(shapes: Any, dtypes: Any, *, shape: tuple[int, ...]) -> tuple[Form, ...]:
+    given = shapes[0]
+    extra = len(given) - len(shape)
+    if extra < 0 or any(n not in (1, given[extra + i]) for i, n in enumerate(shape)):
+        raise ValueError(f"sum_to: {show_shape(given)} cannot be summed to {show_shape(shape)}")
     return (Form(shape, dtypes[0]),)
 
 
@@ -115,6 +120,7 @@ def _sum_to_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 SUM_TO = define(
     sum_to, infer=_sum_to_infer, samples=_sum_to_samples,
+    errors=lambda: [BadInput((np.ones((2, 3)),), {"shape": (2, 2)}, ValueError, "cannot be summed")],
     vjp=lambda op, g, x, out, needs, shape: (op.broadcast_to(g[0], shape=x[0].shape),),
 )
 
@@ -208,7 +214,7 @@ for _test in (any_, all_):
 
 def cumulative_sum(xp: Any, x: Any, *, axis: int = -1) -> Any:
     """Running sum along an axis."""
-    return xp.cumsum(x, axis=axis)
+    return xp.cumulative_sum(x, axis=axis)
 
 
 def _cumulative_infer(shapes: Any, dtypes: Any, *, axis: int = -1) -> tuple[Form, ...]:

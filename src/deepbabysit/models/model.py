@@ -201,12 +201,11 @@ class Model(Layer):
         >>> round(float(model.predict([[2.0]])[0, 0]), 2)
         5.0
         """
-        self.stop_training = False
         return self.trainer.fit(
             x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
             validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
             sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
-            run_dir=run_dir, resume=resume, split=split, save=self.save,
+            run_dir=run_dir, resume=resume, split=split,
         )
 
     def evaluate(

@@ -135,8 +135,8 @@ def _describe_training(model: Any) -> dict[str, Any] | None:
         return None
     trainer = model.trainer
     return {
-        "optimizer": trainer.optimizer.to_config(),
-        "loss": None if trainer.loss is None else trainer.loss.to_config(),
-        "metrics": [metric.to_config() for metric in trainer.metrics],
+        "optimizer": trainer.optimizer.config(),
+        "loss": None if trainer.loss is None else trainer.loss.config(),
+        "metrics": [metric.config() for metric in trainer.metrics],
         "precision": trainer.dtype.name,
     }

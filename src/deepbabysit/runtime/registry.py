@@ -75,7 +75,8 @@ class _Registry:
             if name in self.reasons:
                 raise BackendUnavailable(self.reasons[name])
             if name not in self.by_hand and name not in (sources := self.sources()):
-                raise BackendUnavailable(unknown("backend", name, sources))  # not kept: it may be installed later
+                # not kept as a reason: it may be installed later
+                raise BackendUnavailable(unknown("backend", name, [*sources, "reference"]))
             try:
                 opened = self._opener(name)()
             except BackendUnavailable as error:
@@ -190,7 +191,7 @@ def find_device(name: str | Device) -> Device:
         if name in _REGISTRY.devices:
             return _REGISTRY.devices[name]
         raise ValueError(unknown("device", name, [*names, "auto"]))
-    backend = "cupy" if family == "cuda" else detail
+    backend = "cupy" if family == "cuda" else detail.partition(":")[0]
     try:
         opened = _REGISTRY.open(backend)
     except BackendUnavailable as error:

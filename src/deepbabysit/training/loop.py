@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -20,34 +19,12 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.random import Streams, streams
 from deepbabysit.runtime.registry import find_device
 from deepbabysit.training.arrays import Source, as_arrays, check_rows, leaves, weights_of
-from deepbabysit.training.callbacks import Callback
+from deepbabysit.training.callback import CallbackList
+from deepbabysit.training.callbacks import EarlyStopping
 from deepbabysit.training.display import display_for
-from deepbabysit.training.events import Listener, RunInfo, StepInfo
+from deepbabysit.training.events import LazyLogs, Listener, RunInfo, StepInfo, direction
 from deepbabysit.training.history import History
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
-
-
-class LazyLogs(Mapping[str, float]):
-    """Losses and metrics of the epoch so far; read from the device when somebody looks, not before."""
-
-    def __init__(self, names: Sequence[str], read: Callable[[], dict[str, float]]) -> None:
-        self._names = list(names)
-        self._read = read
-        self._values: dict[str, float] | None = None
-
-    def __getitem__(self, name: str) -> float:
-        if self._values is None:
-            self._values = self._read()
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
 
 
 class _Interrupt:
@@ -97,7 +74,7 @@ class Trainer:
         self.metrics = list(metrics)
         self.dtype = dtype
         self.replay = replay
-        self.step = 0
+        self.steps = 0
         self._bound: Any = None
         self._steps: dict[Any, Any] = {}
 
@@ -239,7 +216,6 @@ class Trainer:
         run_dir: Any = None,
         resume: bool = False,
         split: str = "shuffle",
-        save: Callable[[Any], Any] | None = None,
         listeners: Sequence[Listener] = (),
     ) -> History:
         """Train; `db.Model.fit` documents the arguments. `listeners` see every event."""
@@ -252,6 +228,7 @@ class Trainer:
         run_seed = streams().seed if seed is None else seed
         run_streams = Streams(run_seed)
         rows = held = None
+        sentence = ""
         if validation_split:
             if validation_data is not None:
                 raise ValueError("give validation_data or validation_split, not both")
@@ -260,7 +237,6 @@ class Trainer:
             xs = as_arrays("x", x, self.dtype, [], len(getattr(self.layer, "inputs", ())) > 1)
             labels = None if y is None else as_arrays("y", y, self.dtype, [])[0]
             rows, held, sentence = holdout(xs[0], labels, validation_split, split=split, seed=run_seed)
-            notes.append(sentence)
         source, targets = self._source(
             x, y, batch_size, shuffle, run_seed, sample_weight, class_weight, notes, rows
         )
@@ -276,109 +252,142 @@ class Trainer:
         self._bind()
 
         names = ["loss", *(["data_loss"] if self._penalized() else []), *[m.name for m in self.metrics]]
-        monitors = [*names, *[f"val_{n}" for n in names if n != "data_loss"] * (validation is not None), "learning_rate"]
-        history = History()
-        watchers: list[Callback] = list(callbacks)
-        for callback in watchers:
-            if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks holds a {type(callback).__name__}; expected db.callbacks.Callback")
-            callback.set_model(self.layer)
-            if save is not None:
-                callback.set_save(save)
-            callback.check(monitors)
         batches = len(source.loader)
-        steps = -(-batches // accumulate)
+        monitor, mode = self._monitor(callbacks, validation is not None)
         info = RunInfo(
-            epochs=epochs, steps=steps, samples=source.rows, names=tuple(monitors), device=str(place),
-            batch_size=source.loader.batch_size, parameters=self.layer.count_params(), seed=run_seed,
-            notes=tuple(notes),
+            epochs=epochs,
+            steps=-(-batches // accumulate),
+            samples=source.rows,
+            validation_samples=None if validation is None else validation.rows,
+            metrics=tuple(names),
+            batch_size=source.loader.batch_size,
+            accumulate=accumulate,
+            device=str(place),
+            parameters=self.layer.count_params(trainable_only=True),
+            validation=sentence,
+            seed=run_seed,
+            model=type(self.layer).__name__,
+            monitor=monitor,
+            mode=mode,
         )
-        audience: list[Listener] = [history, *listeners, display_for(verbose)]
-        replay = self.replay and not any(c.needs_batch_values for c in watchers)
+        history = History()
+        audience: list[Listener] = []
+
+        def say(text: str) -> None:
+            for listener in audience:
+                listener.message(text)
+
+        watchers = CallbackList(callbacks, self.layer, say)
+        display = display_for(verbose)
+        audience += [watchers, history, *listeners, *([] if display is None else [display])]
+        replay = self.replay and not any(listener.needs_batch_values for listener in audience)
         step = TrainStep(
             self.layer, self.optimizer, self.loss, self.metrics, place, run_streams,
-            Signature(source.inputs, source.targets, source.weighted), replay,
-            lambda text: _tell(audience, "message", text),
+            Signature(source.inputs, source.targets, source.weighted), replay, say,
         )
         evaluation = None if validation is None else self._evaluation(validation, place)
-        params = {"epochs": epochs, "steps": steps, "verbose": verbose}
-        for callback in watchers:
-            callback.set_params(params)
-        _tell(audience, "run_begin", info)
-        _call(watchers, "on_train_begin")
-        reason = "all epochs done"
-        start = time.perf_counter()
+        for listener in audience:
+            listener.run_begin(info)
+        for note in notes:
+            say(note)
+        if self.replay and not replay:
+            say(f"the step is not replayed: {', '.join(watchers.readers) or 'a listener'} reads every step's values")
+        reason = "epochs"
         try:
-            with interruptible() as interrupt:
+            with interruptible() as interrupt, np.errstate(all="ignore"):
                 for epoch in range(epochs):
-                    _tell(audience, "epoch_begin", epoch)
-                    _call(watchers, "on_epoch_begin", epoch)
-                    stop = self._run_epoch(epoch, source, step, accumulate, steps, names, audience, watchers, interrupt)
+                    for listener in audience:
+                        listener.epoch_begin(epoch)
+                    stop = self._run_epoch(epoch, source, step, accumulate, names, audience, watchers, interrupt)
                     logs = step.sums.read()
-                    logs["learning_rate"] = float(self.optimizer.rate)
-                    if stop is None or interrupt.asked:
-                        if evaluation is not None and stop is None:
-                            _call(watchers, "on_test_begin")
-                            logs.update({f"val_{k}": v for k, v in self._evaluate(evaluation, validation).items()})
-                            _call(watchers, "on_test_end", logs)
-                    self._observe(logs)
-                    _tell(audience, "epoch_end", epoch, logs)
-                    _call(watchers, "on_epoch_end", epoch, logs)
+                    rate = float(self.optimizer.applied_rate)
+                    if validation is not None and evaluation is not None and not interrupt.asked:
+                        found = self._evaluate(evaluation, validation, audience)
+                        logs.update({f"val_{name}": value for name, value in found.items()})
+                    logs["learning_rate"] = rate
+                    self._observe(logs, info.monitor)
+                    for listener in audience:
+                        listener.epoch_end(epoch, logs)
                     stop = stop or self._stop_reason(watchers, interrupt)
-                    if stop is not None:
+                    if stop:
                         reason = stop
                         break
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
         finally:
-            _call(watchers, "on_train_end")
-            history.seconds = time.perf_counter() - start
-            _tell(audience, "run_end", reason, history)
+            with ExitStack() as endings:  # every listener hears the end, whatever another one does
+                for listener in reversed(audience):
+                    endings.callback(listener.run_end, reason)
         return history
 
     def _run_epoch(
-        self, epoch: int, source: Source, step: TrainStep, accumulate: int, steps: int, names: Sequence[str],
-        audience: Sequence[Listener], watchers: Sequence[Callback], interrupt: _Interrupt,
-    ) -> str | None:
-        """Run the steps of an epoch; returns why the run must end, or None."""
+        self,
+        epoch: int,
+        source: Source,
+        step: TrainStep,
+        accumulate: int,
+        names: Sequence[str],
+        audience: Sequence[Listener],
+        watchers: CallbackList,
+        interrupt: _Interrupt,
+    ) -> str:
+        """Run the steps of an epoch; returns why the run must end, or an empty string."""
         step.sums.clear()
         waiting: list[list[np.ndarray]] = []
-        number = 0
-        batches = iter(source.loader.epoch(epoch))
+        number = samples = 0
         count = len(source.loader)
-        for place, batch in enumerate(batches):
-            waiting.append(source.arrays(batch))
-            if len(waiting) < accumulate and place + 1 < count:
-                continue
-            if watchers:
-                _call(watchers, "on_train_batch_begin", number)
-            loss = step(waiting, self.step)
-            self.step += 1
-            waiting = []
-            logs = LazyLogs(names, step.sums.read)
-            info = StepInfo(epoch=epoch, step=number, steps=steps, loss=loss, logs=logs)
-            for listener in audience:
-                listener.step_end(info)
-            if watchers:
-                _call(watchers, "on_train_batch_end", number, logs)
-            number += 1
-            if interrupt.asked:
-                return "interrupt"
-            if watchers and (reason := self._stop_reason(watchers, interrupt)):
-                return reason
-        return None
+        batches = source.loader.epoch(epoch)
+        try:
+            for place, batch in enumerate(batches):
+                waiting.append(source.arrays(batch))
+                samples += len(batch.rows)
+                if len(waiting) < accumulate and place + 1 < count:
+                    continue
+                for listener in audience:
+                    listener.step_begin(epoch, number)
+                step(waiting, self.steps)
+                self.steps += 1
+                waiting = []
+                info = StepInfo(epoch, number, self.steps, samples, LazyLogs(names, self._reader(step, self.steps)))
+                for listener in audience:
+                    listener.step_end(info)
+                number += 1
+                if interrupt.asked or (stop := watchers.stop_reason):
+                    return "interrupt" if interrupt.asked else stop
+        finally:
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+        return ""
 
-    def _stop_reason(self, watchers: Sequence[Callback], interrupt: _Interrupt) -> str | None:
-        if interrupt.asked:
-            return "interrupt"
-        if getattr(self.layer, "stop_training", False):
-            reasons = [c.reason for c in watchers if c.reason]
-            return reasons[0] if reasons else "stop requested"
-        return None
+    def _reader(self, step: TrainStep, number: int) -> Callable[[], dict[str, float]]:
+        """Return what reads the sums as this step left them; later there is nothing left to read."""
 
-    def _observe(self, logs: dict[str, float]) -> None:
-        """Show the epoch's values to a schedule that follows a metric (plateau)."""
-        schedule = self.optimizer.schedule
-        if schedule is not None and hasattr(schedule, "observe"):
-            schedule.observe(logs)
+        def read() -> dict[str, float]:
+            if self.steps != number:
+                raise RuntimeError(
+                    "the logs of a batch are read while its event lasts; copy them with dict(logs) to keep them"
+                )
+            return step.sums.read()
+
+        return read
+
+    def _stop_reason(self, watchers: CallbackList, interrupt: _Interrupt) -> str:
+        return "interrupt" if interrupt.asked else watchers.stop_reason
+
+    def _observe(self, logs: dict[str, float], monitor: str) -> None:
+        """Show the epoch's value to a schedule that follows a metric (plateau)."""
+        if self.optimizer.schedule.listener is not None:
+            self.optimizer.schedule.observe(logs.get(monitor, logs["loss"]))
+
+    def _monitor(self, callbacks: Any, validated: bool) -> tuple[str, str]:
+        """Return what the best epoch is chosen by: what an EarlyStopping looks at, else the loss."""
+        for callback in callbacks if isinstance(callbacks, list | tuple) else (callbacks,):
+            if isinstance(callback, EarlyStopping):
+                with suppress(ValueError):  # the callback itself says what is wrong with its monitor
+                    return callback.monitor, direction(callback.monitor, callback.mode)
+        return ("val_loss" if validated else "loss"), "min"
 
     def _penalized(self) -> bool:
         return any(p.l1 or p.l2 for p in self.layer.parameters())
@@ -405,11 +414,21 @@ class Trainer:
             )
         return step  # type: ignore[no-any-return]
 
-    def _evaluate(self, step: EvaluateStep, source: Source) -> dict[str, float]:
+    def _evaluate(self, step: EvaluateStep, source: Source, audience: Sequence[Listener] = ()) -> dict[str, float]:
         step.sums.clear()
-        for batch in source.loader.epoch(0):
+        for listener in audience:
+            listener.evaluation_begin(len(source.loader))
+        names = ["loss", *[m.name for m in self.metrics]]
+        for number, batch in enumerate(source.loader.epoch(0)):
+            for listener in audience:
+                listener.evaluation_step_begin(number)
             step(source.arrays(batch))
-        return step.sums.read()
+            for listener in audience:
+                listener.evaluation_step_end(number, LazyLogs(names, step.sums.read))
+        result = step.sums.read()
+        for listener in audience:
+            listener.evaluation_end(result)
+        return result
 
     def evaluate(
         self, x: Any, y: Any, batch_size: int = 256, sample_weight: Any = None, verbose: Any = 0
@@ -420,8 +439,9 @@ class Trainer:
         if targets is not None and self.loss is not None:
             self.loss.check_targets(targets[0], output_shape)
         result = self._evaluate(self._evaluation(source, self.layer.device), source)
-        if verbose:
-            display_for(verbose).message("  ".join(f"{name} {value:.4g}" for name, value in result.items()))
+        display = display_for(verbose)
+        if display is not None:
+            display.message("  ".join(f"{name} {value:.4g}" for name, value in result.items()))
         return result
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
@@ -467,20 +487,10 @@ class Trainer:
         runner: TrainStep = step[1]
         runner.sums.clear()
         batch = next(iter(source.loader.epoch(0)))
-        runner([source.arrays(batch)], self.step)
-        self.step += 1
+        runner([source.arrays(batch)], self.steps)
+        self.steps += 1
         names = ["loss", *[m.name for m in self.metrics]]
         return LazyLogs(names, runner.sums.read)
-
-
-def _tell(audience: Sequence[Listener], event: str, *details: Any) -> None:
-    for listener in audience:
-        getattr(listener, event)(*details)
-
-
-def _call(watchers: Sequence[Callback], event: str, *details: Any) -> None:
-    for callback in watchers:
-        getattr(callback, event)(*details)
 
 
 def _check_batch_size(batch_size: Any) -> None:
