@@ -6,12 +6,16 @@ from deepbabysit.runtime.backend import Kernel
 
 from deepbabysit_numpy.kernels import (
     activations,
+    attention,
     convolution,
     elementwise,
     indexing,
     losses,
+    normalization,
+    pooling,
     products,
     random,
+    recurrent,
     reduction,
     sequences,
     structure,
@@ -20,12 +24,16 @@ from deepbabysit_numpy.kernels import (
 
 KERNELS: dict[str, Kernel] = {
     **activations.KERNELS,
+    **attention.KERNELS,
     **convolution.KERNELS,
     **elementwise.KERNELS,
     **indexing.KERNELS,
     **losses.KERNELS,
+    **normalization.KERNELS,
+    **pooling.KERNELS,
     **products.KERNELS,
     **random.KERNELS,
+    **recurrent.KERNELS,
     **reduction.KERNELS,
     **sequences.KERNELS,
     **structure.KERNELS,

@@ -695,7 +695,7 @@ class KernelNode(Node):
         self.parents = tuple(parents)
         # a composite without a fused derivative is derived from its reference, which needs every input
         self.saved_inputs: tuple[Tensor, ...] | None = (
-            tensors if spec.vjp is None else tuple([tensors[i] for i in spec.saves_inputs])
+            tensors if spec.vjp is None else tuple([tensors[i] for i in spec.saves_inputs if i < len(tensors)])
         )
         self.saved_outputs = tuple([outs[i] for i in spec.saves_outputs])
 
@@ -722,12 +722,12 @@ class KernelNode(Node):
         x: list[Any] = list(plan.inputs)
         out: list[Any] = list(plan.outputs)
         if create_graph:
-            for position, tensor in zip(spec.saves_inputs, saved, strict=True):
+            for position, tensor in zip(spec.saves_inputs, saved, strict=False):
                 x[position] = tensor
             for position, array in zip(spec.saves_outputs, self.saved_outputs, strict=True):
                 out[position] = Tensor(array, self.device, self, position, requires_grad=True)
         else:
-            for position, tensor in zip(spec.saves_inputs, saved, strict=True):
+            for position, tensor in zip(spec.saves_inputs, saved, strict=False):
                 x[position] = tensor.data
             for position, array in zip(spec.saves_outputs, self.saved_outputs, strict=True):
                 out[position] = array

@@ -2,12 +2,16 @@
 
 from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     activations,
+    attention,
     convolution,
     elementwise,
     indexing,
     losses,
+    normalization,
+    pooling,
     products,
     random,
+    recurrent,
     reduction,
     sequences,
     structure,
