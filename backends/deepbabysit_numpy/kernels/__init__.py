@@ -17,6 +17,7 @@ from deepbabysit_numpy.kernels import (
     random,
     recurrent,
     reduction,
+    sequences,
     structure,
     updates,
 )
@@ -34,6 +35,7 @@ KERNELS: dict[str, Kernel] = {
     **random.KERNELS,
     **recurrent.KERNELS,
     **reduction.KERNELS,
+    **sequences.KERNELS,
     **structure.KERNELS,
     **updates.KERNELS,
 }

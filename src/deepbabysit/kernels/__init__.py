@@ -13,6 +13,7 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     random,
     recurrent,
     reduction,
+    sequences,
     structure,
     updates,
 )

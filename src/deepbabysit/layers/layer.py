@@ -320,6 +320,11 @@ class Layer(ABC):
                 if before != (path, salt or ""):
                     layer._restart()
 
+    def adopt(self) -> None:
+        """Give paths to sub-layers that `build` has just made."""
+        for path, layer in self.walk(self.path):
+            layer.path, layer._salt = path, self._salt
+
     def own(self) -> Iterator[tuple[str, Parameter | State]]:
         """Yield this layer's own parameters and states by attribute name."""
         for name, value in self.__dict__.items():
