@@ -1,6 +1,7 @@
 """Heart disease: 29 inputs, 16 hidden units, one output; five times five-fold cross-validation with early stopping.
 
-Inside each fold a quarter of the training rows decides when to stop; the held-out fold is scored once.
+Inside each fold 15 % of the training rows decide when to stop; the held-out fold is scored once. (The strength of the
+L2 penalty was chosen among 0, 0.001, 0.01 and 0.03 by this same cross-validation.)
 
     python examples/heart.py
 """
@@ -16,9 +17,10 @@ import numpy as np
 
 def network() -> db.Model:
     """Build the network: 497 parameters."""
+    penalty = db.regularizers.l2(0.03)
     inputs = db.Input(shape=29)
-    hidden = db.layers.Dense(16, activation="relu")(inputs)
-    return db.Model(inputs, db.layers.Dense(1, activation="sigmoid")(hidden))
+    hidden = db.layers.Dense(16, activation="relu", kernel_regularizer=penalty)(inputs)
+    return db.Model(inputs, db.layers.Dense(1, activation="sigmoid", kernel_regularizer=penalty)(hidden))
 
 
 def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -41,13 +43,13 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
 def one_fold(x: np.ndarray, y: np.ndarray, numeric: list[int], held: np.ndarray, seed: int) -> tuple[float, float]:
     """Train without the held rows; returns (AUC, accuracy) on them."""
     rest = np.setdiff1d(np.arange(len(y)), held)
-    (tx, ty), (vx, vy) = db.data.split(x[rest], y[rest], fractions=(0.75, 0.25), seed=seed)
+    (tx, ty), (vx, vy) = db.data.split(x[rest], y[rest], fractions=(0.85, 0.15), seed=seed)
     scale = db.data.ZScore(columns=numeric).fit(tx)
     db.set_seed(seed)
     model = network()
     model.compile(db.optimizers.Adam(3e-3), "binary_crossentropy", metrics=["accuracy"])
     model.fit(
-        scale.transform(tx), ty.reshape(-1, 1).astype(np.float32), batch_size=32, epochs=200, seed=seed, verbose=0,
+        scale.transform(tx), ty.reshape(-1, 1).astype(np.float32), batch_size=32, epochs=300, seed=seed, verbose=0,
         validation_data=(scale.transform(vx), vy.reshape(-1, 1).astype(np.float32)),
         callbacks=[db.callbacks.EarlyStopping(monitor="val_loss", patience=20)],
     )

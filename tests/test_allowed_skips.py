@@ -42,6 +42,7 @@ ALLOWED_SKIPS = """
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    pytester.makeini("[pytest]")  # otherwise settings are looked for in the folders above
     pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text(encoding="utf-8"))
     monkeypatch.setenv("DEEPBABYSIT_DATA", str(pytester.path / "absent"))
     return pytester
@@ -75,6 +76,7 @@ def test_the_rule_holds_in_worker_processes(project, monkeypatch):
 
 def test_the_rule_holds_for_doctests_outside_the_folder_of_conftest(pytester, monkeypatch):
     monkeypatch.setenv("CI", "true")
+    pytester.makeini("[pytest]")
     tests, source = pytester.mkdir("tests"), pytester.mkdir("src")
     (tests / "conftest.py").write_text(Path(__file__).with_name("conftest.py").read_text(encoding="utf-8"))
     (source / "module.py").write_text('"""\n>>> 1 + 1  # doctest: +SKIP\n3\n"""\n')

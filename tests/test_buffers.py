@@ -6,12 +6,13 @@ import threading
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
+
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.runtime.buffers import ALIGNMENT, SMALL, BufferPool, HostArena, ThreadPools, _size_class
 from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.record import Recorder
 from deepbabysit.runtime.registry import find_device
-from numpy.lib.stride_tricks import as_strided
 
 CPU = find_device("cpu")
 F8 = np.dtype(np.float64)
@@ -36,9 +37,17 @@ def test_memory_comes_back_and_is_aligned() -> None:
 @pytest.mark.parametrize(
     "view",
     [
-        lambda a: a[3:5], lambda a: a.T, lambda a: a.reshape(-1)[7:], lambda a: a[::-1], lambda a: a.view(np.int64),
-        lambda a: a[None].T[5], lambda a: np.broadcast_to(a[0], (4, 100)), lambda a: a[1:][1:][1:],
-        lambda a: as_strided(a, (2, 2), (8, 8)), lambda a: memoryview(a), lambda a: a[:0],
+        lambda a: a[3:5],
+        lambda a: a.T,
+        lambda a: a.reshape(-1)[7:],
+        lambda a: a[::-1],
+        lambda a: a.view(np.int64),
+        lambda a: a[None].T[5],
+        lambda a: np.broadcast_to(a[0], (4, 100)),
+        lambda a: a[1:][1:][1:],
+        lambda a: as_strided(a, (2, 2), (8, 8)),
+        lambda a: memoryview(a),
+        lambda a: a[:0],
     ],
 )
 def test_every_view_keeps_the_memory(view: object) -> None:
@@ -95,8 +104,15 @@ def test_each_thread_has_its_own_pool() -> None:
 
 @pytest.mark.parametrize(
     "view",
-    [lambda a: a, lambda a: a[3:5, ::2], lambda a: a.T, lambda a: a[::-1], lambda a: a[:0], lambda a: a[2, 3, ...],
-     lambda a: np.broadcast_to(a[0], (4, 100))],
+    [
+        lambda a: a,
+        lambda a: a[3:5, ::2],
+        lambda a: a.T,
+        lambda a: a[::-1],
+        lambda a: a[:0],
+        lambda a: a[2, 3, ...],
+        lambda a: np.broadcast_to(a[0], (4, 100)),
+    ],
 )
 def test_pinned_arrays_see_the_same_memory_and_do_not_keep_it(view: object) -> None:
     arena = HostArena()

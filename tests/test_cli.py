@@ -106,6 +106,12 @@ def test_a_table_with_missing_cells_is_refused_with_rows_and_a_fix(tmp_path: Pat
     path.write_text("a,b\n" + "\n".join(f"{i},{'?' if i == 7 else i * 2}" for i in range(30)))
     assert main(["train", str(path), "--target", "a"]) == 1
     assert "missing" in capsys.readouterr().err
+    for way in ("drop", "mean"):
+        out = tmp_path / way
+        assert main(["train", str(path), "--target", "a", "--missing", way, "--out", str(out), "--quiet",
+                     "--set", "epochs=2"]) == 0
+        _, extra = read_model(out / "model.dbs")
+        assert (extra["imputer"] is None) == (way == "drop")
 
 
 def test_devices_and_env(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from deepbabysit.autograd import ops
 from deepbabysit.autograd.parameter import Parameter
 from deepbabysit.autograd.tensor import tensor
@@ -110,7 +111,12 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "backends"), str(HERE / "strict_backend")])
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=HERE, check=False, timeout=120,
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=HERE,
+        check=False,
+        timeout=120,
         env={**os.environ, "PYTHONPATH": path},
     )
 
@@ -140,9 +146,24 @@ def test_command_line_fails_on_a_wrong_backend(tmp_path: Path) -> None:
 
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "backends")])
     done = subprocess.run(
-        [sys.executable, "-m", "deepbabysit.testing", "--backend", "wrong", "--register", "wrong:open_backend",
-         "--only", "tanh", "--quick"],
-        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120, env={**os.environ, "PYTHONPATH": path},
+        [
+            sys.executable,
+            "-m",
+            "deepbabysit.testing",
+            "--backend",
+            "wrong",
+            "--register",
+            "wrong:open_backend",
+            "--only",
+            "tanh",
+            "--quick",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": path},
     )
     assert done.returncode == 1
     assert "FAIL tanh / values" in done.stdout
@@ -164,8 +185,20 @@ def test_command_line_refuses(arguments: list[str], message: str) -> None:
 
 def test_pytest_plugin_makes_one_test_per_operation_and_check(tmp_path: Path) -> None:
     done = run_python(
-        "-m", "pytest", "-p", "deepbabysit.testing.plugin", "--deepbabysit-device", "cpu:reference",
-        "--deepbabysit-only", "softmax", "--deepbabysit-quick", "-q", "-rs", "-p", "no:cacheprovider", str(tmp_path),
+        "-m",
+        "pytest",
+        "-p",
+        "deepbabysit.testing.plugin",
+        "--deepbabysit-device",
+        "cpu:reference",
+        "--deepbabysit-only",
+        "softmax",
+        "--deepbabysit-quick",
+        "-q",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        str(tmp_path),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(CHECKS)} passed" in done.stdout

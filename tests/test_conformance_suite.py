@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import BadInput, KernelSpec
 from deepbabysit.runtime.backend import Kernel
@@ -104,7 +104,7 @@ def ignores_strides(ctx: Any, outs: Any, x: Any) -> None:
 
 def test_layouts_catches_a_kernel_that_ignores_strides() -> None:
     device = device_with("tanh", ignores_strides)
-    with pytest.raises(ConformanceError, match="from (transposed|reversed|strided) inputs"):
+    with pytest.raises(ConformanceError, match=r"from (transposed|reversed|strided) inputs"):
         run_check(device, SPECS["tanh"], "layouts", QUICK)
     limited = device_with("tanh", ignores_strides, contiguous=True)
     assert run_check(limited, SPECS["tanh"], "layouts", QUICK).status == "kernel"
@@ -222,8 +222,8 @@ def test_a_missing_kernel_is_not_counted_as_one() -> None:
 
 
 @pytest.fixture
-def partly() -> Iterator[Device]:
-    yield device_with("tanh", tanh_right, dtypes=frozenset({"float32"}))
+def partly() -> Device:
+    return device_with("tanh", tanh_right, dtypes=frozenset({"float32"}))
 
 
 def test_a_kernel_for_some_dtypes_is_reported_as_partly(partly: Device) -> None:

@@ -194,7 +194,7 @@ def test_freezing_between_fits_is_seen_by_the_replayed_step() -> None:
 
 
 def test_schedule_is_followed_and_a_changed_rate_is_seen() -> None:
-    model = classifier(optimizer=db.optimizers.SGD(db.schedules.exponential(0.1, decay_rate=0.5, decay_steps=6)))
+    model = classifier(optimizer=db.optimizers.SGD(db.schedules.exponential(0.1, factor=0.5, every=6)))
     history = model.fit(X, Y, batch_size=16, epochs=3, verbose=0)
     rates = history.history["learning_rate"]
     assert rates[0] > rates[1] > rates[2]

@@ -193,7 +193,7 @@ HOSTILE = {
     "dtype is a list": ({"a": entry(dtype=["F32"])}, 4, "unknown dtype"),  # type: ignore[arg-type]
     "wrong size": ({"a": entry(shape=(2,))}, 4, "needs 8 bytes"),
     "product overflow": ({"a": entry(shape=(2**40, 2**40))}, 4, "64 bits"),
-    "hidden overflow": ({"a": entry(shape=(2**62, 2**62, 0), offsets=(0, 0))}, 0, "64 bits"),
+    "hidden overflow": ({"a": entry(shape=(0, 2**62, 2**62), offsets=(0, 0))}, 0, "64 bits"),
     "far end": ({"a": entry(shape=(2**40,), offsets=(0, 2**42))}, 4, "cut off"),
     "negative": ({"a": entry(shape=(-1,), offsets=(0, 4))}, 4, "no valid shape"),
     "true as a size": ({"a": entry(shape=(True,))}, 4, "no valid shape"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.namespace import Namespace
 from deepbabysit.kernels.random import philox
@@ -11,20 +14,22 @@ from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.funnel import call
 from deepbabysit.runtime.random import Streams, host_generator, set_seed, stream_number, streams
 from deepbabysit.runtime.registry import find_device
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NUMPY = Namespace(np)
 ONES = (1 << 64) - 1
 # Random123's kat_vectors for philox4x64 with 10 rounds: counter, key, result
 VECTORS = [
-    ((0, 0, 0, 0), (0, 0),
-     (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B)),
-    ((ONES, ONES, ONES, ONES), (ONES, ONES),
-     (0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0)),
-    ((0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98EC4E6C89),
-     (0x452821E638D01377, 0xBE5466CF34E90C6C),
-     (0xA528F45403E61D95, 0x38C72DBD566E9788, 0xA5A1610E72FD18B5, 0x57BD43B5E52B7FE6)),
+    ((0, 0, 0, 0), (0, 0), (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B)),
+    (
+        (ONES, ONES, ONES, ONES),
+        (ONES, ONES),
+        (0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0),
+    ),
+    (
+        (0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98EC4E6C89),
+        (0x452821E638D01377, 0xBE5466CF34E90C6C),
+        (0xA528F45403E61D95, 0x38C72DBD566E9788, 0xA5A1610E72FD18B5, 0x57BD43B5E52B7FE6),
+    ),
 ]
 
 
@@ -46,7 +51,7 @@ def draw(device: str, shape: tuple[int, ...], seed: int, step: int, row: int, st
 
 
 def test_layout_is_what_is_written_down() -> None:
-    """Element e is half e % 2 of word e // 2 % 4 of block e // 8, with key (seed, stream), counter (block, step, call, 0)."""
+    """Element e is half e % 2 of word e // 2 % 4 of block e // 8; key (seed, stream), counter (block, step, call)."""
     found = draw("cpu:reference", (3, 7), 11, 5, 4, 99, 2).reshape(-1)
     for position, word in enumerate(found):
         e = 4 * 7 + position
@@ -60,7 +65,10 @@ def test_layout_is_what_is_written_down() -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     shape=st.lists(st.integers(0, 9), max_size=3).map(tuple),
-    seed=st.integers(0, ONES), step=st.integers(0, 2**40), row=st.integers(0, 2**30), stream=st.integers(0, ONES),
+    seed=st.integers(0, ONES),
+    step=st.integers(0, 2**40),
+    row=st.integers(0, 2**30),
+    stream=st.integers(0, ONES),
     count=st.integers(0, 100),
 )
 def test_kernel_and_reference_give_the_same_bits(
@@ -74,7 +82,12 @@ def test_kernel_and_reference_give_the_same_bits(
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(rows=st.integers(2, 20), columns=st.integers(1, 9), cut=st.integers(1, 19), device=st.sampled_from(["cpu", "cpu:reference"]))
+@given(
+    rows=st.integers(2, 20),
+    columns=st.integers(1, 9),
+    cut=st.integers(1, 19),
+    device=st.sampled_from(["cpu", "cpu:reference"]),
+)
 def test_micro_batches_continue_the_stream(rows: int, columns: int, cut: int, device: str) -> None:
     cut = min(cut, rows - 1)
     whole = draw(device, (rows, columns), 3, 1, 10, 5, 0)

@@ -1,4 +1,4 @@
-"""Backends and devices: found by entry point or by hand, never before they are named, and honest about what is missing."""
+"""Backends and devices: found by entry point or by hand, opened when they are named, honest about what is missing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from deepbabysit.autograd.tensor import tensor
 from deepbabysit.runtime import registry
 from deepbabysit.runtime.backend import BackendUnavailable
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.reference import ReferenceBackend
-from deepbabysit.runtime.registry import backends, default_device, device, devices, find_device, register_backend, set_device
+from deepbabysit.runtime.registry import (
+    backends,
+    default_device,
+    device,
+    devices,
+    find_device,
+    register_backend,
+    set_device,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +103,7 @@ def test_a_backend_that_cannot_run_keeps_its_reason() -> None:
 
     register_backend("old", opener)
     for _ in range(2):
-        with pytest.raises(ValueError, match="'cpu:old' is not available: the driver is too old. Available: cpu"):
+        with pytest.raises(ValueError, match=r"'cpu:old' is not available: the driver is too old. Available: cpu"):
             find_device("cpu:old")
     assert len(calls) == 1
     assert {b.name: b.reason for b in backends()}["old"] == "the driver is too old"
@@ -133,5 +142,14 @@ def test_nothing_is_imported_before_a_device_is_named() -> None:
         "assert not bad, bad\n"
     )
     path = f"{root / 'src'}:{root / 'backends'}"
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
+
+
+def test_registering_by_hand_what_could_not_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "deepbabysit_cupy", None)
+    assert not {b.name: b for b in backends()}["cupy"].usable
+    register_backend("cupy", lambda: {"cuda:0": ReferenceBackend()})
+    assert find_device("cuda").name == "cuda:0"

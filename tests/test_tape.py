@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from deepbabysit.autograd import ops
 from deepbabysit.autograd.parameter import Parameter, State
 from deepbabysit.autograd.tensor import Tensor, apply, tensor
@@ -68,7 +69,10 @@ def test_second_derivative_reaches_saved_outputs(name: str) -> None:
     first.sum().backward()
     v = x.numpy()
     truth = {
-        "exp": np.exp(v), "tanh": -2 * np.tanh(v) * (1 - np.tanh(v) ** 2), "sqrt": -0.25 * v**-1.5, "log": -1 / v**2,
+        "exp": np.exp(v),
+        "tanh": -2 * np.tanh(v) * (1 - np.tanh(v) ** 2),
+        "sqrt": -0.25 * v**-1.5,
+        "log": -1 / v**2,
     }[name]
     assert x.grad is not None
     np.testing.assert_allclose(x.grad.numpy(), truth, rtol=1e-12)
@@ -202,7 +206,9 @@ def test_hooks_upstream_of_a_composite_run_once() -> None:
     x.register_hook(lambda g: calls.append("leaf"))
     backend = ReferenceBackend()
     spec = SPECS["var"]
-    backend.kernels = {"var": Kernel(lambda ctx, outs, v, axis, keepdims: np.var(v, axis=axis, keepdims=keepdims, out=outs[0]))}
+    backend.kernels = {
+        "var": Kernel(lambda ctx, outs, v, axis, keepdims: np.var(v, axis=axis, keepdims=keepdims, out=outs[0]))
+    }
     device = Device("cpu:one", backend)
     y = Tensor(x.data, device, requires_grad=True)
     y.register_hook(lambda g: calls.append("y"))
@@ -391,7 +397,10 @@ def test_strict_refuses_to_run_a_reference_and_misses_are_counted() -> None:
     x = Tensor(np.ones(2), device)
     x.tanh()
     assert device.misses["tanh"] == 1
-    with surroundings(strict=True), pytest.raises(RuntimeError, match=r"tanh\(float64\[2\]\) has no kernel on cpu:none"):
+    with (
+        surroundings(strict=True),
+        pytest.raises(RuntimeError, match=r"tanh\(float64\[2\]\) has no kernel on cpu:none"),
+    ):
         x.tanh()
 
 

@@ -75,7 +75,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "set_seed": ("runtime.random", "set_seed"),
     "strict": ("runtime.context", "strict"),
     "tensor": ("autograd.tensor", "tensor"),
-    "training": ("layers.layer", "training"),
+    "training": ("training", ""),
     "value_and_grad": ("autograd.transforms", "value_and_grad"),
 }
 

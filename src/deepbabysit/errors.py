@@ -44,6 +44,16 @@ FOREIGN_SPELLINGS: dict[str, str] = {
     "clipvalue": "clip_value",
     "restore_best_weights": "restore_best",
     "eps": "epsilon",
+    "out_channels": "filters",
+    "stride": "strides",
+    "dilation": "dilation_rate",
+    "num_heads": "heads",
+    "n_heads": "heads",
+    "negative_slope": "slope",
+    "alpha": "slope",
+    "hidden_size": "units",
+    "num_embeddings": "input_dim",
+    "embedding_dim": "output_dim",
 }
 
 

@@ -24,6 +24,7 @@ from typing import Any, final
 
 import numpy as np
 
+from deepbabysit.autograd import ops
 from deepbabysit.autograd.tensor import Tensor, tensor
 from deepbabysit.errors import nearest, unknown
 from deepbabysit.runtime.context import no_grad, surroundings
@@ -175,8 +176,6 @@ def activation_moments(activation: str = "linear") -> tuple[float, float]:
     >>> [round(m, 3) for m in activation_moments("relu")], [round(m, 3) for m in activation_moments("gelu")]
     ([0.5, 0.5], [0.425, 0.456])
     """
-    from deepbabysit.autograd.ops import __getattr__ as operation
-
     if activation in ("linear", "identity"):
         return 1.0, 1.0
     known = {"swish": "silu"}.get(activation, activation)
@@ -186,7 +185,7 @@ def activation_moments(activation: str = "linear") -> tuple[float, float]:
     middle = (edges[1:] + edges[:-1]) / 2
     x = tensor(middle, device="cpu", requires_grad=True)
     with surroundings(grad=True, recorder=None):
-        y = operation(known)(x)
+        y = getattr(ops, known)(x)
         y.sum().backward()
     density = np.exp(-0.5 * middle * middle) / sqrt(2 * np.pi) * (edges[1] - edges[0])
     slope = x.grad.numpy() if x.grad is not None else np.zeros_like(middle)

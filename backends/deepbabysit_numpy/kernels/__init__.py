@@ -6,6 +6,7 @@ from deepbabysit.runtime.backend import Kernel
 
 from deepbabysit_numpy.kernels import (
     activations,
+    convolution,
     elementwise,
     indexing,
     losses,
@@ -18,6 +19,7 @@ from deepbabysit_numpy.kernels import (
 
 KERNELS: dict[str, Kernel] = {
     **activations.KERNELS,
+    **convolution.KERNELS,
     **elementwise.KERNELS,
     **indexing.KERNELS,
     **losses.KERNELS,

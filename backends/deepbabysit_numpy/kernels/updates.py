@@ -10,6 +10,7 @@ from math import isfinite, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from deepbabysit.kernels.spec import Form
 from deepbabysit.kernels.updates import (
     AGE,
@@ -77,7 +78,7 @@ def _runs(table: Any, starts: Any, size: int) -> tuple[_Run, ...]:
 
 
 def _block(dtype: Any) -> int:
-    return BLOCK_BYTES // dtype.itemsize  # type: ignore[no-any-return]
+    return BLOCK_BYTES // dtype.itemsize
 
 
 def _blocks(place: int, count: int) -> Callable[..., tuple[Form, ...]]:
@@ -340,29 +341,64 @@ def _lion(w: Any, g: Any, states: Any, t: Any, u: Any, numbers: Any) -> None:
 def _statistics(ctx: Any, outs: Any, control: Any, table: Any, starts: Any, w: Any, g: Any) -> None:
     out = outs[0]
     out.fill(0.0)
-    numbers = control.tolist()
-    scale = numbers[SCALE]
+    size, scale = w.shape[0], control.tolist()[SCALE]
     t_whole, u_whole = ctx.scratch
     step = _block(w.dtype)
-    ends = [*starts.tolist()[1:], w.shape[0]]
     with np.errstate(all="ignore"):
-        for run in _runs(table, starts, w.shape[0]):
+        runs = _runs(table, starts, size)
+        for run in runs:
+            if run.trainable and (run.l1 or run.l2):
+                _penalties(out, run, starts, w, u_whole, step)
+        if size <= step:
+            _measure_small(out, runs, starts, w, g, scale, t_whole, u_whole)
+            return
+        for run in runs:
+            if not run.active:
+                continue
+            ends = [*starts[run.first + 1 : run.last].tolist(), run.end]
             begin = run.begin
-            for place in range(run.first, run.last):
-                end = ends[place]
+            for place, end in enumerate(ends, run.first):
                 squares = broken = 0.0
-                for a in range(begin, end, step) if run.active else ():
+                for a in range(begin, end, step):
                     b = min(a + step, end)
-                    gradient = _effective(w[a:b], g[a:b], t_whole[: b - a], u_whole[: b - a], scale, 1.0, np.inf, run, False)
+                    gradient = _effective(
+                        w[a:b], g[a:b], t_whole[: b - a], u_whole[: b - a], scale, 1.0, np.inf, run, False
+                    )
                     part = _squares(gradient)
                     squares += part
                     if not isfinite(part):
                         broken += b - a - int(np.count_nonzero(np.isfinite(gradient)))
                 out[SQUARES, place] = np.nan if broken else squares
                 out[BROKEN, place] = broken
-                if run.trainable and (run.l1 or run.l2):
-                    out[PENALTIES, place] = _penalty_of(w[begin:end], run, u_whole, step)
                 begin = end
+
+
+def _measure_small(out: Any, runs: Any, starts: Any, w: Any, g: Any, scale: float, t_whole: Any, u_whole: Any) -> None:
+    """Measure a buffer of at most one block: all segments at once."""
+    if not w.shape[0]:
+        return
+    for run in runs:
+        part = slice(run.begin, run.end)
+        t = t_whole[part]
+        if not run.active:
+            t.fill(0.0)
+            continue
+        gradient = _effective(w[part], g[part], t, u_whole[part], scale, 1.0, np.inf, run, False)
+        if gradient is not t:
+            np.copyto(t, gradient)
+    wide = t_whole.astype(np.float64)
+    _MULTIPLY(wide, wide, wide)
+    np.add.reduceat(wide, starts, out=out[SQUARES])
+    if not isfinite(float(out[SQUARES].sum())):
+        np.add.reduceat(~np.isfinite(t_whole), starts, out=out[BROKEN], dtype=np.float64)
+        out[SQUARES][out[BROKEN] > 0] = np.nan
+
+
+def _penalties(out: Any, run: _Run, starts: Any, w: Any, u_whole: Any, step: int) -> None:
+    """Write the penalty of each segment of a run."""
+    begins = [*starts[run.first : run.last].tolist(), run.end]
+    for place, (begin, end) in enumerate(zip(begins, begins[1:], strict=False), run.first):
+        out[PENALTIES, place] = _penalty_of(w[begin:end], run, u_whole, step)
 
 
 def _squares(values: Any) -> float:
@@ -378,13 +414,11 @@ def _penalty_of(w: Any, run: _Run, u_whole: Any, step: int) -> float:
     total = 0.0
     for a in range(0, w.shape[0], step):
         block = w[a : a + step]
-        if not np.isfinite(block).all():
-            return float("nan")
         if run.l1:
             total += run.l1 * float(np.abs(block, out=u_whole[: block.shape[0]]).sum(dtype=np.float64))
         if run.l2:
             total += run.l2 * _squares(block)
-    return total
+    return total if isfinite(total) or np.isfinite(w).all() else float("nan")
 
 
 def _clip(ctx: Any, outs: Any, control: Any, *statistics: Any) -> None:

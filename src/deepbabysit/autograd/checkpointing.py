@@ -155,7 +155,8 @@ class _Again:
 
     def latest(self, state: Any) -> Tensor:
         """Return what was read the first time."""
-        return self._pending.get(id(state), self._read.get(id(state), state))
+        found: Tensor = self._pending.get(id(state), self._read.get(id(state), state))
+        return found
 
 
 class _Run:
@@ -190,8 +191,12 @@ class _Run:
         args = [next(replacement) if a is _HERE else a for a in self._args]
         mode = self._mode
         changes = {
-            "grad": True, "training": mode.training, "scope": mode.scope, "streams": self._streams,
-            "updates": _Again(self._read), "device": mode.device,
+            "grad": True,
+            "training": mode.training,
+            "scope": mode.scope,
+            "streams": self._streams,
+            "updates": _Again(self._read),
+            "device": mode.device,
         }
         with surroundings(**changes), self._streams.rewound(self._calls, *self._place):
             results = self._function(*args, **self._options)

@@ -111,9 +111,7 @@ class Function(ABC):
 
 def _as_tensors(values: Sequence[Any]) -> tuple[Tensor, ...]:
     like = next((v for v in values if isinstance(v, Tensor)), None)
-    return tuple(
-        v if isinstance(v, Tensor) else tensor(v) if like is None else as_tensor(v, like) for v in values
-    )
+    return tuple(v if isinstance(v, Tensor) else tensor(v) if like is None else as_tensor(v, like) for v in values)
 
 
 class _FunctionNode(Node):
@@ -121,9 +119,7 @@ class _FunctionNode(Node):
 
     __slots__ = ("_function", "_inputs", "_made")
 
-    def __init__(
-        self, function: Function, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], scope: str
-    ) -> None:
+    def __init__(self, function: Function, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], scope: str) -> None:
         self.number = next_number()
         self.parents = tuple(edge_of(t) for t in inputs)
         self.device: Device = inputs[0].device
@@ -191,7 +187,9 @@ class _FunctionNode(Node):
                 f"needs one (None where there is none)"
             )
         checked: list[Any] = []
-        for position, (result, (form, device), edge) in enumerate(zip(results, self._inputs, self.parents, strict=True)):
+        for position, (result, (form, device), edge) in enumerate(
+            zip(results, self._inputs, self.parents, strict=True)
+        ):
             if result is None or edge is None:
                 checked.append(None)
                 continue
@@ -205,9 +203,7 @@ class _FunctionNode(Node):
                     f"the input has {show_shape(form.shape)}"
                 )
             if result.device is not device:
-                raise ValueError(
-                    f"{name}.backward: gradient {position} is on {result.device}, the input on {device}"
-                )
+                raise ValueError(f"{name}.backward: gradient {position} is on {result.device}, the input on {device}")
             result = result.astype(form.dtype)
             checked.append(result if create_graph else result.data)
         return checked

@@ -1,7 +1,7 @@
 """Gradient checks: derivatives from the tape against finite differences in float64.
 
-The five-point formula ``(f(x - 2h) - 8 f(x - h) + 8 f(x + h) - f(x + 2h)) / 12h`` has an error of order ``h^4``, so that
-a step of about ``1e-3`` leaves ten correct digits. Small inputs are checked element by element; for large ones a random
+The five-point formula ``(f(x - 2h) - 8 f(x - h) + 8 f(x + h) - f(x + 2h)) / 12h`` has an error of order ``h^4``, so
+that a step of about ``1e-3`` leaves ten correct digits. Small inputs are checked element by element; for large ones a random
 projection of the whole Jacobian is compared, which misses a wrong element with probability zero.
 """
 
@@ -52,7 +52,7 @@ def gradcheck(
         f: a function of Tensors that returns a Tensor or a tuple of Tensors; outputs without gradient are ignored.
         inputs: a Tensor or array, or a sequence of them; floating ones are converted to float64 and derived by.
         order: 1 checks the gradient, 2 also the gradient of the gradient.
-        rtol, atol: allowed is ``|analytic - numeric| <= atol + rtol * max(|numeric|, largest |numeric| of that input)``.
+        rtol, atol: allowed is ``|analytic - numeric| <= atol + rtol * s``, s the largest ``|numeric|`` of that input.
         projections: how many random directions to try instead of each element; None takes every element of small
             inputs (64 elements in all) and 4 directions of large ones.
         step: the distance of the points of the difference.
@@ -88,7 +88,9 @@ def gradcheck(
         for place, output in enumerate(outputs):
             if len(weights) <= place:
                 flows = isinstance(output, Tensor) and output.requires_grad and output.dtype.kind == "f"
-                weights.append(rng.uniform(0.5, 1.5, output.shape) * rng.choice([-1, 1], output.shape) if flows else None)
+                weights.append(
+                    rng.uniform(0.5, 1.5, output.shape) * rng.choice([-1, 1], output.shape) if flows else None
+                )
             weight = weights[place]
             if weight is not None:
                 part = (output * tensor(weight.astype(output.dtype), device=output.device)).sum()
@@ -162,7 +164,9 @@ def _like(form: Tensor, values: np.ndarray, requires_grad: bool = False) -> Tens
     return Tensor(form.device.asarray(values), form.device, requires_grad=requires_grad)
 
 
-def _difference(value_of: Callable[..., float], start: list[np.ndarray], move: dict[int, np.ndarray], step: float) -> float:
+def _difference(
+    value_of: Callable[..., float], start: list[np.ndarray], move: dict[int, np.ndarray], step: float
+) -> float:
     """Return the directional derivative by five points (the middle one has weight 0)."""
 
     def at(distance: float) -> float:
@@ -202,7 +206,8 @@ def _compare(
                 raise GradcheckError(_table(which, start, bad), [row[:4] for row in bad])
             raise GradcheckError(
                 f"gradcheck: the {which} derivative along a random direction is {found:.12g}; five-point differences "
-                f"give {numeric:.12g}", []
+                f"give {numeric:.12g}",
+                [],
             )
 
 
@@ -237,11 +242,11 @@ def _wrong(rows: list[Row], rtol: float, atol: float) -> list[Row]:
 
 def _table(which: str, start: list[np.ndarray], bad: list[Row]) -> str:
     i, index, numeric, analytic, _ = bad[0]
-    lines = [
+    head = (
         f"gradcheck: {len(bad)} elements of the {which} derivative are wrong; the worst is by input {i} (shape "
-        f"{show_shape(start[i].shape)}) at {list(index)}: numeric {numeric:.10g}, analytic {analytic:.10g}",
-        f"  {'input':>5}  {'index':<16} {'numeric':>20} {'analytic':>20} {'difference':>12}",
-    ]
+        f"{show_shape(start[i].shape)}) at {list(index)}: numeric {numeric:.10g}, analytic {analytic:.10g}"
+    )
+    lines = [head, f"  {'input':>5}  {'index':<16} {'numeric':>20} {'analytic':>20} {'difference':>12}"]
     for i, index, numeric, analytic, _ in bad[:_ROWS_SHOWN]:
         lines.append(
             f"  {i:>5}  {list(index)!s:<16} {numeric:>20.12g} {analytic:>20.12g} {abs(analytic - numeric):>12.3g}"

@@ -16,13 +16,12 @@ from deepbabysit.autograd.raw import raw_operations
 from deepbabysit.autograd.tape import HANDED, Edge, Node, next_number, sweep
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.activations import REMEMBERED
-from deepbabysit.kernels.shapes import normalize_axes, show_shape
+from deepbabysit.kernels.shapes import show_shape
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec
 from deepbabysit.kernels.structure import basic_key
 from deepbabysit.runtime.context import current, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import NO_ATTRS, Plan, call, execute, find_plan
-from deepbabysit.runtime.record import user_line
 from deepbabysit.runtime.reference import ShapeArray
 from deepbabysit.runtime.registry import default_device, find_device, shapes_device
 
@@ -85,7 +84,7 @@ class Tensor:
         return prod(self.data.shape)
 
     @property
-    def T(self) -> Tensor:  # noqa: N802  (NumPy's name)
+    def T(self) -> Tensor:
         """The tensor with its axes in reverse order."""
         return self.transpose()
 
@@ -611,7 +610,7 @@ def memory_of(tensor: Tensor) -> Tensor:
 
 
 def _leaf_memory(tensor: Tensor) -> Tensor | None:
-    """Return what `memory_of` does if it can change in place; a step's result cannot, and would keep its graph alive."""
+    """Return what `memory_of` does if it can change in place; a step's result cannot, and it would keep its graph."""
     owner = memory_of(tensor)
     return owner if owner.node is None else None
 
@@ -867,7 +866,7 @@ def as_tensor(value: Any, like: Tensor) -> Tensor:
             dtype = np.dtype(bool) if isinstance(value, bool | np.bool_) else np.dtype(np.int64)
         value = value.item() if isinstance(value, np.generic) else value
         device = like.device
-        if device.abstract:
-            return Tensor(device.asarray(np.asarray(value, dtype)), device)
+        if device.abstract:  # the value is kept: a model that is built from symbolic tensors computes with it
+            device = find_device("cpu")
         return Tensor(device.constant(value, dtype), device)
     return tensor(value, device=None if like.device.abstract else like.device)

@@ -31,6 +31,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("data", metavar="NAME|FILE.csv", help="digits, mnist, heart, ... or a table with a header")
     train.add_argument("--target", metavar="COL", help="the column to predict (tables)")
     train.add_argument("--categorical", metavar="A,B", help="columns that hold categories (tables); found out if left out")
+    train.add_argument("--missing", choices=["drop", "mean"],
+                       help="leave rows with missing cells out, or fill them with the training rows' mean (tables)")
     train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
                        help="change a setting, such as epochs=20, hidden=64,32, learning_rate=0.01, dropout=0.2")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")

@@ -57,6 +57,7 @@ def train(options: argparse.Namespace) -> int:
         folder / "model.dbs", model,
         extra={
             "data": task.name, "kind": task.kind, "classes": task.class_names, "schema": task.schema,
+            "imputer": task.imputer,
             "normalizer": None if normalizer is None else normalizer.to_config(),
             "target_scale": None if scale is None else scale.config(), "settings": asdict(settings), "scores": scores,
         },
@@ -71,9 +72,9 @@ def _task(options: argparse.Namespace) -> tasks.Task:
     if path.suffix.lower() in (".csv", ".tsv", ".txt") or path.exists():
         if options.target is None:
             raise UsageError(f"{path} is a table: name the column to predict with --target COL")
-        return tasks.table(path, options.target, options.categorical, options.seed)
-    if options.target is not None or options.categorical is not None:
-        raise UsageError(f"--target and --categorical are for tables; {options.data!r} is the name of a data set")
+        return tasks.table(path, options.target, options.categorical, options.missing, options.seed)
+    if options.target is not None or options.categorical is not None or options.missing is not None:
+        raise UsageError(f"--target, --categorical and --missing are for tables; {options.data!r} is the name of a data set")
     return tasks.known(options.data, options.seed)
 
 
@@ -127,7 +128,9 @@ def _network(task: tasks.Task, settings: tasks.Settings) -> Sequential:
             stack.append(layers.Dropout(settings.dropout))
     outputs = _outputs(task)
     last = {} if stack else {"input_shape": task.train[0].shape[1:]}
-    stack.append(layers.Dense(outputs, "sigmoid" if task.kind == "binary" else None, **last))
+    stack.append(
+        layers.Dense(outputs, "sigmoid" if task.kind == "binary" else None, kernel_regularizer=penalty, **last)
+    )
     return Sequential(stack)
 
 

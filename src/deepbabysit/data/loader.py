@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple, TypeAlias, final
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
 
 import numpy as np
 
@@ -13,11 +14,18 @@ from deepbabysit.data.rows import Indices, Rows, as_rows, count_rows, leaves, ro
 Augment: TypeAlias = Callable[[Rows, Rows, np.random.Generator], tuple[Rows, Rows]]
 
 
-class Batch(NamedTuple):
-    """Some rows of the data. The arrays are fresh copies: they belong to whoever holds the batch.
+@final
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of the data; ``for x, y in loader`` unpacks it. The arrays are fresh copies.
 
     x, y: as in the data (y None when there is none), (n, ...). sample_weight: float32 (n,) or None. rows: int64 (n,),
     the row numbers in the data. start: position of the first row in the epoch.
+
+    >>> batch = Batch(np.ones((2, 3)), np.zeros(2), None, np.arange(2), 0)
+    >>> x, y = batch
+    >>> x.shape, len(batch.rows)
+    ((2, 3), 2)
     """
 
     x: Rows
@@ -25,6 +33,13 @@ class Batch(NamedTuple):
     sample_weight: Rows
     rows: Indices
     start: int
+
+    def __iter__(self) -> Iterator[Rows]:
+        """Yield x and y, and the weights where there are any."""
+        yield self.x
+        yield self.y
+        if self.sample_weight is not None:
+            yield self.sample_weight
 
 
 class LoaderError(RuntimeError):

@@ -299,7 +299,8 @@ def _parse(name: str, text: bytes) -> dict[str, Any]:
         raise DamagedFileError(f"{name} is damaged: the header is not valid JSON ({error})") from error
     except RecursionError:
         raise DamagedFileError(f"{name} is damaged: the header is nested too deeply") from None
-    return parsed  # type: ignore[no-any-return]  # an object, for it begins with a brace
+    found: dict[str, Any] = parsed  # an object, for it begins with a brace
+    return found
 
 
 def _entry(file: str, name: str, value: Any) -> TensorEntry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # C0 and C1 control characters, and the marks that reverse the direction of text.
 _HIDDEN = (*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-_STRIPPED = {code: None for code in _HIDDEN} | {code: " " for code in (0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85)}
+_STRIPPED = dict.fromkeys(_HIDDEN) | dict.fromkeys((9, 10, 11, 12, 13, 133), " ")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

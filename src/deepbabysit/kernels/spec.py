@@ -29,11 +29,14 @@ class Sample(NamedTuple):
     """One input on which kernels are compared with the reference.
 
     ``gradient`` is False where the derivative does not exist (kinks, ties, overflow), so that only values are compared.
+    ``by_dtype`` is True where the meaning names limits of the dtype (its smallest number), so that the oracle is the
+    reference in that dtype instead of float64.
     """
 
     inputs: tuple[np.ndarray, ...]
     attrs: Attrs = {}
     gradient: bool = True
+    by_dtype: bool = False
 
 
 class BadInput(NamedTuple):

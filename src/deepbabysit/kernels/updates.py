@@ -159,9 +159,9 @@ def adadelta_update(
     xp: Any, control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, square: Any, change: Any,
     *, rho: float = 0.95, epsilon: float = 1e-6,
 ) -> Any:
-    """Adadelta: ``s = rho s + (1 - rho) g^2; d = sqrt(u + eps) / sqrt(s + eps) g; u = rho u + (1 - rho) d^2; w -= lr d``.
+    """Adadelta: ``s = rho s + (1 - rho) g^2; d = sqrt(u + eps) / sqrt(s + eps) g; w -= lr d``.
 
-    Zeiler, arXiv 1212.5701 (2012).
+    ``u = rho u + (1 - rho) d^2`` comes after the step. Zeiler, arXiv 1212.5701 (2012).
     """
     s = _Segments(xp, control, table, starts, w)
     g = s.gradient(w, g, coupled=True)
@@ -246,16 +246,18 @@ def lion_update(
     g = s.gradient(w, g)
     step = xp.sign(beta_1 * m + (1.0 - beta_1) * g)
     decayed = w * s.spread(1.0 - s.rate * s.table[DECAY])
-    return s.grown(progress), s.choose(decayed - s.spread(s.rate) * step, w), s.choose(beta_2 * m + (1.0 - beta_2) * g, m)
+    new_m = beta_2 * m + (1.0 - beta_2) * g
+    return s.grown(progress), s.choose(decayed - s.spread(s.rate) * step, w), s.choose(new_m, m)
 
 
 # -- around the rules ------------------------------------------------------------------------------------------------
 
 
 def gradient_statistics(xp: Any, control: Any, table: Any, starts: Any, w: Any, g: Any) -> Any:
-    """Measure each segment's gradient (scaled, with penalties): sum of squares, count of non-finite, value of penalties.
+    """Measure each segment's gradient, scaled and with that of the penalties.
 
-    Returns (3, segments) in float64; the sum is NaN where the count is not 0. Segments without a gradient count 0;
+    Returns (3, segments) in float64: sum of squares, count of values that are not finite, value of the penalties. The
+    sum is NaN where the count is not 0. Segments without a gradient count 0;
     penalties count where trainable.
     """
     s = _Segments(xp, control, table, starts, w)
@@ -332,7 +334,8 @@ def _check(name: str, shapes: Any, dtypes: Any, names: tuple[str, ...]) -> None:
         if small in given:
             need_floating(f"{name}: {small}", given[small][1])
     if "control" in given and given["control"][0] != (CONTROL_SIZE,):
-        raise ValueError(f"{name}: control must have {CONTROL_SIZE} numbers; got shape {show_shape(given['control'][0])}")
+        got = show_shape(given["control"][0])
+        raise ValueError(f"{name}: control must have {CONTROL_SIZE} numbers; got shape {got}")
     if "starts" in given:
         shape, dtype = given["starts"]
         if len(shape) != 1 or dtype.kind not in "iu":
@@ -386,9 +389,8 @@ def _rule_samples(states: tuple[str, ...], *choices: dict[str, Any]) -> Callable
 
     def samples(rng: np.random.Generator) -> Iterator[Sample]:
         def complete(flat: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-            size = flat[4].shape[0]
-            drawn = [rng.standard_normal(size) for _ in states]
-            return (*flat, *(np.abs(d) + 0.05 if s.isupper() else d for s, d in zip(states, drawn, strict=True)))
+            drawn: list[np.ndarray] = [rng.standard_normal(flat[4].shape) for _ in states]
+            return flat + tuple(np.abs(d) + 0.05 if s.isupper() else d for s, d in zip(states, drawn, strict=True))
 
         for attrs in choices:
             yield Sample(complete(_draw_flat(rng, (3, 1, 5))), attrs, gradient=False)
@@ -473,7 +475,9 @@ def _statistics_samples(rng: np.random.Generator) -> Iterator[Sample]:
     yield Sample((control, table, starts, w, g), gradient=False)
 
 
-GRADIENT_STATISTICS = define(gradient_statistics, infer=_statistics_infer, samples=_statistics_samples, differentiable=())
+GRADIENT_STATISTICS = define(
+    gradient_statistics, infer=_statistics_infer, samples=_statistics_samples, differentiable=()
+)
 
 
 def _clip_infer(shapes: Any, dtypes: Any) -> tuple[Form, ...]:

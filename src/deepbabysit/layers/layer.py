@@ -10,19 +10,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from deepbabysit import initializers, regularizers
+from deepbabysit import constraints, initializers, regularizers
 from deepbabysit.autograd.parameter import Parameter, State
 from deepbabysit.autograd.tensor import Tensor, tensor
-from deepbabysit.errors import nearest
+from deepbabysit.errors import nearest, unknown_keywords
 from deepbabysit.kernels.shapes import show_shape
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.context import CONFIGURATION, current, enter, leave, surroundings
 from deepbabysit.runtime.device import Device
-from deepbabysit.runtime.random import host_generator
+from deepbabysit.runtime.random import host_generator, streams
 from deepbabysit.runtime.registry import default_device, find_device
 
 
@@ -78,8 +79,15 @@ class Layer(ABC):
         name: name in paths and messages; None takes the place in the parent.
         input_shape: shape of one sample, to build at once (a whole number or a tuple).
 
-    Subclasses write `call`, and `build` when they have parameters.
+    Subclasses write `call`, and `build` when they have parameters. What the constructor was called with is kept, so that
+    `config` can say how the layer is made again.
     """
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Any:
+        """Refuse keywords that the constructor does not have, and keep what it is called with."""
+        layer = super().__new__(cls)
+        object.__setattr__(layer, "_arguments", _bind(cls, arguments, keywords))
+        return layer
 
     def __init__(self, name: str | None = None, input_shape: Any = None) -> None:
         if name is not None and (not isinstance(name, str) or not name or "." in name):
@@ -91,6 +99,13 @@ class Layer(ABC):
         self.output_shape: tuple[int, ...] | None = None
         self._mode: bool | None = None
         self._hooks: list[Callable[[Layer, tuple[Any, ...], Any], Any]] = []
+        self._starts: dict[str, Callable[[np.random.Generator], np.ndarray]] = {}
+        self._salt: str | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name in self.__dict__.get("_arguments", ()) and self.__dict__.get("built"):
+            CONFIGURATION.bump()  # a hyper-parameter changed: steps recorded before are not replayed
 
     # -- to be written by subclasses -----------------------------------------------------------------------------------
 
@@ -102,8 +117,17 @@ class Layer(ABC):
         """Compute the output."""
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as plain values (JSON), so that a saved model can make the layer again."""
-        raise TypeError(f"{type(self).__name__} does not say how it is saved: write its method config()")
+        """Return the constructor's arguments, defaults included, as they stand now.
+
+        `layers.registry` turns them into JSON and back. A layer whose constructor takes ``*args`` or ``**kwargs`` writes
+        its own.
+        """
+        found = {}
+        for name, value in self._arguments.items():  # type: ignore[attr-defined]
+            mine = self.__dict__.get(name)
+            # numbers and strings may have been changed since (layer.rate = 0.3)
+            found[name] = mine if isinstance(value, bool | int | float) and isinstance(mine, bool | int | float) else value
+        return found
 
     # -- calling -------------------------------------------------------------------------------------------------------
 
@@ -117,7 +141,9 @@ class Layer(ABC):
         if outermost and mode_training and updates is None:
             own = updates = Updates()
         if mode.scope == "":
-            self.assign_paths(self.path if self.name or not self.is_model() else "")
+            self._begin()
+        if options:
+            options = {k: _convert(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
         tensors = tuple([x if isinstance(x, Tensor) else _convert(x) for x in inputs])
         token = enter(mode.scoped(self.path or type(self).__name__, mode_training, updates))
         try:
@@ -135,6 +161,18 @@ class Layer(ABC):
         if any(t.device.abstract for t in _flat(tensors)):
             _remember_layer(self, tensors, options, result)
         return result
+
+    def _begin(self) -> None:
+        """Give out the paths, at the outermost call. Layers outside of a model draw different weights for one path."""
+        if self.is_model():
+            self.assign_paths(self.path if self.name else "")
+            return
+        if self._salt is None:
+            count = streams().next_made(self.path)
+            salt = f"#{count}" if count else ""
+            for _, layer in self.walk():
+                layer._salt = salt
+        self.assign_paths(self.path)
 
     def build_from(self, *forms: Form) -> None:
         """Build for inputs of these forms; does nothing the second time."""
@@ -180,17 +218,48 @@ class Layer(ABC):
         regularizer: Any = None,
         constraint: Any = None,
         dtype: Any = np.float32,
+        fans: tuple[float, float] | None = None,
     ) -> Parameter:
-        """Make a parameter and keep it under `name`; its first values follow from seed and path."""
+        """Make a parameter and keep it under `name`; its first values follow from seed and path.
+
+        Arguments:
+            name: attribute and last part of the path.
+            shape: lengths of the axes.
+            initializer: what `initializers.get` takes.
+            regularizer: what `regularizers.get` takes.
+            constraint: what `constraints.get` takes.
+            dtype: type of the values.
+            fans: (fan_in, fan_out) where the shape does not tell them.
+        """
+        fill = initializers.get(initializer)
+
+        def start(rng: np.random.Generator) -> np.ndarray:
+            values = fill(shape, rng, dtype, fans) if isinstance(fill, initializers.Initializer) else fill(shape, rng, dtype)
+            if np.shape(values) != tuple(shape):
+                raise ValueError(
+                    f"layer {self.path}: the initializer of {name} returned shape {np.shape(values)}; expected {shape}"
+                )
+            return np.asarray(values, dtype)
+
         path = f"{self.path}.{name}" if self.path else name
-        values = initializers.get(initializer)(shape, host_generator(path), np.dtype(dtype))
         device = _real(default_device())
         penalty = regularizers.get(regularizer)
         parameter = Parameter(
-            device.asarray(values, dtype), device, path, l1=penalty.l1, l2=penalty.l2, constraint=constraint
+            device.asarray(start(host_generator(path + (self._salt or ""))), dtype), device, path, l1=penalty.l1,
+            l2=penalty.l2, constraint=constraints.get(constraint),
         )
+        self._starts[name] = start
         setattr(self, name, parameter)
         return parameter
+
+    def _restart(self) -> None:
+        """Draw first values again for the present path, where nothing has changed them since they were drawn."""
+        for name, start in self._starts.items():
+            parameter = self.__dict__.get(name)
+            if isinstance(parameter, Parameter) and not parameter.overwritten and "slot" not in (parameter.extra or ()):
+                path = f"{self.path}.{name}" if self.path else name
+                values = start(host_generator(path + (self._salt or "")))
+                parameter.device.write(parameter.data, values.astype(parameter.dtype, copy=False))
 
     def add_state(self, name: str, values: np.ndarray) -> State:
         """Make a state (a tensor without gradient that is saved with the model) and keep it under `name`."""
@@ -240,12 +309,16 @@ class Layer(ABC):
             waiting.extend(reversed(found))
 
     def assign_paths(self, root: str = "") -> None:
-        """Give every layer below, and its parameters, the path that messages and files use."""
+        """Give every layer below, and its parameters, the path that messages, files and random streams use."""
+        salt = "" if self.is_model() else self._salt
         for path, layer in self.walk(root):
-            if layer.path != path:
-                layer.path = path
+            if layer.path != path or layer._salt != salt:
+                before = (layer.path, layer._salt or "")
+                layer.path, layer._salt = path, salt
                 for name, value in layer.own():
                     value.name = f"{path}.{name}" if path else name
+                if before != (path, salt or ""):
+                    layer._restart()
 
     def own(self) -> Iterator[tuple[str, Parameter | State]]:
         """Yield this layer's own parameters and states by attribute name."""
@@ -346,6 +419,15 @@ class Layer(ABC):
         own = [value for _, value in self.own() if isinstance(value, Parameter)]
         return bool(own) and not any(parameter.trainable for parameter in own)
 
+    @property
+    def trainable(self) -> bool:
+        """Whether at least one parameter of this layer or below it is trained; setting it freezes or unfreezes them all."""
+        return any(parameter.trainable for parameter in self.parameters())
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._set_trainable(None, bool(value))
+
     def train(self, mode: bool = True) -> Layer:
         """Let bare calls run in training mode from here on (PyTorch's habit); `fit` and `evaluate` choose themselves."""
         self._mode = mode
@@ -435,4 +517,31 @@ def _snake(name: str) -> str:
     """
     import re
 
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+@lru_cache(maxsize=1024)
+def _signature(cls: type) -> tuple[tuple[str, ...], bool, dict[str, Any]]:
+    """Return the constructor's argument names, whether it takes any keyword, and its defaults."""
+    function = cls.__init__  # type: ignore[misc]
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return (), True, {}
+    positional = code.co_varnames[1 : code.co_argcount]
+    keyword_only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    defaults = dict(zip(reversed(positional), reversed(function.__defaults__ or ()), strict=False))
+    return (*positional, *keyword_only), bool(code.co_flags & 0x08), {**defaults, **(function.__kwdefaults__ or {})}
+
+
+def _bind(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a constructor call by name.
+
+    Raises:
+        TypeError: a keyword is unknown; the nearest ones are named.
+    """
+    names, anything, defaults = _signature(cls)
+    foreign = [name for name in keywords if name not in names]
+    if foreign and not anything:
+        raise TypeError(unknown_keywords(cls.__name__, foreign, names))
+    given = {**dict(zip(names, arguments, strict=False)), **keywords}
+    return {name: given[name] if name in given else defaults[name] for name in names if name in given or name in defaults}

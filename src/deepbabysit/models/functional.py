@@ -93,7 +93,9 @@ def run_steps(steps: Sequence[Step], values: dict[int, Any]) -> None:
 
 def _operation(spec: KernelSpec) -> Callable[..., Any]:
     def run(*tensors: Tensor, **attrs: Any) -> Any:
-        return apply(spec, tensors, _with_batch(attrs, tensors))
+        device = next((t.device for t in tensors if t.ndim), tensors[0].device)
+        here = tuple([t if t.device is device or device.abstract else t.to(device) for t in tensors])  # constants
+        return apply(spec, here, _with_batch(attrs, here))
 
     return run
 

@@ -44,10 +44,10 @@ def get(optimizer: Any, **settings: Any) -> Optimizer:
             raise TypeError(f"the description of an optimizer needs its name; got {dict(optimizer)!r}")
         return get(plain.pop("name"), **plain)
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer) and optimizer is not Optimizer:
-        return optimizer(**settings)  # type: ignore[call-arg]
+        return optimizer(**settings)
     if isinstance(optimizer, str):
         kind = NAMES.get(optimizer.lower())
         if kind is None:
             raise ValueError(unknown("optimizer", optimizer, NAMES))
-        return kind(**settings)  # type: ignore[call-arg]
+        return kind(**settings)
     raise TypeError(f"an optimizer is a name such as 'adam', or db.optimizers.Adam(1e-3); got {optimizer!r}")

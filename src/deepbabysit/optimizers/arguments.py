@@ -69,12 +69,20 @@ def _number(what: str, value: Any) -> float:
     return float(value)
 
 
-def optional(check: Check) -> Check:
-    """Return a check that lets None pass."""
-    return lambda what, value: None if value is None else check(what, value)
+def tell_apart(kind: str, parameters: Any, learning_rate: Any, meant: dict[str, Any]) -> tuple[Any, Any]:
+    """Return parameters and rate of a call in either spelling; `meant` loses what belongs to them."""
+    parameters = meant.pop("parameters", parameters)
+    if parameters is not None and _is_rate(parameters):
+        if learning_rate is not None or "learning_rate" in meant:
+            raise TypeError(
+                f"{kind} takes a rate, {kind}(1e-3), or parameters and a rate, {kind}(model.parameters(), 1e-3); "
+                f"got a rate twice"
+            )
+        return None, parameters
+    return parameters, meant.pop("learning_rate", learning_rate)
 
 
-def is_rate(value: Any) -> bool:
+def _is_rate(value: Any) -> bool:
     """Tell whether a first argument is a rate (Keras' spelling) and not parameters (PyTorch's)."""
     if isinstance(value, int | float | np.integer | np.floating | str | Schedule):
         return True
@@ -135,7 +143,7 @@ def read_groups(kind: str, parameters: Any, base: Schedule, decays: bool) -> lis
         )
     groups = [_read_group(kind, item, base, decays) for item in items if isinstance(item, Mapping)]
     if groups and len(groups) != len(items):
-        raise TypeError(f"{kind}: parameters and groups are mixed; put every parameter into a group {{'params': [...]}}")
+        raise TypeError(f"{kind}: parameters and groups are mixed; put every one into a group {{'params': [...]}}")
     members: list[Member] = []
     seen: dict[int, int] = {}
     for number, (inside, multiplier, decay) in enumerate(groups or [(items, 1.0, None)]):

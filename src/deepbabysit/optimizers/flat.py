@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from deepbabysit.autograd.parameter import Parameter
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
-from deepbabysit.kernels.updates import AGE, DECAY, L1, L2, MULTIPLIER, PRODUCT, TABLE_ROWS, TOUCHED, TRAINABLE
+from deepbabysit.kernels.updates import DECAY, L1, L2, MULTIPLIER, PRODUCT, TABLE_ROWS, TOUCHED, TRAINABLE
 from deepbabysit.runtime.buffers import ALIGNMENT
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import Plan, call, execute, find_plan
@@ -210,8 +210,70 @@ class FlatBuffer:
         if self.average is not None and "average" in values:
             write(self.part(self.average, index), values["average"])
         if "progress" in values:
-            write(self.progress[:, index], values["progress"])
+            progress = np.array(self.device.to_host(self.progress))
+            progress[:, index] = values["progress"]
+            write(self.progress, progress)
 
-    def age(self, index: int) -> int:
-        """Return how many updates a parameter has had."""
-        return int(self.device.to_host(self.progress)[AGE, index])
+
+def pack(kind: str, members: Sequence[Member], states: dict[str, float], average: bool) -> list[FlatBuffer]:
+    """Pack parameters into one flat buffer per dtype, with fresh states; an average starts at the values.
+
+    Raises:
+        ValueError: they lie on several devices.
+    """
+    devices = {id(m.parameter.device): m.parameter.device for m in members}
+    if len(devices) > 1:
+        names = ", ".join(sorted(str(device) for device in devices.values()))
+        raise ValueError(f"{kind}: the parameters lie on several devices ({names}); move the model to one of them")
+    flats = []
+    for dtype in sorted({m.parameter.dtype for m in members}, key=str):
+        flat = FlatBuffer(members[0].parameter.device, dtype, [m for m in members if m.parameter.dtype == dtype])
+        flat.fit_states(states)
+        if average:
+            flat.average = flat.zeros()
+            flat.average[...] = flat.w
+        flats.append(flat)
+    return flats
+
+
+def export_arrays(flats: Sequence[FlatBuffer], paths: Mapping[int, str]) -> dict[str, np.ndarray]:
+    """Return copies of all states by ``path/state``."""
+    found: dict[str, np.ndarray] = {}
+    for flat in flats:
+        for index, member in enumerate(flat.members):
+            for state, values in flat.exports(index).items():
+                found[f"{paths[id(member.parameter)]}/{state}"] = values
+    return found
+
+
+def choose_arrays(
+    flats: Sequence[FlatBuffer], paths: Mapping[int, str], arrays: Mapping[str, Any], states: Iterable[str]
+) -> list[tuple[FlatBuffer, int, dict[str, np.ndarray]]]:
+    """Return the arrays of each parameter from what `export_arrays` gave; all are checked before one is used.
+
+    Raises:
+        KeyError: paths are missing or unknown.
+        ValueError: a shape or dtype is another one.
+    """
+    kinds = [*states, "progress", *(["average"] if any(flat.average is not None for flat in flats) else [])]
+    wanted = {f"{path}/{kind}" for path in paths.values() for kind in kinds}
+    missing, foreign = sorted(wanted - set(arrays)), sorted(set(arrays) - wanted)
+    if missing or foreign:
+        raise KeyError(
+            f"the state does not fit these parameters: missing {missing[:5] or 'nothing'}, "
+            f"unknown {foreign[:5] or 'nothing'}"
+        )
+    chosen = []
+    for flat in flats:
+        for index, member in enumerate(flat.members):
+            path = paths[id(member.parameter)]
+            values = {kind: np.asarray(arrays[f"{path}/{kind}"]) for kind in kinds}
+            for kind, array in values.items():
+                shape, dtype = ((2,), np.dtype(float)) if kind == "progress" else (member.parameter.shape, flat.dtype)
+                if array.shape != shape or array.dtype != dtype:
+                    raise ValueError(
+                        f"{path}/{kind} must be {dtype} of shape {list(shape)}; "
+                        f"the state holds {array.dtype} {list(array.shape)}"
+                    )
+            chosen.append((flat, index, values))
+    return chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,11 +17,10 @@ from deepbabysit.errors import nearest, unknown_keywords
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
 from deepbabysit.kernels.updates import APPLY, FACTOR, NORM, PENALTY, SQUARES, host_control
-from deepbabysit.optimizers.arguments import Check, above_zero, fraction, is_rate, read_groups, understand
-from deepbabysit.optimizers.flat import FlatBuffer, Member
+from deepbabysit.optimizers.arguments import Check, above_zero, fraction, read_groups, tell_apart, understand
+from deepbabysit.optimizers.flat import FlatBuffer, Member, choose_arrays, export_arrays, pack
 from deepbabysit.optimizers.schedules import Schedule, get
 from deepbabysit.runtime.context import CONFIGURATION, current, no_grad
-from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
 from deepbabysit.runtime.random import streams
 from deepbabysit.runtime.record import host_action
@@ -51,18 +50,30 @@ class Rule:
 class Optimizer(ABC):
     """Changes parameters from their gradients; `SGD`, `Adam` and the others are its rules.
 
-    Made as in Keras, ``Adam(1e-3)``, and bound to parameters later, or as in PyTorch, ``Adam(model.parameters(), 1e-3)``,
-    also with groups ``[{"params": ..., "learning_rate": ..., "weight_decay": ...}]``, whose rates keep their ratio to the
-    optimizer's when that changes.
+    Made as in Keras, ``Adam(1e-3)``, and bound to parameters later, or as in PyTorch, ``Adam(model.parameters(),
+    1e-3)``, also with groups ``[{"params": ..., "learning_rate": ..., "weight_decay": ...}]``, whose rates keep their
+    ratio to the optimizer's when that changes.
 
     A step uses ``scale * gradient + gradient of the penalties (l1, l2)``, clipped. Parameters without a gradient and
     frozen ones are left alone with their states. All values stay on the device; `update` can be recorded.
     """
 
     __slots__ = (
-        "_applied", "_clip_norm", "_clip_value", "_control", "_ema", "_flats", "_measure", "_members", "_pending", "_rule",
-        "_schedule", "_settings", "_skip", "_steps", "_swapped", "_version",
+        "_applied", "_clip_norm", "_clip_value", "_control", "_ema", "_flats", "_measure", "_members", "_pending",
+        "_rule", "_schedule", "_settings", "_skip", "_steps", "_swapped", "_version",
     )
+
+    _schedule: Schedule
+    _steps: int
+    _rule: Rule
+    _flats: list[FlatBuffer]
+    _members: list[Member]
+    _settings: dict[str, Any]
+    _clip_norm: float | None
+    _clip_value: float | None
+    _ema: float | None
+    _measure: bool
+    _skip: bool
 
     name: ClassVar[str]
     checks: ClassVar[Mapping[str, Check]]  # settings of the rule: name -> check(what, value) -> value
@@ -86,56 +97,42 @@ class Optimizer(ABC):
         kind = type(self).__name__
         valid = (*_COMMON, *self.checks)
         meant = understand(kind, foreign, valid, self.advice)
-        parameters = meant.pop("parameters", parameters)
-        if parameters is not None and is_rate(parameters):
-            if learning_rate is not None or "learning_rate" in meant:
-                raise TypeError(
-                    f"{kind} takes a rate, {kind}(1e-3), or parameters and a rate, {kind}(model.parameters(), 1e-3); "
-                    f"got a rate twice"
-                )
-            parameters, learning_rate = None, parameters
-        learning_rate = meant.pop("learning_rate", learning_rate)
-        set_slot = object.__setattr__
-        set_slot(self, "_settings", {})
-        set_slot(self, "_schedule", get(self.start_rate if learning_rate is None else learning_rate))
-        set_slot(self, "_flats", [])
-        set_slot(self, "_members", [])
-        set_slot(self, "_steps", 0)
-        set_slot(self, "_swapped", False)
-        set_slot(self, "_measure", False)
-        set_slot(self, "_skip", False)
-        set_slot(self, "_version", -1)
-        set_slot(self, "_pending", None)
-        set_slot(self, "_ema", None)
-        set_slot(self, "_clip_value", None)
-        set_slot(self, "_clip_norm", None)
-        clip_norm = meant.pop("clip_norm", clip_norm)
-        clip_value = meant.pop("clip_value", clip_value)
-        self.clip_norm = clip_norm
-        self.clip_value = clip_value
+        parameters, learning_rate = tell_apart(kind, parameters, learning_rate, meant)
+        schedule = get(self.start_rate if learning_rate is None else learning_rate)
+        start: dict[str, Any] = {
+            "_settings": {}, "_schedule": schedule, "_flats": [], "_members": [], "_steps": 0, "_swapped": False,
+            "_measure": False, "_skip": False, "_version": -1, "_pending": None, "_ema": None, "_clip_value": None,
+            "_clip_norm": None,
+        }
+        for slot, value in start.items():
+            self._put(slot, value)
+        self.clip_norm = meant.pop("clip_norm", clip_norm)
+        self.clip_value = meant.pop("clip_value", clip_value)
         if ema is not None:
-            set_slot(self, "_ema", fraction(f"{kind}: ema", ema))
+            self._put("_ema", fraction(f"{kind}: ema", ema))
         self._settings.update(self._checked({**settings, **meant}))
-        set_slot(self, "_rule", self.rule(self._settings))
+        self._put("_rule", self.rule(self._settings))
         if parameters is not None:
             self.bind(parameters)
+
+    def _put(self, slot: str, value: Any) -> None:
+        """Set a slot without the checks of `__setattr__`."""
+        object.__setattr__(self, slot, value)
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
     def _checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         kind = type(self).__name__
-        foreign = [name for name in settings if name not in self.checks]
-        if foreign:
+        if foreign := set(settings) - set(self.checks):
             raise TypeError(unknown_keywords(kind, foreign, self.checks))
         return {name: self.checks[name](f"{kind}: {name}", value) for name, value in settings.items()}
 
     def set(self, **settings: Any) -> None:
         """Change settings of the rule (``optimizer.set(beta_2=0.99)``); states stay. Recorded steps are made anew."""
         self._settings.update(self._checked(settings))
-        object.__setattr__(self, "_rule", self.rule(self._settings))
+        self._put("_rule", self.rule(self._settings))
         for flat in self._flats:
             flat.fit_states(self._rule.states)
-            flat.forget_tables()
         CONFIGURATION.bump()
 
     def __getattr__(self, name: str) -> Any:
@@ -144,7 +141,7 @@ class Optimizer(ABC):
         if name in self._settings:
             return self._settings[name]
         if name == "param_groups":
-            raise AttributeError("param_groups is PyTorch's; here it is optimizer.learning_rate, optimizer.groups, set()")
+            raise AttributeError("param_groups is PyTorch's; use optimizer.learning_rate, optimizer.groups, set()")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{self._hint(name)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -156,8 +153,8 @@ class Optimizer(ABC):
             raise AttributeError(f"{type(self).__name__} has no setting {name!r}{self._hint(name)}")
 
     def _hint(self, name: str) -> str:
-        close = nearest(name, [*_COMMON[1:], *self.checks])
-        return f"; did you mean {' or '.join(close)}?" if close else ""
+        close = " or ".join(nearest(name, [*_COMMON[1:], *self.checks]))
+        return f"; did you mean {close}?" if close else ""
 
     @property
     def learning_rate(self) -> Any:
@@ -166,7 +163,7 @@ class Optimizer(ABC):
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        object.__setattr__(self, "_schedule", get(value))
+        self._put("_schedule", get(value))
 
     @property
     def schedule(self) -> Schedule:
@@ -181,7 +178,7 @@ class Optimizer(ABC):
     def _rate_at(self, step: int) -> float:
         rate = self._schedule.rate(step)
         if not (math.isfinite(rate) and rate >= 0.0):
-            raise ValueError(f"the schedule {self._schedule!r} gives {rate} at step {step}; a rate is finite, at least 0")
+            raise ValueError(f"{self._schedule!r} gives the rate {rate} at step {step}; it must be finite, at least 0")
         return rate
 
     @property
@@ -197,7 +194,7 @@ class Optimizer(ABC):
     @property
     def clip_norm(self) -> float | None:
         """Limit of the norm of all gradients together (penalties included), or None."""
-        return self._clip_norm  # type: ignore[no-any-return]
+        return self._clip_norm
 
     @clip_norm.setter
     def clip_norm(self, value: float | None) -> None:
@@ -206,31 +203,30 @@ class Optimizer(ABC):
     @property
     def clip_value(self) -> float | None:
         """Limit of the absolute value of each gradient (penalties included), or None."""
-        return self._clip_value  # type: ignore[no-any-return]
+        return self._clip_value
 
     @clip_value.setter
     def clip_value(self, value: float | None) -> None:
         self._set_clip("_clip_value", value)
 
     def _set_clip(self, slot: str, value: float | None) -> None:
-        kind = f"{type(self).__name__}: {slot[1:]}"
-        checked = None if value is None else above_zero(kind, value)
+        checked = None if value is None else above_zero(f"{type(self).__name__}: {slot[1:]}", value)
         other = self._clip_value if slot == "_clip_norm" else self._clip_norm
         if checked is not None and other is not None:
             raise ValueError(f"{type(self).__name__}: give clip_norm or clip_value, not both")
         if (checked is None) != (getattr(self, slot) is None):
             CONFIGURATION.bump()  # the number itself lies in the control array
-        object.__setattr__(self, slot, checked)
+        self._put(slot, checked)
 
     @property
     def ema(self) -> float | None:
         """Decay of the moving average of the weights, or None."""
-        return self._ema  # type: ignore[no-any-return]
+        return self._ema
 
     @property
     def measure(self) -> bool:
-        """Whether each update measures the gradients (`report`, `gradient_norms`); it changes no bit of the training."""
-        return self._measure  # type: ignore[no-any-return]
+        """Whether each update measures the gradients (`report`, `gradient_norms`); no bit of the training changes."""
+        return self._measure
 
     @measure.setter
     def measure(self, value: bool) -> None:
@@ -239,7 +235,7 @@ class Optimizer(ABC):
     @property
     def skip_nonfinite(self) -> bool:
         """Whether a step with a gradient that is not finite changes nothing (loss scaling); else it is applied."""
-        return self._skip  # type: ignore[no-any-return]
+        return self._skip
 
     @skip_nonfinite.setter
     def skip_nonfinite(self, value: bool) -> None:
@@ -247,7 +243,7 @@ class Optimizer(ABC):
 
     def _switch(self, slot: str, value: bool) -> None:
         if bool(value) != getattr(self, slot):
-            object.__setattr__(self, slot, bool(value))
+            self._put(slot, bool(value))
             CONFIGURATION.bump()
 
     # -- parameters ----------------------------------------------------------------------------------------------------
@@ -265,38 +261,32 @@ class Optimizer(ABC):
     @property
     def groups(self) -> list[dict[str, Any]]:
         """What holds for each group: names of its parameters, factor on the rate, weight decay."""
-        names = self._names()
+        paths = self._paths()
+        common = self._settings.get("weight_decay", 0.0)
         found: dict[int, dict[str, Any]] = {}
-        for member, name in zip(self._members, names, strict=True):
-            group = found.setdefault(
-                member.group,
-                {
-                    "params": [],
-                    "rate": member.multiplier,
-                    "weight_decay": self._settings.get("weight_decay", 0.0)
-                    if member.weight_decay is None
-                    else member.weight_decay,
-                },
-            )
-            group["params"].append(name)
+        for member in self._members:
+            decay = common if member.weight_decay is None else member.weight_decay
+            start: dict[str, Any] = {"params": [], "rate": member.multiplier, "weight_decay": decay}
+            found.setdefault(member.group, start)["params"].append(paths[id(member.parameter)])
         return list(found.values())
 
-    def _names(self) -> list[str]:
-        """Return one name for each parameter: its path, or its place where it has none of its own."""
-        names: list[str] = []
+    def _paths(self) -> dict[int, str]:
+        """Return ``id(parameter)`` -> its path, or its place in the list where it has none of its own."""
+        paths: dict[int, str] = {}
         taken: set[str] = set()
         for place, member in enumerate(self._members):
-            name = member.parameter.name or f"parameter_{place}"
-            if name in taken:
-                name = f"{name}#{place}"
-            taken.add(name)
-            names.append(name)
-        return names
+            path = member.parameter.name or f"parameter_{place}"
+            if path in taken:
+                path = f"{path}#{place}"
+            taken.add(path)
+            paths[id(member.parameter)] = path
+        return paths
 
     def bind(self, parameters: Any) -> None:
         """Take parameters (or groups of them) and pack them into flat buffers: one per dtype, identical ones once.
 
-        Binding again to more or fewer parameters keeps the states of those that stay. Another optimizer that packed
+        Binding again to the same parameters changes nothing, their groups included; to more or fewer, the states of
+        those that stay are kept. Another optimizer that packed
         them before takes them back at its own next step.
 
         Raises:
@@ -307,17 +297,16 @@ class Optimizer(ABC):
         members = read_groups(kind, parameters, self._schedule, "weight_decay" in self.checks)
         if self._members:
             known = {id(m.parameter) for m in self._members}
-            if not any(id(m.parameter) in known for m in members):
+            given = {id(m.parameter) for m in members}
+            if not known & given:
                 raise ValueError(f"this {kind} already trains other parameters; make a new {kind} for these")
-            if [id(m.parameter) for m in members] == [id(m.parameter) for m in self._members] and not isinstance(
-                parameters[0], Mapping
-            ):
-                self._refresh()
+            if known == given and all(m.multiplier == 1.0 and m.weight_decay is None for m in members):
+                self._follow()
                 return
         self._pack(members)
-        if self._pending is not None:
-            state = self._pending
-            object.__setattr__(self, "_pending", None)
+        state = self._pending
+        if state is not None:
+            self._put("_pending", None)
             self.load_state_dict(state)
 
     def _pack(self, members: list[Member]) -> None:
@@ -325,37 +314,27 @@ class Optimizer(ABC):
         kept = {
             id(m.parameter): flat.exports(index) for flat in self._flats for index, m in enumerate(flat.members)
         }
-        devices = {id(m.parameter.device): m.parameter.device for m in members}
-        if len(devices) > 1:
-            names = ", ".join(sorted(str(d) for d in devices.values()))
-            raise ValueError(f"{type(self).__name__}: the parameters lie on several devices ({names}); move the model")
-        device: Device = members[0].parameter.device
-        flats = []
-        for dtype in sorted({m.parameter.dtype for m in members}, key=str):
-            flat = FlatBuffer(device, dtype, [m for m in members if m.parameter.dtype == dtype])
-            flat.fit_states(self._rule.states)
-            if self._ema is not None:
-                flat.average = flat.zeros()
-                flat.average[...] = flat.w
+        flats = pack(type(self).__name__, members, self._rule.states, self._ema is not None)
+        for flat in flats:
             for index, member in enumerate(flat.members):
-                if id(member.parameter) in kept:
-                    flat.imports(index, kept[id(member.parameter)])
-            flats.append(flat)
-        set_slot = object.__setattr__
-        set_slot(self, "_members", members)
-        set_slot(self, "_flats", flats)
-        set_slot(self, "_control", device.asarray(host_control(0, 0.0)))
-        set_slot(self, "_applied", device.asarray(host_control(0, 0.0)))
-        set_slot(self, "_version", CONFIGURATION.count)
+                flat.imports(index, kept.get(id(member.parameter), {}))
+        device = flats[0].device
+        self._put("_members", members)
+        self._put("_flats", flats)
+        self._put("_control", device.asarray(host_control(0, 0.0)))
+        self._put("_applied", device.asarray(host_control(0, 0.0)))
+        self._put("_version", CONFIGURATION.count)
 
-    def _refresh(self) -> None:
+    def _follow(self) -> None:
         """Follow what changed since the last step: freezing, settings of parameters, memory, device."""
+        if CONFIGURATION.count == self._version:
+            return
         if any(flat.moved() for flat in self._flats):
             self._pack(self._members)
         for flat in self._flats:
             flat.place()
             flat.forget_tables()
-        object.__setattr__(self, "_version", CONFIGURATION.count)
+        self._put("_version", CONFIGURATION.count)
 
     def _need_parameters(self) -> None:
         if not self._flats:
@@ -399,10 +378,9 @@ class Optimizer(ABC):
         self._need_parameters()
         if self._swapped:
             raise RuntimeError("a step inside ema_weights() would be lost when the weights come back; leave it first")
-        if CONFIGURATION.count != self._version:
-            self._refresh()
+        self._follow()
         rate = self._rate_at(self._steps)
-        object.__setattr__(self, "_steps", self._steps + 1)
+        self._put("_steps", self._steps + 1)
         values = host_control(
             self._steps,
             rate,
@@ -429,11 +407,10 @@ class Optimizer(ABC):
         decay = self._settings.get("weight_decay", 0.0)
         tables = [flat.table(pattern, decay) for flat, pattern in zip(self._flats, patterns, strict=True)]
         control = self._reduce(tables) if self._reduces else self._control
-        by = f"{type(self).__name__}.step()"
         for flat, table, pattern in zip(self._flats, tables, patterns, strict=True):
             if any(pattern):
                 flat.run(self._rule, control, table)
-                flat.mark(by, pattern)
+                flat.mark(f"{type(self).__name__}.step()", pattern)
         self._constrain()
         if self._ema is not None:
             for flat in self._flats:
@@ -443,7 +420,7 @@ class Optimizer(ABC):
 
     @property
     def _reduces(self) -> bool:
-        return self._clip_norm is not None or self._skip or self._measure  # type: ignore[no-any-return]
+        return self._clip_norm is not None or self._skip or self._measure
 
     def _reduce(self, tables: list[Array]) -> Array:
         """Measure all gradients, and finish the control array from that."""
@@ -467,6 +444,7 @@ class Optimizer(ABC):
         Made of kernel calls on the weights as they are now: ask before `update` for what belongs to a step's loss.
         """
         self._need_parameters()
+        self._follow()
         device = self._flats[0].device
         decay = self._settings.get("weight_decay", 0.0)
         total: Array | None = None
@@ -508,7 +486,7 @@ class Optimizer(ABC):
     def gradient_norms(self) -> dict[str, float]:
         """Return the norm of each parameter's gradient in the last update (scaled, penalties included, not clipped)."""
         self._need_measures("gradient_norms()")
-        names = {id(m.parameter): name for m, name in zip(self._members, self._names(), strict=True)}
+        names = self._paths()
         found: dict[str, float] = {}
         for flat in self._flats:
             squares = self._host(flat.statistics, "gradient_norms()")[SQUARES].tolist()
@@ -516,14 +494,12 @@ class Optimizer(ABC):
         return {name: found[name] for name in names.values()}
 
     def _need_measures(self, what: str) -> None:
-        self._need_parameters()
         if not self._reduces:
-            raise RuntimeError(f"{what} needs gradients that were measured: set optimizer.measure = True before the step")
+            raise RuntimeError(f"{what} needs measured gradients: set optimizer.measure = True before the step")
 
     @property
     def control(self) -> Array:
-        """The raw control array of the last update on the device, for asynchronous reading."""
-        self._need_parameters()
+        """The raw control array of the last update, for asynchronous reading."""
         return self._applied if self._reduces else self._control
 
     # -- averaged weights ----------------------------------------------------------------------------------------------
@@ -539,9 +515,9 @@ class Optimizer(ABC):
         if self._ema is None:
             raise RuntimeError(f"this optimizer keeps no average: make it with {type(self).__name__}(..., ema=0.999)")
         if self._swapped:
-            raise RuntimeError("the averaged weights are already in place")
+            raise RuntimeError("the averaged weights are in place")
         kept = [flat.device.asarray(flat.w) for flat in self._flats]
-        object.__setattr__(self, "_swapped", True)
+        self._put("_swapped", True)
         try:
             for flat in self._flats:
                 call(flat.device, _COPY, (flat.average,), outs=(flat.w,))
@@ -551,32 +527,35 @@ class Optimizer(ABC):
             for flat, weights in zip(self._flats, kept, strict=True):
                 call(flat.device, _COPY, (weights,), outs=(flat.w,))
                 flat.mark("the end of ema_weights()")
-            object.__setattr__(self, "_swapped", False)
+            self._put("_swapped", False)
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """Return name and settings as plain values (JSON); `deepbabysit.optimizers.get` makes the optimizer again."""
-        rate = self._schedule.base if self._schedule.name == "constant" else self._schedule.config()
-        return {
-            "name": self.name, "learning_rate": rate, **self._settings, "clip_norm": self._clip_norm,
-            "clip_value": self._clip_value, "ema": self._ema,
-        }
+        """Return name and settings as plain values (JSON); `deepbabysit.optimizers.get` makes the optimizer again.
+
+        Raises:
+            TypeError: the rate is computed by a function.
+        """
+        if not self._schedule.savable:
+            raise TypeError("a rate computed by a function cannot be written into a file; use one of db.schedules")
+        return self._config()
+
+    def _config(self) -> dict[str, Any]:
+        rate: Any = None
+        if self._schedule.savable:
+            rate = self._schedule.base if self._schedule.name == "constant" else self._schedule.config()
+        limits = {"clip_norm": self._clip_norm, "clip_value": self._clip_value, "ema": self._ema}
+        return {"name": self.name, "learning_rate": rate, **self._settings, **limits}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resume needs: plain values (JSON), and under ``"arrays"`` arrays by ``path/state``."""
-        arrays: dict[str, np.ndarray] = {}
-        names = {id(m.parameter): name for m, name in zip(self._members, self._names(), strict=True)}
-        for flat in self._flats:
-            for index, member in enumerate(flat.members):
-                for state, values in flat.exports(index).items():
-                    arrays[f"{names[id(member.parameter)]}/{state}"] = values
-        config = self.config()
-        if self._schedule.name == "custom":  # a function cannot be written down; the one in force stays in force
-            config["learning_rate"] = None
+        """Return everything a resume needs: plain values (JSON), and under ``"arrays"`` arrays by ``path/state``.
+
+        A rate that is computed by a function is left out; `load_state_dict` then keeps the one in force.
+        """
         return {
-            "format": FORMAT, "config": config, "steps": self._steps, "schedule": self._schedule.state_dict(),
-            "arrays": arrays,
+            "format": FORMAT, "config": self._config(), "steps": self._steps, "schedule": self._schedule.state_dict(),
+            "arrays": export_arrays(self._flats, self._paths()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -588,56 +567,29 @@ class Optimizer(ABC):
             KeyError: parameters are missing or unknown; nothing is changed then.
             ValueError: it is the state of another optimizer, or a shape is another one; nothing is changed then.
         """
-        config = dict(state["config"])
+        config = state["config"]
         if state.get("format") != FORMAT:
             raise ValueError(f"this state has format {state.get('format')!r}; this version reads {FORMAT}")
         if config.get("name") != self.name:
             raise ValueError(f"this is the state of {config.get('name')!r}; it does not fit {type(self).__name__}")
         if config["ema"] != self._ema:
-            raise ValueError(f"the state has ema={config['ema']}, this optimizer ema={self._ema}; make it with the same")
+            raise ValueError(f"the state has ema={config['ema']}, this optimizer ema={self._ema}; give it the same")
         if not self._flats:
-            object.__setattr__(self, "_pending", state)
+            self._put("_pending", state)
             return
         settings = self._checked({name: config[name] for name in self.checks if name in config})
         rule = self.rule({**self._settings, **settings})
-        chosen = self._choose_arrays(state["arrays"], rule)
+        chosen = choose_arrays(self._flats, self._paths(), state["arrays"], rule.states)
         if config["learning_rate"] is not None:
-            object.__setattr__(self, "_schedule", get(config["learning_rate"]))
+            self._put("_schedule", get(config["learning_rate"]))
         self._schedule.load_state_dict(state["schedule"])
-        object.__setattr__(self, "_clip_norm", None)
+        self._put("_clip_norm", None)
         self.clip_value = config["clip_value"]
         self.clip_norm = config["clip_norm"]
         self.set(**settings)
-        object.__setattr__(self, "_steps", int(state["steps"]))
+        self._put("_steps", int(state["steps"]))
         for flat, index, values in chosen:
             flat.imports(index, values)
-
-    def _choose_arrays(self, arrays: Mapping[str, Any], rule: Rule) -> list[tuple[FlatBuffer, int, dict[str, np.ndarray]]]:
-        """Return the arrays of each parameter, all of them checked."""
-        names = {id(m.parameter): name for m, name in zip(self._members, self._names(), strict=True)}
-        kinds = [*rule.states, "progress", *(["average"] if self._ema is not None else [])]
-        wanted = {f"{name}/{kind}" for name in names.values() for kind in kinds}
-        missing = sorted(wanted - set(arrays))
-        foreign = sorted(set(arrays) - wanted)
-        if missing or foreign:
-            raise KeyError(
-                f"the state does not fit these parameters: missing {missing[:5] or 'nothing'}, "
-                f"unknown {foreign[:5] or 'nothing'}"
-            )
-        chosen = []
-        for flat in self._flats:
-            for index, member in enumerate(flat.members):
-                name = names[id(member.parameter)]
-                values = {kind: np.asarray(arrays[f"{name}/{kind}"]) for kind in kinds}
-                for kind, array in values.items():
-                    shape, dtype = ((2,), np.dtype(float)) if kind == "progress" else (member.parameter.shape, flat.dtype)
-                    if array.shape != shape or array.dtype != dtype:
-                        raise ValueError(
-                            f"{name}/{kind} must be {dtype} of shape {list(shape)}; "
-                            f"the state holds {array.dtype} {list(array.shape)}"
-                        )
-                chosen.append((flat, index, values))
-        return chosen
 
     def __repr__(self) -> str:
         shown = {"learning_rate": self.learning_rate, **self._settings}
@@ -646,5 +598,3 @@ class Optimizer(ABC):
             shown["ema"] = self._ema
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
-
-Maker = Callable[..., Optimizer]

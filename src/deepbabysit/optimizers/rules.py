@@ -9,8 +9,8 @@ from deepbabysit.optimizers.arguments import Check, above_zero, fraction, not_ne
 from deepbabysit.optimizers.optimizer import Optimizer, Rule
 
 _USE_ADAMW = {
-    "weight_decay": "on Adam means two different things elsewhere; for decoupled decay use AdamW(weight_decay=...), for "
-    "an L2 penalty kernel_regularizer=db.regularizers.l2(...) in the layers"
+    "weight_decay": "means two different things elsewhere; for decoupled decay use AdamW(weight_decay=...), for an L2 "
+    "penalty kernel_regularizer=db.regularizers.l2(...) in the layers"
 }
 
 
@@ -145,9 +145,10 @@ class RMSprop(Optimizer):
 
 @final
 class Adadelta(Optimizer):
-    """Adadelta: ``d = sqrt(u + eps) / sqrt(s + eps) g; w -= lr d``, with running means `s` of ``g^2`` and `u` of ``d^2``.
+    """Adadelta: ``d = sqrt(u + eps) / sqrt(s + eps) g; w -= lr d``, `s` and `u` running means of ``g^2`` and ``d^2``.
 
-    Zeiler, arXiv 1212.5701 (2012), whose `rho` and `epsilon` are the defaults; PyTorch has rho 0.9, Keras a rate of 0.001.
+    Zeiler, arXiv 1212.5701 (2012), whose `rho` and `epsilon` are the defaults. PyTorch has rho 0.9, Keras a rate of
+    0.001.
 
     Arguments:
         parameters, learning_rate, weight_decay, clip_norm, clip_value, ema: as in `SGD`; the rate is 1 if not given.
@@ -184,10 +185,10 @@ _MOMENTS = {"m": 0.0, "v": 0.0}
 
 @final
 class Adam(Optimizer):
-    """Adam: ``w -= lr m^ / (sqrt(v^) + epsilon)`` with bias-corrected means ``m^`` of the gradient, ``v^`` of its square.
+    """Adam: ``w -= lr m^ / (sqrt(v^) + epsilon)``, bias-corrected means ``m^`` of the gradient, ``v^`` of its square.
 
-    Kingma and Ba, ICLR 2015. `epsilon` is added after the bias-corrected root (paper, PyTorch). Steps are counted for each
-    parameter, so that one that is unfrozen later starts with its own bias correction.
+    Kingma and Ba, ICLR 2015. `epsilon` is added after the bias-corrected root (paper, PyTorch). Steps are counted for
+    each parameter, so that one that is unfrozen later starts with its own bias correction.
 
     Arguments:
         parameters, learning_rate, clip_norm, clip_value, ema: as in `SGD`; the rate is 1e-3 if not given.
@@ -261,7 +262,8 @@ class NAdam(Optimizer):
     ``mu_t = beta_1 (1 - 0.96^(t momentum_decay) / 2)``. Dozat, ICLR workshop 2016.
 
     Arguments:
-        parameters, learning_rate, beta_1, beta_2, epsilon, clip_norm, clip_value, ema: as in `Adam` (PyTorch's rate: 2e-3).
+        parameters, learning_rate, beta_1, beta_2, epsilon, clip_norm, clip_value, ema: as in `Adam` (PyTorch's rate is
+            2e-3).
         momentum_decay: how fast the momentum rises to `beta_1`.
 
     >>> from deepbabysit.optimizers import NAdam

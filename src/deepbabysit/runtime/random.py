@@ -40,6 +40,7 @@ class Streams:
         self.step = 0
         self.row = 0
         self.calls: dict[str, int] = {}
+        self._made: dict[str, int] = {}
         self._controls: dict[Device, Any] = {}
 
     def begin(self, step: int, row: int = 0) -> None:
@@ -61,6 +62,12 @@ class Streams:
         call = self.calls.get(path, 0)
         self.calls[path] = call + 1
         return call
+
+    def next_made(self, path: str) -> int:
+        """Return how many layers outside of models have begun with this path since the seed was set, and count one more."""
+        count = self._made.get(path, 0)
+        self._made[path] = count + 1
+        return count
 
     def control(self, device: Device) -> Any:
         """Return the device's control array (seed, step, row, 0); kernels read it, so a replay sees the new step."""

@@ -75,7 +75,8 @@ class _Registry:
             if name in self.reasons:
                 raise BackendUnavailable(self.reasons[name])
             if name not in self.by_hand and name not in (sources := self.sources()):
-                raise BackendUnavailable(unknown("backend", name, [*sources, "reference"]))  # not kept: it may be installed later
+                # not kept as a reason: it may be installed later
+                raise BackendUnavailable(unknown("backend", name, [*sources, "reference"]))
             try:
                 opened = self._opener(name)()
             except BackendUnavailable as error:

@@ -11,5 +11,13 @@ from deepbabysit.testing.settings import QUICK, THOROUGH, Settings
 from deepbabysit.testing.suite import run_check, run_suite, show_table
 
 __all__ = [
-    "CHECKS", "QUICK", "THOROUGH", "ConformanceError", "Outcome", "Settings", "run_check", "run_suite", "show_table",
+    "CHECKS",
+    "QUICK",
+    "THOROUGH",
+    "ConformanceError",
+    "Outcome",
+    "Settings",
+    "run_check",
+    "run_suite",
+    "show_table",
 ]

@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", help="only this device, such as cuda:0 (default: all devices of the backend)")
     parser.add_argument("--register", metavar="MODULE:FUNCTION", help="open the backend with this function")
     parser.add_argument("--only", action="append", default=[], metavar="OP", help="only this operation (repeatable)")
-    parser.add_argument("--check", action="append", default=[], choices=list(CHECKS), help="only this check (repeatable)")
+    parser.add_argument(
+        "--check", action="append", default=[], choices=list(CHECKS), help="only this check (repeatable)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer draws, two dtypes")
     given = parser.parse_args(arguments)
     if given.backend is None and given.device is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,8 @@ def draw(spec: KernelSpec, draws: int) -> Iterator[Sample]:
     """Yield the samples of an operation, drawn several times."""
     for number in range(draws):
         for sample in spec.samples(generator(spec, number)):
-            yield Sample(tuple(np.asarray(x) for x in sample.inputs), complete_attrs(spec, sample.attrs), sample.gradient)
+            inputs = tuple(np.asarray(x) for x in sample.inputs)
+            yield sample._replace(inputs=inputs, attrs=complete_attrs(spec, sample.attrs))
 
 
 def draw_gradients(spec: KernelSpec, count: int) -> list[Sample]:
@@ -75,10 +75,10 @@ def infer(spec: KernelSpec, inputs: Sequence[np.ndarray], attrs: Attrs) -> tuple
     return spec.infer([x.shape for x in inputs], [x.dtype for x in inputs], **attrs)
 
 
-def expect(spec: KernelSpec, inputs: Sequence[np.ndarray], attrs: Attrs) -> Host:
-    """Return what the reference gives in float64."""
+def expect(spec: KernelSpec, inputs: Sequence[np.ndarray], attrs: Attrs, by_dtype: bool = False) -> Host:
+    """Return what the reference gives in float64, or in the dtype of the inputs where the meaning depends on it."""
     with np.errstate(all="ignore"):
-        results = spec.reference(_NUMPY, *cast(inputs, "float64"), **attrs)
+        results = spec.reference(_NUMPY, *(inputs if by_dtype else cast(inputs, "float64")), **attrs)
     return tuple(np.asarray(r) for r in (results if isinstance(results, tuple) else (results,)))
 
 
@@ -90,9 +90,7 @@ def tolerance(spec: KernelSpec, inputs: Sequence[np.ndarray], form: Form) -> Tol
     return spec.tolerance[coarsest.name]
 
 
-def compare(
-    what: str, actual: np.ndarray, expected: np.ndarray, allowed: Tolerance | None, scale: float = 0.0
-) -> None:
+def compare(what: str, actual: np.ndarray, expected: np.ndarray, allowed: Tolerance | None, scale: float = 0.0) -> None:
     """Raise with the worst element where values differ by more than allowed.
 
     Arguments:

@@ -13,7 +13,7 @@ import numpy as np
 
 from deepbabysit.autograd.operations import tensor_operations
 from deepbabysit.autograd.tensor import Tensor
-from deepbabysit.kernels.spec import Array, Attrs, KernelSpec, Sample
+from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec, Sample
 from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import Plan, call, find_plan
@@ -37,7 +37,7 @@ from deepbabysit.testing.cases import (
     show,
     tolerance,
 )
-from deepbabysit.testing.derivatives import cotangents, first_order, gradients, leaves, pull, run, second_order
+from deepbabysit.testing.derivatives import cotangents, first_order, gradients, pull, run, second_order
 from deepbabysit.testing.outcome import ConformanceError, NothingToCheck
 from deepbabysit.testing.settings import Settings
 
@@ -71,7 +71,7 @@ def values(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
             if dtype != "float64" and not _fits(spec, inputs, attrs):
                 continue
             what = show(spec, inputs, attrs)
-            expected = expect(spec, inputs, attrs)
+            expected = expect(spec, inputs, attrs, sample.by_dtype)
             forms = infer(spec, inputs, attrs)
             arrays = _place_all(device, inputs)
             plan = find_plan(device, spec, arrays, attrs)
@@ -117,7 +117,7 @@ def layouts(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
             inputs = sample.inputs
         if all(x.ndim == 0 or x.size == 0 for x in inputs):
             continue
-        expected = expect(spec, inputs, sample.attrs)
+        expected = expect(spec, inputs, sample.attrs, sample.by_dtype)
         forms = infer(spec, inputs, sample.attrs)
         for layout in LAYOUTS:
             arrays = tuple(place(device, x, layout) for x in inputs)
@@ -140,6 +140,8 @@ def empty(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
         if not length:
             continue
         inputs = tuple(x[:0] if x.ndim and x.shape[0] == length else x for x in sample.inputs)
+        if any(x.dtype.kind in "iu" and x is y for x, y in zip(inputs, sample.inputs, strict=True)):
+            continue  # whole numbers that stay may name places in what was cut
         try:
             forms = infer(spec, inputs, sample.attrs)
         except (ValueError, TypeError, IndexError):
@@ -148,8 +150,6 @@ def empty(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
         try:
             expected = expect(spec, inputs, sample.attrs)
         except Exception as error:
-            if any(n == 0 for x in inputs for n in x.shape) and isinstance(error, IndexError):
-                continue  # numbers that point into what is no longer there
             raise ConformanceError(f"{what} is refused by the reference: {type(error).__name__}: {error}") from error
         arrays = _place_all(device, inputs)
         ways.add(_way(find_plan(device, spec, arrays, sample.attrs)))
@@ -176,14 +176,15 @@ def aliasing(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
         ways.add(_way(find_plan(device, spec, arrays, sample.attrs)))
         separate = [np.array(device.to_host(out)) for out in call(device, spec, arrays, sample.attrs)]
         for group in groups:
-            if any(forms[o] != (inputs[i].shape, inputs[i].dtype) for o, i in group):
+            if any(forms[o] != Form(inputs[i].shape, inputs[i].dtype) for o, i in group):
                 continue
             if len({i for _, i in group}) != len(group):
                 continue
             fresh = _place_all(device, inputs)
             shared = dict(group)
             outs = tuple(
-                fresh[shared[o]] if o in shared else device.empty(form.shape, form.dtype) for o, form in enumerate(forms)
+                fresh[shared[o]] if o in shared else device.empty(form.shape, form.dtype)
+                for o, form in enumerate(forms)
             )
             call(device, spec, fresh, sample.attrs, outs)
             for number, (out, oracle) in enumerate(zip(outs, separate, strict=True)):
@@ -223,14 +224,16 @@ def graph(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
             if not _fits(spec, inputs, sample.attrs):
                 continue
             forms = infer(spec, inputs, sample.attrs)
-            expected = expect(spec, inputs, sample.attrs)
+            expected = expect(spec, inputs, sample.attrs, sample.by_dtype)
             tensors = [Tensor(device.asarray(x), device) for x in inputs]
             results = spec.reference(operations, *tensors, **sample.attrs)
             results = results if isinstance(results, tuple) else (results,)
             for number, (out, form, oracle) in enumerate(zip(results, forms, expected, strict=True)):
                 what = f"{show(spec, inputs, sample.attrs)} as a graph, output {number}"
-                if (out.shape, out.dtype) != form:
-                    raise ConformanceError(f"{what}: {out.dtype}{list(out.shape)}; infer says {form.dtype}{list(form.shape)}")
+                if Form(out.shape, out.dtype) != form:
+                    raise ConformanceError(
+                        f"{what}: {out.dtype}{list(out.shape)}; infer says {form.dtype}{list(form.shape)}"
+                    )
                 compare(what, np.asarray(device.to_host(out.data)), oracle, tolerance(spec, inputs, form))
     return {"kernel"}
 
@@ -308,7 +311,12 @@ def _changed(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
 
 
 def _step(
-    device: Device, spec: KernelSpec, arrays: Sequence[Array], attrs: Attrs, weights: Sequence[Any], positions: list[int]
+    device: Device,
+    spec: KernelSpec,
+    arrays: Sequence[Array],
+    attrs: Attrs,
+    weights: Sequence[Any],
+    positions: list[int],
 ) -> list[Array]:
     """Run forward and backward on raw arrays; returns outputs and gradients."""
     tensors = [Tensor(a, device, requires_grad=i in positions) for i, a in enumerate(arrays)]
@@ -358,6 +366,5 @@ def replay(device: Device, spec: KernelSpec, settings: Settings) -> Ways:
 
 Check = Callable[[Device, KernelSpec, Settings], Ways]
 CHECKS: dict[str, Check] = {
-    check.__name__: check
-    for check in (values, layouts, empty, aliasing, errors, graph, vjp, gradcheck, second, replay)
+    check.__name__: check for check in (values, layouts, empty, aliasing, errors, graph, vjp, gradcheck, second, replay)
 }

@@ -24,7 +24,9 @@ def leaves(device: Device, inputs: Sequence[np.ndarray], positions: Sequence[int
     return [Tensor(device.asarray(x), device, requires_grad=i in positions) for i, x in enumerate(inputs)]
 
 
-def run(spec: KernelSpec, tensors: Sequence[Tensor], attrs: Attrs, through_reference: bool = False) -> tuple[Tensor, ...]:
+def run(
+    spec: KernelSpec, tensors: Sequence[Tensor], attrs: Attrs, through_reference: bool = False
+) -> tuple[Tensor, ...]:
     """Run the operation on tensors: as users do, or as the graph that its reference is."""
     with surroundings(grad=True):
         if through_reference:
@@ -71,9 +73,7 @@ def gradients(
     """Return the gradient of ``sum(weights * outputs)`` by each input at the positions, on the host."""
     tensors = leaves(device, inputs, positions)
     outputs = run(spec, tensors, attrs, through_reference)
-    seeds = [
-        None if w is None else device.asarray(w.astype(o.dtype)) for o, w in zip(outputs, weights, strict=True)
-    ]
+    seeds = [None if w is None else device.asarray(w.astype(o.dtype)) for o, w in zip(outputs, weights, strict=True)]
     found = pull(outputs, seeds, [tensors[i] for i in positions])
     return [
         np.zeros(inputs[i].shape, inputs[i].dtype) if g is None else np.array(device.to_host(g))
@@ -122,7 +122,7 @@ def first_order(device: Device, spec: KernelSpec, inputs: Host, attrs: Attrs, rn
     found = gradients(device, spec, inputs, attrs, weights, positions)
     for i, g in zip(positions, found, strict=True):
         if g.shape != inputs[i].shape or g.dtype != inputs[i].dtype:
-            return f"the gradient by input {i} is {g.dtype}{list(g.shape)}, the input {inputs[i].dtype}{list(inputs[i].shape)}"
+            return f"input {i} is {inputs[i].dtype}{list(inputs[i].shape)}, its gradient {g.dtype}{list(g.shape)}"
     parts = [g * moves[i] for i, g in zip(positions, found, strict=True)]
     analytic = sum(float(p.sum()) for p in parts)
     size = max((float(np.abs(p).max()) for p in parts if p.size), default=0.0)

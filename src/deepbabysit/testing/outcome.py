@@ -26,5 +26,5 @@ class Outcome(NamedTuple):
     detail: str = ""
 
 
-class NothingToCheck(Exception):  # noqa: N818  (not an error)
+class NothingToCheck(Exception):
     """A check does not apply; the message says why."""

@@ -20,7 +20,9 @@ from deepbabysit.testing.suite import run_check
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("deepbabysit")
-    group.addoption("--deepbabysit-device", action="append", default=[], help="run the conformance suite on this device")
+    group.addoption(
+        "--deepbabysit-device", action="append", default=[], help="run the conformance suite on this device"
+    )
     group.addoption("--deepbabysit-only", action="append", default=[], help="only this operation")
     group.addoption("--deepbabysit-quick", action="store_true", help="fewer draws")
 
@@ -63,7 +65,11 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
             for check in CHECKS:
                 items.append(
                     ConformanceItem.from_parent(
-                        session, name=f"conformance[{device}-{name}-{check}]", device=device, operation=name,
-                        check=check, quick=config.getoption("--deepbabysit-quick"),
+                        session,
+                        name=f"conformance[{device}-{name}-{check}]",
+                        device=device,
+                        operation=name,
+                        check=check,
+                        quick=config.getoption("--deepbabysit-quick"),
                     )
                 )

@@ -18,6 +18,8 @@ EVENTS = (
     "on_predict_begin", "on_predict_end", "on_predict_batch_begin", "on_predict_batch_end",
 )  # fmt: skip
 
+_RENAMED = {"on_batch_begin": "on_train_batch_begin", "on_batch_end": "on_train_batch_end"}  # Keras before 2.2
+
 
 def _silent(text: str) -> None:
     """Say nothing: nobody listens yet."""
@@ -281,10 +283,10 @@ def split_state(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.
 def check_monitor(who: str, monitor: str, available: Iterable[str]) -> None:
     """Raise ValueError when a monitored name will not be reported.
 
-    >>> check_monitor("EarlyStopping", "val_los", ["loss", "val_loss"])
+    >>> check_monitor("EarlyStopping", "val_los", ["loss", "val_loss"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    ValueError: EarlyStopping watches 'val_los', which will not be there; did you mean 'val_loss'? Valid: loss, val_loss
+    ValueError: EarlyStopping watches 'val_los', which will not be there; did you mean 'val_loss' or 'loss'? ...
     """
     names = list(available)
     if monitor in names:
@@ -314,7 +316,7 @@ def _check_kind(callback: Any) -> None:
         )
     for name in dir(type(callback)):
         if name.startswith("on_") and name not in EVENTS and callable(getattr(callback, name)):
-            close = nearest(name, EVENTS)
+            close = [_RENAMED[name]] if name in _RENAMED else nearest(name, EVENTS)
             if close:
                 raise TypeError(
                     f"{type(callback).__name__} has a method {name!r}, which is never called; "

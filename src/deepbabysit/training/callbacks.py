@@ -193,7 +193,7 @@ class ReduceLROnPlateau(Callback):
         monitor, mode, min_delta: as in EarlyStopping; min_delta is 1e-4 here (Keras).
         factor: between 0 and 1.
         patience: epochs without improvement before the rate falls.
-        cooldown: epochs after a fall in which nothing is counted.
+        cooldown: epochs after a fall in which nothing is counted (as PyTorch; Keras counts the last of them).
         min_lr: the smallest rate.
 
     Raises:
@@ -250,13 +250,13 @@ class ReduceLROnPlateau(Callback):
         """Compare, and lower the rate if patience is over."""
         if not logs or self.monitor not in logs:
             return
+        if self._best.update(float(logs[self.monitor]), epoch):
+            self.wait = 0
         if self.cooling > 0:
             self.cooling -= 1
             self.wait = 0
-        if self._best.update(float(logs[self.monitor]), epoch):
-            self.wait = 0
             return
-        if self.cooling > 0:
+        if self._best.epoch == epoch:
             return
         self.wait += 1
         old = _rate(self.model, "ReduceLROnPlateau")

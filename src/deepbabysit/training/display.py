@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO, final
+from typing import Any, TextIO, cast, final
 
 from deepbabysit.io.text import printable
 from deepbabysit.training.events import Best, Listener, RunInfo, StepInfo
@@ -196,6 +196,39 @@ class Board:
 
 
 @final
+class _Shelter:
+    """A stream that never ends the training: a reader that goes away only ends the watching.
+
+    rich answers a broken pipe by leaving the process; it therefore never sees one.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gone = False
+
+    def write(self, text: str) -> int:
+        """Write; characters that the stream's encoding lacks are written as codes."""
+        if not self._gone:
+            encoding = getattr(self._stream, "encoding", None) or "utf-8"
+            try:
+                self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            except (OSError, ValueError):  # broken pipe, full disk, closed stream
+                self._gone = True
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush."""
+        if not self._gone:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._gone = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@final
 class PlainDisplay(Listener):
     """Lines without any terminal code, for pipes, files and batch systems.
 
@@ -204,7 +237,7 @@ class PlainDisplay(Listener):
     """
 
     def __init__(self, stream: TextIO, progress: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream: TextIO | None = stream
+        self._stream = _Shelter(stream)
         self._progress = progress
         self._board = Board(clock)
         self._last = clock()
@@ -253,14 +286,21 @@ class PlainDisplay(Listener):
 
     def _line(self, text: str) -> None:
         self._last = self._board.clock()
-        if self._stream is None:
-            return
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        try:
-            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):  # the reader is gone: training goes on without being watched
-            self._stream = None
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+@final
+class _MovingLine:
+    """The line below the rows; whenever rich draws it, it is the newest, cut to one line."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def __rich__(self) -> Any:
+        from rich.text import Text
+
+        return Text(self.text, no_wrap=True, overflow="ellipsis", end="")
 
 
 @final
@@ -270,12 +310,12 @@ class TerminalDisplay(Listener):
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
 
-        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._console = Console(file=cast(TextIO, _Shelter(stream)), highlight=False, markup=False, emoji=False)
         self._board = Board(clock)
         self._live: Any = None
+        self._moving = _MovingLine()
         self._rows: list[str] = []
         self._drawn = clock()
-        self._alive = True
         self._wide = False
 
     def run_begin(self, run: RunInfo) -> None:
@@ -290,11 +330,11 @@ class TerminalDisplay(Listener):
     def epoch_begin(self, epoch: int) -> None:
         """Start the moving line."""
         self._board.epoch_begin()
-        if self._live is None and self._alive:
+        if self._live is None:
             from rich.live import Live
 
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._guard(self._live.start)
+            self._live = Live(self._moving, console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
 
     def step_end(self, step: StepInfo) -> None:
         """Draw, at most twice a second."""
@@ -320,20 +360,19 @@ class TerminalDisplay(Listener):
 
     def run_end(self, stopped: str) -> None:
         """Remove the moving line; what stays is the table and why the run ended."""
-        self._flush()
         if self._live is not None:
             live, self._live = self._live, None
-            self._guard(live.stop)
+            live.stop()
+        self._flush()
         self._print([self._board.end(stopped)], "bold")
 
     def _draw(self, line: str) -> None:
-        from rich.text import Text
-
         self._drawn = self._board.clock()
-        self._flush()
-        live = self._live
-        if live is not None:
-            self._guard(lambda: live.update(Text(line, no_wrap=True, overflow="ellipsis", end=""), refresh=True))
+        self._moving.text = line
+        if self._rows:  # printing draws the moving line below anew
+            self._flush()
+        elif self._live is not None:
+            self._live.refresh()
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
@@ -343,17 +382,7 @@ class TerminalDisplay(Listener):
         if lines:
             from rich.text import Text
 
-            self._guard(lambda: self._console.print(Text("\n".join(lines), style=style), soft_wrap=not self._wide))
-
-    def _guard(self, act: Callable[[], Any]) -> None:
-        """Draw; a terminal that is gone ends the display, not the training."""
-        if not self._alive:
-            return
-        try:
-            act()
-        except (OSError, ValueError):
-            self._alive = False
-            self._live = None
+            self._console.print(Text("\n".join(lines), style=style), soft_wrap=not self._wide)
 
 
 @final

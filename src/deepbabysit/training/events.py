@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # Metrics that are better when they are larger; everything else that is known is better when it is smaller.
-_LARGER = """
-    acc accuracy auc precision recall f1 fbeta iou dice r2 mcc kappa specificity sensitivity similarity correlation
-    coefficient psnr ssim
-""".split()
-_SMALLER = """
-    loss error mae mse rmse mape msle crossentropy entropy perplexity divergence huber hinge nll cosh poisson
-    deviation distance bce kl
-""".split()
+_LARGER = (
+    "acc", "accuracy", "auc", "precision", "recall", "f1", "fbeta", "iou", "dice", "r2", "mcc", "kappa", "specificity",
+    "sensitivity", "similarity", "correlation", "coefficient", "psnr", "ssim",
+)  # fmt: skip
+_SMALLER = (
+    "loss", "error", "mae", "mse", "rmse", "mape", "msle", "crossentropy", "entropy", "perplexity", "divergence",
+    "huber", "hinge", "nll", "cosh", "poisson", "deviation", "distance", "bce", "kl",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,9 @@ class LazyLogs(Mapping[str, float]):
             self._values = {key: float(value) for key, value in self._read().items()}
             self._read = None
         return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

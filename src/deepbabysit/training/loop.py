@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from deepbabysit.runtime.random import Streams, streams
 from deepbabysit.runtime.registry import find_device
 from deepbabysit.training.arrays import Source, as_arrays, check_rows, leaves, weights_of
 from deepbabysit.training.callback import CallbackList
+from deepbabysit.training.callbacks import EarlyStopping
 from deepbabysit.training.display import display_for
-from deepbabysit.training.events import LazyLogs, Listener, RunInfo, StepInfo
+from deepbabysit.training.events import LazyLogs, Listener, RunInfo, StepInfo, direction
 from deepbabysit.training.history import History
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
 
@@ -252,7 +253,7 @@ class Trainer:
 
         names = ["loss", *(["data_loss"] if self._penalized() else []), *[m.name for m in self.metrics]]
         batches = len(source.loader)
-        directions = {m.name: m.mode for m in self.metrics}
+        monitor, mode = self._monitor(callbacks, validation is not None)
         info = RunInfo(
             epochs=epochs,
             steps=-(-batches // accumulate),
@@ -266,8 +267,8 @@ class Trainer:
             validation=sentence,
             seed=run_seed,
             model=type(self.layer).__name__,
-            monitor="loss" if validation is None else "val_loss",
-            directions=directions,
+            monitor=monitor,
+            mode=mode,
         )
         history = History()
         audience: list[Listener] = []
@@ -315,8 +316,9 @@ class Trainer:
             reason = f"{type(error).__name__}: {error}"
             raise
         finally:
-            for listener in audience:
-                listener.run_end(reason)
+            with ExitStack() as endings:  # every listener hears the end, whatever another one does
+                for listener in reversed(audience):
+                    endings.callback(listener.run_end, reason)
         return history
 
     def _run_epoch(
@@ -347,7 +349,7 @@ class Trainer:
                 step(waiting, self.steps)
                 self.steps += 1
                 waiting = []
-                info = StepInfo(epoch, number, self.steps, samples, LazyLogs(names, step.sums.read))
+                info = StepInfo(epoch, number, self.steps, samples, LazyLogs(names, self._reader(step, self.steps)))
                 for listener in audience:
                     listener.step_end(info)
                 number += 1
@@ -359,6 +361,18 @@ class Trainer:
                 close()
         return ""
 
+    def _reader(self, step: TrainStep, number: int) -> Callable[[], dict[str, float]]:
+        """Return what reads the sums as this step left them; later there is nothing left to read."""
+
+        def read() -> dict[str, float]:
+            if self.steps != number:
+                raise RuntimeError(
+                    "the logs of a batch are read while its event lasts; copy them with dict(logs) to keep them"
+                )
+            return step.sums.read()
+
+        return read
+
     def _stop_reason(self, watchers: CallbackList, interrupt: _Interrupt) -> str:
         return "interrupt" if interrupt.asked else watchers.stop_reason
 
@@ -366,6 +380,14 @@ class Trainer:
         """Show the epoch's value to a schedule that follows a metric (plateau)."""
         if self.optimizer.schedule.listener is not None:
             self.optimizer.schedule.observe(logs.get(monitor, logs["loss"]))
+
+    def _monitor(self, callbacks: Any, validated: bool) -> tuple[str, str]:
+        """Return what the best epoch is chosen by: what an EarlyStopping looks at, else the loss."""
+        for callback in callbacks if isinstance(callbacks, list | tuple) else (callbacks,):
+            if isinstance(callback, EarlyStopping):
+                with suppress(ValueError):  # the callback itself says what is wrong with its monitor
+                    return callback.monitor, direction(callback.monitor, callback.mode)
+        return ("val_loss" if validated else "loss"), "min"
 
     def _penalized(self) -> bool:
         return any(p.l1 or p.l2 for p in self.layer.parameters())

@@ -31,9 +31,9 @@ class Sums:
     The loss is kept as (weighted total, weight); a ragged last batch counts as what it is.
     """
 
-    def __init__(self, device: Device, loss_names: Sequence[str], metrics: Sequence[Metric]) -> None:
+    def __init__(self, device: Device, loss: Any, metrics: Sequence[Metric]) -> None:
         self._device = device
-        self._names = list(loss_names)
+        self._loss = loss
         self._metrics = list(metrics)
         self._arrays: dict[str, Array] = {}
         self._gathered: dict[str, list[Any]] = {m.name: [] for m in metrics if m.gathers}
@@ -61,10 +61,8 @@ class Sums:
         """Return every loss and metric of what was added so far."""
         host = {name: np.array(self._device.to_host(array)) for name, array in self._arrays.items()}
         result: dict[str, float] = {}
-        for name in self._names:
-            if name in host:
-                total, weight = host[name]
-                result[name] = float(total / weight) if weight else float("nan")
+        if "loss" in host:
+            result["loss"] = self._loss.value(*host["loss"].tolist())
         for metric in self._metrics:
             if metric.gathers:
                 result[metric.name] = float(metric.result(self._gathered[metric.name]))
@@ -130,7 +128,7 @@ class TrainStep:
         self._streams = streams
         self._signature = signature
         self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
-        self.sums = Sums(device, ["loss"], metrics)
+        self.sums = Sums(device, loss, metrics)
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
         self._whole = Replay(self._run_whole, device, replay, say)
         self._first = Replay(self._run_first, device, replay, say)
@@ -174,7 +172,7 @@ class TrainStep:
 
     def _run_whole(self, *tensors: Tensor) -> Tensor:
         total, weight, updates = self._forward(tensors)
-        loss = total / weight
+        loss = self._loss.mean(total, weight)
         self._optimizer.zero_grad()
         loss.backward(release=True)
         updates.commit()
@@ -193,12 +191,12 @@ class TrainStep:
 
     def _run_last(self, totals: Tensor, weights: Tensor) -> Tensor:
         with surroundings(grad=False):
-            weight = weights.sum()
-            share = 1.0 / weight
+            total, weight = totals.sum(), weights.sum()
+            share = self._loss.scale(total, weight)
             for gradient in self._optimizer.gradients():
                 wide = share.astype(gradient.dtype)
                 call(self._device, SPECS["multiply"], (gradient, wide.data), outs=(gradient,))
-            loss = totals.sum() / weight
+            loss = self._loss.mean(total, weight)
         self._update()
         return loss
 
@@ -243,7 +241,7 @@ class EvaluateStep:
         self._loss = loss
         self._metrics = list(metrics)
         self._signature = signature
-        self.sums = Sums(device, ["loss"], metrics)
+        self.sums = Sums(device, loss, metrics)
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
         self._step = Replay(self._run, device, replay)
 
