@@ -364,7 +364,7 @@ def test_configuration_round_trip() -> None:
     for loss in (db.losses.mse, db.losses.Huber(delta=2.0), db.losses.CrossEntropy(class_weight={0: 1.0, 1: 2.0}),
                  db.losses.CrossEntropy(class_weight=np.array([1.0, 2.0]), ignore_index=-1),
                  db.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)):
-        again = db.losses.from_config(json.loads(json.dumps(loss.to_config())))
+        again = db.losses.from_config(json.loads(json.dumps(loss.config())))
         assert again.kind is loss.kind and again.options == loss.options
 
 
@@ -387,7 +387,9 @@ def test_own_functions() -> None:
         db.losses.get(lambda y, p: 1.0)([1.0], [2.0])
     with pytest.raises(ValueError, match="N = 2"):
         db.losses.get(lambda y, p: p[:1])([1.0, 2.0], [2.0, 4.0])
-    config = loss.to_config()
+    config = loss.config()
     assert db.losses.from_config(config, {"cubic": cubic}).kind.function is cubic
+    with pytest.raises(ValueError, match="not handed in"):
+        db.losses.get(config)
     with pytest.raises(ValueError, match="'cubic' is a function of its own and was not handed in"):
         db.losses.from_config(config)

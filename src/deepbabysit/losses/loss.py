@@ -118,7 +118,7 @@ class Loss:
         """
         return Loss(self.kind, {**self._given, **options})
 
-    def to_config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
         """Return name and options as plain data; `from_config` makes the loss of it again.
 
         Of a user's own function only the name is kept.
@@ -459,7 +459,7 @@ def get(loss: Any) -> Loss:
 
     Arguments:
         loss: a name (``"mse"``, ``"mean_squared_error"``, ``"CategoricalCrossentropy"``), a Loss, a class-style name of
-            this module, the dict that `Loss.to_config` gives, or a function ``(y_true, y_pred) -> Tensor``: one
+            this module, the dict that `Loss.config` gives, or a function ``(y_true, y_pred) -> Tensor``: one
             number for the batch, or losses (N, ...).
 
     Raises:
@@ -483,6 +483,8 @@ def get(loss: Any) -> Loss:
             raise ValueError(unknown("loss", loss, offered(loss)))
         return found
     if isinstance(loss, Mapping):
+        if "own" in loss:
+            return from_config(loss)
         options = dict(loss)
         name = options.pop("name", None)
         if not isinstance(name, str):
@@ -498,7 +500,7 @@ def get(loss: Any) -> Loss:
 
 
 def from_config(config: Mapping[str, Any] | str, objects: Mapping[str, Any] | None = None) -> Loss:
-    """Return the loss that `Loss.to_config` described.
+    """Return the loss that `Loss.config` described.
 
     Arguments:
         config: name and options.

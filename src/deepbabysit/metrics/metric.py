@@ -140,7 +140,7 @@ class Metric:
         """
         return Metric(self.kind, {**self._given, **options}, self.loss, name or self.name)
 
-    def to_config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
         """Return name and options as plain data; `from_config` makes the metric of it again.
 
         Of a user's own function only the name is kept.
@@ -150,7 +150,7 @@ class Metric:
             return {"own": kind.name}
         config: dict[str, Any] = {"metric": kind.name, "name": self.name, "options": dict(self._given)}
         if kind.source is not None:
-            config["loss"] = kind.source.to_config()
+            config["loss"] = kind.source.config()
         return config
 
     def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
@@ -354,6 +354,8 @@ def get(metric: Any, loss: Any = None) -> Metric:
     if isinstance(metric, Loss | LossClass):
         return of_loss(losses.get(metric))
     if isinstance(metric, Mapping):
+        if "metric" in metric or "own" in metric:
+            return get(from_config(metric), known)
         options = dict(metric)
         name = options.pop("name", None)
         if not isinstance(name, str):
@@ -367,7 +369,7 @@ def get(metric: Any, loss: Any = None) -> Metric:
 
 
 def from_config(config: Mapping[str, Any] | str, objects: Mapping[str, Any] | None = None) -> Metric:
-    """Return the metric that `Metric.to_config` described.
+    """Return the metric that `Metric.config` described.
 
     Arguments:
         config: name and options.

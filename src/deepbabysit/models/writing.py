@@ -136,7 +136,7 @@ def _describe_training(model: Any) -> dict[str, Any] | None:
     trainer = model.trainer
     return {
         "optimizer": trainer.optimizer.config(),
-        "loss": None if trainer.loss is None else trainer.loss.to_config(),
-        "metrics": [metric.to_config() for metric in trainer.metrics],
+        "loss": None if trainer.loss is None else trainer.loss.config(),
+        "metrics": [metric.config() for metric in trainer.metrics],
         "precision": trainer.dtype.name,
     }
