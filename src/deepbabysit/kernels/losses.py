@@ -323,17 +323,8 @@ def _log_probability_vjp(op: Any, g: Any, x: Any, out: Any, needs: Any) -> Any:
 
 
 def _log_probability_samples(rng: np.random.Generator) -> Iterator[Sample]:
-<<<<<<< HEAD
-    for shape in ((), (0, 3), (1,), *(drawing.draw_shape(rng) for _ in range(4))):
-        yield Sample((rng.uniform(0.05, 0.95, shape),))
-    yield Sample((drawing.strided(rng.uniform(0.05, 0.95, (3, 4))),))
-    yield Sample((rng.uniform(0.05, 0.95, (3, 4)).T,))
-    # not 0 itself: what stands for its logarithm is another number in each dtype
-    yield Sample((np.array([1e-4, 1.0, -0.5, 1.5, np.nan, np.inf, -np.inf]),), gradient=False)
-=======
     for sample in drawing.unary(lambda r, shape: r.uniform(0.05, 0.95, shape), (1e-4, 1.0, -0.5, 1.5))(rng):
         yield sample._replace(by_dtype=not sample.gradient)  # at 0 the value is the logarithm of the dtype's own limit
->>>>>>> losses
 
 
 LOG_PROBABILITY = define(
