@@ -132,7 +132,10 @@ class MultiHeadAttention(Layer):
             allowed = past.reshape((1, 1, t, s)) if allowed is None else ops.logical_and(allowed, past)
         if allowed is not None:
             scores = ops.where(allowed, scores, float(np.finfo(scores.dtype).min))
-        return ops.matmul(drop(self, ops.softmax(scores), self.dropout), v)  # type: ignore[no-any-return]
+        shares = ops.softmax(scores)
+        if allowed is not None:
+            shares = ops.where(allowed, shares, 0.0)  # a query that may see nothing gets 0
+        return ops.matmul(drop(self, shares, self.dropout), v)  # type: ignore[no-any-return]
 
 
 @final

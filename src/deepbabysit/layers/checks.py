@@ -48,7 +48,7 @@ def need_axes(layer: Any, shape: tuple[int, ...], axes: Sequence[str], last: int
             got = show_axes(first, shape)
             order = (0, *range(2, rank), 1)
             fix = f"The channels stand first; put them last: numpy.transpose(x, {order})"
-    elif rank == wanted - 1 and (last is None or shape[-1] != last):
+    elif rank == wanted - 1 and (shape[-1] != last if last is not None else shape[-1] > 4):
         fix = "The last axis is missing; add it: x[..., None]" if last in (None, 1) else (
             f"An axis is missing; the last one must have length {last}")
     elif rank == wanted - 1:
@@ -79,6 +79,15 @@ def need_features(layer: Any, shape: tuple[int, ...], features: int | None) -> N
         fix = f"The layer was built for {features} features; use a new layer, or give it those columns"
     got = show_axes(("N", "features"), shape) if len(shape) == 2 else show_shape(shape)
     raise refuse(layer, expected, got, fix)
+
+
+def need_floats(layer: Any, dtype: Any) -> None:
+    """Refuse whole numbers where a product is computed (they would make everything float64)."""
+    if dtype.kind != "f":
+        raise TypeError(
+            f"layer {layer.path} ({type(layer).__name__}): expected floating numbers; got {dtype}. "
+            f"Convert first: x.astype('float32')"
+        )
 
 
 def _words(axis: str) -> str:

@@ -14,7 +14,7 @@ from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.kernels.convolution import resolve_padding, resolve_transposed_padding
 from deepbabysit.kernels.spec import Form
 from deepbabysit.layers.affine import Affine, positive_int
-from deepbabysit.layers.checks import IMAGE, SEQUENCE, need_axes
+from deepbabysit.layers.checks import IMAGE, SEQUENCE, need_axes, need_floats
 
 
 def sizes(layer: str, name: str, value: Any, space: int) -> tuple[int, ...]:
@@ -94,6 +94,7 @@ class _Conv(_Convolution):
     def convolve(self, x: Tensor) -> Tensor:
         """Compute the convolution without bias."""
         self.check(x.data.shape, self.kernel.data.shape[-2] * self.groups)
+        need_floats(self, x.data.dtype)
         return ops.conv(x, self.kernel, groups=self.groups, **self.steps(x))  # type: ignore[no-any-return]
 
     def rescale(self, factor: Any) -> None:
@@ -250,6 +251,7 @@ class ConvTranspose2D(_Convolution):
     def convolve(self, x: Tensor) -> Tensor:
         """Compute the transposed convolution without bias."""
         self.check(x.data.shape, self.kernel.data.shape[-1])
+        need_floats(self, x.data.dtype)
         # what is added behind may be more than a stride: that part is border, no output of the window
         small = tuple(min(a, s - 1) for a, s in zip(self._behind, self.strides, strict=True))
         y = ops.conv_transpose(x, self.kernel, output_padding=small, **self._steps)
@@ -315,6 +317,7 @@ class DepthwiseConv2D(_Convolution):
     def convolve(self, x: Tensor) -> Tensor:
         """Compute the convolution without bias."""
         self.check(x.data.shape, self.kernel.data.shape[-2])
+        need_floats(self, x.data.dtype)
         return ops.depthwise_conv(x, self.kernel, **self.steps(x))  # type: ignore[no-any-return]
 
     def rescale(self, factor: Any) -> None:

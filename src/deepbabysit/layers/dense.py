@@ -12,7 +12,7 @@ from deepbabysit.errors import unknown
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Form
 from deepbabysit.layers.affine import Affine, positive_int, weight_dtype
-from deepbabysit.layers.checks import need_features
+from deepbabysit.layers.checks import need_features, need_floats
 
 _LINEAR = SPECS["linear"]
 REPARAMETRIZATIONS = ("centered_weight_norm",)
@@ -89,6 +89,7 @@ class Dense(Affine):
     def product(self, x: Tensor, activation: str) -> Tensor:
         """Compute ``activation(x @ weight + bias)``."""
         shape = x.data.shape
+        need_floats(self, x.data.dtype)
         if len(shape) < 2 or shape[-1] != self.kernel.data.shape[0]:
             need_features(self, x.shape, self.kernel.shape[0])
         weight = self.weight()

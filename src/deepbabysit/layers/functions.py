@@ -17,7 +17,7 @@ _TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "elu": ("elu", {}),
     "selu": ("selu", {}),
     "gelu": ("gelu", {}),
-    "gelu_tanh": ("gelu", {"approximate": True}),
+    "gelu_tanh": ("gelu", {"approximate": "tanh"}),
     "silu": ("silu", {}),
     "softplus": ("softplus", {}),
     "sigmoid": ("sigmoid", {}),

@@ -14,7 +14,7 @@ from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.errors import unknown
 from deepbabysit.kernels.spec import Form
 from deepbabysit.layers.affine import positive_int, weight_dtype
-from deepbabysit.layers.checks import need_axes
+from deepbabysit.layers.checks import need_axes, need_floats
 from deepbabysit.layers.functions import get_activation
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.registry import layer_from_config, layer_to_config
@@ -93,6 +93,7 @@ class Recurrent(Layer):
     def call(self, x: Tensor, initial_state: Any = None) -> Any:
         """Run over the sequence; returns the last output, or all of them, and the state where that was asked for."""
         need_axes(self, x.shape, AXES, self.kernel.shape[0])
+        need_floats(self, x.dtype)
         bias = self.input_bias()
         if bias is None:
             bias = tensor_operations(x.device).zeros((self.kernel.shape[1],), x.dtype)
