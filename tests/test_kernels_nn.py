@@ -57,7 +57,9 @@ def value_of(spec: KernelSpec, arrays: tuple[np.ndarray, ...], attrs: Any) -> tu
 
 def run(device: Any, spec: KernelSpec, arrays: tuple[np.ndarray, ...], attrs: Any, grad: bool = False) -> list[Tensor]:
     """Run an operation on Tensors; returns inputs and outputs."""
-    tensors = tuple(Tensor(a, device, requires_grad=grad and can_differentiate(spec, i, a)) for i, a in enumerate(arrays))
+    tensors = tuple(
+        Tensor(a, device, requires_grad=grad and can_differentiate(spec, i, a)) for i, a in enumerate(arrays)
+    )
     result = apply(spec, tensors, attrs)
     return [tensors, result if isinstance(result, tuple) else (result,)]  # type: ignore[list-item]
 
@@ -189,7 +191,8 @@ def test_vjp_against_derivative_of_reference(spec: KernelSpec) -> None:
 
 def five_points(function: Any, step: float = 2e-3) -> float:
     """Return the derivative of a function of one number at 0."""
-    return float((8.0 * (function(step) - function(-step)) - (function(2 * step) - function(-2 * step))) / (12.0 * step))
+    near, far = function(step) - function(-step), function(2 * step) - function(-2 * step)
+    return float((8.0 * near - far) / (12.0 * step))
 
 
 def moved(arrays: tuple[np.ndarray, ...], direction: list[np.ndarray | None], t: float) -> tuple[np.ndarray, ...]:
@@ -223,7 +226,9 @@ def test_second_order_against_finite_differences(spec: KernelSpec) -> None:
         inner = vectors(spec, sample.inputs, seed + 1000)
         outer = vectors(spec, sample.inputs, seed + 2000)
 
-        def along(t: float, sample: Sample = sample, cotangents: Any = cotangents, inner: Any = inner, outer: Any = outer) -> float:
+        def along(
+            t: float, sample: Sample = sample, cotangents: Any = cotangents, inner: Any = inner, outer: Any = outer
+        ) -> float:
             first = gradients(spec, moved(sample.inputs, outer, t), sample.attrs, cotangents)
             return sum(float(np.sum(g * u)) for g, u in zip(first, inner, strict=True) if u is not None)
 

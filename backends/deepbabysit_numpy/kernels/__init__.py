@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.kernels import activations, attention, convolution, elementwise, indexing, normalization, pooling, products, random, recurrent, reduction, structure
+from deepbabysit_numpy.kernels import (
+    activations,
+    attention,
+    convolution,
+    elementwise,
+    indexing,
+    normalization,
+    pooling,
+    products,
+    random,
+    recurrent,
+    reduction,
+    structure,
+)
 
 KERNELS: dict[str, Kernel] = {
     **elementwise.KERNELS,
