@@ -382,8 +382,8 @@ def _grouped(xp: Any, x: Any, groups: int) -> Any:
 def group_norm(xp: Any, x: Any, gamma: Any, beta: Any, *, groups: int, epsilon: float = 1e-5) -> Any:
     """Group normalization: mean 0 and variance 1 over a sample's positions and each group of neighbouring channels.
 
-    ``y = gamma * (x - mean) / sqrt(var + epsilon) + beta``. Wu and He, ECCV 2018. One group is layer normalization over everything but the batch, as many groups as channels
-    are instance normalization.
+    ``y = gamma * (x - mean) / sqrt(var + epsilon) + beta``. Wu and He, ECCV 2018. One group is layer
+    normalization over everything but the batch, as many groups as channels are instance normalization.
 
     Arguments:
         x: (N, ..., C).
