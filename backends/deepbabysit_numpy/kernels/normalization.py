@@ -1,8 +1,8 @@
 """Normalizations in blocks that stay in the cache, with rows folded so that inner loops are long.
 
-A row of few channels makes NumPy's inner loop short. So k rows are read as one row of k times the channels, with vectors
-repeated k times; sums over the folded rows are k sums, which also keeps more digits than one. float16 is computed in
-float32.
+A row of few channels makes NumPy's inner loop short. So k rows are read as one row of k times the channels, with
+vectors repeated k times; sums over the folded rows are k sums, which also keeps more digits than one. float16 is
+computed in float32.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from deepbabysit.runtime.backend import Kernel
 
 FOLDED = 4096  # elements of a folded row
