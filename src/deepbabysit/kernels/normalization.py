@@ -28,7 +28,7 @@ def _wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _wide(xp: Any, x: Any) -> Any:
     """Return float16 as float32."""
-    return xp.astype(x, xp.float32) if x.dtype == xp.float16 else x
+    return xp.astype(x, xp.float32) if x.dtype == np.float16 else x
 
 
 def _check(name: str, shapes: Any, dtypes: Any, epsilon: float, labels: tuple[str, ...] = ("gamma", "beta")) -> None:
