@@ -360,9 +360,9 @@ def get(initializer: Any) -> Callable[..., np.ndarray]:
     if isinstance(initializer, int | float | np.number | np.ndarray) and not isinstance(initializer, bool):
         return constant(initializer)
     if any(initializer is factory for factory in _NAMES.values()):
-        return initializer()  # type: ignore[no-any-return]
+        return initializer()
     if callable(initializer):
-        return initializer  # type: ignore[no-any-return]
+        return initializer
     raise TypeError(f"an initializer is a name, a number or a function (shape, rng, dtype); got {initializer!r}")
 
 
