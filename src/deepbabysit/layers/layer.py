@@ -143,8 +143,8 @@ class Layer(ABC):
         if mode.scope == "":
             self._begin()
         if options:
-            options = {k: _convert(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
-        tensors = tuple([x if isinstance(x, Tensor) else _convert(x) for x in inputs])
+            options = {k: self._convert(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        tensors = tuple([x if isinstance(x, Tensor) else self._convert(x) for x in inputs])
         token = enter(mode.scoped(self.path or type(self).__name__, mode_training, updates))
         try:
             if not self.built:
@@ -173,6 +173,20 @@ class Layer(ABC):
             for _, layer in self.walk():
                 layer._salt = salt
         self.assign_paths(self.path)
+
+    def _convert(self, value: Any) -> Any:
+        """Return arrays and lists as tensors where the layer is; other arguments (None, masks' flags) stay.
+
+        float64 becomes float32, unless the layer computes in float64.
+        """
+        if value is None or isinstance(value, str | bool):
+            return value
+        if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
+            return type(value)(item if isinstance(item, Tensor) else self._convert(item) for item in value)
+        converted = tensor(value, device=self.device)
+        if converted.dtype == np.float64 and not any(p.dtype == np.float64 for _, p in self._named()):
+            return converted.astype(np.float32)
+        return converted
 
     def build_from(self, *forms: Form) -> None:
         """Build for inputs of these forms; does nothing the second time."""
@@ -470,16 +484,6 @@ class Layer(ABC):
 
 def _real(device: Device) -> Device:
     return find_device("cpu") if device.abstract else device
-
-
-def _convert(value: Any) -> Any:
-    """Return arrays and lists as tensors on the default device; other arguments (None, masks' flags) stay."""
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
-        return type(value)(_convert(item) if not isinstance(item, Tensor) else item for item in value)
-    converted = tensor(value)
-    return converted.astype(np.float32) if converted.dtype == np.float64 else converted
 
 
 def _flat(values: Any) -> list[Tensor]:
