@@ -93,7 +93,7 @@ def test_summary_lists_layers_and_totals(capsys: pytest.CaptureFixture[str]) -> 
     text = model.summary()
     assert text in capsys.readouterr().out
     assert "(None, 8, 8, 4)" in text
-    assert "Parameters: 251 (trainable 211, frozen 40, state 8)" in text
+    assert "Parameters: 243 (trainable 203, frozen 40, state 8)" in text
 
 
 def test_a_bare_call_is_inference_and_training_mode_can_be_asked_for() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from deepbabysit.kernels import SPECS, updates
 from deepbabysit.kernels.spec import KernelSpec, Sample, complete_attrs
 from deepbabysit.runtime.funnel import call
@@ -26,12 +27,12 @@ def _reference(spec: KernelSpec, inputs: Any, attrs: Any) -> tuple[np.ndarray, .
 
 
 def _cast(sample: Sample, dtype: str) -> tuple[np.ndarray, ...]:
-    """Return the inputs with the flat buffers (the long float arrays of one axis) in another dtype."""
-    names = len(sample.inputs)
-    keep = {i for i, a in enumerate(sample.inputs) if a.ndim != 1 or a.dtype.kind != "f"} | {0}
-    if sample.inputs[0].shape != (updates.CONTROL_SIZE,):
-        keep.discard(0) if sample.inputs[0].ndim == 1 else None
-    return tuple(a.copy() if i in keep else a.astype(dtype) for i, a in zip(range(names), sample.inputs, strict=True))
+    """Return copies of the inputs with the flat buffers in another dtype; control, table, progress stay float64."""
+    copies = []
+    for place, array in enumerate(sample.inputs):
+        flat = array.ndim == 1 and array.dtype.kind == "f" and not (place == 0 and array.size == updates.CONTROL_SIZE)
+        copies.append(array.astype(dtype if flat else array.dtype))
+    return tuple(copies)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -105,12 +106,24 @@ def test_bad_input_is_refused(name: str) -> None:
 
 def test_statistics_survive_extreme_values() -> None:
     """Squares of large and tiny float32 values leave float32's range; the norm must not."""
-    for size in (1e25, 1e-25):
-        g = np.full(1000, size, np.float32)
+    for size, count in ((1e25, 1000), (1e-25, 1000), (1e25, 40000), (1e-25, 40000)):
+        g = np.full(count, size, np.float32)
         inputs = (updates.host_control(1, 0.1), _plain_table(1), np.array([0]), np.zeros_like(g), g)
         (found,) = call(find_device("cpu"), SPECS["gradient_statistics"], inputs)
-        np.testing.assert_allclose(np.sqrt(found[updates.SQUARES, 0]), size * np.sqrt(1000), rtol=1e-5)
+        np.testing.assert_allclose(np.sqrt(found[updates.SQUARES, 0]), size * np.sqrt(count), rtol=1e-5)
         assert found[updates.BROKEN, 0] == 0
+
+
+def test_long_buffers_are_measured_by_segment() -> None:
+    rng = np.random.default_rng(2)
+    g = rng.standard_normal(50000).astype(np.float32)
+    g[20000] = np.nan
+    starts = np.array([0, 10, 19000, 40000])
+    inputs = (updates.host_control(1, 0.1, scale=2.0), _plain_table(4), starts, np.zeros_like(g), g)
+    (found,) = call(find_device("cpu"), SPECS["gradient_statistics"], inputs)
+    wanted = [float((4.0 * part.astype(float) ** 2).sum()) for part in np.split(g, starts[1:])]
+    np.testing.assert_allclose(found[updates.SQUARES], wanted, rtol=1e-5)
+    assert found[updates.BROKEN].tolist() == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_one_broken_value_is_counted_and_skipped_only_on_request() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from deepbabysit import optimizers
 from deepbabysit.autograd.parameter import Parameter
 from deepbabysit.autograd.tensor import Tensor

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deepbabysit.optimizers import SGD, schedules
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from deepbabysit.optimizers import SGD, schedules
 
 EXAMPLES: list[schedules.Schedule] = [
     schedules.constant(0.1),
@@ -96,8 +97,8 @@ def test_plateau_lowers_waits_and_rests() -> None:
     for value in (1.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, math.nan, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9):
         plateau.observe(value)
         rates.append(plateau(0))
-    # two without progress: halved; one that rests; two more; the floor
-    assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]
+    # two without progress: halved; one that rests; two more; one that rests; two more: the floor
+    assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2, 0.2, 0.2, 0.2]
 
 
 def test_plateau_mode_and_progress() -> None:

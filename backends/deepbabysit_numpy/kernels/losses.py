@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+
 from deepbabysit.kernels.losses import probability_limits
 from deepbabysit.runtime.backend import Kernel
 
@@ -15,7 +16,7 @@ def _valid(labels: Any, classes: int, ignore_index: int | None) -> Any:
     if not labels.size:
         return None
     lowest, highest = int(labels.min()), int(labels.max())
-    fits = 0 <= lowest and highest < classes
+    fits = lowest >= 0 and highest < classes
     if fits and (ignore_index is None or not lowest <= ignore_index <= highest):
         return None
     valid = (labels >= 0) & (labels < classes)
@@ -83,7 +84,9 @@ def _soft(ctx: Any, outs: Any, logits: Any, targets: Any, *, label_smoothing: fl
     np.subtract(losses, picked, losses)
 
 
-def _soft_gradient(ctx: Any, outs: Any, g: Any, probabilities: Any, targets: Any, *, label_smoothing: float = 0.0) -> None:
+def _soft_gradient(
+    ctx: Any, outs: Any, g: Any, probabilities: Any, targets: Any, *, label_smoothing: float = 0.0
+) -> None:
     out = outs[0]
     mass = targets.sum(axis=-1, keepdims=True)
     if label_smoothing:

@@ -10,6 +10,7 @@ from math import isfinite, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from deepbabysit.kernels.spec import Form
 from deepbabysit.kernels.updates import (
     AGE,
@@ -77,7 +78,7 @@ def _runs(table: Any, starts: Any, size: int) -> tuple[_Run, ...]:
 
 
 def _block(dtype: Any) -> int:
-    return BLOCK_BYTES // dtype.itemsize  # type: ignore[no-any-return]
+    return BLOCK_BYTES // dtype.itemsize
 
 
 def _blocks(place: int, count: int) -> Callable[..., tuple[Form, ...]]:

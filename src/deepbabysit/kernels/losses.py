@@ -1,4 +1,4 @@
-"""The hot losses: cross-entropies computed from logits, each with a fused derivative, and the logarithm of a probability.
+"""The hot losses: cross-entropies from logits, each with a fused derivative, and the logarithm of a probability.
 
 From logits nothing is clipped: values and gradients are exact at logits of any size. A label outside of the classes
 gives NaN (never a silent number); the losses of ``db.losses`` find it on the host first and name the row.
@@ -115,6 +115,21 @@ SOFTMAX_CROSS_ENTROPY = define(
 )
 
 
+def _gradient_infer(name: str, one_hot: bool) -> Any:
+    def infer(shapes: Any, dtypes: Any, **attrs: Any) -> tuple[Form, ...]:
+        g, p, targets = shapes
+        need_floating(name, dtypes[1])
+        if not p or p[-1] == 0 or g != p[:-1] or targets != (p if one_hot else p[:-1]):
+            wanted = "(..., C)" if one_hot else "(...)"
+            raise ValueError(
+                f"{name}: gradients (...), probabilities (..., C) and targets {wanted} go together; "
+                f"got {show_shape(g)}, {show_shape(p)} and {show_shape(targets)}"
+            )
+        return (Form(p, dtypes[1]),)
+
+    return infer
+
+
 def softmax_cross_entropy_gradient(
     xp: Any, g: Any, probabilities: Any, labels: Any, *, label_smoothing: float = 0.0, ignore_index: int | None = None
 ) -> Any:
@@ -135,23 +150,9 @@ def _labels_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield Sample((g, np.abs(drawing.normal(rng, x.shape)), labels), sample.attrs)
 
 
-
-def _gradient_infer(name: str) -> Any:
-    def infer(shapes: Any, dtypes: Any, **attrs: Any) -> tuple[Form, ...]:
-        g, probabilities = shapes[:2]
-        if not probabilities or g != probabilities[:-1] or probabilities[-1] == 0:
-            raise ValueError(
-                f"{name}: gradients (...) go with probabilities (..., C); "
-                f"got {show_shape(g)} and {show_shape(probabilities)}"
-            )
-        return (Form(probabilities, dtypes[1]),)
-
-    return infer
-
-
 SOFTMAX_CROSS_ENTROPY_GRADIENT = define(
-    softmax_cross_entropy_gradient, samples=_labels_gradient_samples, composite=True, differentiable=(0, 1),
-    infer=_gradient_infer("softmax_cross_entropy_gradient"),
+    softmax_cross_entropy_gradient, infer=_gradient_infer("softmax_cross_entropy_gradient", one_hot=False),
+    samples=_labels_gradient_samples, composite=True, differentiable=(0, 1),
 )
 
 # -- one-hot and soft labels -----------------------------------------------------------------------------------------
@@ -232,8 +233,8 @@ def _soft_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 
 SOFTMAX_CROSS_ENTROPY_SOFT_GRADIENT = define(
-    softmax_cross_entropy_soft_gradient, samples=_soft_gradient_samples, composite=True,
-    infer=_gradient_infer("softmax_cross_entropy_soft_gradient"),
+    softmax_cross_entropy_soft_gradient, infer=_gradient_infer("softmax_cross_entropy_soft_gradient", one_hot=True),
+    samples=_soft_gradient_samples, composite=True,
 )
 
 # -- yes or no -------------------------------------------------------------------------------------------------------
@@ -336,7 +337,7 @@ LOG_PROBABILITY = define(
 
 
 def log_cosh(xp: Any, x: Any) -> Any:
-    """Logarithm of the hyperbolic cosine, ``|x| + log(1 + exp(-2 |x|)) - log 2``: x^2/2 near 0, |x| - log 2 far away."""
+    """Logarithm of the hyperbolic cosine, ``|x| + log(1 + exp(-2 |x|)) - log 2``: about x^2/2 near 0."""
     size = xp.abs(x)
     return size + xp.log1p(xp.exp(-2.0 * size)) - math.log(2.0)
 

@@ -22,12 +22,12 @@ from deepbabysit.losses.crossentropy import (
     sparse_categorical_crossentropy,
 )
 from deepbabysit.losses.lessons import slopes
-from deepbabysit.losses.loss import TABLE, Loss, LossClass, find, get, offered, spellings
+from deepbabysit.losses.loss import TABLE, Loss, LossClass, find, from_config, get, offered, spellings
 from deepbabysit.losses.regression import hinge, huber, log_cosh, mae, mse, rmse
 
 __all__ = [
-    "Loss", "binary_crossentropy", "binary_crossentropy_with_logits", "categorical_crossentropy", "cross_entropy", "get",
-    "hinge", "huber", "kl_divergence", "log_cosh", "mae", "mse", "nll", "rmse", "slopes",
+    "Loss", "binary_crossentropy", "binary_crossentropy_with_logits", "categorical_crossentropy", "cross_entropy",
+    "from_config", "get", "hinge", "huber", "kl_divergence", "log_cosh", "mae", "mse", "nll", "rmse", "slopes",
     "sparse_categorical_crossentropy",
 ]
 

@@ -1,11 +1,12 @@
 """Cross-entropies: from logits in the stable fused form, from probabilities where nothing else is known.
 
-An output that a softmax, log_softmax or sigmoid made remembers its logits; the losses of probabilities here then compute
-from those, in training and evaluation alike. `cross_entropy` and `binary_crossentropy_with_logits` take their input as
-logits whatever it is: on the output of a softmax they give the softmax of a softmax, and `Loss.codes` says so.
+An output that a softmax, log_softmax or sigmoid made remembers its logits; the losses of probabilities here then
+compute from those, in training and evaluation alike. `cross_entropy` and `binary_crossentropy_with_logits` take their
+input as logits whatever it is: on the output of a softmax they give the softmax of a softmax, and `Loss.codes` says so.
 
-Without logits the logarithm is ``log(max(p, tiny))`` with the slope ``1 / max(p, eps^2)`` (`db.ops.log_probability`): from
-probabilities of 0 and 1 the value is finite and the gradient is never silently zero. Outside of [0, 1] the loss is NaN.
+Without logits the logarithm is ``log(max(p, tiny))`` with the slope ``1 / max(p, eps^2)`` (`db.ops.log_probability`):
+from probabilities of 0 and 1 the value is finite and the gradient is never silently zero. Outside of [0, 1] the loss is
+NaN.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _position_weights(
     if y.dtype.kind == "f":
         if class_weight is None:
             return None
-        return xp.sum(y * _class_table(name, class_weight, p.shape[-1], p), axis=-1)  # type: ignore[no-any-return]
+        return xp.sum(y * _class_table(name, class_weight, p.shape[-1], p), axis=-1)
     counted = None if ignore_index is None else y != ignore_index
     if class_weight is None:
         return counted.astype(p.dtype)  # type: ignore[union-attr]
@@ -88,7 +89,8 @@ def _from_logits(
         losses = xp.softmax_cross_entropy_soft(x, y, label_smoothing=float(label_smoothing))[0]
     else:
         losses = xp.softmax_cross_entropy(
-            x, y, label_smoothing=float(label_smoothing), ignore_index=None if ignore_index is None else int(ignore_index)
+            x, y, label_smoothing=float(label_smoothing),
+            ignore_index=None if ignore_index is None else int(ignore_index),
         )[0]
     return _weighted(losses, _position_weights(xp, name, y, x, class_weight, ignore_index))
 
@@ -99,14 +101,14 @@ def _pick(xp: Any, values: Tensor, y: Tensor, ignore_index: int | None) -> Tenso
     valid = xp.logical_and(y >= 0, y < classes)
     found = xp.take_along_axis(values, xp.expand_dims(xp.where(valid, y, 0), axis=-1), axis=-1)
     found = xp.where(valid, xp.reshape(found, y.shape), math.nan)
-    return found if ignore_index is None else xp.where(y == ignore_index, 0.0, found)  # type: ignore[no-any-return]
+    return found if ignore_index is None else xp.where(y == ignore_index, 0.0, found)
 
 
 @define("CrossEntropy", "CrossEntropyLoss", target=targets.CLASSES, logits=True)
 def cross_entropy(
     xp: Any, y: Any, p: Any, *, label_smoothing: float = 0.0, class_weight: Any = None, ignore_index: int | None = None
 ) -> Any:
-    """Cross-entropy of softmax from logits: ``logsumexp(x) - x[y]``, for one-hot or soft rows ``-sum(t log softmax(x))``.
+    """Cross-entropy of softmax from logits: ``logsumexp(x) - x[y]``; for one-hot or soft rows ``-sum(t log softmax)``.
 
     Logits (N, ..., C). Targets: class numbers (N, ...), or rows of probabilities (N, ..., C).
 
@@ -212,8 +214,8 @@ def binary_crossentropy(
 ) -> Any:
     """Cross-entropy of yes-or-no probabilities: ``-(t log p + (1 - t) log(1 - p))``, element by element.
 
-    Targets and outputs: one shape (N, ...), targets in [0, 1]. The outputs of a sigmoid are computed from its logits; with
-    `from_logits` the outputs are logits. With label smoothing `s` the targets are ``t (1 - s) + s / 2``.
+    Targets and outputs: one shape (N, ...), targets in [0, 1]. The outputs of a sigmoid are computed from its logits;
+    with `from_logits` the outputs are logits. With label smoothing `s` the targets are ``t (1 - s) + s / 2``.
 
     >>> import deepbabysit as db
     >>> round(db.losses.binary_crossentropy([[1.0]], [[0.5]]).item(), 4)

@@ -14,11 +14,11 @@ from deepbabysit.losses.regression import mse
 
 
 def slopes(logits: Sequence[float], target: float = 1.0) -> dict[str, np.ndarray]:
-    """Return what three losses say to a sigmoid unit that gives these logits: the derivative with respect to each logit.
+    """Return what three losses say to a sigmoid unit that gives these logits: the derivative by each logit.
 
-    With ``p = sigmoid(x)``: accuracy is flat almost everywhere (its derivative is measured, by a central difference); the
-    squared error has ``2 (p - t) p (1 - p)``, which goes to 0 where the unit is very wrong; cross-entropy has ``p - t``,
-    which is largest there.
+    With ``p = sigmoid(x)``: accuracy is flat almost everywhere (its derivative is measured, by a central difference);
+    the squared error has ``2 (p - t) p (1 - p)``, which goes to 0 where the unit is very wrong; cross-entropy has
+    ``p - t``, which is largest there.
 
     Arguments:
         logits: values before the sigmoid, (n,).
@@ -53,4 +53,4 @@ def slopes(logits: Sequence[float], target: float = 1.0) -> dict[str, np.ndarray
 
 
 def _says_yes(logits: np.ndarray) -> np.ndarray:
-    return ops.sigmoid(tensor(logits)).numpy() > 0.5  # type: ignore[no-any-return]
+    return ops.sigmoid(tensor(logits)).numpy() > 0.5

@@ -72,7 +72,7 @@ class Loss:
     cross_entropy(label_smoothing=0.1)
     >>> db.losses.mse([1.0, 2.0], [[1.0], [4.0]])
     Traceback (most recent call last):
-    ValueError: mse: y_true has shape (2,) and y_pred (2, 1), which would broadcast to (2, 2); give both one shape: y_true.reshape(-1, 1)
+    ValueError: mse: y_true has shape (2,) and y_pred (2, 1), which would broadcast to (2, 2); ...
     """
 
     def __init__(self, kind: Kind, given: Mapping[str, Any] | None = None) -> None:
@@ -119,13 +119,12 @@ class Loss:
         return Loss(self.kind, {**self._given, **options})
 
     def config(self) -> dict[str, Any]:
-        """Return name and options as plain data; `get` makes the loss of it again.
+        """Return name and options as plain data; `from_config` makes the loss of it again.
 
-        Raises:
-            TypeError: the loss is a user's own function.
+        Of a user's own function only the name is kept.
         """
         if self.kind.function is not None:
-            raise TypeError(f"the loss {self.name!r} is your own function and cannot be saved; pass it to compile again")
+            return {"own": self.name}
         return {"name": self.name, **{k: _plain(v) for k, v in self._given.items()}}
 
     # -- values --------------------------------------------------------------------------------------------------------
@@ -150,7 +149,9 @@ class Loss:
         return self._sums(y_true, y_pred, sample_weight, look=False, dtype=dtype)
 
     def mean(self, total: Tensor, weight: Tensor) -> Tensor:
-        """Return the loss of sums over one or more batches: ``total / weight`` (its root for rmse); 0 where no weight is.
+        """Return the loss of sums over one or more batches: ``total / weight`` (its root for rmse).
+
+        Where nothing had a weight the loss is 0, and so is its gradient.
 
         >>> import deepbabysit as db
         >>> total, weight = db.losses.rmse.parts([[0.0], [0.0]], [[3.0], [4.0]])
@@ -159,20 +160,22 @@ class Loss:
         """
         xp = tensor_operations(total.device)
         share = total / xp.maximum(weight, float(np.finfo(weight.dtype).tiny))
-        return xp.sqrt(share) if self.kind.root else share  # type: ignore[no-any-return]
+        return xp.sqrt(share) if self.kind.root else share
 
     def scale(self, total: Tensor, weight: Tensor) -> Tensor:
-        """Return the factor that makes of the gradient of `total` that of the loss: ``1 / weight``; rmse: ``1/(2 sqrt(total weight))``.
+        """Return the factor that makes of the gradient of `total` that of the loss: ``1 / weight``.
+
+        For rmse it is ``1 / (2 sqrt(total weight))``.
 
         For micro-batches: gradients of their totals add up, and are multiplied once all totals and weights are known.
         """
         xp = tensor_operations(total.device)
         tiny = float(np.finfo(weight.dtype).tiny)
         if not self.kind.root:
-            return 1.0 / xp.maximum(weight, tiny)  # type: ignore[no-any-return]
+            return 1.0 / xp.maximum(weight, tiny)
         flat = total == 0.0
         slope = 0.5 / xp.maximum(xp.sqrt(total) * xp.sqrt(weight), tiny)
-        return xp.where(flat, 0.0, slope)  # type: ignore[no-any-return]
+        return xp.where(flat, 0.0, slope)
 
     def value(self, total: float, weight: float) -> float:
         """Return the loss of sums read on the host; NaN where nothing had a weight."""
@@ -212,7 +215,7 @@ class Loss:
         >>> import numpy as np, deepbabysit as db
         >>> db.losses.cross_entropy.check_targets(np.array([0, 12]), (None, 10))
         Traceback (most recent call last):
-        ValueError: cross_entropy: label 12 in row 1, but the output has 10 classes: labels are 0 to 9; the last layer needs 13 units for them
+        ValueError: cross_entropy: label 12 in row 1, but the output has 10 classes: labels are 0 to 9...
         """
         array = y.numpy() if isinstance(y, Tensor) else np.asarray(y)
         shape = targets.concrete(output_shape, array.shape)
@@ -369,7 +372,9 @@ def _checked(name: str, option: str, value: Any) -> Any:
         try:
             table = tuple(sorted((int(c), float(w)) for c, w in pairs))
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{name}: class_weight is a list of weights or a dict class -> weight; got {value!r}") from error
+            raise TypeError(
+                f"{name}: class_weight is a list of weights or a dict class -> weight; got {value!r}"
+            ) from error
         if any(w < 0 or not math.isfinite(w) for _, w in table):
             raise ValueError(f"{name}: class weights must be finite and not negative; got {value!r}")
         return table
@@ -454,8 +459,8 @@ def get(loss: Any) -> Loss:
 
     Arguments:
         loss: a name (``"mse"``, ``"mean_squared_error"``, ``"CategoricalCrossentropy"``), a Loss, a class-style name of
-            this module, the dict that `Loss.config` gives, or a function ``(y_true, y_pred) -> Tensor``: one number for
-            the batch, or losses (N, ...).
+            this module, the dict that `Loss.config` gives, or a function ``(y_true, y_pred) -> Tensor``: one
+            number for the batch, or losses (N, ...).
 
     Raises:
         ValueError: there is no loss of that name; the nearest ones are offered.
@@ -466,7 +471,7 @@ def get(loss: Any) -> Loss:
     mse
     >>> db.losses.get("mean_sqared_error")
     Traceback (most recent call last):
-    ValueError: unknown loss 'mean_sqared_error'; did you mean 'mean_squared_error' or 'root_mean_squared_error' or 'mean_absolute_error'? Valid: ...
+    ValueError: unknown loss 'mean_sqared_error'; did you mean 'mean_squared_error' or ...
     """
     if isinstance(loss, Loss):
         return loss
@@ -478,6 +483,8 @@ def get(loss: Any) -> Loss:
             raise ValueError(unknown("loss", loss, offered(loss)))
         return found
     if isinstance(loss, Mapping):
+        if "own" in loss:
+            return from_config(loss)
         options = dict(loss)
         name = options.pop("name", None)
         if not isinstance(name, str):
@@ -490,6 +497,27 @@ def get(loss: Any) -> Loss:
     if callable(loss):
         return _own(loss)
     raise TypeError(f"a loss is a name, a Loss or a function (y_true, y_pred) -> Tensor; got {type(loss).__name__}")
+
+
+def from_config(config: Mapping[str, Any] | str, objects: Mapping[str, Any] | None = None) -> Loss:
+    """Return the loss that `Loss.config` described.
+
+    Arguments:
+        config: name and options.
+        objects: the user's own functions by name.
+
+    Raises:
+        ValueError: it was the user's own function, and `objects` does not hold it.
+    """
+    own = config.get("own") if isinstance(config, Mapping) else None
+    if own is None:
+        return get(config)
+    if own not in (objects or {}):
+        raise ValueError(
+            f"the loss {own!r} is a function of its own and was not handed in; "
+            f"give it when loading: load_model(path, objects={{{own!r}: {own}}})"
+        )
+    return get((objects or {})[own])
 
 
 def _own(function: Callable[..., Any]) -> Loss:

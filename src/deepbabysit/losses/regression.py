@@ -43,7 +43,8 @@ def mse(xp: Any, y: Any, p: Any) -> Any:
 def rmse(xp: Any, y: Any, p: Any) -> Any:
     """Root of the mean squared error: ``sqrt(mean((y - p)^2))``, the root of the whole mean; derivative 0 at 0.
 
-    Targets and outputs: one shape (N, ...). The parts are those of mse, so that batches add up; `Loss.mean` takes the root.
+    Targets and outputs: one shape (N, ...). The parts are those of mse, so that batches add up;
+    `Loss.mean` takes the root.
 
     >>> import deepbabysit as db
     >>> db.losses.rmse([[0.0], [0.0]], [[2.0], [2.0]]).item()

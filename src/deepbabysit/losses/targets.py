@@ -126,7 +126,7 @@ def check_values(name: str, target: str, form: str, y: np.ndarray, classes: int,
     """Look at the values of targets on the host.
 
     Raises:
-        ValueError: a label is outside the classes, a target outside [0, 1], a row does not sum to 1, NaN; names the row.
+        ValueError: a label is outside the classes, a target outside [0, 1], a row does not sum to 1, NaN.
     """
     if not y.size or target == ANYTHING:
         return

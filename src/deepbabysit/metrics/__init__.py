@@ -24,11 +24,12 @@ from deepbabysit.metrics.classification import (
     sparse_categorical_accuracy,
     top_k_accuracy,
 )
-from deepbabysit.metrics.metric import TABLE, Metric, MetricClass, find, get, offered, spellings
+from deepbabysit.metrics.metric import TABLE, Metric, MetricClass, find, from_config, get, offered, spellings
 from deepbabysit.metrics.regression import mae, mse, r2, rmse
 
 __all__ = [
-    "Metric", "accuracy", "auc", "binary_accuracy", "categorical_accuracy", "confusion_matrix", "f1", "get", "mae", "mse",
+    "Metric", "accuracy", "auc", "binary_accuracy", "categorical_accuracy", "confusion_matrix", "f1", "from_config",
+    "get", "mae", "mse",
     "precision", "r2", "recall", "rmse", "sparse_categorical_accuracy", "top_k_accuracy",
 ]
 

@@ -1,9 +1,9 @@
 """Metrics of classifiers.
 
-Which kind of classes there is follows from the model's loss and the shapes: yes-or-no (`binary`), class numbers (`sparse`)
-or one-hot rows (`categorical`). "Yes" means a logit above 0 where the logits are known (the loss takes logits, or the
-output remembers that a sigmoid made it), and a probability above 0.5 elsewhere; so a saturated or rounded probability
-changes nothing. Of equal largest scores the first class counts.
+Which kind of classes there is follows from the model's loss and the shapes: yes-or-no (`binary`), class numbers
+(`sparse`) or one-hot rows (`categorical`). "Yes" means a logit above 0 where the logits are known (the loss takes
+logits, or the output remembers that a sigmoid made it), and a probability above 0.5 elsewhere; so a saturated or
+rounded probability changes nothing. Of equal largest scores the first class counts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def form_of(batch: Batch) -> str:
 
 
 def says_yes(batch: Batch, threshold: float) -> Tensor:
-    """Return where the output says yes: `threshold` is a probability; it is moved to the logits where they are known."""
+    """Return where the output says yes; `threshold` is a probability, moved to the logits where they are known."""
     if not 0.0 < threshold < 1.0:
         raise ValueError(f"{batch.name}: threshold is a probability between 0 and 1; got {threshold}")
     loss = batch.loss
@@ -221,7 +221,8 @@ def _f1(hits: float, said: float, true: float) -> float:
 
 @define("Precision", result=lambda totals, threshold, average: _scores(totals, average, _precision))
 def precision(batch: Batch, choose: Any, *, threshold: float = 0.5, average: str = "macro") -> Tensor:
-    """Share of "yes" answers that are right, ``hits / (hits + false alarms)``; for classes the mean over those that occur.
+    """Share of "yes" answers that are right, ``hits / (hits + false alarms)``; for classes the mean over those
+    that occur.
 
     0 where nothing was answered "yes". `average`: "macro", "micro" or "weighted" (as in scikit-learn).
 
@@ -301,7 +302,7 @@ def _area_of(gathered: list[Any]) -> float:
 
 
 auc = register(Metric(Kind("auc", None, _area_of, gather=_gather_scores)), "AUC", "roc_auc", "roc_auc_score")
-auc.__doc__ = """Area under the ROC curve, exact: the chance that a "yes" gets a higher score than a "no", ties count one half.
+auc.__doc__ = """Area under the ROC curve, exact: the chance that a "yes" scores higher than a "no" (a tie: one half).
 
 For classes: one class against the others, the mean over the classes that occur. NaN where only one class occurs. It
 needs every score at once, so it gathers them on the host (``auc.gathers``); a step that gathers is not replayed.

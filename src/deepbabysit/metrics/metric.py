@@ -51,13 +51,13 @@ class Batch:
     def total(self, values: Tensor, weight: Tensor | None) -> Tensor:
         """Return the weighted sum of values as one float64 number; yes-or-no values are counted exactly."""
         if weight is None:
-            return self.xp.sum(values if values.dtype.kind in "iub" else values.astype(np.float64)).astype(np.float64)  # type: ignore[no-any-return]
-        return self.xp.sum(values.astype(np.float64) * weight)  # type: ignore[no-any-return]
+            return self.xp.sum(values if values.dtype.kind in "iub" else values.astype(np.float64)).astype(np.float64)
+        return self.xp.sum(values.astype(np.float64) * weight)
 
     def count(self, shape: tuple[int, ...], weight: Tensor | None) -> Tensor:
         """Return the sum of the weights of that many positions."""
         if weight is not None:
-            return self.xp.sum(weight)  # type: ignore[no-any-return]
+            return self.xp.sum(weight)
         number = float(np.prod(shape, dtype=np.int64))
         return Tensor(self.p.device.constant(number, np.dtype(np.float64)), self.p.device)
 
@@ -77,6 +77,8 @@ class Kind:
             was gathered.
         options: keyword options with their defaults.
         gather: ``gather(batch, **options)`` -> host arrays, for a measure that needs every prediction at once.
+        source: the loss it measures, where it measures one.
+        function: the user's function, where it is one.
     """
 
     name: str
@@ -84,6 +86,8 @@ class Kind:
     result: Callable[..., float]
     options: Mapping[str, Any] = field(default_factory=dict)
     gather: Callable[..., Any] | None = None
+    source: Loss | None = None
+    function: Callable[..., Any] | None = None
 
 
 @final
@@ -137,8 +141,17 @@ class Metric:
         return Metric(self.kind, {**self._given, **options}, self.loss, name or self.name)
 
     def config(self) -> dict[str, Any]:
-        """Return name and options as plain data."""
-        return {"name": self.name, **self._given}
+        """Return name and options as plain data; `from_config` makes the metric of it again.
+
+        Of a user's own function only the name is kept.
+        """
+        kind = self.kind
+        if kind.function is not None:
+            return {"own": kind.name}
+        config: dict[str, Any] = {"metric": kind.name, "name": self.name, "options": dict(self._given)}
+        if kind.source is not None:
+            config["loss"] = kind.source.config()
+        return config
 
     def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
         p = y_pred if isinstance(y_pred, Tensor) else tensor(
@@ -171,7 +184,7 @@ class Metric:
             ValueError: shapes do not fit.
         """
         if self.kind.totals is None:
-            raise TypeError(f"{self.name} cannot be made of sums; it gathers: use gather(y_true, y_pred) for each batch")
+            raise TypeError(f"{self.name} cannot be made of sums; it gathers: use gather(y_true, y_pred) per batch")
         with no_grad():
             batch = self._batch(y_true, y_pred, sample_weight)
             return self.kind.totals(batch, self._choose, **self.options)
@@ -265,7 +278,7 @@ def of_loss(loss: Loss, name: str | None = None) -> Metric:
         total, weight = loss.parts(batch.y, batch.p, batch.weight, dtype=np.float64)
         return batch.join(total, weight)
 
-    metric = Metric(Kind(loss.name, totals, lambda found: loss.value(found[0], found[1])), name=name)
+    metric = Metric(Kind(loss.name, totals, lambda found: loss.value(found[0], found[1]), source=loss), name=name)
     metric.__doc__ = loss.__doc__
     return metric
 
@@ -311,9 +324,9 @@ def get(metric: Any, loss: Any = None) -> Metric:
     """Return the metric that is meant, told about the model's loss.
 
     Arguments:
-        metric: a name (``"accuracy"``, ``"acc"``, ``"TopKCategoricalAccuracy"``, the name of any loss), a Metric, a Loss, a
-            class-style name of this module, a dict ``{"name": ..., options}``, or a function ``(y_true, y_pred) -> Tensor``:
-            values (N, ...), or one number for the batch.
+        metric: a name (``"accuracy"``, ``"acc"``, ``"TopKCategoricalAccuracy"``, the name of any loss), a Metric, a
+            Loss, a class-style name of this module, a dict ``{"name": ..., options}``, or a function
+            ``(y_true, y_pred) -> Tensor``: values (N, ...), or one number for the batch.
         loss: the loss the model is trained with, in any form `losses.get` takes.
 
     Raises:
@@ -341,6 +354,8 @@ def get(metric: Any, loss: Any = None) -> Metric:
     if isinstance(metric, Loss | LossClass):
         return of_loss(losses.get(metric))
     if isinstance(metric, Mapping):
+        if "metric" in metric or "own" in metric:
+            return get(from_config(metric), known)
         options = dict(metric)
         name = options.pop("name", None)
         if not isinstance(name, str):
@@ -348,7 +363,34 @@ def get(metric: Any, loss: Any = None) -> Metric:
         return get(name, known).with_(**options)
     if callable(metric):
         return _own(metric)
-    raise TypeError(f"a metric is a name, a Metric or a function (y_true, y_pred) -> Tensor; got {type(metric).__name__}")
+    raise TypeError(
+        f"a metric is a name, a Metric or a function (y_true, y_pred) -> Tensor; got {type(metric).__name__}"
+    )
+
+
+def from_config(config: Mapping[str, Any] | str, objects: Mapping[str, Any] | None = None) -> Metric:
+    """Return the metric that `Metric.config` described.
+
+    Arguments:
+        config: name and options.
+        objects: the user's own functions by name.
+
+    Raises:
+        ValueError: it was the user's own function, and `objects` does not hold it.
+    """
+    if isinstance(config, str) or "metric" not in config and "own" not in config:
+        return get(config)
+    own = config.get("own")
+    if own is not None:
+        if own not in (objects or {}):
+            raise ValueError(
+                f"the metric {own!r} is a function of its own and was not handed in; "
+                f"give it when loading: load_model(path, objects={{{own!r}: {own}}})"
+            )
+        return get((objects or {})[own])
+    if "loss" in config:
+        return of_loss(losses.from_config(config["loss"], objects), config["name"])
+    return get(config["metric"]).with_(config["name"], **config["options"])
 
 
 def _with_loss(metric: Metric, loss: Loss | None, name: str) -> Metric:
@@ -371,7 +413,7 @@ def _own(function: Callable[..., Any]) -> Metric:
         weight = batch.spread(values.shape)
         return batch.join(batch.total(values, weight), batch.count(values.shape, weight))
 
-    return Metric(Kind(name, totals, ratio))
+    return Metric(Kind(name, totals, ratio, function=function))
 
 
 def host_rows(values: Sequence[Any]) -> np.ndarray:

@@ -72,8 +72,8 @@ def read_model(
     if compile and training is not None:
         model.compile(
             optimizers.get(training["optimizer"]),
-            losses.get(training["loss"]) if training["loss"] is not None else None,
-            [metrics.get(m) for m in training["metrics"]],
+            losses.from_config(training["loss"], own) if training["loss"] is not None else None,
+            [metrics.from_config(m, own) for m in training["metrics"]],
             precision=training["precision"],
         )
     return model, dict(header.get("extra", {}))

@@ -69,12 +69,20 @@ def _number(what: str, value: Any) -> float:
     return float(value)
 
 
-def optional(check: Check) -> Check:
-    """Return a check that lets None pass."""
-    return lambda what, value: None if value is None else check(what, value)
+def tell_apart(kind: str, parameters: Any, learning_rate: Any, meant: dict[str, Any]) -> tuple[Any, Any]:
+    """Return parameters and rate of a call in either spelling; `meant` loses what belongs to them."""
+    parameters = meant.pop("parameters", parameters)
+    if parameters is not None and _is_rate(parameters):
+        if learning_rate is not None or "learning_rate" in meant:
+            raise TypeError(
+                f"{kind} takes a rate, {kind}(1e-3), or parameters and a rate, {kind}(model.parameters(), 1e-3); "
+                f"got a rate twice"
+            )
+        return None, parameters
+    return parameters, meant.pop("learning_rate", learning_rate)
 
 
-def is_rate(value: Any) -> bool:
+def _is_rate(value: Any) -> bool:
     """Tell whether a first argument is a rate (Keras' spelling) and not parameters (PyTorch's)."""
     if isinstance(value, int | float | np.integer | np.floating | str | Schedule):
         return True

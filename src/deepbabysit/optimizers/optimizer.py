@@ -17,7 +17,7 @@ from deepbabysit.errors import nearest, unknown_keywords
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
 from deepbabysit.kernels.updates import APPLY, FACTOR, NORM, PENALTY, SQUARES, host_control
-from deepbabysit.optimizers.arguments import Check, above_zero, fraction, is_rate, read_groups, understand
+from deepbabysit.optimizers.arguments import Check, above_zero, fraction, read_groups, tell_apart, understand
 from deepbabysit.optimizers.flat import FlatBuffer, Member, choose_arrays, export_arrays, pack
 from deepbabysit.optimizers.schedules import Schedule, get
 from deepbabysit.runtime.context import CONFIGURATION, current, no_grad
@@ -97,15 +97,7 @@ class Optimizer(ABC):
         kind = type(self).__name__
         valid = (*_COMMON, *self.checks)
         meant = understand(kind, foreign, valid, self.advice)
-        parameters = meant.pop("parameters", parameters)
-        if parameters is not None and is_rate(parameters):
-            if learning_rate is not None or "learning_rate" in meant:
-                raise TypeError(
-                    f"{kind} takes a rate, {kind}(1e-3), or parameters and a rate, {kind}(model.parameters(), 1e-3); "
-                    f"got a rate twice"
-                )
-            parameters, learning_rate = None, parameters
-        learning_rate = meant.pop("learning_rate", learning_rate)
+        parameters, learning_rate = tell_apart(kind, parameters, learning_rate, meant)
         schedule = get(self.start_rate if learning_rate is None else learning_rate)
         start: dict[str, Any] = {
             "_settings": {}, "_schedule": schedule, "_flats": [], "_members": [], "_steps": 0, "_swapped": False,
@@ -114,10 +106,8 @@ class Optimizer(ABC):
         }
         for slot, value in start.items():
             self._put(slot, value)
-        clip_norm = meant.pop("clip_norm", clip_norm)
-        clip_value = meant.pop("clip_value", clip_value)
-        self.clip_norm = clip_norm
-        self.clip_value = clip_value
+        self.clip_norm = meant.pop("clip_norm", clip_norm)
+        self.clip_value = meant.pop("clip_value", clip_value)
         if ema is not None:
             self._put("_ema", fraction(f"{kind}: ema", ema))
         self._settings.update(self._checked({**settings, **meant}))
@@ -133,8 +123,7 @@ class Optimizer(ABC):
 
     def _checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         kind = type(self).__name__
-        foreign = [name for name in settings if name not in self.checks]
-        if foreign:
+        if foreign := set(settings) - set(self.checks):
             raise TypeError(unknown_keywords(kind, foreign, self.checks))
         return {name: self.checks[name](f"{kind}: {name}", value) for name, value in settings.items()}
 
@@ -144,7 +133,6 @@ class Optimizer(ABC):
         self._put("_rule", self.rule(self._settings))
         for flat in self._flats:
             flat.fit_states(self._rule.states)
-            flat.forget_tables()
         CONFIGURATION.bump()
 
     def __getattr__(self, name: str) -> Any:
@@ -165,8 +153,8 @@ class Optimizer(ABC):
             raise AttributeError(f"{type(self).__name__} has no setting {name!r}{self._hint(name)}")
 
     def _hint(self, name: str) -> str:
-        close = nearest(name, [*_COMMON[1:], *self.checks])
-        return f"; did you mean {' or '.join(close)}?" if close else ""
+        close = " or ".join(nearest(name, [*_COMMON[1:], *self.checks]))
+        return f"; did you mean {close}?" if close else ""
 
     @property
     def learning_rate(self) -> Any:
@@ -222,8 +210,7 @@ class Optimizer(ABC):
         self._set_clip("_clip_value", value)
 
     def _set_clip(self, slot: str, value: float | None) -> None:
-        kind = f"{type(self).__name__}: {slot[1:]}"
-        checked = None if value is None else above_zero(kind, value)
+        checked = None if value is None else above_zero(f"{type(self).__name__}: {slot[1:]}", value)
         other = self._clip_value if slot == "_clip_norm" else self._clip_norm
         if checked is not None and other is not None:
             raise ValueError(f"{type(self).__name__}: give clip_norm or clip_value, not both")
@@ -298,7 +285,8 @@ class Optimizer(ABC):
     def bind(self, parameters: Any) -> None:
         """Take parameters (or groups of them) and pack them into flat buffers: one per dtype, identical ones once.
 
-        Binding again to more or fewer parameters keeps the states of those that stay. Another optimizer that packed
+        Binding again to the same parameters changes nothing, their groups included; to more or fewer, the states of
+        those that stay are kept. Another optimizer that packed
         them before takes them back at its own next step.
 
         Raises:
@@ -309,16 +297,15 @@ class Optimizer(ABC):
         members = read_groups(kind, parameters, self._schedule, "weight_decay" in self.checks)
         if self._members:
             known = {id(m.parameter) for m in self._members}
-            if not any(id(m.parameter) in known for m in members):
+            given = {id(m.parameter) for m in members}
+            if not known & given:
                 raise ValueError(f"this {kind} already trains other parameters; make a new {kind} for these")
-            if [id(m.parameter) for m in members] == [id(m.parameter) for m in self._members] and not isinstance(
-                parameters[0], Mapping
-            ):
+            if known == given and all(m.multiplier == 1.0 and m.weight_decay is None for m in members):
                 self._follow()
                 return
         self._pack(members)
-        if self._pending is not None:
-            state = self._pending
+        state = self._pending
+        if state is not None:
             self._put("_pending", None)
             self.load_state_dict(state)
 
@@ -420,11 +407,10 @@ class Optimizer(ABC):
         decay = self._settings.get("weight_decay", 0.0)
         tables = [flat.table(pattern, decay) for flat, pattern in zip(self._flats, patterns, strict=True)]
         control = self._reduce(tables) if self._reduces else self._control
-        by = f"{type(self).__name__}.step()"
         for flat, table, pattern in zip(self._flats, tables, patterns, strict=True):
             if any(pattern):
                 flat.run(self._rule, control, table)
-                flat.mark(by, pattern)
+                flat.mark(f"{type(self).__name__}.step()", pattern)
         self._constrain()
         if self._ema is not None:
             for flat in self._flats:
@@ -508,14 +494,12 @@ class Optimizer(ABC):
         return {name: found[name] for name in names.values()}
 
     def _need_measures(self, what: str) -> None:
-        self._need_parameters()
         if not self._reduces:
             raise RuntimeError(f"{what} needs measured gradients: set optimizer.measure = True before the step")
 
     @property
     def control(self) -> Array:
-        """The raw control array of the last update on the device, for asynchronous reading."""
-        self._need_parameters()
+        """The raw control array of the last update, for asynchronous reading."""
         return self._applied if self._reduces else self._control
 
     # -- averaged weights ----------------------------------------------------------------------------------------------
@@ -531,7 +515,7 @@ class Optimizer(ABC):
         if self._ema is None:
             raise RuntimeError(f"this optimizer keeps no average: make it with {type(self).__name__}(..., ema=0.999)")
         if self._swapped:
-            raise RuntimeError("the averaged weights are already in place")
+            raise RuntimeError("the averaged weights are in place")
         kept = [flat.device.asarray(flat.w) for flat in self._flats]
         self._put("_swapped", True)
         try:
@@ -548,20 +532,29 @@ class Optimizer(ABC):
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """Return name and settings as plain values (JSON); `deepbabysit.optimizers.get` makes the optimizer again."""
-        rate = self._schedule.base if self._schedule.name == "constant" else self._schedule.config()
-        return {
-            "name": self.name, "learning_rate": rate, **self._settings, "clip_norm": self._clip_norm,
-            "clip_value": self._clip_value, "ema": self._ema,
-        }
+        """Return name and settings as plain values (JSON); `deepbabysit.optimizers.get` makes the optimizer again.
+
+        Raises:
+            TypeError: the rate is computed by a function.
+        """
+        if not self._schedule.savable:
+            raise TypeError("a rate computed by a function cannot be written into a file; use one of db.schedules")
+        return self._config()
+
+    def _config(self) -> dict[str, Any]:
+        rate: Any = None
+        if self._schedule.savable:
+            rate = self._schedule.base if self._schedule.name == "constant" else self._schedule.config()
+        limits = {"clip_norm": self._clip_norm, "clip_value": self._clip_value, "ema": self._ema}
+        return {"name": self.name, "learning_rate": rate, **self._settings, **limits}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resume needs: plain values (JSON), and under ``"arrays"`` arrays by ``path/state``."""
-        config = self.config()
-        if self._schedule.name == "custom":  # a function cannot be written down; the one in force stays in force
-            config["learning_rate"] = None
+        """Return everything a resume needs: plain values (JSON), and under ``"arrays"`` arrays by ``path/state``.
+
+        A rate that is computed by a function is left out; `load_state_dict` then keeps the one in force.
+        """
         return {
-            "format": FORMAT, "config": config, "steps": self._steps, "schedule": self._schedule.state_dict(),
+            "format": FORMAT, "config": self._config(), "steps": self._steps, "schedule": self._schedule.state_dict(),
             "arrays": export_arrays(self._flats, self._paths()),
         }
 
@@ -574,7 +567,7 @@ class Optimizer(ABC):
             KeyError: parameters are missing or unknown; nothing is changed then.
             ValueError: it is the state of another optimizer, or a shape is another one; nothing is changed then.
         """
-        config = dict(state["config"])
+        config = state["config"]
         if state.get("format") != FORMAT:
             raise ValueError(f"this state has format {state.get('format')!r}; this version reads {FORMAT}")
         if config.get("name") != self.name:

@@ -38,7 +38,8 @@ def _number(value: Any, what: str, low: float, high: float = math.inf, open_low:
         raise TypeError(f"{what} must be a number; got {value!r}")
     number = float(value)
     if not (low < number if open_low else low <= number) or not number <= high or not math.isfinite(number):
-        bounds = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
+        bounds = f"{'above' if open_low else 'at least'} {low:g}"
+        bounds += f" and at most {high:g}" if high < math.inf else ""
         raise ValueError(f"{what} must be {bounds}; got {value!r}")
     return number
 
@@ -94,6 +95,11 @@ class Schedule(ABC):
         """Return name and arguments as plain values (JSON); `get` makes the schedule again."""
         plain = {key: v.config() if isinstance(v, Schedule) else v for key, v in self._arguments.items()}
         return {"name": self.name, **plain}
+
+    @property
+    def savable(self) -> bool:
+        """Whether `config` can be written into a file: not where a function computes the rate."""
+        return not isinstance(self, Custom) and (self.inner is None or self.inner.savable)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was learned from observed metrics, as plain values."""
@@ -243,7 +249,8 @@ class Cosine(_Blind):
         if self.minimum > rate:
             raise ValueError(f"cosine: minimum {self.minimum} is above the learning rate {rate}")
         super().__init__(
-            rate, learning_rate=rate, steps=self.steps, minimum=self.minimum, restarts=self.restarts, growth=self.growth
+            rate, learning_rate=rate, steps=self.steps, minimum=self.minimum, restarts=self.restarts,
+            growth=self.growth,
         )
 
     def rate(self, step: int) -> float:
@@ -266,7 +273,7 @@ class Cosine(_Blind):
 
 @final
 class Warmup(_Blind):
-    """Rise linearly, then follow another schedule: ``start + (r - start) (step + 1) / (steps + 1)``, `r` its first rate.
+    """Rise linearly to `r`, the first rate of another schedule: ``start + (r - start) (step + 1) / (steps + 1)``.
 
     Goyal et al., "Accurate, large minibatch SGD", 2017. The first update already moves, and the rate arrives at `r`
     exactly at step `steps`, which is the other schedule's step 0.
@@ -348,7 +355,7 @@ class OneCycle(_Blind):
         peak, end = self.rise * self.steps - 1.0, self.steps - 1.0
         if step >= end:
             return last
-        if 0.0 < peak and step <= peak:
+        if peak > 0.0 and step <= peak:
             return _between(first, self.base, step / peak)
         start = max(peak, 0.0)  # a rise of less than one step is no rise
         return _between(self.base, last, (step - start) / (end - start))
@@ -399,7 +406,8 @@ class Plateau(Schedule):
     """Lower the rate when a metric has stopped getting better: ``rate = max(min_rate, rate * factor)``.
 
     After `patience` observations in a row that are not better than the best one by `min_delta`; then `cooldown`
-    observations are not counted. Keras' ``ReduceLROnPlateau``.
+    observations are not counted (PyTorch's cooldown; Keras counts the last of them). Otherwise as Keras'
+    ``ReduceLROnPlateau``.
 
     Arguments:
         learning_rate: the rate at the start.
@@ -460,13 +468,12 @@ class Plateau(Schedule):
         memory = self.memory
         best = memory["best"]
         gain = None if best is None else (best - value if self.mode == "min" else value - best)
-        if memory["resting"]:
-            memory["resting"] -= 1
-            memory["wait"] = 0
+        resting = memory["resting"] > 0
+        memory["resting"] = max(memory["resting"] - 1, 0)
         if not math.isnan(value) and (gain is None or gain > self.min_delta):
             memory["best"] = value
             memory["wait"] = 0
-        elif not memory["resting"]:
+        elif not resting:
             memory["wait"] += 1
             if memory["wait"] >= self.patience:
                 memory["rate"] = min(memory["rate"], max(self.min_rate, memory["rate"] * self.factor))
@@ -476,7 +483,7 @@ class Plateau(Schedule):
 
 @final
 class Custom(_Blind):
-    """A rate computed by a function of the step. It cannot be written into a file: `config` says so.
+    """A rate computed by a function of the step; it cannot be written into a file (`savable`).
 
     Arguments:
         function: ``function(step)`` -> rate.
@@ -540,7 +547,7 @@ def get(schedule: Any, **arguments: Any) -> Schedule:
 
 def _no_arguments(arguments: dict[str, Any]) -> None:
     if arguments:
-        raise TypeError(f"arguments {sorted(arguments)} go with the name of a schedule, such as get('cosine', steps=100)")
+        raise TypeError(f"arguments {sorted(arguments)} go with the name of a schedule: get('cosine', steps=100)")
 
 
 def _make(kind: type[Schedule], arguments: dict[str, Any]) -> Schedule:
