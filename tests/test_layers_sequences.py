@@ -31,14 +31,21 @@ def to_torch(kind: str, array: np.ndarray) -> np.ndarray:
 def test_recurrent_layers(kind: str, sequences: bool, backwards: bool) -> None:
     torch = pytest.importorskip("torch")
     layer = getattr(L, kind)(U, return_sequences=sequences, go_backwards=backwards)
-    theirs = {"SimpleRNN": torch.nn.RNN, "LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU}[kind](F, U, batch_first=True).double()
+    theirs = {"SimpleRNN": torch.nn.RNN, "LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU}[kind](
+        F, U, batch_first=True
+    ).double()
     x = draw(N, T, F)
     layer(db.tensor(x))
     scramble(layer)
     kernel, recurrent, bias = (layer.state_dict()[n] for n in ("kernel", "recurrent_kernel", "bias"))
     first, second = (bias[0], bias[1]) if kind == "GRU" else (bias, np.zeros_like(bias))
     with torch.no_grad():
-        for name, value in (("weight_ih_l0", kernel), ("weight_hh_l0", recurrent), ("bias_ih_l0", first), ("bias_hh_l0", second)):
+        for name, value in (
+            ("weight_ih_l0", kernel),
+            ("weight_hh_l0", recurrent),
+            ("bias_ih_l0", first),
+            ("bias_hh_l0", second),
+        ):
             getattr(theirs, name).copy_(torch.tensor(to_torch(kind, value)))
     t = torch.tensor(x[:, ::-1].copy() if backwards else x, requires_grad=True)
     out = theirs(t)[0] if sequences else theirs(t)[0][:, -1]
@@ -256,8 +263,14 @@ def test_transformer_block(norm_first: bool) -> None:
     with torch.no_grad():
         parts = np.concatenate([state[f"attention.{p}.kernel"] for p in attention], axis=1)
         theirs.self_attn.in_proj_weight.copy_(torch.tensor(parts.T))
-        theirs.self_attn.in_proj_bias.copy_(torch.tensor(np.concatenate([state[f"attention.{p}.bias"] for p in attention])))
-        for target, name in ((theirs.self_attn.out_proj, "attention.output"), (theirs.linear1, "hidden"), (theirs.linear2, "output")):
+        theirs.self_attn.in_proj_bias.copy_(
+            torch.tensor(np.concatenate([state[f"attention.{p}.bias"] for p in attention]))
+        )
+        for target, name in (
+            (theirs.self_attn.out_proj, "attention.output"),
+            (theirs.linear1, "hidden"),
+            (theirs.linear2, "output"),
+        ):
             target.weight.copy_(torch.tensor(state[f"{name}.kernel"].T))
             target.bias.copy_(torch.tensor(state[f"{name}.bias"]))
         for target, name in ((theirs.norm1, "norm1"), (theirs.norm2, "norm2")):

@@ -112,10 +112,12 @@ def get(constraint: Any) -> Callable[[Tensor], Tensor] | None:
     if isinstance(constraint, dict) and isinstance(constraint.get("name"), str):
         return _find(constraint["name"])(**{key: value for key, value in constraint.items() if key != "name"})
     if any(constraint is factory for factory in _NAMES.values()):
-        return constraint()  # type: ignore[no-any-return]
+        return constraint()
     if callable(constraint):
-        return constraint  # type: ignore[no-any-return]
-    raise TypeError(f"a constraint is None, a name ({', '.join(_NAMES)}) or a function of the weights; got {constraint!r}")
+        return constraint
+    raise TypeError(
+        f"a constraint is None, a name ({', '.join(_NAMES)}) or a function of the weights; got {constraint!r}"
+    )
 
 
 def _find(name: str) -> Callable[..., Constraint]:

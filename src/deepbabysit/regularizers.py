@@ -95,7 +95,7 @@ def get(regularizer: Any) -> Regularizer:
             raise ValueError(unknown("regularizer", regularizer["name"], ("l1", "l2", "l1_l2")))
         return found(**arguments)
     if any(regularizer is factory for factory in _NAMES.values()):
-        return regularizer()  # type: ignore[no-any-return]
+        return regularizer()
     if hasattr(regularizer, "l1") and hasattr(regularizer, "l2"):
         return Regularizer(regularizer.l1, regularizer.l2)
     raise TypeError(

@@ -1,8 +1,8 @@
 """Layer: what every layer and every model is.
 
 A layer has parameters, states and sub-layers as plain attributes. `build` makes the parameters when the input's shape
-is known for the first time; `call` computes. Called with a symbolic tensor (`Input`) a layer infers shapes and becomes a
-part of the model's graph; the code is the same.
+is known for the first time; `call` computes. Called with a symbolic tensor (`Input`) a layer infers shapes and becomes
+a part of the model's graph; the code is the same.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Updates:
         self._pending[id(state)] = (state, value)
 
     def latest(self, state: State) -> Tensor:
-        """Return the value left in this step, or the state itself: a layer called twice continues from its first call."""
+        """Return the value left in this step, or the state itself: a second call continues from the first."""
         found = self._pending.get(id(state))
         return state if found is None else found[1]
 
@@ -79,8 +79,8 @@ class Layer(ABC):
         name: name in paths and messages; None takes the place in the parent.
         input_shape: shape of one sample, to build at once (a whole number or a tuple).
 
-    Subclasses write `call`, and `build` when they have parameters. What the constructor was called with is kept, so that
-    `config` can say how the layer is made again.
+    Subclasses write `call`, and `build` when they have parameters. What the constructor was called with is kept, so
+    that `config` can say how the layer is made again.
     """
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> Any:
@@ -119,14 +119,16 @@ class Layer(ABC):
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, defaults included, as they stand now.
 
-        `layers.registry` turns them into JSON and back. A layer whose constructor takes ``*args`` or ``**kwargs`` writes
-        its own.
+        `layers.registry` turns them into JSON and back. A layer whose constructor takes ``*args`` or ``**kwargs``
+        writes its own.
         """
         found = {}
         for name, value in self._arguments.items():  # type: ignore[attr-defined]
             mine = self.__dict__.get(name)
             # numbers and strings may have been changed since (layer.rate = 0.3)
-            found[name] = mine if isinstance(value, bool | int | float) and isinstance(mine, bool | int | float) else value
+            found[name] = (
+                mine if isinstance(value, bool | int | float) and isinstance(mine, bool | int | float) else value
+            )
         return found
 
     # -- calling -------------------------------------------------------------------------------------------------------
@@ -248,7 +250,9 @@ class Layer(ABC):
         fill = initializers.get(initializer)
 
         def start(rng: np.random.Generator) -> np.ndarray:
-            values = fill(shape, rng, dtype, fans) if isinstance(fill, initializers.Initializer) else fill(shape, rng, dtype)
+            values = (
+                fill(shape, rng, dtype, fans) if isinstance(fill, initializers.Initializer) else fill(shape, rng, dtype)
+            )
             if np.shape(values) != tuple(shape):
                 raise ValueError(
                     f"layer {self.path}: the initializer of {name} returned shape {np.shape(values)}; expected {shape}"
@@ -291,7 +295,7 @@ class Layer(ABC):
     def latest_state(self, state: State) -> Tensor:
         """Return the state as this step has left it so far."""
         updates = current().updates
-        return state if updates is None else updates.latest(state)  # type: ignore[no-any-return]
+        return state if updates is None else updates.latest(state)
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the sub-layers with their names: attributes, and the items of lists and dicts of layers."""
@@ -394,7 +398,9 @@ class Layer(ABC):
             )
         for name, value in mine.items():
             if tuple(np.shape(values[name])) != value.shape:
-                raise ValueError(f"{name} has shape {show_shape(value.shape)}; the state holds {np.shape(values[name])}")
+                raise ValueError(
+                    f"{name} has shape {show_shape(value.shape)}; the state holds {np.shape(values[name])}"
+                )
         for name, value in mine.items():
             value.assign(values[name], "load_state_dict()")
 
@@ -426,7 +432,9 @@ class Layer(ABC):
             if path is None or name == path or name.startswith(path + ".")
         ]
         if not found and path is not None:
-            prefixes = {name.rsplit(".", i)[0] for name, _ in self.named_parameters() for i in range(name.count(".") + 1)}
+            prefixes = {
+                name.rsplit(".", i)[0] for name, _ in self.named_parameters() for i in range(name.count(".") + 1)
+            }
             close = nearest(path, prefixes)
             raise KeyError(f"no parameters below {path!r}; {'near: ' + ', '.join(close) if close else 'see summary()'}")
         for parameter in found:
@@ -440,7 +448,7 @@ class Layer(ABC):
 
     @property
     def trainable(self) -> bool:
-        """Whether at least one parameter of this layer or below it is trained; setting it freezes or unfreezes them all."""
+        """Whether at least one parameter here or below is trained; setting it freezes or unfreezes them all."""
         return any(parameter.trainable for parameter in self.parameters())
 
     @trainable.setter
@@ -448,7 +456,7 @@ class Layer(ABC):
         self._set_trainable(None, bool(value))
 
     def train(self, mode: bool = True) -> Layer:
-        """Let bare calls run in training mode from here on (PyTorch's habit); `fit` and `evaluate` choose themselves."""
+        """Let bare calls run in training mode from here on (PyTorch's habit); `fit` chooses by itself."""
         self._mode = mode
         CONFIGURATION.bump()
         return self
@@ -553,4 +561,6 @@ def _bind(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> di
     if foreign and not anything:
         raise TypeError(unknown_keywords(cls.__name__, foreign, names))
     given = {**dict(zip(names, arguments, strict=False)), **keywords}
-    return {name: given[name] if name in given else defaults[name] for name in names if name in given or name in defaults}
+    return {
+        name: given[name] if name in given else defaults[name] for name in names if name in given or name in defaults
+    }
