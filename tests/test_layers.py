@@ -315,6 +315,25 @@ def test_layers_on_their_own_do_not_share_first_weights() -> None:
     assert not np.array_equal(left.forward.kernel.numpy(), left.backward.kernel.numpy())
 
 
+def test_paths_follow_what_is_added_renamed_and_shared() -> None:
+    net, other, x = Net(), Net(name="other"), draw(3, 4)
+    net(x)
+    net.blocks.append(L.Dense(4))  # a list changes in place
+    net(x)
+    assert net.blocks[2].path == "net.blocks.2"
+    net.encoder.name = "first"
+    net(x)
+    assert net.encoder.kernel.name == "net.first.kernel"
+    other.encoder = net.encoder
+    other(x)
+    assert net.encoder.path == "other.first"
+    net(x)
+    assert net.encoder.path == "net.first"
+    del net.blocks[0]
+    net(x)
+    assert net.blocks[1].path == "net.blocks.1"
+
+
 def test_weights_that_were_changed_stay_when_the_path_changes() -> None:
     class Holder(db.Layer):
         def __init__(self, layer: Any) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,11 @@ import numpy as np
 from deepbabysit import constraints, initializers, regularizers
 from deepbabysit.autograd.parameter import Parameter, State
 from deepbabysit.autograd.tensor import Tensor, tensor
-from deepbabysit.errors import nearest, unknown_keywords
+from deepbabysit.errors import nearest
 from deepbabysit.kernels.shapes import show_shape
 from deepbabysit.kernels.spec import Form
-from deepbabysit.runtime.context import CONFIGURATION, current, enter, leave, surroundings
+from deepbabysit.layers.construction import bind
+from deepbabysit.runtime.context import CONFIGURATION, Version, current, enter, leave, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.random import host_generator, streams
 from deepbabysit.runtime.registry import default_device, find_device
@@ -86,7 +86,7 @@ class Layer(ABC):
     def __new__(cls, *arguments: Any, **keywords: Any) -> Any:
         """Refuse keywords that the constructor does not have, and keep what it is called with."""
         layer = super().__new__(cls)
-        object.__setattr__(layer, "_arguments", _bind(cls, arguments, keywords))
+        object.__setattr__(layer, "_arguments", bind(cls, arguments, keywords))
         return layer
 
     def __init__(self, name: str | None = None, input_shape: Any = None) -> None:
@@ -101,11 +101,18 @@ class Layer(ABC):
         self._hooks: list[Callable[[Layer, tuple[Any, ...], Any], Any]] = []
         self._starts: dict[str, Callable[[np.random.Generator], np.ndarray]] = {}
         self._salt: str | None = None
+        self._walked: tuple[int, list[tuple[Any, list[int]]]] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
         if name in self.__dict__.get("_arguments", ()) and self.__dict__.get("built"):
             CONFIGURATION.bump()  # a hyper-parameter changed: steps recorded before are not replayed
+        if name == "name" or (isinstance(value, Layer | list | tuple | dict) and not name.startswith("_")):
+            _STRUCTURE.bump()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        _STRUCTURE.bump()
 
     # -- to be written by subclasses -----------------------------------------------------------------------------------
 
@@ -165,7 +172,25 @@ class Layer(ABC):
         return result
 
     def _begin(self) -> None:
-        """Give out the paths, at the outermost call. Layers outside of a model draw different weights for one path."""
+        """Give out the paths, at the outermost call, where layers were added or paths changed since the last one."""
+        walked = self._walked
+        if (
+            walked is not None
+            and walked[0] == _STRUCTURE.count
+            and all(_members(container) == members for container, members in walked[1])
+        ):
+            return
+        self._assign_own_paths()
+        containers = [
+            value
+            for _, layer in self.walk()
+            for name, value in layer.__dict__.items()
+            if isinstance(value, list | dict) and not name.startswith("_")
+        ]
+        self._walked = (_STRUCTURE.count, [(container, _members(container)) for container in containers])
+
+    def _assign_own_paths(self) -> None:
+        """Give out the paths. Layers outside of a model draw different weights for one path."""
         if self.is_model():
             self.assign_paths(self.path if self.name else "")
             return
@@ -331,6 +356,7 @@ class Layer(ABC):
         salt = "" if self.is_model() else self._salt
         for path, layer in self.walk(root):
             if layer.path != path or layer._salt != salt:
+                _STRUCTURE.bump()
                 before = (layer.path, layer._salt or "")
                 layer.path, layer._salt = path, salt
                 for name, value in layer.own():
@@ -490,6 +516,14 @@ class Layer(ABC):
         return f"{type(self).__name__}({inside or self.path})"
 
 
+# counts every change by which a layer may get another place; lists and dicts of layers are compared as well
+_STRUCTURE = Version()
+
+
+def _members(container: Any) -> list[int]:
+    return list(map(id, container.values() if isinstance(container, dict) else container))
+
+
 def _real(device: Device) -> Device:
     return find_device("cpu") if device.abstract else device
 
@@ -535,32 +569,3 @@ def _snake(name: str) -> str:
     import re
 
     return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-@lru_cache(maxsize=1024)
-def _signature(cls: type) -> tuple[tuple[str, ...], bool, dict[str, Any]]:
-    """Return the constructor's argument names, whether it takes any keyword, and its defaults."""
-    function = cls.__init__  # type: ignore[misc]
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return (), True, {}
-    positional = code.co_varnames[1 : code.co_argcount]
-    keyword_only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    defaults = dict(zip(reversed(positional), reversed(function.__defaults__ or ()), strict=False))
-    return (*positional, *keyword_only), bool(code.co_flags & 0x08), {**defaults, **(function.__kwdefaults__ or {})}
-
-
-def _bind(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a constructor call by name.
-
-    Raises:
-        TypeError: a keyword is unknown; the nearest ones are named.
-    """
-    names, anything, defaults = _signature(cls)
-    foreign = [name for name in keywords if name not in names]
-    if foreign and not anything:
-        raise TypeError(unknown_keywords(cls.__name__, foreign, names))
-    given = {**dict(zip(names, arguments, strict=False)), **keywords}
-    return {
-        name: given[name] if name in given else defaults[name] for name in names if name in given or name in defaults
-    }
