@@ -24,7 +24,9 @@ def scramble(layer: Any, seed: int = 1) -> None:
         parameter.assign(rng.uniform(0.2, 0.9, parameter.shape) * rng.choice([-1, 1], parameter.shape))
 
 
-def gradients(layer: Any, *inputs: np.ndarray, training: bool = False, **options: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+def gradients(
+    layer: Any, *inputs: np.ndarray, training: bool = False, **options: Any
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return output, and the gradients of a weighted sum of it: for the floating inputs, then the parameters."""
     given = [db.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
     for parameter in layer.parameters():
@@ -81,7 +83,9 @@ def check_slopes(layer: Any, *inputs: np.ndarray, training: bool = False, **opti
             return float((y.numpy() * weights(y.shape)).sum())
 
         expected = (value(1.0) - value(-1.0)) / (2 * step)
-        np.testing.assert_allclose((gradient * direction).sum(), expected, rtol=2e-5, atol=1e-6, err_msg=f"gradient {position}")
+        np.testing.assert_allclose(
+            (gradient * direction).sum(), expected, rtol=2e-5, atol=1e-6, err_msg=f"gradient {position}"
+        )
 
 
 def inputs_as_tensors(inputs: Any) -> list[Tensor]:

@@ -186,7 +186,11 @@ def test_data_dependent_gives_every_unit_mean_and_spread() -> None:
 
 def test_data_dependent_scales_channels_of_convolutions() -> None:
     x = RNG(0).standard_normal((20, 6, 6, 3)).astype(np.float32)
-    for layer in (db.layers.Conv2D(5, 3), db.layers.DepthwiseConv2D(3, depth_multiplier=2), db.layers.ConvTranspose2D(4, 3)):
+    for layer in (
+        db.layers.Conv2D(5, 3),
+        db.layers.DepthwiseConv2D(3, depth_multiplier=2),
+        db.layers.ConvTranspose2D(4, 3),
+    ):
         initializers.data_dependent(layer, x)
         z = layer(x).numpy().reshape(-1, layer(x).shape[-1])
         np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-5)

@@ -20,8 +20,14 @@ L = db.layers
 
 # one of every kind: (constructor, shape of a sample, dtype)
 EVERY: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "Dense": (lambda: L.Dense(3, "relu", kernel_initializer=initializers.he_normal(0.1), kernel_regularizer="l2"), (5,)),
-    "Dense_cwn": (lambda: L.Dense(3, "tanh", reparametrize="centered_weight_norm", kernel_constraint="unit_norm"), (5,)),
+    "Dense": (
+        lambda: L.Dense(3, "relu", kernel_initializer=initializers.he_normal(0.1), kernel_regularizer="l2"),
+        (5,),
+    ),
+    "Dense_cwn": (
+        lambda: L.Dense(3, "tanh", reparametrize="centered_weight_norm", kernel_constraint="unit_norm"),
+        (5,),
+    ),
     "Activation": (lambda: L.Activation("gelu"), (5,)),
     "LeakyReLU": (lambda: L.LeakyReLU(0.2), (5,)),
     "Dropout": (lambda: L.Dropout(0.3, per="channel"), (4, 4, 3)),
@@ -274,7 +280,9 @@ def test_names_of_the_state() -> None:
     net.set_weights([w * 0 + 1 for w in weights])
     assert all((w == 1).all() for w in net.get_weights())
     with pytest.raises(KeyError, match=r"near: .*encoder.kernel"):
-        net.load_state_dict({**{n: w for n, w in net.state_dict().items() if n != "encoder.kernel"}, "encoder.kernal": 1})
+        net.load_state_dict(
+            {**{n: w for n, w in net.state_dict().items() if n != "encoder.kernel"}, "encoder.kernal": 1}
+        )
 
 
 def test_first_weights_follow_from_seed_and_path() -> None:
@@ -305,6 +313,25 @@ def test_layers_on_their_own_do_not_share_first_weights() -> None:
     left(draw(2, 3, 4)), right(draw(2, 3, 4))
     assert not np.array_equal(left.forward.kernel.numpy(), right.forward.kernel.numpy())
     assert not np.array_equal(left.forward.kernel.numpy(), left.backward.kernel.numpy())
+
+
+def test_paths_follow_what_is_added_renamed_and_shared() -> None:
+    net, other, x = Net(), Net(name="other"), draw(3, 4)
+    net(x)
+    net.blocks.append(L.Dense(4))  # a list changes in place
+    net(x)
+    assert net.blocks[2].path == "net.blocks.2"
+    net.encoder.name = "first"
+    net(x)
+    assert net.encoder.kernel.name == "net.first.kernel"
+    other.encoder = net.encoder
+    other(x)
+    assert net.encoder.path == "other.first"
+    net(x)
+    assert net.encoder.path == "net.first"
+    del net.blocks[0]
+    net(x)
+    assert net.blocks[1].path == "net.blocks.1"
 
 
 def test_weights_that_were_changed_stay_when_the_path_changes() -> None:
@@ -342,12 +369,12 @@ def test_freezing() -> None:
 
 def test_hooks_see_and_change_outputs() -> None:
     layer, seen = L.Dense(2), []
-    remove = layer.register_forward_hook(lambda l, inputs, output: seen.append((inputs[0].shape, output.shape)))
+    remove = layer.register_forward_hook(lambda layer, inputs, output: seen.append((inputs[0].shape, output.shape)))
     layer(draw(3, 4))
     assert seen == [((3, 4), (3, 2))]
     assert layer.hooked
     remove()
-    change = layer.register_forward_hook(lambda l, inputs, output: output * 0)
+    change = layer.register_forward_hook(lambda layer, inputs, output: output * 0)
     assert not layer(draw(3, 4)).numpy().any()
     change()
     assert layer(draw(3, 4)).numpy().any()

@@ -115,7 +115,9 @@ def get(constraint: Any) -> Callable[[Tensor], Tensor] | None:
         return constraint()
     if callable(constraint):
         return constraint
-    raise TypeError(f"a constraint is None, a name ({', '.join(_NAMES)}) or a function of the weights; got {constraint!r}")
+    raise TypeError(
+        f"a constraint is None, a name ({', '.join(_NAMES)}) or a function of the weights; got {constraint!r}"
+    )
 
 
 def _find(name: str) -> Callable[..., Constraint]:

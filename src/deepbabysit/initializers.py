@@ -147,7 +147,8 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     """Return a matrix whose rows or columns (the fewer) are orthonormal, times `gain`.
 
     Axes before the last are joined. All singular values are `gain`, so a deep linear network keeps lengths (Saxe,
-    McClelland and Ganguli, ICLR 2014). Drawn uniformly from all such matrices (QR with the signs of R's diagonal fixed).
+    McClelland and Ganguli, ICLR 2014). Drawn uniformly from all such matrices (QR with the signs of R's diagonal
+    fixed).
     """
 
     def draw(shape: Shape, rng: np.random.Generator, fans: Any) -> np.ndarray:
@@ -236,8 +237,8 @@ def glorot_uniform(dropout_rate: float = 0.0, activation: str = "linear") -> Ini
 
     With dropout of rate ``1 - p`` on the layer's input, and an activation ``f``, both of Glorot's conditions change
     (Hendrycks and Gimpel, ICLR workshop 2017): dropped inputs have ``1 / p`` of the second moment, gradients ``p`` of
-    it. The variance is then ``2 / (fan_in * E[f(z)^2] / p + fan_out * p * E[f'(z)^2])``, which is Glorot's for p = 1 and
-    the linear f. The paper's own initializer is `hendrycks`.
+    it. The variance is then ``2 / (fan_in * E[f(z)^2] / p + fan_out * p * E[f'(z)^2])``, which is Glorot's for p = 1
+    and the linear f. The paper's own initializer is `hendrycks`.
 
     Arguments:
         dropout_rate: fraction of the layer's inputs that dropout sets to zero.
@@ -367,18 +368,25 @@ def get(initializer: Any) -> Callable[..., np.ndarray]:
 
 
 # Keras' class names
-Zeros, Ones, Constant, RandomNormal, RandomUniform, TruncatedNormal = zeros, ones, constant, normal, uniform, truncated_normal
+Zeros, Ones, Constant, RandomNormal, RandomUniform, TruncatedNormal = (
+    zeros,
+    ones,
+    constant,
+    normal,
+    uniform,
+    truncated_normal,
+)
 GlorotUniform, GlorotNormal, HeUniform, HeNormal = glorot_uniform, glorot_normal, he_uniform, he_normal
 LecunUniform, LecunNormal, Orthogonal = lecun_uniform, lecun_normal, orthogonal
 # PyTorch's names
 xavier_uniform, xavier_normal, kaiming_uniform, kaiming_normal = glorot_uniform, glorot_normal, he_uniform, he_normal
 
 # -- looking at data ---------------------------------------------------------------------------------------------------
-# A model is known here by what it offers (walk, call, hooks); the layers concerned have `affine(x)`, their output before
-# the activation, and `rescale(factor)`, which multiplies it.
+# A model is known here by what it offers (walk, call, hooks); the layers concerned have `affine(x)`, their output
+# before the activation, and `rescale(factor)`, which multiplies it.
 
 
-class _Seen(Exception):  # noqa: N818  (ends a forward pass early; no error)
+class _Seen(Exception):
     """The layer in question has been reached."""
 
 
@@ -429,8 +437,8 @@ def _before_activation(model: Any, layer: Any, x: Tensor) -> np.ndarray:
 def lsuv(model: Any, x: Any, tolerance: float = 0.1, iterations: int = 10) -> dict[str, float]:
     """Give every layer's output before its activation unit variance on a batch (Mishkin and Matas, ICLR 2016).
 
-    Kernels start orthonormal; then, layer by layer from the input, ``kernel /= sqrt(Var(output))`` until the variance is
-    within `tolerance` of 1.
+    Kernels start orthonormal; then, layer by layer from the input, ``kernel /= sqrt(Var(output))`` until the variance
+    is within `tolerance` of 1.
 
     Arguments:
         model: a model or layer.
@@ -469,8 +477,8 @@ def data_dependent(model: Any, x: Any, target_mean: float = 0.0, target_std: flo
     """Give every unit's output before its activation a mean and a standard deviation on a batch.
 
     The within-layer step of Kraehenbuehl, Doersch, Donahue and Darrell, ICLR 2016: layer by layer from the input,
-    ``w_k *= target_std / std_k`` and ``b_k = target_mean - mean_k`` for each unit or channel k. (Their second step, which
-    equalizes learning rates between layers, is not done.)
+    ``w_k *= target_std / std_k`` and ``b_k = target_mean - mean_k`` for each unit or channel k. (Their second step,
+    which equalizes learning rates between layers, is not done.)
 
     Arguments:
         model: a model or layer.
@@ -504,7 +512,8 @@ def reestimate_statistics(model: Any, x: Any, batch_size: int = 256) -> None:
     """Compute the running statistics of every BatchNorm again, over all of x and with dropout off.
 
     Dropout widens the distribution that a BatchNorm sees in training; at test time its variance is then wrong. After
-    training this sets mean and variance to those of the network as it is used (Hendrycks and Gimpel, ICLR workshop 2017).
+    training this sets mean and variance to those of the network as it is used (Hendrycks and Gimpel, ICLR workshop
+    2017).
 
     Arguments:
         model: a trained model.

@@ -33,19 +33,19 @@ MaxPooling2D = MaxPool2D
 AveragePooling2D = AvgPool2D
 GlobalAveragePooling2D = GlobalAvgPool2D
 
-_CLASSES = (
+_CLASSES: tuple[type[Layer], ...] = (
     Activation, Add, AvgPool2D, BatchNorm, Bidirectional, Concatenate, Conv1D, Conv2D, ConvTranspose2D, Dense,
     DepthwiseConv2D, Dropout, Embedding, Flatten, GRU, GlobalAvgPool2D, GroupNorm, LSTM, Lambda, LayerNorm, LeakyReLU,
     MaxPool2D, MultiHeadAttention, RMSNorm, Reshape, SimpleRNN, TransformerBlock,
 )
-_ALIASES = {
+_ALIASES: dict[str, type[Layer]] = {
     "BatchNormalization": BatchNorm, "LayerNormalization": LayerNorm, "GroupNormalization": GroupNorm,
     "RMSNormalization": RMSNorm, "Conv2DTranspose": ConvTranspose2D, "Convolution1D": Conv1D, "Convolution2D": Conv2D,
     "MaxPooling2D": MaxPool2D, "AveragePooling2D": AvgPool2D, "GlobalAveragePooling2D": GlobalAvgPool2D,
 }
 add_layers(*_CLASSES, **_ALIASES)
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     *(cls.__name__ for cls in _CLASSES), *_ALIASES, "Input", "Layer", "layer_from_config", "layer_to_config",
     "register", "training",
 ]

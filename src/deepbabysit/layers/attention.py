@@ -98,18 +98,18 @@ class MultiHeadAttention(Layer):
         else:
             y = ops.attention(q, k, v, allowed, causal=use_causal_mask)
         y = ops.permute_dims(y, axes=(0, 2, 1, 3))
-        return self.output(y.reshape((*query.shape[:2], self.heads * self.value_dim)))  # type: ignore[no-any-return]
+        return self.output(y.reshape((*query.shape[:2], self.heads * self.value_dim)))
 
     def _split(self, x: Tensor, width: int) -> Tensor:
         """Make (N, heads, T, width) of (N, T, heads * width)."""
-        return ops.permute_dims(x.reshape((*x.shape[:2], self.heads, width)), axes=(0, 2, 1, 3))  # type: ignore[no-any-return]
+        return ops.permute_dims(x.reshape((*x.shape[:2], self.heads, width)), axes=(0, 2, 1, 3))
 
     def _mask(self, mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
         n, heads, t, s = *q.shape[:3], k.shape[2]
         if mask.dtype.kind != "b":
             raise TypeError(
-                f"layer {self.path} (MultiHeadAttention): expected a boolean mask, True where attention is allowed; got "
-                f"{mask.dtype}. Compare first: mask > 0"
+                f"layer {self.path} (MultiHeadAttention): expected a boolean mask, True where attention is allowed; "
+                f"got {mask.dtype}. Compare first: mask > 0"
             )
         shape = mask.shape
         if len(shape) == 3:
@@ -135,7 +135,7 @@ class MultiHeadAttention(Layer):
         shares = ops.softmax(scores)
         if allowed is not None:
             shares = ops.where(allowed, shares, 0.0)  # a query that may see nothing gets 0
-        return ops.matmul(drop(self, shares, self.dropout), v)  # type: ignore[no-any-return]
+        return ops.matmul(drop(self, shares, self.dropout), v)
 
 
 @final
@@ -193,7 +193,10 @@ class TransformerBlock(Layer):
         features = inputs[0].shape[-1]
         if self.key_dim is None and features % self.heads:
             raise refuse(
-                self, f"features that {self.heads} heads divide", f"features={features}", "Choose key_dim, or other heads"
+                self,
+                f"features that {self.heads} heads divide",
+                f"features={features}",
+                "Choose key_dim, or other heads",
             )
         self.attention = MultiHeadAttention(self.heads, self.key_dim or features // self.heads, dropout=self.dropout)
         self.hidden = Dense(self.units or 4 * features, self._activation)
@@ -204,9 +207,9 @@ class TransformerBlock(Layer):
         """Run the block."""
         if self.norm_first:
             x = x + self.drop(self._attend(self.norm1(x), mask))
-            return x + self.drop(self.output(self.hidden(self.norm2(x))))  # type: ignore[no-any-return]
+            return x + self.drop(self.output(self.hidden(self.norm2(x))))
         x = self.norm1(x + self.drop(self._attend(x, mask)))
-        return self.norm2(x + self.drop(self.output(self.hidden(x))))  # type: ignore[no-any-return]
+        return self.norm2(x + self.drop(self.output(self.hidden(x))))
 
     def _attend(self, x: Tensor, mask: Any) -> Tensor:
-        return self.attention(x, mask=mask, use_causal_mask=self.causal)  # type: ignore[no-any-return]
+        return self.attention(x, mask=mask, use_causal_mask=self.causal)

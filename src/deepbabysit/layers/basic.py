@@ -56,15 +56,15 @@ class LeakyReLU(Layer):
 
     def call(self, x: Tensor) -> Tensor:
         """Compute the activation."""
-        return ops.leaky_relu(x, slope=self.slope)  # type: ignore[no-any-return]
+        return ops.leaky_relu(x, slope=self.slope)
 
 
 @final
 class Dropout(Layer):
     """Set elements to zero in training, and divide the others by ``1 - rate``; at test time do nothing.
 
-    Srivastava et al., JMLR 15 (2014). Which elements fall out is a function of seed, step, the layer's path, how often it
-    was called in this step, and the row in the whole batch.
+    Srivastava et al., JMLR 15 (2014). Which elements fall out is a function of seed, step, the layer's path, how often
+    it was called in this step, and the row in the whole batch.
 
     Arguments:
         rate: fraction that is set to zero, at least 0 and below 1.
@@ -95,9 +95,12 @@ def drop(layer: Layer, x: Tensor, rate: float, noise_shape: tuple[int, ...] | No
     found = streams()
     control = Tensor(found.control(x.device), x.device)
     attrs = {
-        "rate": rate, "stream": stream_number(layer.path), "call": found.next_call(layer.path), "noise_shape": noise_shape,
+        "rate": rate,
+        "stream": stream_number(layer.path),
+        "call": found.next_call(layer.path),
+        "noise_shape": noise_shape,
     }
-    return apply(_DROPOUT, (x, control), attrs)[0]  # type: ignore[no-any-return]
+    return apply(_DROPOUT, (x, control), attrs)[0]
 
 
 @final
@@ -114,7 +117,7 @@ class Flatten(Layer):
 
     def call(self, x: Tensor) -> Tensor:
         """Flatten all axes but the first."""
-        return ops.flatten_rows(x)  # type: ignore[no-any-return]
+        return ops.flatten_rows(x)
 
 
 @final
@@ -129,7 +132,9 @@ class Reshape(Layer):
         super().__init__(name=name, input_shape=input_shape)
         shape = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
         if any(n < 1 and n != -1 for n in shape) or sum(n == -1 for n in shape) > 1:
-            raise ValueError(f"Reshape: target_shape holds positive whole numbers and at most one -1; got {target_shape}")
+            raise ValueError(
+                f"Reshape: target_shape holds positive whole numbers and at most one -1; got {target_shape}"
+            )
         self.target_shape = tuple(int(n) for n in shape)
 
     def call(self, x: Tensor) -> Tensor:
@@ -141,8 +146,10 @@ class Reshape(Layer):
             known *= n if n != -1 else 1
         if count % known or (-1 not in self.target_shape and count != known):
             raise refuse(
-                self, f"samples of {known} numbers{' (or a multiple)' if -1 in self.target_shape else ''} for the shape "
-                f"{self.target_shape}", f"{show_shape(x.shape)}, which are {count} per sample",
+                self,
+                f"samples of {known} numbers{' (or a multiple)' if -1 in self.target_shape else ''} for the shape "
+                f"{self.target_shape}",
+                f"{show_shape(x.shape)}, which are {count} per sample",
                 "Use a target_shape of that many numbers, or -1 for one axis",
             )
         target = tuple(count // known if n == -1 else n for n in self.target_shape)
@@ -189,7 +196,7 @@ class Concatenate(Layer):
 
     def call(self, *tensors: Any) -> Tensor:
         """Join them."""
-        return ops.concat(_several(self, tensors), axis=self.axis)  # type: ignore[no-any-return]
+        return ops.concat(_several(self, tensors), axis=self.axis)
 
 
 def _several(layer: Layer, tensors: Sequence[Any]) -> list[Tensor]:

@@ -42,7 +42,9 @@ def check_padding(layer: str, padding: Any, space: int) -> Any:
 class _Convolution(Affine):
     """What the convolution layers share: window, strides, padding, dilation."""
 
-    def __init__(self, space: int, kernel_size: Any, strides: Any, padding: Any, dilation_rate: Any, *rest: Any) -> None:
+    def __init__(
+        self, space: int, kernel_size: Any, strides: Any, padding: Any, dilation_rate: Any, *rest: Any
+    ) -> None:
         super().__init__(*rest)
         kind = type(self).__name__
         self.space = space
@@ -69,7 +71,7 @@ class _Convolution(Affine):
         y = self.convolve(x)
         if self.bias is not None:
             y = y + self.bias
-        return y if activation == "linear" else getattr(ops, activation)(y)  # type: ignore[no-any-return]
+        return y if activation == "linear" else getattr(ops, activation)(y)
 
 
 class _Conv(_Convolution):
@@ -95,7 +97,7 @@ class _Conv(_Convolution):
         """Compute the convolution without bias."""
         self.check(x.data.shape, self.kernel.data.shape[-2] * self.groups)
         need_floats(self, x.data.dtype)
-        return ops.conv(x, self.kernel, groups=self.groups, **self.steps(x))  # type: ignore[no-any-return]
+        return ops.conv(x, self.kernel, groups=self.groups, **self.steps(x))
 
     def rescale(self, factor: Any) -> None:
         """Multiply the product by a number or by one number per filter."""
@@ -205,7 +207,8 @@ class ConvTranspose2D(_Convolution):
         output_padding: rows and columns added behind, for Keras' and PyTorch's exact sizes.
         activation and the rest: as in `Dense`.
 
-    Input (N, H, W, C), output (N, H', W', filters). Parameters: kernel (h, w, filters, C), as in Keras; bias (filters,).
+    Input (N, H, W, C), output (N, H', W', filters). Parameters: kernel (h, w, filters, C), as in Keras; bias
+    (filters,).
     """
 
     def __init__(
@@ -258,7 +261,7 @@ class ConvTranspose2D(_Convolution):
         rest = tuple(a - b for a, b in zip(self._behind, small, strict=True))
         if any(rest):
             y = ops.pad(y, widths=((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)))
-        return y  # type: ignore[no-any-return]
+        return y
 
     def rescale(self, factor: Any) -> None:
         """Multiply the product by a number or by one number per filter."""
@@ -318,7 +321,7 @@ class DepthwiseConv2D(_Convolution):
         """Compute the convolution without bias."""
         self.check(x.data.shape, self.kernel.data.shape[-2])
         need_floats(self, x.data.dtype)
-        return ops.depthwise_conv(x, self.kernel, **self.steps(x))  # type: ignore[no-any-return]
+        return ops.depthwise_conv(x, self.kernel, **self.steps(x))
 
     def rescale(self, factor: Any) -> None:
         """Multiply the product by a number or by one number per output channel."""

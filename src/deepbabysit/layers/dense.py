@@ -80,11 +80,11 @@ class Dense(Affine):
     def weight(self) -> Tensor:
         """Return the matrix that multiplies the input: the kernel, or what the reparametrization makes of it."""
         if not self.reparametrize:
-            return self.kernel  # type: ignore[no-any-return]
+            return self.kernel
         centered = self.kernel - self.kernel.mean(axis=0, keepdims=True)
         # the small number keeps a column of equal weights at 0 instead of 0 / 0
         length = ((centered * centered).sum(axis=0, keepdims=True) + 1e-24).sqrt()
-        return centered / length * self.gamma  # type: ignore[no-any-return]
+        return centered / length * self.gamma
 
     def product(self, x: Tensor, activation: str) -> Tensor:
         """Compute ``activation(x @ weight + bias)``."""
@@ -94,12 +94,12 @@ class Dense(Affine):
             need_features(self, x.shape, self.kernel.shape[0])
         weight = self.weight()
         if self.bias is not None:
-            return apply(_LINEAR, (x, weight, self.bias), {"activation": activation})  # type: ignore[no-any-return]
+            return apply(_LINEAR, (x, weight, self.bias), {"activation": activation})
         rows = x if len(shape) == 2 else x.reshape((-1, shape[-1]))
         y = ops.matmul(rows, weight)
         if len(shape) != 2:
             y = y.reshape((*shape[:-1], self.units))
-        return y if activation == "linear" else getattr(ops, activation)(y)  # type: ignore[no-any-return]
+        return y if activation == "linear" else getattr(ops, activation)(y)
 
     def rescale(self, factor: Any) -> None:
         """Multiply the product by a number or by one number per unit."""

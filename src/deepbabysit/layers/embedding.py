@@ -70,7 +70,7 @@ class Embedding(Layer):
             ids = ops.where(ids < 0, self.input_dim, ids)
         elif isinstance(ids.data, np.ndarray) and ids.size:
             self._check(ids.data)
-        return ops.take(self.embeddings, ids, axis=0)  # type: ignore[no-any-return]
+        return ops.take(self.embeddings, ids, axis=0)
 
     def _check(self, values: np.ndarray) -> None:
         if values.min() >= 0 and values.max() < self.input_dim:

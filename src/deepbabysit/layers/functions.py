@@ -51,7 +51,7 @@ class ActivationFunction:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute it."""
-        return self._run(x)  # type: ignore[no-any-return]
+        return self._run(x)
 
     def __repr__(self) -> str:
         return f"activation {self.name}"
@@ -75,10 +75,12 @@ def get_activation(activation: Any) -> ActivationFunction:
             raise ValueError(unknown("activation", activation, (*_TABLE, "swish")))
         return ActivationFunction(name, _runner(*entry), activation)
     if isinstance(activation, type):
-        raise TypeError(f"an activation is a name, a function or a layer; call the class first: {activation.__name__}()")
+        raise TypeError(
+            f"an activation is a name, a function or a layer; call the class first: {activation.__name__}()"
+        )
     if callable(activation):
-        name = getattr(activation, "path", None) or getattr(activation, "__name__", type(activation).__name__)
-        return ActivationFunction(name, activation, activation)
+        known = getattr(activation, "path", None) or getattr(activation, "__name__", type(activation).__name__)
+        return ActivationFunction(str(known), activation, activation)
     raise TypeError(f"an activation is None, a name or a function; got {activation!r}")
 
 

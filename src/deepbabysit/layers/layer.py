@@ -1,8 +1,8 @@
 """Layer: what every layer and every model is.
 
 A layer has parameters, states and sub-layers as plain attributes. `build` makes the parameters when the input's shape
-is known for the first time; `call` computes. Called with a symbolic tensor (`Input`) a layer infers shapes and becomes a
-part of the model's graph; the code is the same.
+is known for the first time; `call` computes. Called with a symbolic tensor (`Input`) a layer infers shapes and becomes
+a part of the model's graph; the code is the same.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,11 @@ import numpy as np
 from deepbabysit import constraints, initializers, regularizers
 from deepbabysit.autograd.parameter import Parameter, State
 from deepbabysit.autograd.tensor import Tensor, tensor
-from deepbabysit.errors import nearest, unknown_keywords
+from deepbabysit.errors import nearest
 from deepbabysit.kernels.shapes import show_shape
 from deepbabysit.kernels.spec import Form
-from deepbabysit.runtime.context import CONFIGURATION, current, enter, leave, surroundings
+from deepbabysit.layers.construction import bind
+from deepbabysit.runtime.context import CONFIGURATION, Version, current, enter, leave, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.random import host_generator, streams
 from deepbabysit.runtime.registry import default_device, find_device
@@ -40,7 +40,7 @@ class Updates:
         self._pending[id(state)] = (state, value)
 
     def latest(self, state: State) -> Tensor:
-        """Return the value left in this step, or the state itself: a layer called twice continues from its first call."""
+        """Return the value left in this step, or the state itself: a second call continues from the first."""
         found = self._pending.get(id(state))
         return state if found is None else found[1]
 
@@ -79,14 +79,14 @@ class Layer(ABC):
         name: name in paths and messages; None takes the place in the parent.
         input_shape: shape of one sample, to build at once (a whole number or a tuple).
 
-    Subclasses write `call`, and `build` when they have parameters. What the constructor was called with is kept, so that
-    `config` can say how the layer is made again.
+    Subclasses write `call`, and `build` when they have parameters. What the constructor was called with is kept, so
+    that `config` can say how the layer is made again.
     """
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> Any:
         """Refuse keywords that the constructor does not have, and keep what it is called with."""
         layer = super().__new__(cls)
-        object.__setattr__(layer, "_arguments", _bind(cls, arguments, keywords))
+        object.__setattr__(layer, "_arguments", bind(cls, arguments, keywords))
         return layer
 
     def __init__(self, name: str | None = None, input_shape: Any = None) -> None:
@@ -101,11 +101,18 @@ class Layer(ABC):
         self._hooks: list[Callable[[Layer, tuple[Any, ...], Any], Any]] = []
         self._starts: dict[str, Callable[[np.random.Generator], np.ndarray]] = {}
         self._salt: str | None = None
+        self._walked: tuple[int, list[tuple[Any, list[int]]]] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
         if name in self.__dict__.get("_arguments", ()) and self.__dict__.get("built"):
             CONFIGURATION.bump()  # a hyper-parameter changed: steps recorded before are not replayed
+        if name == "name" or (isinstance(value, Layer | list | tuple | dict) and not name.startswith("_")):
+            _STRUCTURE.bump()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        _STRUCTURE.bump()
 
     # -- to be written by subclasses -----------------------------------------------------------------------------------
 
@@ -119,14 +126,16 @@ class Layer(ABC):
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, defaults included, as they stand now.
 
-        `layers.registry` turns them into JSON and back. A layer whose constructor takes ``*args`` or ``**kwargs`` writes
-        its own.
+        `layers.registry` turns them into JSON and back. A layer whose constructor takes ``*args`` or ``**kwargs``
+        writes its own.
         """
         found = {}
         for name, value in self._arguments.items():  # type: ignore[attr-defined]
             mine = self.__dict__.get(name)
             # numbers and strings may have been changed since (layer.rate = 0.3)
-            found[name] = mine if isinstance(value, bool | int | float) and isinstance(mine, bool | int | float) else value
+            found[name] = (
+                mine if isinstance(value, bool | int | float) and isinstance(mine, bool | int | float) else value
+            )
         return found
 
     # -- calling -------------------------------------------------------------------------------------------------------
@@ -143,8 +152,8 @@ class Layer(ABC):
         if mode.scope == "":
             self._begin()
         if options:
-            options = {k: _convert(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
-        tensors = tuple([x if isinstance(x, Tensor) else _convert(x) for x in inputs])
+            options = {k: self._convert(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        tensors = tuple([x if isinstance(x, Tensor) else self._convert(x) for x in inputs])
         token = enter(mode.scoped(self.path or type(self).__name__, mode_training, updates))
         try:
             if not self.built:
@@ -163,7 +172,25 @@ class Layer(ABC):
         return result
 
     def _begin(self) -> None:
-        """Give out the paths, at the outermost call. Layers outside of a model draw different weights for one path."""
+        """Give out the paths, at the outermost call, where layers were added or paths changed since the last one."""
+        walked = self._walked
+        if (
+            walked is not None
+            and walked[0] == _STRUCTURE.count
+            and all(_members(container) == members for container, members in walked[1])
+        ):
+            return
+        self._assign_own_paths()
+        containers = [
+            value
+            for _, layer in self.walk()
+            for name, value in layer.__dict__.items()
+            if isinstance(value, list | dict) and not name.startswith("_")
+        ]
+        self._walked = (_STRUCTURE.count, [(container, _members(container)) for container in containers])
+
+    def _assign_own_paths(self) -> None:
+        """Give out the paths. Layers outside of a model draw different weights for one path."""
         if self.is_model():
             self.assign_paths(self.path if self.name else "")
             return
@@ -173,6 +200,20 @@ class Layer(ABC):
             for _, layer in self.walk():
                 layer._salt = salt
         self.assign_paths(self.path)
+
+    def _convert(self, value: Any) -> Any:
+        """Return arrays and lists as tensors where the layer is; other arguments (None, masks' flags) stay.
+
+        float64 becomes float32, unless the layer computes in float64.
+        """
+        if value is None or isinstance(value, str | bool):
+            return value
+        if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
+            return type(value)(item if isinstance(item, Tensor) else self._convert(item) for item in value)
+        converted = tensor(value, device=self.device)
+        if converted.dtype == np.float64 and not any(p.dtype == np.float64 for _, p in self._named()):
+            return converted.astype(np.float32)
+        return converted
 
     def build_from(self, *forms: Form) -> None:
         """Build for inputs of these forms; does nothing the second time."""
@@ -234,7 +275,9 @@ class Layer(ABC):
         fill = initializers.get(initializer)
 
         def start(rng: np.random.Generator) -> np.ndarray:
-            values = fill(shape, rng, dtype, fans) if isinstance(fill, initializers.Initializer) else fill(shape, rng, dtype)
+            values = (
+                fill(shape, rng, dtype, fans) if isinstance(fill, initializers.Initializer) else fill(shape, rng, dtype)
+            )
             if np.shape(values) != tuple(shape):
                 raise ValueError(
                     f"layer {self.path}: the initializer of {name} returned shape {np.shape(values)}; expected {shape}"
@@ -277,7 +320,7 @@ class Layer(ABC):
     def latest_state(self, state: State) -> Tensor:
         """Return the state as this step has left it so far."""
         updates = current().updates
-        return state if updates is None else updates.latest(state)  # type: ignore[no-any-return]
+        return state if updates is None else updates.latest(state)
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the sub-layers with their names: attributes, and the items of lists and dicts of layers."""
@@ -313,6 +356,7 @@ class Layer(ABC):
         salt = "" if self.is_model() else self._salt
         for path, layer in self.walk(root):
             if layer.path != path or layer._salt != salt:
+                _STRUCTURE.bump()
                 before = (layer.path, layer._salt or "")
                 layer.path, layer._salt = path, salt
                 for name, value in layer.own():
@@ -380,7 +424,9 @@ class Layer(ABC):
             )
         for name, value in mine.items():
             if tuple(np.shape(values[name])) != value.shape:
-                raise ValueError(f"{name} has shape {show_shape(value.shape)}; the state holds {np.shape(values[name])}")
+                raise ValueError(
+                    f"{name} has shape {show_shape(value.shape)}; the state holds {np.shape(values[name])}"
+                )
         for name, value in mine.items():
             value.assign(values[name], "load_state_dict()")
 
@@ -412,7 +458,9 @@ class Layer(ABC):
             if path is None or name == path or name.startswith(path + ".")
         ]
         if not found and path is not None:
-            prefixes = {name.rsplit(".", i)[0] for name, _ in self.named_parameters() for i in range(name.count(".") + 1)}
+            prefixes = {
+                name.rsplit(".", i)[0] for name, _ in self.named_parameters() for i in range(name.count(".") + 1)
+            }
             close = nearest(path, prefixes)
             raise KeyError(f"no parameters below {path!r}; {'near: ' + ', '.join(close) if close else 'see summary()'}")
         for parameter in found:
@@ -426,7 +474,7 @@ class Layer(ABC):
 
     @property
     def trainable(self) -> bool:
-        """Whether at least one parameter of this layer or below it is trained; setting it freezes or unfreezes them all."""
+        """Whether at least one parameter here or below is trained; setting it freezes or unfreezes them all."""
         return any(parameter.trainable for parameter in self.parameters())
 
     @trainable.setter
@@ -434,7 +482,7 @@ class Layer(ABC):
         self._set_trainable(None, bool(value))
 
     def train(self, mode: bool = True) -> Layer:
-        """Let bare calls run in training mode from here on (PyTorch's habit); `fit` and `evaluate` choose themselves."""
+        """Let bare calls run in training mode from here on (PyTorch's habit); `fit` chooses by itself."""
         self._mode = mode
         CONFIGURATION.bump()
         return self
@@ -468,18 +516,16 @@ class Layer(ABC):
         return f"{type(self).__name__}({inside or self.path})"
 
 
+# counts every change by which a layer may get another place; lists and dicts of layers are compared as well
+_STRUCTURE = Version()
+
+
+def _members(container: Any) -> list[int]:
+    return list(map(id, container.values() if isinstance(container, dict) else container))
+
+
 def _real(device: Device) -> Device:
     return find_device("cpu") if device.abstract else device
-
-
-def _convert(value: Any) -> Any:
-    """Return arrays and lists as tensors on the default device; other arguments (None, masks' flags) stay."""
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
-        return type(value)(_convert(item) if not isinstance(item, Tensor) else item for item in value)
-    converted = tensor(value)
-    return converted.astype(np.float32) if converted.dtype == np.float64 else converted
 
 
 def _flat(values: Any) -> list[Tensor]:
@@ -523,30 +569,3 @@ def _snake(name: str) -> str:
     import re
 
     return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-@lru_cache(maxsize=1024)
-def _signature(cls: type) -> tuple[tuple[str, ...], bool, dict[str, Any]]:
-    """Return the constructor's argument names, whether it takes any keyword, and its defaults."""
-    function = cls.__init__  # type: ignore[misc]
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return (), True, {}
-    positional = code.co_varnames[1 : code.co_argcount]
-    keyword_only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    defaults = dict(zip(reversed(positional), reversed(function.__defaults__ or ()), strict=False))
-    return (*positional, *keyword_only), bool(code.co_flags & 0x08), {**defaults, **(function.__kwdefaults__ or {})}
-
-
-def _bind(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a constructor call by name.
-
-    Raises:
-        TypeError: a keyword is unknown; the nearest ones are named.
-    """
-    names, anything, defaults = _signature(cls)
-    foreign = [name for name in keywords if name not in names]
-    if foreign and not anything:
-        raise TypeError(unknown_keywords(cls.__name__, foreign, names))
-    given = {**dict(zip(names, arguments, strict=False)), **keywords}
-    return {name: given[name] if name in given else defaults[name] for name in names if name in given or name in defaults}

@@ -66,9 +66,9 @@ class BatchNorm(_Norm):
     """Batch normalization: ``gamma * (x - mean) / sqrt(var + epsilon) + beta`` for each feature or channel.
 
     In training, mean and variance (divided by the count) are those of the batch, over all axes but the last, and the
-    running statistics follow: ``moving = momentum * moving + (1 - momentum) * batch``, once per step, at its end, if the
-    step is accepted; a layer called twice in a step counts both calls. At test time, and when the layer is frozen, the
-    running statistics are used. Ioffe and Szegedy, ICML 2015.
+    running statistics follow: ``moving = momentum * moving + (1 - momentum) * batch``, once per step, at its end, if
+    the step is accepted; a layer called twice in a step counts both calls. At test time, and when the layer is frozen,
+    the running statistics are used. Ioffe and Szegedy, ICML 2015.
 
     Arguments:
         momentum: weight of the old value (PyTorch's momentum weighs the new one: 0.1 there is 0.9 here).
@@ -100,7 +100,14 @@ class BatchNorm(_Norm):
         name: str | None = None,
     ) -> None:
         super().__init__(
-            epsilon, center, scale, gamma_initializer, beta_initializer, gamma_regularizer, gamma_constraint, input_shape,
+            epsilon,
+            center,
+            scale,
+            gamma_initializer,
+            beta_initializer,
+            gamma_regularizer,
+            gamma_constraint,
+            input_shape,
             name,
         )
         if not 0.0 <= momentum <= 1.0:
@@ -126,17 +133,19 @@ class BatchNorm(_Norm):
         gamma, beta = self.scale_and_shift(x)
         training = current().training and not self.frozen
         if not training and self._estimate is None:
-            return ops.batch_norm_inference(  # type: ignore[no-any-return]
+            return ops.batch_norm_inference(
                 x, gamma, beta, self.moving_mean, self.moving_var, epsilon=self.epsilon
             )
         y, mean, var = ops.batch_norm(x, gamma, beta, epsilon=self.epsilon)
         if self._estimate is not None:
-            self._estimate.append((x.size // x.shape[-1], mean.numpy().astype(np.float64), var.numpy().astype(np.float64)))
+            self._estimate.append(
+                (x.size // x.shape[-1], mean.numpy().astype(np.float64), var.numpy().astype(np.float64))
+            )
         elif current().updates is not None and not x.device.abstract:
             with no_grad():
                 for state, value in ((self.moving_mean, mean), (self.moving_var, var)):
                     self.update_state(state, self.latest_state(state) * self.momentum + value * (1.0 - self.momentum))
-        return y  # type: ignore[no-any-return]
+        return y
 
     def begin_estimate(self) -> None:
         """Use each batch's statistics from here on and note them, in inference mode too."""
@@ -179,7 +188,14 @@ class LayerNorm(_Norm):
         name: str | None = None,
     ) -> None:
         super().__init__(
-            epsilon, center, scale, gamma_initializer, beta_initializer, gamma_regularizer, gamma_constraint, input_shape,
+            epsilon,
+            center,
+            scale,
+            gamma_initializer,
+            beta_initializer,
+            gamma_regularizer,
+            gamma_constraint,
+            input_shape,
             name,
         )
 
@@ -192,7 +208,7 @@ class LayerNorm(_Norm):
         """Normalize each row."""
         self.check(x)
         gamma, beta = self.scale_and_shift(x)
-        return ops.layer_norm(x, gamma, beta, epsilon=self.epsilon)  # type: ignore[no-any-return]
+        return ops.layer_norm(x, gamma, beta, epsilon=self.epsilon)
 
 
 @final
@@ -222,7 +238,14 @@ class GroupNorm(_Norm):
         name: str | None = None,
     ) -> None:
         super().__init__(
-            epsilon, center, scale, gamma_initializer, beta_initializer, gamma_regularizer, gamma_constraint, input_shape,
+            epsilon,
+            center,
+            scale,
+            gamma_initializer,
+            beta_initializer,
+            gamma_regularizer,
+            gamma_constraint,
+            input_shape,
             name,
         )
         self.groups = positive_int("GroupNorm", "groups", groups)
@@ -234,7 +257,10 @@ class GroupNorm(_Norm):
         if shape[-1] % self.groups:
             divisors = [n for n in range(1, shape[-1] + 1) if shape[-1] % n == 0]
             raise refuse(
-                self, f"channels that {self.groups} groups divide", show_shape(shape), f"groups can be one of {divisors}"
+                self,
+                f"channels that {self.groups} groups divide",
+                show_shape(shape),
+                f"groups can be one of {divisors}",
             )
         self.add_scale_and_shift(inputs[0])
 
@@ -242,7 +268,7 @@ class GroupNorm(_Norm):
         """Normalize each group."""
         self.check(x)
         gamma, beta = self.scale_and_shift(x)
-        return ops.group_norm(x, gamma, beta, groups=self.groups, epsilon=self.epsilon)  # type: ignore[no-any-return]
+        return ops.group_norm(x, gamma, beta, groups=self.groups, epsilon=self.epsilon)
 
 
 @final
@@ -280,4 +306,4 @@ class RMSNorm(_Norm):
     def call(self, x: Tensor) -> Tensor:
         """Normalize each row."""
         self.check(x)
-        return ops.rms_norm(x, self.scale_and_shift(x)[0], epsilon=self.epsilon)  # type: ignore[no-any-return]
+        return ops.rms_norm(x, self.scale_and_shift(x)[0], epsilon=self.epsilon)

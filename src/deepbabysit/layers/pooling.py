@@ -42,13 +42,18 @@ class MaxPool2D(_Pooling):
     """
 
     def __init__(
-        self, pool_size: Any = 2, strides: Any = None, padding: Any = "valid", input_shape: Any = None, name: str | None = None
+        self,
+        pool_size: Any = 2,
+        strides: Any = None,
+        padding: Any = "valid",
+        input_shape: Any = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(pool_size, strides, padding, input_shape, name)
 
     def call(self, x: Tensor) -> Tensor:
         """Pool."""
-        return ops.max_pool(x, **self.windows(x))  # type: ignore[no-any-return]
+        return ops.max_pool(x, **self.windows(x))
 
 
 @final
@@ -62,13 +67,18 @@ class AvgPool2D(_Pooling):
     """
 
     def __init__(
-        self, pool_size: Any = 2, strides: Any = None, padding: Any = "valid", input_shape: Any = None, name: str | None = None
+        self,
+        pool_size: Any = 2,
+        strides: Any = None,
+        padding: Any = "valid",
+        input_shape: Any = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(pool_size, strides, padding, input_shape, name)
 
     def call(self, x: Tensor) -> Tensor:
         """Pool."""
-        return ops.avg_pool(x, **self.windows(x))  # type: ignore[no-any-return]
+        return ops.avg_pool(x, **self.windows(x))
 
 
 @final

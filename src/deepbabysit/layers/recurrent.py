@@ -152,9 +152,20 @@ class SimpleRNN(Recurrent):
         name: str | None = None,
     ) -> None:
         super().__init__(
-            units, use_bias, kernel_initializer, recurrent_initializer, bias_initializer, kernel_regularizer,
-            recurrent_regularizer, kernel_constraint, recurrent_constraint, return_sequences, return_state, go_backwards,
-            input_shape, name,
+            units,
+            use_bias,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            recurrent_regularizer,
+            kernel_constraint,
+            recurrent_constraint,
+            return_sequences,
+            return_state,
+            go_backwards,
+            input_shape,
+            name,
         )
         self.activation = get_activation(activation)
 
@@ -168,7 +179,7 @@ class SimpleRNN(Recurrent):
 
     def input_bias(self) -> Tensor | None:
         """The whole bias."""
-        return self.bias  # type: ignore[no-any-return]
+        return self.bias
 
     def first_state(self, x: Tensor, given: Any) -> list[Tensor]:
         """Return the first h."""
@@ -205,9 +216,20 @@ class LSTM(Recurrent):
         go_backwards: bool = False, input_shape: Any = None, name: str | None = None,
     ) -> None:
         super().__init__(
-            units, use_bias, kernel_initializer, recurrent_initializer, bias_initializer, kernel_regularizer,
-            recurrent_regularizer, kernel_constraint, recurrent_constraint, return_sequences, return_state, go_backwards,
-            input_shape, name,
+            units,
+            use_bias,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            recurrent_regularizer,
+            kernel_constraint,
+            recurrent_constraint,
+            return_sequences,
+            return_state,
+            go_backwards,
+            input_shape,
+            name,
         )
         self.unit_forget_bias = unit_forget_bias
 
@@ -224,7 +246,7 @@ class LSTM(Recurrent):
 
     def input_bias(self) -> Tensor | None:
         """The whole bias."""
-        return self.bias  # type: ignore[no-any-return]
+        return self.bias
 
     def first_state(self, x: Tensor, given: Any) -> list[Tensor]:
         """Return the first h and c."""
@@ -264,9 +286,20 @@ class GRU(Recurrent):
         go_backwards: bool = False, input_shape: Any = None, name: str | None = None,
     ) -> None:
         super().__init__(
-            units, use_bias, kernel_initializer, recurrent_initializer, bias_initializer, kernel_regularizer,
-            recurrent_regularizer, kernel_constraint, recurrent_constraint, return_sequences, return_state, go_backwards,
-            input_shape, name,
+            units,
+            use_bias,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            recurrent_regularizer,
+            kernel_constraint,
+            recurrent_constraint,
+            return_sequences,
+            return_state,
+            go_backwards,
+            input_shape,
+            name,
         )
         self.reset_after = reset_after
 
@@ -281,8 +314,8 @@ class GRU(Recurrent):
     def input_bias(self) -> Tensor | None:
         """The part for the inputs."""
         if self.bias is None or not self.reset_after:
-            return self.bias  # type: ignore[no-any-return]
-        return self.bias[0]  # type: ignore[no-any-return]
+            return self.bias
+        return self.bias[0]
 
     def first_state(self, x: Tensor, given: Any) -> list[Tensor]:
         """Return the first h."""

@@ -1,8 +1,8 @@
 """Layers by class name, and their way to JSON and back.
 
 ``{"class": "Dense", "config": {"units": 16, ...}}`` describes a layer; a function or class of the user's own is
-``{"object": name}`` and has been registered under that name, or is handed to the loading call. Nothing is imported by a name that stands
-in a file.
+``{"object": name}`` and has been registered under that name, or is handed to the loading call. Nothing is imported by a
+name that stands in a file.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ def _plain(value: Any, where: str) -> Any:
         return {str(key): _plain(item, where) for key, item in value.items()}
     if isinstance(value, Layer):
         if value.is_model():
-            raise TypeError(f"{where}: a model inside of a layer cannot be written down; use the model as a layer instead")
+            raise TypeError(
+                f"{where}: a model inside of a layer cannot be written down; use the model as a layer instead"
+            )
         return layer_to_config(value)
     for name, thing in _OWN.items():
         if thing is value:

@@ -1,0 +1,37 @@
+"""What a layer was constructed with, by name: for refusing unknown keywords and for saving."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from deepbabysit.errors import unknown_keywords
+
+
+@lru_cache(maxsize=1024)
+def _signature(cls: type) -> tuple[tuple[str, ...], bool, dict[str, Any]]:
+    """Return the constructor's argument names, whether it takes any keyword, and its defaults."""
+    function = cls.__init__  # type: ignore[misc]
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return (), True, {}
+    positional = code.co_varnames[1 : code.co_argcount]
+    keyword_only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    defaults = dict(zip(reversed(positional), reversed(function.__defaults__ or ()), strict=False))
+    return (*positional, *keyword_only), bool(code.co_flags & 0x08), {**defaults, **(function.__kwdefaults__ or {})}
+
+
+def bind(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a constructor call by name.
+
+    Raises:
+        TypeError: a keyword is unknown; the nearest ones are named.
+    """
+    names, anything, defaults = _signature(cls)
+    foreign = [name for name in keywords if name not in names]
+    if foreign and not anything:
+        raise TypeError(unknown_keywords(cls.__name__, foreign, names))
+    given = {**dict(zip(names, arguments, strict=False)), **keywords}
+    return {
+        name: given[name] if name in given else defaults[name] for name in names if name in given or name in defaults
+    }
