@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import deepbabysit as db
 import numpy as np
 import pytest
+
+import deepbabysit as db
 
 _N = 2000
 _PAIRS = 41

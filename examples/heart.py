@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import statistics
 
-import deepbabysit as db
 import numpy as np
+
+import deepbabysit as db
 
 
 def network() -> db.Model:

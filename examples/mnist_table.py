@@ -19,8 +19,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import deepbabysit as db
 import numpy as np
+
+import deepbabysit as db
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def network(row: Row) -> db.Sequential:
     if row.input_dropout:
         layers.append(db.layers.Dropout(row.input_dropout))
     for units in row.hidden:
-        layers.append(db.layers.Dense(units, activation="relu", kernel_initializer="glorot_uniform", kernel_regularizer=penalty))
+        layers.append(db.layers.Dense(units, activation="relu", kernel_regularizer=penalty))  # Xavier by default
         if row.dropout:
             layers.append(db.layers.Dropout(row.dropout))
     layers.append(db.layers.Dense(10, activation="softmax", kernel_regularizer=penalty))

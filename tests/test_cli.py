@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import deepbabysit as db
 import numpy as np
 import pytest
+
+import deepbabysit as db
 from deepbabysit.cli import main
 from deepbabysit.models.loading import read_model
 
@@ -30,7 +31,8 @@ def table(path: Path, target: str) -> Path:
         for _ in range(200):
             length = rng.normal(10, 3)
             colour = rng.choice(["red", "green", "blue"])
-            writer.writerow([f"{length:.3f}", colour, f"{3 * length + (colour == 'red') * 5:.3f}", "big" if length > 10 else "small"])
+            price = 3 * length + (colour == "red") * 5
+            writer.writerow([f"{length:.3f}", colour, f"{price:.3f}", "big" if length > 10 else "small"])
     return path
 
 
@@ -64,7 +66,7 @@ def test_train_a_table_with_classes_and_one_with_numbers(tmp_path: Path, capsys:
     assert "baseline" in capsys.readouterr().out
 
 
-def test_train_heart(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_heart(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPBABYSIT_DATA", str(data_dir))
     assert main(["train", "heart", "--out", str(tmp_path), "--quiet"]) == 0
     model, extra = read_model(tmp_path / "model.dbs")
@@ -87,7 +89,11 @@ def test_train_heart(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_mistakes_end_with_one_line_and_a_status(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    status: int,
     message: str,
 ) -> None:
     if "digits" in arguments:
@@ -101,7 +107,7 @@ def test_mistakes_end_with_one_line_and_a_status(
     assert not list(tmp_path.glob("runs/*/model.dbs"))
 
 
-def test_a_table_with_missing_cells_is_refused_with_rows_and_a_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_with_gaps_is_refused_with_rows_and_a_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "holes.csv"
     path.write_text("a,b\n" + "\n".join(f"{i},{'?' if i == 7 else i * 2}" for i in range(30)))
     assert main(["train", str(path), "--target", "a"]) == 1

@@ -219,8 +219,7 @@ def test_a_failing_sample_is_named(prefetch):
     seen = []
     says = r"sample 17 of x could not be loaded \(epoch 2, batch at row 16\): KeyError"
     with pytest.raises(LoaderError, match=says) as got:
-        for b in loader.epoch(2):
-            seen.append(b.start)
+        seen.extend(b.start for b in loader.epoch(2))
     assert seen == [0, 4, 8, 12], "what came before the fault is delivered"
     assert isinstance(got.value.__cause__, KeyError) and got.value.start == 16 and 17 in got.value.rows
     assert _no_threads_soon()

@@ -6,9 +6,10 @@ import os
 import signal
 from typing import Any
 
-import deepbabysit as db
 import numpy as np
 import pytest
+
+import deepbabysit as db
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((90, 6)).astype(np.float32)
@@ -53,7 +54,9 @@ def test_same_seed_same_bits_and_another_seed_other_bits() -> None:
 @pytest.mark.parametrize("norm", [False, True])
 def test_replay_and_eager_give_the_same_bits(norm: bool) -> None:
     replayed, eager = (classifier(0.2, norm, replay=flag) for flag in (True, False))
-    histories = [m.fit(X, Y, batch_size=16, epochs=4, validation_data=(X, Y), verbose=0, seed=1) for m in (replayed, eager)]
+    histories = [
+        m.fit(X, Y, batch_size=16, epochs=4, validation_data=(X, Y), verbose=0, seed=1) for m in (replayed, eager)
+    ]
     assert same_weights(replayed, eager)
     assert histories[0].history["val_loss"] == histories[1].history["val_loss"]
     assert histories[0].history["loss"] == histories[1].history["loss"]
@@ -114,7 +117,8 @@ def test_class_weights_equal_sample_weights() -> None:
 def test_weight_zero_is_as_if_the_row_was_not_there() -> None:
     model = classifier()
     weight = (np.arange(90) < 45).astype(np.float32)
-    assert model.evaluate(X, Y, sample_weight=weight)["loss"] == pytest.approx(model.evaluate(X[:45], Y[:45])["loss"], rel=1e-6)
+    weighted = model.evaluate(X, Y, sample_weight=weight)["loss"]
+    assert weighted == pytest.approx(model.evaluate(X[:45], Y[:45])["loss"], rel=1e-6)
 
 
 def test_penalty_is_part_of_the_loss_and_data_loss_is_told_apart() -> None:
@@ -311,7 +315,9 @@ def test_hundred_epochs_leave_memory_where_it_was() -> None:
         ({"callbacks": [db.callbacks.EarlyStopping(monitor="val_acc")]}, ValueError, "val"),
     ],
 )
-def test_bad_input_is_refused_before_the_first_step(change: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_bad_input_is_refused_before_the_first_step(
+    change: dict[str, Any], error: type[Exception], message: str
+) -> None:
     model = classifier()
     before = model.get_weights()
     arguments: dict[str, Any] = {"x": X, "y": Y, "verbose": 0} | change

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import deepbabysit as db
 import numpy as np
 import pytest
+
+import deepbabysit as db
 
 
 def test_functional_network_with_only_the_import_changed() -> None:

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import deepbabysit as db
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+
+import deepbabysit as db
 
 RNG = np.random.default_rng(0)
 
@@ -127,7 +128,8 @@ def test_weights_go_in_and_out() -> None:
 @pytest.mark.parametrize("make", [branches, images])
 def test_a_file_brings_the_same_model_back(tmp_path: Path, make: Any) -> None:
     model = make()
-    inputs = tuple(RNG.standard_normal((5, *x)).astype(np.float32) for x in ([(4,), (6,)] if make is branches else [(8, 8, 1)]))
+    shapes = [(4,), (6,)] if make is branches else [(8, 8, 1)]
+    inputs = tuple(RNG.standard_normal((5, *shape)).astype(np.float32) for shape in shapes)
     x = inputs if len(inputs) > 1 else inputs[0]
     y = RNG.integers(0, 2, 5)
     model.compile(db.optimizers.Adam(0.01), "sparse_categorical_crossentropy" if make is branches else "cross_entropy",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import deepbabysit as db
 import numpy as np
 import pytest
+
+import deepbabysit as db
 
 RNG = np.random.default_rng(0)
 BATCHES = [RNG.standard_normal((8, 5)).astype(np.float32) for _ in range(6)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from deepbabysit.kernels.spec import Array, Shape
 from deepbabysit.runtime.backend import Arena, Backend
 from deepbabysit.runtime.buffers import SMALL, HostArena, ThreadPools
-
 from deepbabysit_numpy.kernels import KERNELS
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from deepbabysit.data import datasets
     from deepbabysit.layers.layer import Layer, training
     from deepbabysit.layers.symbolic import Input
-    from deepbabysit.models.model import Model, Sequential
     from deepbabysit.models.loading import load_model
+    from deepbabysit.models.model import Model, Sequential
     from deepbabysit.runtime.context import no_grad, strict
     from deepbabysit.runtime.random import set_seed
     from deepbabysit.runtime.registry import backends, device, devices, register_backend, set_device
@@ -79,7 +79,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "value_and_grad": ("autograd.transforms", "value_and_grad"),
 }
 
-__all__ = [*_NAMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_NAMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from deepbabysit.runtime.backend import Kernel
 
+from deepbabysit.runtime.backend import Kernel
 
 # NumPy checks indices itself but writes through a second buffer then; for many indices a check of our own is cheaper
 _FEW = 4096
@@ -15,7 +15,9 @@ _FEW = 4096
 def _check(name: str, indices: Any, length: int) -> None:
     if indices.size and (indices.max() >= length or indices.min() < -length):
         worst = int(indices.max()) if indices.max() >= length else int(indices.min())
-        raise IndexError(f"{name}: index {worst} is outside an axis of length {length}; valid: {-length} to {length - 1}")
+        raise IndexError(
+            f"{name}: index {worst} is outside an axis of length {length}; valid: {-length} to {length - 1}"
+        )
 
 
 def _take(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = 0) -> None:

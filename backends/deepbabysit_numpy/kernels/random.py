@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
 from deepbabysit.runtime.backend import Kernel
 
 _WORD = (1 << 64) - 1

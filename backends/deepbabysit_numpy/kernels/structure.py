@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
 from deepbabysit.kernels.structure import plain_key
 from deepbabysit.runtime.backend import Kernel
-from numpy.lib.stride_tricks import as_strided
 
 
 def _concat(ctx: Any, outs: Any, *arrays: Any, axis: int = 0) -> None:

@@ -1,8 +1,8 @@
 """Gradient checks: derivatives from the tape against finite differences in float64.
 
 The five-point formula ``(f(x - 2h) - 8 f(x - h) + 8 f(x + h) - f(x + 2h)) / 12h`` has an error of order ``h^4``, so
-that a step of about ``1e-3`` leaves ten correct digits. Small inputs are checked element by element; for large ones a random
-projection of the whole Jacobian is compared, which misses a wrong element with probability zero.
+that a step of about ``1e-3`` leaves ten correct digits. Small inputs are checked element by element; for large ones a
+random projection of the whole Jacobian is compared, which misses a wrong element with probability zero.
 """
 
 from __future__ import annotations

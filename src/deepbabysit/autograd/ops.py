@@ -13,7 +13,9 @@ from deepbabysit.errors import unknown
 from deepbabysit.kernels import SPECS
 from deepbabysit.runtime.registry import default_device
 
-_SPELLINGS = {"abs": "absolute", "pow": "power", "concatenate": "concat", "transpose": "permute_dims", "cumsum": "cumulative_sum"}
+_SPELLINGS = {
+    "abs": "absolute", "pow": "power", "concatenate": "concat", "transpose": "permute_dims", "cumsum": "cumulative_sum",
+}
 _DERIVED = ("stack", "expand_dims", "squeeze", "clip", "square", "moveaxis", "zeros_like", "ones_like", "arange",
             "zeros", "ones", "full", "concat", "astype", "reshape", "broadcast_to", "permute_dims")
 

@@ -19,7 +19,7 @@ class Parameter(Tensor):
 
     Attributes:
         name: path in the model, such as ``0.kernel``.
-        l1, l2: strength of the penalties ``l1 * sum(abs(w))`` and ``l2 * sum(w * w)``; the optimizer adds their gradient.
+        l1, l2: strength of the penalties ``l1 * sum(abs(w))`` and ``l2 * sum(w * w)``; optimizers add their gradient.
         constraint: called with the values after each update, or None.
         rate: factor on the learning rate.
     """

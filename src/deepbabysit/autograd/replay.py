@@ -114,8 +114,8 @@ def _as_tuple(result: Any) -> tuple[Tensor, ...]:
 def record(step: Callable[..., Any]) -> Callable[..., Any]:
     """Record a hand-written training step at its second run and replay it from the third on.
 
-    The step takes arrays or Tensors and returns a Tensor, a tuple of Tensors, or None. Everything it does on arrays goes
-    through operations, ``backward()`` and ``optimizer.step()``; reading a value on the host inside (``.item()``,
+    The step takes arrays or Tensors and returns a Tensor, a tuple of Tensors, or None. Everything it does on arrays
+    goes through operations, ``backward()`` and ``optimizer.step()``; reading a value on the host inside (``.item()``,
     ``print``) is refused with its line, and the step then stays eager. Python values that it uses are kept as they were
     when it was recorded. Eager runs and replays give the same bits.
 

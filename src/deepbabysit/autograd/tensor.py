@@ -84,7 +84,7 @@ class Tensor:
         return prod(self.data.shape)
 
     @property
-    def T(self) -> Tensor:
+    def T(self) -> Tensor:  # noqa: N802  (NumPy's name)
         """The tensor with its axes in reverse order."""
         return self.transpose()
 
@@ -568,7 +568,7 @@ def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, req
     """Make a tensor of values; they are copied.
 
     Arguments:
-        data: a number, nested lists, an array, or a Tensor. NumPy arrays keep their dtype; Python floats become float32.
+        data: a number, nested lists, an array, or a Tensor. Arrays keep their dtype, Python floats become float32.
         dtype: the dtype wanted, or None.
         device: where it shall be; None means the default device (the CPU unless `set_device` chose another).
         requires_grad: whether gradients shall flow to it.

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     train.add_argument("data", metavar="NAME|FILE.csv", help="digits, mnist, heart, ... or a table with a header")
     train.add_argument("--target", metavar="COL", help="the column to predict (tables)")
-    train.add_argument("--categorical", metavar="A,B", help="columns that hold categories (tables); found out if left out")
+    train.add_argument("--categorical", metavar="A,B", help="columns with categories (tables); guessed if left out")
     train.add_argument("--missing", choices=["drop", "mean"],
                        help="leave rows with missing cells out, or fill them with the training rows' mean (tables)")
     train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",

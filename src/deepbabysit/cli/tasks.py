@@ -154,8 +154,8 @@ def _settings(name: str, kind: str, rows: int, width: int) -> Settings:
         return Settings(hidden=(128, 64), dropout=0.1, batch_size=32, epochs=60, patience=10, normalize="minmax")
     if rows < 1000:
         return Settings(hidden=(32,), l2=1e-4, batch_size=16, epochs=300, patience=30, learning_rate=2e-3)
-    return Settings(hidden=(64, 32), batch_size=32 if rows < 20_000 else 128, epochs=200 if kind == "regression" else 100,
-                    patience=20)
+    epochs = 200 if kind == "regression" else 100
+    return Settings(hidden=(64, 32), batch_size=32 if rows < 20_000 else 128, epochs=epochs, patience=20)
 
 
 def change(settings: Settings, changes: list[str]) -> Settings:

@@ -10,15 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit import layers, optimizers, regularizers
+from deepbabysit import optimizers, regularizers
 from deepbabysit.cli import tasks
 from deepbabysit.cli.usage import UsageError
 from deepbabysit.data.normalizers import MinMax, ZScore
 from deepbabysit.errors import unknown
+from deepbabysit.layers.basic import Dropout
+from deepbabysit.layers.dense import Dense
 from deepbabysit.models.model import Sequential
 from deepbabysit.models.writing import write_model
 from deepbabysit.runtime.random import set_seed
 from deepbabysit.training.callbacks import EarlyStopping
+
+RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu")  # He's initialization is derived for these
 
 
 def train(options: argparse.Namespace) -> int:
@@ -39,7 +43,10 @@ def train(options: argparse.Namespace) -> int:
     loss = {"binary": "binary_crossentropy", "multiclass": "cross_entropy", "regression": "mse"}[task.kind]
     metric = [] if task.kind == "regression" else ["accuracy"]
     model.compile(_optimizer(settings), loss, metrics=metric)
-    say(f"network: {_describe(task, settings)}; loss {loss}; {model.count_params():,} parameters; normalize {settings.normalize}")
+    say(
+        f"network: {_describe(task, settings)}; loss {loss}; {model.count_params():,} parameters; "
+        f"normalize {settings.normalize}"
+    )
 
     def scaled(y: np.ndarray) -> np.ndarray:
         return y if scale is None else scale.forward(y)
@@ -74,7 +81,9 @@ def _task(options: argparse.Namespace) -> tasks.Task:
             raise UsageError(f"{path} is a table: name the column to predict with --target COL")
         return tasks.table(path, options.target, options.categorical, options.missing, options.seed)
     if options.target is not None or options.categorical is not None or options.missing is not None:
-        raise UsageError(f"--target, --categorical and --missing are for tables; {options.data!r} is the name of a data set")
+        raise UsageError(
+            f"--target, --categorical and --missing are for tables; {options.data!r} is the name of a data set"
+        )
     return tasks.known(options.data, options.seed)
 
 
@@ -119,17 +128,21 @@ class _TargetScale:
 
 def _network(task: tasks.Task, settings: tasks.Settings) -> Sequential:
     stack: list[Any] = []
-    initializer = "he_normal" if settings.activation in ("relu", "leaky_relu", "elu", "gelu", "silu") else "glorot_uniform"
+    initializer = "he_normal" if settings.activation in RECTIFIERS else "glorot_uniform"
     penalty = regularizers.l2(settings.l2) if settings.l2 else None
     for number, units in enumerate(settings.hidden):
         first: dict[str, Any] = {"input_shape": task.train[0].shape[1:]} if number == 0 else {}
-        stack.append(layers.Dense(units, settings.activation, kernel_initializer=initializer, kernel_regularizer=penalty, **first))
+        stack.append(
+            Dense(
+                units, settings.activation, kernel_initializer=initializer, kernel_regularizer=penalty, **first
+            )
+        )
         if settings.dropout:
-            stack.append(layers.Dropout(settings.dropout))
+            stack.append(Dropout(settings.dropout))
     outputs = _outputs(task)
     last: dict[str, Any] = {} if stack else {"input_shape": task.train[0].shape[1:]}
     stack.append(
-        layers.Dense(outputs, "sigmoid" if task.kind == "binary" else None, kernel_regularizer=penalty, **last)
+        Dense(outputs, "sigmoid" if task.kind == "binary" else None, kernel_regularizer=penalty, **last)
     )
     return Sequential(stack)
 
@@ -137,7 +150,9 @@ def _network(task: tasks.Task, settings: tasks.Settings) -> Sequential:
 def _outputs(task: tasks.Task) -> int:
     if task.kind != "multiclass":
         return 1
-    return len(task.class_names) if task.class_names else int(max(part[1].max() for part in (task.train, task.test))) + 1
+    if task.class_names:
+        return len(task.class_names)
+    return int(max(part[1].max() for part in (task.train, task.validation, task.test))) + 1
 
 
 def _optimizer(settings: tasks.Settings) -> Any:
@@ -178,8 +193,10 @@ def _score(
 def _report(task: tasks.Task, scores: dict[str, float]) -> None:
     rows = len(task.test[1])
     if task.kind == "regression":
-        print(f"test ({rows} rows): RMSE {scores['test_rmse']:.4g}, MAE {scores['test_mae']:.4g}, R2 {scores['test_r2']:.3f}")
-        print(f"baseline (always the training mean): RMSE {scores['baseline_rmse']:.4g}, MAE {scores['baseline_mae']:.4g}")
+        rmse, mae = (f"{scores[f'test_{name}']:.4g}" for name in ("rmse", "mae"))
+        print(f"test ({rows} rows): RMSE {rmse}, MAE {mae}, R2 {scores['test_r2']:.3f}")
+        rmse, mae = (f"{scores[f'baseline_{name}']:.4g}" for name in ("rmse", "mae"))
+        print(f"baseline (always the training mean): RMSE {rmse}, MAE {mae}")
         return
     common = int(scores["baseline_class"])
     name = task.class_names[common] if task.class_names else common

@@ -40,9 +40,8 @@ def _leaf(name: str, value: Any) -> Any:
         value = value.to_numpy()
     elif callable(getattr(value, "numpy", None)) and not hasattr(value, "__cuda_array_interface__"):
         value = value.numpy()  # tensors of this package and of others
-    if isinstance(value, np.ndarray) or not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
-        array = _array(name, value)
-    elif isinstance(value, (list, tuple, range)):
+    source = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    if isinstance(value, (np.ndarray, list, tuple, range)) or not source:
         array = _array(name, value)
     else:
         return value

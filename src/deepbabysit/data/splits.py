@@ -29,6 +29,7 @@ class Part(tuple[Rows, Rows]):
     class_counts: dict[str, int]
 
     def __new__(cls, x: Rows, y: Rows, rows: Indices, class_counts: dict[str, int]) -> Part:
+        """Make the pair (x, y) and keep where it came from."""
         part = super().__new__(cls, (x, y))
         part.x, part.y, part.rows, part.class_counts = x, y, rows, class_counts
         return part

@@ -308,8 +308,8 @@ def _erf_vjp(op: Any, g: Any, x: Any, out: Any, needs: Any) -> Any:
     return (op.multiply(g[0], op.multiply(_TWO_OVER_ROOT_PI, op.exp(op.negative(op.multiply(x[0], x[0]))))),)
 
 
-ERF = define(erf, infer=elementwise_float("erf"), samples=drawing.unary(extremes=(-30.0, -4.0, 0.0, 0.46875, 5.9, 30.0)),
-             errors=_integers, saves_inputs=(0,), vjp=_erf_vjp, inplace=((0, 0),))
+ERF = define(erf, infer=elementwise_float("erf"), errors=_integers, saves_inputs=(0,), vjp=_erf_vjp, inplace=((0, 0),),
+             samples=drawing.unary(extremes=(-30.0, -4.0, 0.0, 0.46875, 5.9, 30.0)))
 
 # -- choice ----------------------------------------------------------------------------------------------------------
 

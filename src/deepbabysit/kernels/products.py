@@ -88,9 +88,11 @@ def linear(xp: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear
 def _linear_infer(shapes: Any, dtypes: Any, *, activation: str = "linear") -> tuple[Form, ...]:
     x, kernel, bias = shapes
     if activation not in FUSED_ACTIVATIONS:
-        raise ValueError(f"linear: activation {activation!r} is not fused; choose one of {', '.join(FUSED_ACTIVATIONS)}")
+        raise ValueError(f"linear: activation {activation!r} is not fused; choose from {', '.join(FUSED_ACTIVATIONS)}")
     if len(kernel) != 2 or bias != (kernel[1],):
-        raise ValueError(f"linear: kernel must be (in, out) and bias (out,); got {show_shape(kernel)}, {show_shape(bias)}")
+        raise ValueError(
+            f"linear: kernel must be (in, out) and bias (out,); got {show_shape(kernel)}, {show_shape(bias)}"
+        )
     if len(x) < 2 or x[-1] != kernel[0]:
         raise ValueError(
             f"linear: the input must be (N, ..., {kernel[0]}) for a kernel {show_shape(kernel)}; got {show_shape(x)}"

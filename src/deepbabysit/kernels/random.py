@@ -58,7 +58,8 @@ def random_words(xp: Any, control: Any, *, shape: Shape, stream: int, call: int 
     blocks = xp.astype(xp.arange(count // 8 + 2), xp.uint64) + begin
     zeros = blocks - blocks
     key = (zeros + control[0], zeros + xp.asarray(stream, dtype=xp.uint64))
-    words = xp.stack(philox(xp, (blocks, zeros + control[1], zeros + xp.asarray(call, dtype=xp.uint64), zeros), key), axis=1)
+    counter = (blocks, zeros + control[1], zeros + xp.asarray(call, dtype=xp.uint64), zeros)
+    words = xp.stack(philox(xp, counter, key), axis=1)
     halves = xp.reshape(xp.stack((words & _LOW, words >> 32), axis=2), (-1,))
     chosen = xp.take(halves, xp.astype(xp.arange(count), xp.uint64) + skip, axis=0)
     return xp.reshape(xp.astype(chosen, xp.uint32), shape)

@@ -13,10 +13,10 @@ import numpy as np
 
 from deepbabysit.kernels import drawing
 from deepbabysit.kernels.shapes import (
+    need_floating,
     normalize_axes,
     normalize_axis,
     reduced,
-    need_floating,
     show_shape,
 )
 from deepbabysit.kernels.spec import BadInput, Form, Sample, Tolerance, define

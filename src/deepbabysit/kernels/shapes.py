@@ -55,7 +55,7 @@ def broadcast(name: str, shapes: Sequence[Shape]) -> Shape:
                 written = " and ".join(show_shape(s) for s in shapes)
                 raise ValueError(
                     f"{name}: shapes {written} do not fit together: axis {offset + axis - rank} has lengths "
-                    f"{show_shape((here,))[1:-2]} and {show_shape((length,))[1:-2]}; they must be equal, or one of them 1"
+                    f"{show_shape((here,))[1:-2]} and {show_shape((length,))[1:-2]}; they must be equal, or one 1"
                 )
             result[offset + axis] = length
     return tuple(result)

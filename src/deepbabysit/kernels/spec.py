@@ -74,10 +74,10 @@ class KernelSpec:
             symbolic batch axis of `kernels.shapes.BATCH`.
         samples: ``samples(rng)`` -> drawn inputs (empty, one element, broadcast, non-contiguous, extreme values).
         errors: ``errors()`` -> inputs that must be refused.
-        vjp: ``vjp(op, g, x, out, needs, **attrs)`` -> one cotangent (or None) per input, using only ``op.<spec>`` calls.
+        vjp: ``vjp(op, g, x, out, needs, **attrs)`` -> one cotangent (or None) per input, with ``op.<spec>`` calls only.
             ``x[i]`` is the array where `saves_inputs` names ``i`` and a `Form` elsewhere; likewise ``out``.
             ``g[i]`` is None where nothing flowed into output ``i``.
-        saves_inputs, saves_outputs: positions that the vjp reads; those of optional inputs that were left out are skipped.
+        saves_inputs, saves_outputs: positions that the vjp reads; optional inputs that were left out are skipped.
         differentiable: positions of inputs that can have a gradient; None means all that hold floating numbers.
         composite: True when `reference` on Tensors is the definition of the derivative.
         view: True when the result shares memory with the first input wherever the layout allows it.

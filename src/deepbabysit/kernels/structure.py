@@ -263,7 +263,8 @@ def _concat_infer(shapes: Any, dtypes: Any, *, axis: int = 0) -> tuple[Form, ...
     first = shapes[0]
     where = normalize_axis("concat", axis, len(first))
     for i, shape in enumerate(shapes):
-        if len(shape) != len(first) or any(a != b for k, (a, b) in enumerate(zip(shape, first, strict=True)) if k != where):
+        fits = len(shape) == len(first) and all(a == b for k, (a, b) in enumerate(zip(shape, first, strict=False)) if k != where)
+        if not fits:
             raise ValueError(
                 f"concat: array {i} has shape {show_shape(shape)}, the first {show_shape(first)}; "
                 f"they may differ along axis {axis} only"
@@ -356,7 +357,9 @@ def window_count(length: int, window: int, stride: int, dilation: int) -> int:
 Sizes = tuple[int, ...]
 
 
-def _window_slices(window: Sizes, stride: Sizes, dilation: Sizes, counts: Sizes) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
+def _window_slices(
+    window: Sizes, stride: Sizes, dilation: Sizes, counts: Sizes
+) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
     for offset in np.ndindex(*window):
         yield offset, tuple(
             slice(o * d, o * d + (n - 1) * s + 1, s)

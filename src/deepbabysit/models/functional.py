@@ -128,7 +128,9 @@ def as_inputs(value: Any, what: str) -> list[Tensor]:
     Raises:
         TypeError: something else was given.
     """
-    items = list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list | tuple) else [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    items = list(value) if isinstance(value, list | tuple) else [value]
     for item in items:
         if not isinstance(item, Tensor) or not item.device.abstract:
             raise TypeError(

@@ -382,7 +382,7 @@ class Sequential(Model):
                    ". Wrap a function with db.layers.Lambda(function)" if callable(layer) else "")
             )
         if any(layer is known for known in self.layers):
-            raise ValueError(f"{layer} is in this stack already; make a second layer, or share it in a functional model")
+            raise ValueError(f"{layer} is in this stack already; make a second one, or share it in a functional model")
         self.layers.append(layer)
         if len(self.layers) == 1 and layer.input_shape is not None:
             self.input_shape = layer.input_shape

@@ -24,7 +24,7 @@ def summarize(model: Layer) -> str:
         rows.append(("  " * depth + path, type(layer).__name__, shape, f"{size:,}"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
-        "  ".join((*(cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)), row[3].rjust(widths[3])))
+        "  ".join([c.ljust(w) for c, w in zip(row[:3], widths[:3], strict=True)] + [row[3].rjust(widths[3])])
         for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))

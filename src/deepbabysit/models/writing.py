@@ -1,7 +1,7 @@
 """Model files, written: one safetensors file with weights as tensors and the architecture as JSON.
 
-Format 1. Metadata key ``deepbabysit`` holds ``{"format": 1, "model": ..., "compile": ..., "extra": ...}``. A model names
-its layers by class; nothing in the file is executable.
+Format 1. Metadata key ``deepbabysit`` holds ``{"format": 1, "model": ..., "compile": ..., "extra": ...}``. A model
+names its layers by class; nothing in the file is executable.
 """
 
 from __future__ import annotations

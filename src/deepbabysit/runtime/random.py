@@ -64,7 +64,7 @@ class Streams:
         return call
 
     def next_made(self, path: str) -> int:
-        """Return how many layers outside of models have begun with this path since the seed was set, and count one more."""
+        """Return how many layers outside of models began with this path since the seed was set, and count one more."""
         count = self._made.get(path, 0)
         self._made[path] = count + 1
         return count

@@ -56,6 +56,10 @@ def set_num_threads(count: int) -> None:
         setter(count)
 
 
+# by the build of OpenBLAS: NumPy's own wheels, other wheels, the system's
+_SETTERS = ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads")
+
+
 def _blas_setters() -> list[Callable[[int], Any]]:
     """Return the functions that set the number of threads of the OpenBLAS in NumPy's own wheel."""
     import numpy
@@ -68,7 +72,7 @@ def _blas_setters() -> list[Callable[[int], Any]]:
                 library = ctypes.CDLL(str(file))
             except OSError:
                 continue
-            for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads"):
+            for name in _SETTERS:
                 setter = getattr(library, name, None)
                 if setter is not None:
                     setter.argtypes = [ctypes.c_int]
