@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
-
 from deepbabysit_numpy.kernels import (
     activations,
     attention,
