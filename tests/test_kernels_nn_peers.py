@@ -105,6 +105,27 @@ def test_conv_in_many_blocks(height: int, images: int) -> None:
     )
 
 
+def test_strided_conv_cut_into_rows() -> None:
+    """A block holds a part of the rows of one image, and a row of positions is two rows of the image."""
+    arrays = draw((2, 96, 40, 32), (3, 3, 32, 8))
+    compare(
+        "conv", arrays, lambda x, k: last(F.conv2d(first(x), as_torch_kernel(k), padding=1, stride=2)),
+        stride=(2, 2), padding=((1, 1), (1, 1)), dilation=(1, 1),
+    )
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_in_many_blocks(multiplier: int) -> None:
+    arrays = draw((20, 20, 20, 16), (3, 3, 16, multiplier))
+    compare(
+        "depthwise_conv", arrays,
+        lambda x, k: last(F.conv2d(
+            first(x), k.permute(2, 3, 0, 1).reshape(16 * multiplier, 1, 3, 3), padding=1, groups=16
+        )),
+        stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1),
+    )
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(("stride", "extra"), [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1)])
 @pytest.mark.parametrize("padding", [0, 1])
