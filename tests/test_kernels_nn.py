@@ -16,8 +16,11 @@ from deepbabysit.autograd.operations import tensor_operations
 from deepbabysit.autograd.tape import sweep
 from deepbabysit.autograd.tensor import Tensor, apply
 from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.shapes import BATCH
 from deepbabysit.kernels.spec import KernelSpec, Sample, complete_attrs
+from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.funnel import call
+from deepbabysit.runtime.record import Recorder
 from deepbabysit.runtime.registry import find_device
 
 FAMILIES = ("activations", "normalization", "convolution", "pooling", "attention", "recurrent")
@@ -57,7 +60,9 @@ def value_of(spec: KernelSpec, arrays: tuple[np.ndarray, ...], attrs: Any) -> tu
 
 def run(device: Any, spec: KernelSpec, arrays: tuple[np.ndarray, ...], attrs: Any, grad: bool = False) -> list[Tensor]:
     """Run an operation on Tensors; returns inputs and outputs."""
-    tensors = tuple(Tensor(a, device, requires_grad=grad and can_differentiate(spec, i, a)) for i, a in enumerate(arrays))
+    tensors = tuple(
+        Tensor(a, device, requires_grad=grad and can_differentiate(spec, i, a)) for i, a in enumerate(arrays)
+    )
     result = apply(spec, tensors, attrs)
     return [tensors, result if isinstance(result, tuple) else (result,)]  # type: ignore[list-item]
 
@@ -189,7 +194,8 @@ def test_vjp_against_derivative_of_reference(spec: KernelSpec) -> None:
 
 def five_points(function: Any, step: float = 2e-3) -> float:
     """Return the derivative of a function of one number at 0."""
-    return float((8.0 * (function(step) - function(-step)) - (function(2 * step) - function(-2 * step))) / (12.0 * step))
+    near, far = function(step) - function(-step), function(2 * step) - function(-2 * step)
+    return float((8.0 * near - far) / (12.0 * step))
 
 
 def moved(arrays: tuple[np.ndarray, ...], direction: list[np.ndarray | None], t: float) -> tuple[np.ndarray, ...]:
@@ -223,7 +229,9 @@ def test_second_order_against_finite_differences(spec: KernelSpec) -> None:
         inner = vectors(spec, sample.inputs, seed + 1000)
         outer = vectors(spec, sample.inputs, seed + 2000)
 
-        def along(t: float, sample: Sample = sample, cotangents: Any = cotangents, inner: Any = inner, outer: Any = outer) -> float:
+        def along(
+            t: float, sample: Sample = sample, cotangents: Any = cotangents, inner: Any = inner, outer: Any = outer
+        ) -> float:
             first = gradients(spec, moved(sample.inputs, outer, t), sample.attrs, cotangents)
             return sum(float(np.sum(g * u)) for g, u in zip(first, inner, strict=True) if u is not None)
 
@@ -244,3 +252,102 @@ def test_second_order_against_finite_differences(spec: KernelSpec) -> None:
                 if gradient is not None:
                     slope += float(np.sum(gradient.data * v))
         close(slope, five_points(along), spec, rtol=1e-6, atol=1e-7)
+
+
+SYMBOLIC: dict[str, tuple[tuple[tuple[int, ...], ...], dict[str, Any], tuple[int, ...]]] = {
+    "gelu": (((BATCH, 3),), {}, (BATCH, 3)),
+    "conv": (((BATCH, 8, 8, 3), (3, 3, 3, 4)),
+             {"stride": (2, 2), "padding": ((0, 1), (0, 1)), "dilation": (1, 1)}, (BATCH, 4, 4, 4)),
+    "conv_transpose": (((BATCH, 4, 3), (3, 5, 3)),
+                       {"stride": (2,), "padding": ((0, 1),), "dilation": (1,)}, (BATCH, 8, 5)),
+    "depthwise_conv": (((BATCH, 8, 3), (3, 3, 2)),
+                       {"stride": (1,), "padding": ((0, 0),), "dilation": (1,)}, (BATCH, 6, 6)),
+    "max_pool": (((BATCH, 8, 8, 3),), {"window": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0))},
+                 (BATCH, 4, 4, 3)),
+    "avg_pool": (((BATCH, 8, 3),), {"window": (2,), "stride": (2,), "padding": ((0, 0),)}, (BATCH, 4, 3)),
+    "batch_norm": (((BATCH, 5, 3), (3,), (3,)), {}, (BATCH, 5, 3)),
+    "layer_norm": (((BATCH, 5, 3), (3,), (3,)), {}, (BATCH, 5, 3)),
+    "rms_norm": (((BATCH, 3), (3,)), {}, (BATCH, 3)),
+    "group_norm": (((BATCH, 5, 4), (4,), (4,)), {"groups": 2}, (BATCH, 5, 4)),
+    "attention": (((BATCH, 2, 5, 4), (BATCH, 2, 6, 4), (BATCH, 2, 6, 3), (BATCH, 1, 1, 6)), {}, (BATCH, 2, 5, 3)),
+    "lstm_cell": (((BATCH, 8), (BATCH, 2)), {}, (BATCH, 2)),
+    "gru_cell": (((BATCH, 6), (BATCH, 6), (BATCH, 2)), {}, (BATCH, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SYMBOLIC)
+def test_shapes_with_an_unknown_batch(name: str) -> None:
+    shapes, attrs, expected = SYMBOLIC[name]
+    spec = SPECS[name]
+    forms = spec.infer(list(shapes), [np.dtype("float32")] * len(shapes), **complete_attrs(spec, attrs))
+    assert forms[0] == (expected, np.dtype("float32"))
+
+
+@pytest.mark.parametrize("name", SYMBOLIC)
+def test_a_replay_gives_the_same_bits(name: str) -> None:
+    """Scratch memory belongs to the recording, and nothing is kept from one run for the next."""
+    shapes, attrs, _ = SYMBOLIC[name]
+    rng = np.random.default_rng(3)
+    sizes = [tuple(3 if n == BATCH else n for n in shape) for shape in shapes]
+
+    def values() -> list[np.ndarray]:
+        return [rng.standard_normal(size).astype(np.float32) for size in sizes]
+
+    slots = values()
+
+    def step() -> list[np.ndarray]:
+        tensors, outputs = run(CPU, SPECS[name], tuple(slots), attrs, grad=True)
+        seeds = [o.data for o in outputs]
+        gradients = sweep(outputs, seeds, [t for t in tensors if t.requires_grad], False)
+        return [*seeds, *gradients]
+
+    recorder = Recorder(CPU)
+    with surroundings(recorder=recorder):
+        results = step()
+    recording = recorder.finish()
+    for slot, value in zip(slots, values(), strict=True):
+        slot[...] = value
+    expected = [np.copy(a) for a in step()]
+    recording.replay()
+    for got, want in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_equal_largest_values_share_the_gradient() -> None:
+    """A window of ties, and one where a border would win if it counted as 0."""
+    x = np.array([[1.0, 1.0, 0.0, 1.0], [-3.0, -5.0, -4.0, -6.0]])[..., None]
+    attrs = {"window": (2,), "stride": (2,), "padding": ((1, 1),)}
+    tensors, (y,) = run(CPU, SPECS["max_pool"], (x,), attrs, grad=True)
+    np.testing.assert_array_equal(y.numpy()[..., 0], [[1.0, 1.0, 1.0], [-3.0, -4.0, -6.0]])
+    (gradient,) = sweep((y,), (np.array([[2.0, 4.0, 8.0]] * 2)[..., None],), tensors, False)
+    np.testing.assert_array_equal(gradient[..., 0], [[2.0, 4.0, 0.0, 8.0], [2.0, 0.0, 4.0, 8.0]])
+    attrs = {"window": (4,), "stride": (4,), "padding": ((0, 0),)}
+    tensors, (y,) = run(CPU, SPECS["max_pool"], (x[:1],), attrs, grad=True)
+    (gradient,) = sweep((y,), (np.full((1, 1, 1), 6.0),), tensors, False)
+    np.testing.assert_array_equal(gradient[..., 0], [[2.0, 2.0, 0.0, 2.0]])
+
+
+def test_nan_is_not_hidden() -> None:
+    """A value that is not a number comes out of every activation, pool and norm, by kernel and by reference."""
+    x = np.full((1, 2, 2), np.nan)
+    vector = np.ones(2)
+    pool = {"window": (2,), "stride": (2,), "padding": ((0, 0),)}
+    with np.errstate(all="ignore"):
+        for device in (CPU, PLAIN):
+            for name in ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus"):
+                assert np.isnan(call(device, SPECS[name], (x,))[0]).all(), name
+            assert np.isnan(call(device, SPECS["gelu"], (x,), {"approximate": "tanh"})[0]).all()
+            for name in ("max_pool", "avg_pool"):
+                assert np.isnan(call(device, SPECS[name], (x,), pool)[0]).all(), name
+            for name in ("batch_norm", "layer_norm"):
+                assert np.isnan(call(device, SPECS[name], (x, vector, vector))[0]).all(), name
+
+
+def test_a_query_without_keys_gets_zero() -> None:
+    q = np.ones((1, 1, 2, 3))
+    seen = np.array([[True, True], [False, False]])
+    for mask in (seen, np.where(seen, 0.0, -np.inf)):
+        tensors, (y,) = run(CPU, SPECS["attention"], (q, q, q, mask), {}, grad=True)
+        np.testing.assert_allclose(y.numpy()[0, 0], [[1.0] * 3, [0.0] * 3])
+        gradients = sweep((y,), (np.ones(y.shape),), list(tensors[:3]), False)
+        assert all(np.isfinite(g).all() for g in gradients)

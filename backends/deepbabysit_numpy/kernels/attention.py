@@ -7,6 +7,7 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
+
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
 
@@ -19,8 +20,8 @@ def _work(dtype: Any) -> Any:
 
 def _step(q: Any, k: Any, dtype: Any) -> int:
     """Return how many samples make a block."""
-    one = q.shape[1] * q.shape[2] * k.shape[2] * dtype.itemsize
-    return max(min(BLOCK_BYTES // max(one, 1), q.shape[0]), 1)
+    one: int = q.shape[1] * q.shape[2] * k.shape[2] * dtype.itemsize
+    return max(min(BLOCK_BYTES // max(one, 1), int(q.shape[0])), 1)
 
 
 def _form(q: Any, k: Any, dtypes: Any) -> Form:

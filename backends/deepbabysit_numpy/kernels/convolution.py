@@ -13,10 +13,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
 from deepbabysit.kernels.convolution import transposed_space
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
-from numpy.lib.stride_tricks import as_strided
 
 BLOCK_BYTES = 1 << 20
 
@@ -277,7 +278,8 @@ def _mirrored(lay: Layout, itemsize: int) -> Layout | None:
     if max(lay.top, lay.bottom) > over or max(lay.left, lay.right) > beside:
         return None
     padding = ((over - lay.top, over - lay.bottom), (beside - lay.left, beside - lay.right))
-    return _layout((lay.n, lay.oh, lay.ow, lay.f), (lay.kh, lay.kw), lay.c, (1, 1), padding, (lay.dh, lay.dw), 1, itemsize)
+    image, dilation = (lay.n, lay.oh, lay.ow, lay.f), (lay.dh, lay.dw)
+    return _layout(image, (lay.kh, lay.kw), lay.c, (1, 1), padding, dilation, 1, itemsize)
 
 
 def _input_scratch(lay: Layout, dtype: Any) -> tuple[Form, ...]:

@@ -1,8 +1,8 @@
 """Normalizations in blocks that stay in the cache, with rows folded so that inner loops are long.
 
-A row of few channels makes NumPy's inner loop short. So k rows are read as one row of k times the channels, with vectors
-repeated k times; sums over the folded rows are k sums, which also keeps more digits than one. float16 is computed in
-float32.
+A row of few channels makes NumPy's inner loop short. So k rows are read as one row of k times the channels, with
+vectors repeated k times; sums over the folded rows are k sums, which also keeps more digits than one. float16 is
+computed in float32.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from deepbabysit.runtime.backend import Kernel
 
 FOLDED = 4096  # elements of a folded row
@@ -41,8 +42,8 @@ def _blocks(rows: int, width: int) -> Iterator[slice]:
 
 
 def _unfold(total: Any, k: int) -> Any:
-    """Add the k parts of folded sums."""
-    return total.reshape(k, -1).sum(axis=0)
+    """Add the k parts of folded sums, in float64: a mean far from 0 would lose digits in a long float32 sum."""
+    return total.reshape(k, -1).sum(axis=0, dtype=np.float64)
 
 
 class _Folded:
@@ -68,17 +69,17 @@ def _batch_norm(ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, epsilon: 
     y, mean, var = outs
     folded = _Folded(x)
     rows, work = folded.rows, folded.work
-    total = np.zeros(rows.shape[1], work)
+    total = np.zeros(rows.shape[1], np.float64)
     for part in folded.blocks():
         total += rows[part].sum(axis=0, dtype=work)
-    np.divide(_unfold(total, folded.k), folded.count, out=mean)
+    np.divide(_unfold(total, folded.k), folded.count, out=mean, casting="same_kind")
     center = folded.tile(mean)
     total.fill(0)
     for part in folded.blocks():
         centered = np.subtract(rows[part], center, dtype=work)
         np.multiply(centered, centered, out=centered)
         total += centered.sum(axis=0)
-    np.divide(_unfold(total, folded.k), folded.count, out=var)
+    np.divide(_unfold(total, folded.k), folded.count, out=var, casting="same_kind")
     _scale(folded, y, center, folded.tile(gamma / np.sqrt(var + epsilon)), folded.tile(beta))
 
 
@@ -111,7 +112,7 @@ def _batch_norm_gradient(
     flow = _rows(g, k)
     inverse = 1.0 / np.sqrt(var.astype(work, copy=False) + work.type(epsilon))
     center = folded.tile(mean)
-    sums, products = np.zeros((2, rows.shape[1]), work)
+    sums, products = np.zeros((2, rows.shape[1]), np.float64)
     for part in folded.blocks():
         sums += flow[part].sum(axis=0, dtype=work)
         centered = np.subtract(rows[part], center, dtype=work)

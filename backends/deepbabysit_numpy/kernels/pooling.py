@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
 from deepbabysit.kernels.pooling import element_counts
 from deepbabysit.runtime.backend import Kernel
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from math import prod
 from typing import Any
@@ -42,9 +43,10 @@ def _words(control: Any, count: int, columns: int, stream: int, call: int) -> np
         "uinteger": 0,
     }
     words = philox.random_raw((skip + count + 1) // 2)
-    if not words.dtype.isnative or np.little_endian is False:
-        words = words.byteswap().view(np.uint32).byteswap()
-    return words.view(np.uint32)[skip : skip + count]
+    halves = words.view(np.uint32)
+    if sys.byteorder == "big":  # the low half comes first in the specification
+        halves = halves.reshape(-1, 2)[:, ::-1].reshape(-1)
+    return halves[skip : skip + count]
 
 
 def _random_words(ctx: Any, outs: Any, control: Any, *, shape: Any, stream: int, call: int = 0) -> None:

@@ -54,7 +54,7 @@ class TensorOperations:
     def full(self, shape: Any, value: Any, dtype: Any = np.float32) -> Tensor:
         """Return a constant of one value: a single number in memory."""
         scalar = Tensor(self.device.constant(value, np.dtype(dtype)), self.device)
-        return self.broadcast_to(scalar, shape=tuple(shape))  # type: ignore[no-any-return]
+        return self.broadcast_to(scalar, shape=tuple(shape))
 
     def zeros_like(self, x: Tensor) -> Tensor:
         """Return zeros of the same form."""
@@ -69,11 +69,11 @@ class TensorOperations:
 
     def abs(self, x: Tensor) -> Tensor:
         """Absolute value."""
-        return self.absolute(x)  # type: ignore[no-any-return]
+        return self.absolute(x)
 
     def pow(self, x: Any, y: Any) -> Tensor:
         """Power."""
-        return self.power(x, y)  # type: ignore[no-any-return]
+        return self.power(x, y)
 
     def square(self, x: Tensor) -> Tensor:
         """Square."""
@@ -81,26 +81,26 @@ class TensorOperations:
 
     def clip(self, x: Tensor, low: Any, high: Any) -> Tensor:
         """Limit to a range."""
-        return self.minimum(self.maximum(x, low), high)  # type: ignore[no-any-return]
+        return self.minimum(self.maximum(x, low), high)
 
     def expand_dims(self, x: Tensor, axis: int) -> Tensor:
         """Insert an axis of length 1."""
         place = axis % (len(x.shape) + 1)
-        return self.reshape(x, shape=(*x.shape[:place], 1, *x.shape[place:]))  # type: ignore[no-any-return]
+        return self.reshape(x, shape=(*x.shape[:place], 1, *x.shape[place:]))
 
     def squeeze(self, x: Tensor, axis: int) -> Tensor:
         """Remove an axis of length 1."""
         place = axis % len(x.shape)
         if x.shape[place] != 1:
             raise ValueError(f"squeeze: axis {axis} of {x.shape} has not length 1")
-        return self.reshape(x, shape=(*x.shape[:place], *x.shape[place + 1 :]))  # type: ignore[no-any-return]
+        return self.reshape(x, shape=(*x.shape[:place], *x.shape[place + 1 :]))
 
     def moveaxis(self, x: Tensor, source: int, target: int) -> Tensor:
         """Move one axis to another place."""
         rank = len(x.shape)
         order = [a for a in range(rank) if a != source % rank]
         order.insert(target % rank, source % rank)
-        return self.permute_dims(x, axes=tuple(order))  # type: ignore[no-any-return]
+        return self.permute_dims(x, axes=tuple(order))
 
     def stack(self, arrays: Any, axis: int = 0) -> Tensor:
         """Join arrays along a new axis."""
@@ -109,29 +109,29 @@ class TensorOperations:
     def concat(self, arrays: Any, *more: Any, axis: int = 0) -> Tensor:
         """Join arrays along an existing axis; takes a sequence (array API) or the arrays themselves."""
         joined = (arrays, *more) if isinstance(arrays, Tensor) else tuple(arrays)
-        return apply(SPECS["concat"], joined, {"axis": axis})  # type: ignore[no-any-return]
+        return apply(SPECS["concat"], joined, {"axis": axis})
 
     def alias(self, x: Tensor) -> Tensor:
         """Return the same values as another tensor that gradients pass through."""
-        return apply(SPECS["reshape"], (x,), {"shape": x.shape})  # type: ignore[no-any-return]
+        return apply(SPECS["reshape"], (x,), {"shape": x.shape})
 
     # Array-API spellings that take as positional what is an attribute of ours.
 
     def reshape(self, x: Tensor, shape: Any) -> Tensor:
         """Give another shape."""
-        return apply(SPECS["reshape"], (x,), {"shape": tuple(shape) if not isinstance(shape, int) else (shape,)})  # type: ignore[no-any-return]
+        return apply(SPECS["reshape"], (x,), {"shape": tuple(shape) if not isinstance(shape, int) else (shape,)})
 
     def broadcast_to(self, x: Tensor, shape: Any) -> Tensor:
         """Repeat to a shape."""
-        return apply(SPECS["broadcast_to"], (x,), {"shape": tuple(shape)})  # type: ignore[no-any-return]
+        return apply(SPECS["broadcast_to"], (x,), {"shape": tuple(shape)})
 
     def permute_dims(self, x: Tensor, axes: Any) -> Tensor:
         """Put the axes in another order."""
-        return apply(SPECS["permute_dims"], (x,), {"axes": tuple(axes)})  # type: ignore[no-any-return]
+        return apply(SPECS["permute_dims"], (x,), {"axes": tuple(axes)})
 
     def astype(self, x: Tensor, dtype: Any) -> Tensor:
         """Convert to a dtype."""
-        return x if x.dtype == dtype else apply(SPECS["astype"], (x,), {"dtype": np.dtype(dtype)})  # type: ignore[no-any-return]
+        return x if x.dtype == dtype else apply(SPECS["astype"], (x,), {"dtype": np.dtype(dtype)})
 
 
 def _tensor_function(spec: KernelSpec) -> Any:

@@ -71,7 +71,7 @@ class Tensor:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements."""
-        return self.data.dtype  # type: ignore[no-any-return]
+        return self.data.dtype
 
     @property
     def ndim(self) -> int:
@@ -333,22 +333,22 @@ class Tensor:
     # -- arithmetic ------------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
-        return apply(_ADD, (self, other) if isinstance(other, Tensor) else _pair(self, other))  # type: ignore[no-any-return]
+        return apply(_ADD, (self, other) if isinstance(other, Tensor) else _pair(self, other))
 
     def __radd__(self, other: Any) -> Tensor:
-        return apply(_ADD, _pair(self, other)[::-1])  # type: ignore[no-any-return]
+        return apply(_ADD, _pair(self, other)[::-1])
 
     def __sub__(self, other: Any) -> Tensor:
-        return apply(_SUBTRACT, (self, other) if isinstance(other, Tensor) else _pair(self, other))  # type: ignore[no-any-return]
+        return apply(_SUBTRACT, (self, other) if isinstance(other, Tensor) else _pair(self, other))
 
     def __rsub__(self, other: Any) -> Tensor:
-        return apply(_SUBTRACT, _pair(self, other)[::-1])  # type: ignore[no-any-return]
+        return apply(_SUBTRACT, _pair(self, other)[::-1])
 
     def __mul__(self, other: Any) -> Tensor:
-        return apply(_MULTIPLY, (self, other) if isinstance(other, Tensor) else _pair(self, other))  # type: ignore[no-any-return]
+        return apply(_MULTIPLY, (self, other) if isinstance(other, Tensor) else _pair(self, other))
 
     def __rmul__(self, other: Any) -> Tensor:
-        return apply(_MULTIPLY, _pair(self, other)[::-1])  # type: ignore[no-any-return]
+        return apply(_MULTIPLY, _pair(self, other)[::-1])
 
     def __truediv__(self, other: Any) -> Tensor:
         return _divide(*_pair(self, other))
@@ -358,20 +358,20 @@ class Tensor:
 
     def __pow__(self, other: Any) -> Tensor:
         if other == 2 and isinstance(other, int | float):
-            return apply(_MULTIPLY, (self, self))  # type: ignore[no-any-return]
-        return apply(SPECS["power"], _pair(self, other))  # type: ignore[no-any-return]
+            return apply(_MULTIPLY, (self, self))
+        return apply(SPECS["power"], _pair(self, other))
 
     def __rpow__(self, other: Any) -> Tensor:
-        return apply(SPECS["power"], _pair(self, other)[::-1])  # type: ignore[no-any-return]
+        return apply(SPECS["power"], _pair(self, other)[::-1])
 
     def __neg__(self) -> Tensor:
-        return apply(SPECS["negative"], (self,))  # type: ignore[no-any-return]
+        return apply(SPECS["negative"], (self,))
 
     def __pos__(self) -> Tensor:
         return self
 
     def __abs__(self) -> Tensor:
-        return apply(SPECS["absolute"], (self,))  # type: ignore[no-any-return]
+        return apply(SPECS["absolute"], (self,))
 
     def __matmul__(self, other: Any) -> Tensor:
         return _product(self, other if isinstance(other, Tensor) else as_tensor(other, self))
@@ -380,31 +380,31 @@ class Tensor:
         return _product(as_tensor(other, self), self)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return apply(SPECS["equal"], _pair(self, other))  # type: ignore[no-any-return]
+        return apply(SPECS["equal"], _pair(self, other))
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return apply(SPECS["not_equal"], _pair(self, other))  # type: ignore[no-any-return]
+        return apply(SPECS["not_equal"], _pair(self, other))
 
     def __lt__(self, other: Any) -> Tensor:
-        return apply(SPECS["less"], _pair(self, other))  # type: ignore[no-any-return]
+        return apply(SPECS["less"], _pair(self, other))
 
     def __le__(self, other: Any) -> Tensor:
-        return apply(SPECS["less_equal"], _pair(self, other))  # type: ignore[no-any-return]
+        return apply(SPECS["less_equal"], _pair(self, other))
 
     def __gt__(self, other: Any) -> Tensor:
-        return apply(SPECS["greater"], _pair(self, other))  # type: ignore[no-any-return]
+        return apply(SPECS["greater"], _pair(self, other))
 
     def __ge__(self, other: Any) -> Tensor:
-        return apply(SPECS["greater_equal"], _pair(self, other))  # type: ignore[no-any-return]
+        return apply(SPECS["greater_equal"], _pair(self, other))
 
     def __and__(self, other: Any) -> Tensor:
-        return apply(SPECS["logical_and"], _pair(self, other))  # type: ignore[no-any-return]
+        return apply(SPECS["logical_and"], _pair(self, other))
 
     def __or__(self, other: Any) -> Tensor:
-        return apply(SPECS["logical_or"], _pair(self, other))  # type: ignore[no-any-return]
+        return apply(SPECS["logical_or"], _pair(self, other))
 
     def __invert__(self) -> Tensor:
-        return apply(SPECS["logical_not"], (self,))  # type: ignore[no-any-return]
+        return apply(SPECS["logical_not"], (self,))
 
     __hash__ = object.__hash__
 
@@ -413,7 +413,7 @@ class Tensor:
     def __getitem__(self, key: Any) -> Tensor:
         basic = basic_key(key, self.ndim)
         if basic is not None:
-            return apply(SPECS["getitem"], (self,), {"key": basic})  # type: ignore[no-any-return]
+            return apply(SPECS["getitem"], (self,), {"key": basic})
         return _advanced(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
@@ -429,15 +429,15 @@ class Tensor:
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Sum over axes."""
-        return apply(SPECS["sum"], (self,), {"axis": axis, "keepdims": keepdims})  # type: ignore[no-any-return]
+        return apply(SPECS["sum"], (self,), {"axis": axis, "keepdims": keepdims})
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Arithmetic mean over axes."""
-        return apply(SPECS["mean"], (self,), {"axis": axis, "keepdims": keepdims})  # type: ignore[no-any-return]
+        return apply(SPECS["mean"], (self,), {"axis": axis, "keepdims": keepdims})
 
     def var(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Variance over axes, divided by the count."""
-        return apply(SPECS["var"], (self,), {"axis": axis, "keepdims": keepdims})  # type: ignore[no-any-return]
+        return apply(SPECS["var"], (self,), {"axis": axis, "keepdims": keepdims})
 
     def std(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Standard deviation over axes."""
@@ -445,61 +445,61 @@ class Tensor:
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Largest value over axes."""
-        return apply(SPECS["max"], (self,), {"axis": axis, "keepdims": keepdims})  # type: ignore[no-any-return]
+        return apply(SPECS["max"], (self,), {"axis": axis, "keepdims": keepdims})
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Smallest value over axes."""
-        return apply(SPECS["min"], (self,), {"axis": axis, "keepdims": keepdims})  # type: ignore[no-any-return]
+        return apply(SPECS["min"], (self,), {"axis": axis, "keepdims": keepdims})
 
     def argmax(self, axis: int = -1) -> Tensor:
         """Position of the largest value along an axis."""
-        return apply(SPECS["argmax"], (self,), {"axis": axis})  # type: ignore[no-any-return]
+        return apply(SPECS["argmax"], (self,), {"axis": axis})
 
     def argmin(self, axis: int = -1) -> Tensor:
         """Position of the smallest value along an axis."""
-        return apply(SPECS["argmin"], (self,), {"axis": axis})  # type: ignore[no-any-return]
+        return apply(SPECS["argmin"], (self,), {"axis": axis})
 
     def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Tell whether at least one element is not zero."""
-        return apply(SPECS["any"], (self,), {"axis": axis, "keepdims": keepdims})  # type: ignore[no-any-return]
+        return apply(SPECS["any"], (self,), {"axis": axis, "keepdims": keepdims})
 
     def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Tell whether every element is not zero."""
-        return apply(SPECS["all"], (self,), {"axis": axis, "keepdims": keepdims})  # type: ignore[no-any-return]
+        return apply(SPECS["all"], (self,), {"axis": axis, "keepdims": keepdims})
 
     def reshape(self, *shape: Any) -> Tensor:
         """Give another shape: ``x.reshape(2, -1)`` or ``x.reshape((2, -1))``."""
         target = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape
-        return apply(SPECS["reshape"], (self,), {"shape": target})  # type: ignore[no-any-return]
+        return apply(SPECS["reshape"], (self,), {"shape": target})
 
     def transpose(self, *axes: int) -> Tensor:
         """Put the axes in another order; without arguments in reverse order."""
         order = axes or tuple(range(self.ndim - 1, -1, -1))
-        return apply(SPECS["permute_dims"], (self,), {"axes": order})  # type: ignore[no-any-return]
+        return apply(SPECS["permute_dims"], (self,), {"axes": order})
 
     def squeeze(self, axis: int) -> Tensor:
         """Remove an axis of length 1."""
-        return HANDED.tensor_operations(self.device).squeeze(self, axis)  # type: ignore[no-any-return]
+        return HANDED.tensor_operations(self.device).squeeze(self, axis)
 
     def exp(self) -> Tensor:
         """Exponential."""
-        return apply(SPECS["exp"], (self,))  # type: ignore[no-any-return]
+        return apply(SPECS["exp"], (self,))
 
     def log(self) -> Tensor:
         """Natural logarithm."""
-        return apply(SPECS["log"], (self,))  # type: ignore[no-any-return]
+        return apply(SPECS["log"], (self,))
 
     def sqrt(self) -> Tensor:
         """Square root."""
-        return apply(SPECS["sqrt"], (self,))  # type: ignore[no-any-return]
+        return apply(SPECS["sqrt"], (self,))
 
     def tanh(self) -> Tensor:
         """Hyperbolic tangent."""
-        return apply(SPECS["tanh"], (self,))  # type: ignore[no-any-return]
+        return apply(SPECS["tanh"], (self,))
 
     def abs(self) -> Tensor:
         """Absolute value."""
-        return apply(SPECS["absolute"], (self,))  # type: ignore[no-any-return]
+        return apply(SPECS["absolute"], (self,))
 
 
 HANDED.tensor = Tensor
@@ -526,13 +526,13 @@ def _plain(value: Any) -> Any:
 def _divide(x: Tensor, y: Tensor) -> Tensor:
     if x.dtype.kind != "f" and y.dtype.kind != "f":
         x, y = x.astype(np.float32), y.astype(np.float32)
-    return apply(SPECS["divide"], (x, y))  # type: ignore[no-any-return]
+    return apply(SPECS["divide"], (x, y))
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
     """Matrix product that takes vectors as NumPy does."""
     if x.ndim >= 2 and y.ndim >= 2:
-        return apply(SPECS["matmul"], (x, y))  # type: ignore[no-any-return]
+        return apply(SPECS["matmul"], (x, y))
     if x.ndim == 0 or y.ndim == 0:
         raise ValueError("matmul needs vectors or matrices; for a number use *")
     left = x.reshape(1, -1) if x.ndim == 1 else x
@@ -560,8 +560,8 @@ def _advanced(x: Tensor, key: Any) -> Tensor:
             raise IndexError(f"a mask of shape {list(mask.shape)} does not fit a tensor of shape {list(x.shape)}")
         rows = x.reshape((-1, *x.shape[mask.ndim :]))
         index = tensor(np.flatnonzero(mask), device=x.device)
-        return apply(SPECS["take"], (rows, index), {"axis": 0})  # type: ignore[no-any-return]
-    return apply(SPECS["take"], (x, index), {"axis": 0})  # type: ignore[no-any-return]
+        return apply(SPECS["take"], (rows, index), {"axis": 0})
+    return apply(SPECS["take"], (x, index), {"axis": 0})
 
 
 def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, requires_grad: bool = False) -> Tensor:

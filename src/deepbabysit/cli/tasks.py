@@ -110,7 +110,7 @@ def known(name: str, seed: int) -> Task:
 def table(path: Path, target: str, categorical: str | None, missing: str | None, seed: int) -> Task:
     """Return a CSV file as a task; gaps are left out or filled with the mean of the training rows where asked for."""
     columns: Any = "auto" if categorical is None else [c.strip() for c in categorical.split(",") if c.strip()]
-    asked = {} if missing is None else {"missing": missing}
+    asked: dict[str, Any] = {} if missing is None else {"missing": missing}
     found = read_table(path, target=target, categorical=columns, verbose=False, **asked)
     if found.y is None:
         raise ValueError(f"{path} has no target column {target!r}")

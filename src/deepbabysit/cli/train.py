@@ -122,12 +122,12 @@ def _network(task: tasks.Task, settings: tasks.Settings) -> Sequential:
     initializer = "he_normal" if settings.activation in ("relu", "leaky_relu", "elu", "gelu", "silu") else "glorot_uniform"
     penalty = regularizers.l2(settings.l2) if settings.l2 else None
     for number, units in enumerate(settings.hidden):
-        first = {"input_shape": task.train[0].shape[1:]} if number == 0 else {}
+        first: dict[str, Any] = {"input_shape": task.train[0].shape[1:]} if number == 0 else {}
         stack.append(layers.Dense(units, settings.activation, kernel_initializer=initializer, kernel_regularizer=penalty, **first))
         if settings.dropout:
             stack.append(layers.Dropout(settings.dropout))
     outputs = _outputs(task)
-    last = {} if stack else {"input_shape": task.train[0].shape[1:]}
+    last: dict[str, Any] = {} if stack else {"input_shape": task.train[0].shape[1:]}
     stack.append(
         layers.Dense(outputs, "sigmoid" if task.kind == "binary" else None, kernel_regularizer=penalty, **last)
     )

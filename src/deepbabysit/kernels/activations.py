@@ -207,7 +207,7 @@ ELU = define(
 
 
 def elu_gradient(xp: Any, g: Any, y: Any, *, alpha: float = 1.0) -> Any:
-    """Gradient of ELU from its output: ``g where y > 0, else g * (y + alpha)``, since ``alpha * exp(x) = y + alpha``."""
+    """Gradient of ELU from its output: ``g where y > 0, else g * (y + alpha)``, as ``alpha * exp(x) = y + alpha``."""
     return xp.where(y > 0, g, g * (y + alpha))
 
 

@@ -94,7 +94,9 @@ def _check(name: str, shapes: Any, dtypes: Any, scale: float | None) -> None:
     if len(shapes) == 4:
         scores = (*q[:3], k[2])
         if dtypes[3].kind not in "fb":
-            raise TypeError(f"{name}: a mask holds booleans (which keys may be seen) or numbers that are added; got {dtypes[3]}")
+            raise TypeError(
+                f"{name}: a mask holds booleans (which keys may be seen) or numbers that are added; got {dtypes[3]}"
+            )
         if broadcast(name, (shapes[3], scores)) != scores:
             raise ValueError(f"{name}: the mask {show_shape(shapes[3])} does not repeat to {show_shape(scores)}")
     if scale is not None and not abs(scale) < float("inf"):

@@ -1,7 +1,7 @@
 """Convolutions over images and sequences, channels last; kernels are (window..., in, out).
 
-``conv``, ``conv_input_gradient`` and ``conv_kernel_gradient`` are linear in each argument, and each is the derivative of
-the other two; so derivatives of any order stay within the three. What is called convolution here is the
+``conv``, ``conv_input_gradient`` and ``conv_kernel_gradient`` are linear in each argument, and each is the derivative
+of the other two; so derivatives of any order stay within the three. What is called convolution here is the
 cross-correlation that every library of neural networks means by it.
 """
 
@@ -72,8 +72,8 @@ def resolve_padding(
             return tuple((int(a), int(b)) for a, b in pairs)
     causal = ", 'causal'" if space == 1 else ""
     raise ValueError(
-        f"padding must be 'valid', 'same'{causal}, a whole number >= 0, one number for each of the {space} axes, or one "
-        f"(before, after) pair for each; got {padding!r}"
+        f"padding must be 'valid', 'same'{causal}, a whole number >= 0, one number for each of the {space} axes, "
+        f"or one (before, after) pair for each; got {padding!r}"
     )
 
 
@@ -91,17 +91,21 @@ def resolve_transposed_padding(
 ) -> tuple[Pairs, Sizes]:
     """Return what `conv_transpose` needs: pairs to crop and what to add behind, for Keras' output sizes.
 
-    Without `output_padding`: "same" gives ``length * stride``, "valid" ``length * stride + max(span - stride, 0)``, with
-    ``span = (window - 1) * dilation + 1``. With it: ``(length - 1) * stride + span - 2 * p + output_padding``, where p is
-    ``span // 2`` for "same" and 0 for "valid". Numbers and pairs are taken as they are, as in PyTorch.
+    Without `output_padding`: "same" gives ``length * stride``, "valid" ``length * stride + max(span - stride, 0)``,
+    with ``span = (window - 1) * dilation + 1``. With it: ``(length - 1) * stride + span - 2 * p + output_padding``,
+    where p is ``span // 2`` for "same" and 0 for "valid". Numbers and pairs are taken as they are, as in PyTorch.
 
-    >>> resolve_transposed_padding("same", (3, 3), (2, 2), (1, 1)), resolve_transposed_padding("valid", (2,), (3,), (1,))
-    ((((0, 1), (0, 1)), (0, 0)), (((0, 0),), (1,)))
+    >>> resolve_transposed_padding("same", (3, 3), (2, 2), (1, 1))
+    (((0, 1), (0, 1)), (0, 0))
+    >>> resolve_transposed_padding("valid", (2,), (3,), (1,))
+    (((0, 0),), (1,))
     """
     space = len(window)
     extra = (output_padding,) * space if isinstance(output_padding, int | np.integer) else output_padding
     if extra is not None and (len(extra) != space or any(n < 0 for n in extra)):
-        raise ValueError(f"output_padding must be a whole number >= 0, or one for each of the {space} axes; got {extra}")
+        raise ValueError(
+            f"output_padding must be a whole number >= 0, or one for each of the {space} axes; got {output_padding!r}"
+        )
     if padding not in ("valid", "same"):
         pairs = resolve_padding(padding, (0,) * space, window, stride, dilation)
         return pairs, tuple(extra) if extra is not None else (0,) * space
@@ -145,8 +149,8 @@ def positions(
     counts = tuple(output_length(*axis) for axis in zip(lengths, window, stride, padding, dilation, strict=True))
     if any(n < 1 for n in counts):
         raise ValueError(
-            f"{name}: a window of {show_shape(window)} (dilation {dilation}, padding {padding}) is larger than the image "
-            f"{show_shape(lengths)}; use padding='same' or a smaller window"
+            f"{name}: a window of {show_shape(window)} (dilation {dilation}, padding {padding}) is larger than the "
+            f"image {show_shape(lengths)}; use padding='same' or a smaller window"
         )
     return counts
 
@@ -273,8 +277,8 @@ def _conv_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for shape, kernel, attrs in _draw(rng):
         yield Sample((drawing.normal(rng, shape), drawing.normal(rng, kernel)), attrs)
     last = {"stride": (1, 1), "padding": ((0, 1), (1, 0)), "dilation": (1, 1)}
-    yield Sample((drawing.strided(drawing.normal(rng, (2, 4, 5, 3))), drawing.strided(drawing.normal(rng, (2, 2, 3, 2)))),
-                 last)
+    image, kernel_values = drawing.normal(rng, (2, 4, 5, 3)), drawing.normal(rng, (2, 2, 3, 2))
+    yield Sample((drawing.strided(image), drawing.strided(kernel_values)), last)
     yield Sample((drawing.normal(rng, (3, 5, 4, 2)).transpose(3, 1, 2, 0), drawing.normal(rng, (2, 2, 3, 2))), last)
 
 
@@ -352,8 +356,8 @@ CONV_INPUT_GRADIENT = define(
     conv_input_gradient, infer=_input_gradient_infer, samples=_input_gradient_samples, composite=True,
     vjp=_input_gradient_vjp, saves_inputs=(0, 1), tolerance=PRODUCT_TOLERANCE,
     errors=lambda: [
-        BadInput((np.ones((1, 2, 2, 4)), np.ones((3, 3, 2, 4))), {"space": (5, 5), **_PLAIN}, ValueError, "(3, 3) positions"),
-        BadInput((np.ones((1, 3, 3, 3)), np.ones((3, 3, 2, 4))), {"space": (5, 5), **_PLAIN}, ValueError, "4 channels"),
+        BadInput((np.ones((1, n, n, c)), np.ones((3, 3, 2, 4))), {"space": (5, 5), **_PLAIN}, ValueError, message)
+        for n, c, message in ((2, 4, "(3, 3) positions"), (3, 3, "4 channels"))
     ],
 )
 
@@ -382,8 +386,8 @@ def _kernel_gradient_infer(
     name = "conv_kernel_gradient"
     if len(x) != len(window) + 2 or len(g) != len(x) or x[0] != g[0] or groups < 1 or x[-1] % groups or g[-1] % groups:
         raise ValueError(
-            f"{name}: input {show_shape(x)} and gradient {show_shape(g)} must be (N, space..., channels) with a window of "
-            f"{len(window)} axes, and channels that groups={groups} divides"
+            f"{name}: input {show_shape(x)} and gradient {show_shape(g)} must be (N, space..., channels) with a window "
+            f"of {len(window)} axes, and channels that groups={groups} divides"
         )
     counts = positions(name, x[1:-1], window, stride, padding, dilation)
     if g[1:-1] != counts:
@@ -408,8 +412,8 @@ CONV_KERNEL_GRADIENT = define(
     conv_kernel_gradient, infer=_kernel_gradient_infer, samples=_kernel_gradient_samples, composite=True,
     vjp=_kernel_gradient_vjp, saves_inputs=(0, 1), tolerance=PRODUCT_TOLERANCE,
     errors=lambda: [
-        BadInput((np.ones((1, 5, 5, 2)), np.ones((1, 2, 2, 4))), {"window": (3, 3), **_PLAIN}, ValueError, "positions"),
-        BadInput((np.ones((1, 5, 5, 2)), np.ones((2, 3, 3, 4))), {"window": (3, 3), **_PLAIN}, ValueError, "must be (N"),
+        BadInput((np.ones((1, 5, 5, 2)), np.ones((n, m, m, 4))), {"window": (3, 3), **_PLAIN}, ValueError, message)
+        for n, m, message in ((1, 2, "positions"), (2, 3, "must be (N"))
     ],
 )
 
@@ -432,8 +436,8 @@ def transposed_space(
 
 
 def conv_transpose(
-    xp: Any, x: Any, kernel: Any, *, stride: Sizes, padding: Pairs, dilation: Sizes, output_padding: Sizes | None = None,
-    groups: int = 1,
+    xp: Any, x: Any, kernel: Any, *, stride: Sizes, padding: Pairs, dilation: Sizes,
+    output_padding: Sizes | None = None, groups: int = 1,
 ) -> Any:
     """Transposed convolution: the adjoint of `conv` with the same kernel, stride, padding and dilation.
 
@@ -568,12 +572,14 @@ def _depthwise_samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield Sample(
             (drawing.normal(rng, shape), drawing.normal(rng, (*kernel[:-2], shape[-1], multiplier))), steps
         )
-    yield Sample((drawing.strided(drawing.normal(rng, (2, 4, 5, 3))), drawing.strided(drawing.normal(rng, (2, 2, 3, 2)))),
-                 _PLAIN)
+    image, values = drawing.normal(rng, (2, 4, 5, 3)), drawing.normal(rng, (2, 2, 3, 2))
+    yield Sample((drawing.strided(image), drawing.strided(values)), _PLAIN)
 
 
 DEPTHWISE_CONV = define(
     depthwise_conv, infer=_depthwise_infer, samples=_depthwise_samples, composite=True, vjp=_depthwise_vjp,
     saves_inputs=(0, 1), tolerance=PRODUCT_TOLERANCE,
-    errors=lambda: [BadInput((np.ones((1, 3, 3, 2)), np.ones((3, 3, 1, 2))), _PLAIN, ValueError, "(window..., channels,")],
+    errors=lambda: [
+        BadInput((np.ones((1, 3, 3, 2)), np.ones((3, 3, 1, 2))), _PLAIN, ValueError, "(window..., channels,"),
+    ],
 )

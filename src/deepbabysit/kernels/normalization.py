@@ -1,7 +1,7 @@
 """Normalizations, channels last. Variances are divided by the count and taken in two passes: no cancellation.
 
-float16 inputs are normalized in float32, and statistics of theirs are float32. The result has the input's dtype, whatever
-the dtype of scale and shift.
+float16 inputs are normalized in float32, and statistics of theirs are float32. The result has the input's dtype,
+whatever the dtype of scale and shift.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from deepbabysit.kernels.elementwise import like
 from deepbabysit.kernels.shapes import need_floating, show_shape
 from deepbabysit.kernels.spec import BadInput, Form, Sample, Tolerance, define
 
-NORM_TOLERANCE = {"float64": Tolerance(1e-10, 1e-11), "float32": Tolerance(1e-4, 2e-5), "float16": Tolerance(2e-2, 4e-3)}
+NORM_TOLERANCE = {
+    "float64": Tolerance(1e-10, 1e-11), "float32": Tolerance(1e-4, 2e-5), "float16": Tolerance(2e-2, 4e-3),
+}
 
 
 def _wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -26,7 +28,7 @@ def _wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _wide(xp: Any, x: Any) -> Any:
     """Return float16 as float32."""
-    return xp.astype(x, xp.float32) if x.dtype == xp.float16 else x
+    return xp.astype(x, xp.float32) if x.dtype == np.float16 else x
 
 
 def _check(name: str, shapes: Any, dtypes: Any, epsilon: float, labels: tuple[str, ...] = ("gamma", "beta")) -> None:
@@ -51,7 +53,7 @@ def _bad(*labels: str, **attrs: Any) -> Any:
     def errors() -> list[BadInput]:
         vectors = tuple(np.ones(3) for _ in labels)
         return [
-            BadInput((np.ones((2, 3)), *vectors[1:], np.ones(4)), attrs, ValueError, "must have one number for each of the 3"),
+            BadInput((np.ones((2, 3)), *vectors[1:], np.ones(4)), attrs, ValueError, "one number for each of the 3"),
             BadInput((np.ones(3), *vectors), attrs, ValueError, "must be (N, ..., channels)"),
             BadInput((np.ones((2, 3), int), *vectors), attrs, TypeError, "needs floating numbers"),
             BadInput((np.ones((2, 3)), *vectors), {**attrs, "epsilon": -1.0}, ValueError, "epsilon must be at least 0"),
@@ -158,8 +160,8 @@ def batch_norm_gradient(
 ) -> Any:
     """Gradient of `batch_norm` through y, given its statistics: for x, gamma and beta.
 
-    With ``s = 1 / sqrt(var + epsilon)``, ``n = (x - mean) * s`` and M rows: beta gets ``sum(g)``, gamma ``sum(g * n)``, x
-    ``gamma * s * (g - sum(g) / M - n * sum(g * n) / M)``.
+    With ``s = 1 / sqrt(var + epsilon)``, ``n = (x - mean) * s`` and M rows: beta gets ``sum(g)``, gamma ``sum(g * n)``,
+    x ``gamma * s * (g - sum(g) / M - n * sum(g * n) / M)``.
     """
     wide, flow = _wide(xp, x), _wide(xp, g)
     axes = tuple(range(len(x.shape) - 1))
@@ -306,8 +308,8 @@ def _cast_last(op: Any, results: Any, x: Any) -> Any:
 def layer_norm_gradient(xp: Any, g: Any, x: Any, gamma: Any, *, epsilon: float = 1e-5) -> Any:
     """Gradient of `layer_norm` for x, gamma and beta.
 
-    With ``n`` the normalized input and ``h = g * gamma``: x gets ``(h - mean(h) - n * mean(h * n)) / sqrt(var + epsilon)``,
-    gamma ``sum(g * n)``, beta ``sum(g)``.
+    With ``n`` the normalized input and ``h = g * gamma``: x gets
+    ``(h - mean(h) - n * mean(h * n)) / sqrt(var + epsilon)``, gamma ``sum(g * n)``, beta ``sum(g)``.
     """
     wide, flow = _wide(xp, x), _wide(xp, g)
     centered = wide - xp.mean(wide, axis=-1, keepdims=True)
@@ -352,8 +354,8 @@ RMS_NORM = define(
 def rms_norm_gradient(xp: Any, g: Any, x: Any, gamma: Any, *, epsilon: float = 1e-5) -> Any:
     """Gradient of `rms_norm` for x and gamma.
 
-    With ``n = x * s``, ``s = 1 / sqrt(mean(x^2) + epsilon)`` and ``h = g * gamma``: x gets ``s * (h - n * mean(h * n))``,
-    gamma ``sum(g * n)``.
+    With ``n = x * s``, ``s = 1 / sqrt(mean(x^2) + epsilon)`` and ``h = g * gamma``: x gets
+    ``s * (h - n * mean(h * n))``, gamma ``sum(g * n)``.
     """
     wide, flow = _wide(xp, x), _wide(xp, g)
     inverse = 1.0 / xp.sqrt(xp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
@@ -378,10 +380,10 @@ def _grouped(xp: Any, x: Any, groups: int) -> Any:
 
 
 def group_norm(xp: Any, x: Any, gamma: Any, beta: Any, *, groups: int, epsilon: float = 1e-5) -> Any:
-    """Group normalization: each sample's groups of neighbouring channels, over all positions, get mean 0 and variance 1.
+    """Group normalization: mean 0 and variance 1 over a sample's positions and each group of neighbouring channels.
 
-    Wu and He, ECCV 2018. One group is layer normalization over everything but the batch, as many groups as channels
-    are instance normalization.
+    ``y = gamma * (x - mean) / sqrt(var + epsilon) + beta``. Wu and He, ECCV 2018. One group is layer
+    normalization over everything but the batch, as many groups as channels are instance normalization.
 
     Arguments:
         x: (N, ..., C).

@@ -153,7 +153,8 @@ def _max_gradient_infer(
     expected = (x[0], *_counts("max_pool_gradient", x, window, stride, padding), x[-1])
     if g != expected or y != expected:
         raise ValueError(
-            f"max_pool_gradient: gradient and result must be {show_shape(expected)}; got {show_shape(g)}, {show_shape(y)}"
+            f"max_pool_gradient: gradient and result must be {show_shape(expected)}; got {show_shape(g)} and "
+            f"{show_shape(y)}"
         )
     return (Form(x, dtypes[1]),)
 
@@ -180,7 +181,9 @@ def _plain_max(x: np.ndarray, window: Sizes, stride: Sizes, padding: Pairs) -> n
 MAX_POOL_GRADIENT = define(
     max_pool_gradient, infer=_max_gradient_infer, samples=_max_gradient_samples, composite=True, differentiable=(0,),
     errors=lambda: [
-        BadInput((np.ones((1, 3, 2, 2)), np.ones((1, 4, 4, 2)), np.ones((1, 2, 2, 2))), _HALF, ValueError, "must be (1, 2,"),
+        BadInput(
+            (np.ones((1, 3, 2, 2)), np.ones((1, 4, 4, 2)), np.ones((1, 2, 2, 2))), _HALF, ValueError, "must be (1, 2,"
+        ),
     ],
 )
 

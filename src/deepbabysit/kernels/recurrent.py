@@ -187,7 +187,8 @@ def _gru_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for n, units in ((1, 1), (3, 2), (2, 5), (0, 3)):
         gates = (drawing.normal(rng, (n, 3 * units)), drawing.normal(rng, (n, 3 * units)))
         yield Sample((*gates, drawing.normal(rng, (n, units))))
-    yield Sample((drawing.strided(drawing.normal(rng, (3, 6))), drawing.normal(rng, (6, 3)).T, drawing.normal(rng, (2, 3)).T))
+    gates = (drawing.strided(drawing.normal(rng, (3, 6))), drawing.normal(rng, (6, 3)).T)
+    yield Sample((*gates, drawing.normal(rng, (2, 3)).T))
     yield Sample((np.array([[1e4, -1e4, 1e4]]), np.array([[1e4, -1e4, 1.0]]), np.ones((1, 1))), gradient=False)
 
 

@@ -33,7 +33,7 @@ class _Block:
         start = -memory.ctypes.data % ALIGNMENT
         # a memoryview between the two arrays stops NumPy from looking through the lease to the memory behind it,
         # so that every view of a buffer keeps the lease, and the lease's reference count tells whether it is in use
-        self.raw = memoryview(memory)[start : start + size]
+        self.raw = memory.data[start : start + size]
         self.lease = np.frombuffer(self.raw, np.uint8)
 
 

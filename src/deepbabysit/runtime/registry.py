@@ -157,7 +157,7 @@ def devices() -> list[Device]:
     >>> "cpu" in [device.name for device in db.devices()]
     True
     """
-    result = []
+    result: list[Device] = []
     for info in backends():
         result.extend(find_device(name) for name in info.devices)
     return result

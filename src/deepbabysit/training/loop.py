@@ -412,7 +412,7 @@ class Trainer:
                 self.layer, self.loss, self.metrics, place,
                 Signature(source.inputs, source.targets, source.weighted), self.replay,
             )
-        return step  # type: ignore[no-any-return]
+        return step
 
     def _evaluate(self, step: EvaluateStep, source: Source, audience: Sequence[Listener] = ()) -> dict[str, float]:
         step.sums.clear()

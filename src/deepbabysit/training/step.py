@@ -214,7 +214,7 @@ class TrainStep:
 def _pair(first: Tensor, second: Tensor) -> Tensor:
     """Join two single numbers into a vector of float64."""
     joined = [t.astype(np.float64).reshape(1) for t in (first, second)]
-    return apply(SPECS["concat"], tuple(joined), {"axis": 0})  # type: ignore[no-any-return]
+    return apply(SPECS["concat"], tuple(joined), {"axis": 0})  
 
 
 def _add_metrics(sums: Sums, metrics: Sequence[Metric], y: Any, prediction: Any, weight: Tensor | None) -> None:
