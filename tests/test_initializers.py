@@ -66,6 +66,8 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
     w = initializers.orthogonal(2.0)(shape, RNG(0), np.float64).reshape(-1, shape[-1])
     small = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
     np.testing.assert_allclose(small, 4 * np.eye(len(small)), atol=1e-12)
+    # drawn evenly: both signs occur even where there is nothing else to draw
+    assert {initializers.orthogonal()((1, 1), RNG(seed)).item() for seed in range(20)} == {1.0, -1.0}
     with pytest.raises(ValueError, match="two axes"):
         initializers.orthogonal()((3,), RNG(0))
 

@@ -304,6 +304,22 @@ def test_first_weights_follow_from_seed_and_path() -> None:
     db.set_seed(0)
 
 
+def test_weights_of_a_model_are_a_function_of_seed_and_path() -> None:
+    def functional() -> db.Model:
+        x = db.Input(shape=4)
+        return db.Model(x, L.Dense(4)(L.Dense(4)(x)))
+
+    a, b = functional(), functional()
+    stack = db.Sequential([L.Dense(4, input_shape=4), L.Dense(4)])
+    late = db.Sequential([L.Dense(4), L.Dense(4)])
+    late(draw(2, 4))
+    for other in (b, stack, late):
+        assert list(other.state_dict()) == list(a.state_dict())
+        for one, two in zip(a.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(a.get_weights()[0], a.get_weights()[2])
+
+
 def test_layers_on_their_own_do_not_share_first_weights() -> None:
     x = draw(3, 4)
     one, two = L.Dense(4), L.Dense(4)
@@ -396,19 +412,19 @@ def test_settings_that_change_are_noticed_and_saved() -> None:
 
 def test_own_layers_and_functions_are_registered_or_handed_in() -> None:
     class Scale(db.Layer):
-        def __init__(self, factor: float = 2.0, inner: Any = None) -> None:
+        def __init__(self, factor: float = 2.0, inner: Any = None, dtype: Any = None) -> None:
             super().__init__()
-            self.factor, self.inner = factor, inner
+            self.factor, self.inner, self.dtype = factor, inner, dtype
 
         def call(self, x: Any) -> Any:
             return x * self.factor
 
-    text = layer_to_config(Scale(3.0, inner=L.Dense(2)))
+    text = json.loads(json.dumps(layer_to_config(Scale(3.0, inner=L.Dense(2), dtype=np.dtype("float16")))))
     assert text["config"]["inner"]["class"] == "Dense"
     with pytest.raises(KeyError, match="objects="):
         layer_from_config(text)
     again = layer_from_config(text, {"Scale": Scale})
-    assert again.factor == 3.0  # type: ignore[attr-defined]
+    assert (again.factor, again.dtype) == (3.0, np.float16)  # type: ignore[attr-defined]
     assert isinstance(again.inner, L.Dense)  # type: ignore[attr-defined]
 
     def triple(x: Any) -> Any:

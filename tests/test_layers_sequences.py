@@ -145,6 +145,16 @@ def test_merge_modes_of_bidirectional() -> None:
     assert list(named.state_dict())[::3] == ["memory.kernel", "backward_memory.kernel"]
 
 
+def test_unstack_takes_apart_and_fills_with_zeros_where_nothing_flowed() -> None:
+    x = db.tensor(draw(2, 3, 2), requires_grad=True)
+    parts = db.ops.unstack(x, axis=1)
+    np.testing.assert_array_equal(np.stack([part.numpy() for part in parts], axis=1), x.numpy())
+    parts[1].backward(np.full((2, 2), np.inf))
+    expected = np.zeros((2, 3, 2))
+    expected[:, 1] = np.inf
+    np.testing.assert_array_equal(x.grad.numpy(), expected)  # type: ignore[union-attr]
+
+
 # -- embedding ---------------------------------------------------------------------------------------------------------
 
 

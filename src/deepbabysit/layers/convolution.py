@@ -255,13 +255,7 @@ class ConvTranspose2D(_Convolution):
         """Compute the transposed convolution without bias."""
         self.check(x.data.shape, self.kernel.data.shape[-1])
         need_floats(self, x.data.dtype)
-        # what is added behind may be more than a stride: that part is border, no output of the window
-        small = tuple(min(a, s - 1) for a, s in zip(self._behind, self.strides, strict=True))
-        y = ops.conv_transpose(x, self.kernel, output_padding=small, **self._steps)
-        rest = tuple(a - b for a, b in zip(self._behind, small, strict=True))
-        if any(rest):
-            y = ops.pad(y, widths=((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)))
-        return y
+        return ops.conv_transpose(x, self.kernel, output_padding=self._behind, **self._steps)
 
     def rescale(self, factor: Any) -> None:
         """Multiply the product by a number or by one number per filter."""
