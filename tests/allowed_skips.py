@@ -14,6 +14,7 @@ import pytest
 # Pattern searched for in the reason of a skip -> why it may be skipped even there.
 ALLOWED: dict[str, str] = {
     r"^could not import '(torch|jax)\b": "extra `peers`: hundreds of megabytes, only for comparisons",
+    r"^could not import 'tensorboard\b": "extra `tensorboard`: twelve packages for one small adapter",
     r"\bDEEPBABYSIT_DATA\b": "data files that the repository does not carry",
     r"^no (GPU|CUDA device)\b": "machines without an accelerator",
     r"^signals$": "Windows cannot send them",

@@ -211,3 +211,11 @@ def test_wrong_input_names_the_layer_and_what_was_expected() -> None:
         model.predict(np.zeros((2, 5)))
     with pytest.raises(ValueError, match="channels|C="):
         images().predict(np.zeros((2, 1, 8, 8)))
+
+
+def test_symbolic_tensors_passed_by_keyword_are_part_of_the_graph() -> None:
+    query, value = db.Input(shape=(3, 4)), db.Input(shape=(5, 4))
+    model = db.Model([query, value], db.layers.MultiHeadAttention(2, 2)(query, value=value))
+    q, v = (RNG.standard_normal((2, n, 4)).astype(np.float32) for n in (3, 5))
+    layer = model.layers[0]
+    np.testing.assert_allclose(model.predict((q, v)), layer(q, value=db.tensor(v)).numpy(), rtol=1e-6)

@@ -2,16 +2,22 @@
 
 Arrays and nested lists are accepted where a Tensor is expected. The functions are made from the table of specs, so a
 new operation appears here by itself.
+
+Functions that were asked for become globals of this module, under names such as ``all``, ``max`` and ``sum``: nothing
+here may use builtins of those names.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from deepbabysit.autograd.convolution import conv1d, conv2d
 from deepbabysit.autograd.operations import tensor_operations
 from deepbabysit.errors import unknown
 from deepbabysit.kernels import SPECS
 from deepbabysit.runtime.registry import default_device
+
+__all__ = ["conv1d", "conv2d"]  # the rest is served by name
 
 _SPELLINGS = {
     "abs": "absolute", "pow": "power", "concatenate": "concat", "transpose": "permute_dims", "cumsum": "cumulative_sum",
@@ -33,4 +39,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*SPECS.names(), *_DERIVED, *_SPELLINGS})
+    return sorted({*SPECS.names(), *_DERIVED, *_SPELLINGS, "conv1d", "conv2d"})

@@ -263,8 +263,8 @@ def _concat_infer(shapes: Any, dtypes: Any, *, axis: int = 0) -> tuple[Form, ...
     first = shapes[0]
     where = normalize_axis("concat", axis, len(first))
     for i, shape in enumerate(shapes):
-        fits = len(shape) == len(first) and all(a == b for k, (a, b) in enumerate(zip(shape, first, strict=False)) if k != where)
-        if not fits:
+        others = [(*s[:where], *s[where + 1 :]) for s in (shape, first)]
+        if len(shape) != len(first) or others[0] != others[1]:
             raise ValueError(
                 f"concat: array {i} has shape {show_shape(shape)}, the first {show_shape(first)}; "
                 f"they may differ along axis {axis} only"

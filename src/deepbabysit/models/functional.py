@@ -57,7 +57,7 @@ def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Step]:
         if not expanded:
             done.add(id(tensor))
             stack.append((tensor, True))
-            stack.extend((x, False) for x in reversed(flat(arguments)))
+            stack.extend((x, False) for x in reversed(flat((arguments, tuple(options.values())))))
             continue
         # outputs of one call share it: the same arguments object marks them
         key = (id(run), id(arguments))
@@ -84,7 +84,8 @@ def run_steps(steps: Sequence[Step], values: dict[int, Any]) -> None:
     for step in steps:
         arguments = [value(argument) for argument in step.inputs]
         run: Callable[..., Any] = step.run if isinstance(step.run, Layer) else _operation(step.run)
-        result = run(*arguments, **step.options)
+        options = {name: value(option) for name, option in step.options.items()}
+        result = run(*arguments, **options)
         results = flat((result,))
         for symbol, found in zip(step.outputs, results, strict=False):
             if symbol is not None:
