@@ -348,3 +348,12 @@ def test_fit_before_compile_says_what_to_do() -> None:
 def test_a_batch_larger_than_the_data_is_the_data() -> None:
     history = classifier().fit(X, Y, batch_size=1000, epochs=1, verbose=0)
     assert len(history.history["loss"]) == 1
+
+
+def test_a_plateau_schedule_follows_its_metric() -> None:
+    rate = db.schedules.plateau(0.1, factor=0.5, patience=1, monitor="val_loss", min_delta=1e9)
+    model = classifier(optimizer=db.optimizers.SGD(rate))
+    history = model.fit(X, Y, batch_size=90, epochs=4, validation_data=(X, Y), verbose=0)
+    assert history.history["learning_rate"] == [0.1, 0.1, 0.05, 0.025]
+    with pytest.raises(ValueError, match="val_loss"):
+        classifier(optimizer=db.optimizers.SGD(rate)).fit(X, Y, verbose=0)

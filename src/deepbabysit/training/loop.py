@@ -19,7 +19,7 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.random import Streams, streams
 from deepbabysit.runtime.registry import find_device
 from deepbabysit.training.arrays import Source, as_arrays, check_rows, leaves, weights_of
-from deepbabysit.training.callback import CallbackList
+from deepbabysit.training.callback import CallbackList, check_monitor
 from deepbabysit.training.callbacks import EarlyStopping
 from deepbabysit.training.display import display_for
 from deepbabysit.training.events import LazyLogs, Listener, RunInfo, StepInfo, direction
@@ -270,6 +270,9 @@ class Trainer:
             monitor=monitor,
             mode=mode,
         )
+        plateau = self.optimizer.schedule.listener
+        if plateau is not None:
+            check_monitor("the plateau schedule", plateau.monitor, info.names())
         history = History()
         audience: list[Listener] = []
 
@@ -305,7 +308,7 @@ class Trainer:
                         found = self._evaluate(evaluation, validation, audience)
                         logs.update({f"val_{name}": value for name, value in found.items()})
                     logs["learning_rate"] = rate
-                    self._observe(logs, info.monitor)
+                    self._observe(logs)
                     for listener in audience:
                         listener.epoch_end(epoch, logs)
                     stop = stop or self._stop_reason(watchers, interrupt)
@@ -376,10 +379,11 @@ class Trainer:
     def _stop_reason(self, watchers: CallbackList, interrupt: _Interrupt) -> str:
         return "interrupt" if interrupt.asked else watchers.stop_reason
 
-    def _observe(self, logs: dict[str, float], monitor: str) -> None:
+    def _observe(self, logs: dict[str, float]) -> None:
         """Show the epoch's value to a schedule that follows a metric (plateau)."""
-        if self.optimizer.schedule.listener is not None:
-            self.optimizer.schedule.observe(logs.get(monitor, logs["loss"]))
+        listener = self.optimizer.schedule.listener
+        if listener is not None:
+            self.optimizer.schedule.observe(logs[listener.monitor])
 
     def _monitor(self, callbacks: Any, validated: bool) -> tuple[str, str]:
         """Return what the best epoch is chosen by: what an EarlyStopping looks at, else the loss."""
