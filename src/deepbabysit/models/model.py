@@ -186,7 +186,7 @@ class Model(Layer):
             device: "auto", a device name, or None for where the model is.
             seed: start of every random number of the run; None takes that of `db.set_seed`.
             verbose: "auto", 0 silent, 1 lines or table, 2 one line per epoch.
-            babysit: whether the babysitter watches.
+            babysit: for the babysitter, which is not part of the package yet: nothing watches.
             run_dir: folder for the run's files.
             resume: continue the run in `run_dir`.
             split: "shuffle" or "time" (the last part is held out, in order).
