@@ -106,7 +106,7 @@ def test_absent_file_and_bad_arrays(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    from deepbabysit.data import files
+    from deepbabysit.io import files
 
     path = tmp_path / "a.idx"
     write_idx(path, np.arange(3, dtype=np.uint8))

@@ -14,6 +14,8 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from deepbabysit.io.files import atomic_write
+
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CODES = {np.dtype(text).newbyteorder("="): code for code, text in _TYPES.items()}
 _MOST_AXES = 32
@@ -110,8 +112,6 @@ def write_idx(path: str | os.PathLike[str], array: Any) -> None:
 
     Raises TypeError for another dtype, ValueError for another number of dimensions.
     """
-    from deepbabysit.data.files import replace_file
-
     data = np.asarray(array)
     code = _CODES.get(data.dtype.newbyteorder("="))
     if code is None:
@@ -125,4 +125,4 @@ def write_idx(path: str | os.PathLike[str], array: Any) -> None:
         import gzip
 
         content = gzip.compress(content, mtime=0)
-    replace_file(Path(path), content)
+    atomic_write(path, content)

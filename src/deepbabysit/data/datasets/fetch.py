@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepbabysit.data.files import replacing
+from deepbabysit.io.files import atomic_write
 
 TIMEOUT = 30.0  # seconds without a byte
 _PIECE = 1 << 20
@@ -122,10 +122,11 @@ def _fetch(url: str, file: Remote, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / file.name
     kind, _, wanted = file.checksum.partition(":")
-    digest = hashlib.new(kind, usedforsecurity=False)
     request = urllib.request.Request(url, headers={"User-Agent": "deepbabysit"})
     opener = urllib.request.build_opener(CheckedRedirect)
-    with opener.open(request, timeout=TIMEOUT) as answer, replacing(target) as out:
+
+    def receive(out: Any) -> None:
+        digest = hashlib.new(kind, usedforsecurity=False)
         received = 0
         text = bytearray()
         while piece := answer.read(_PIECE):
@@ -142,6 +143,9 @@ def _fetch(url: str, file: Remote, folder: Path) -> Path:
             raise ValueError(f"sent {received} of {file.size} bytes")
         if digest.hexdigest() != wanted:
             raise ValueError(f"sent another file: {kind} {digest.hexdigest()} instead of {wanted}")
+
+    with opener.open(request, timeout=TIMEOUT) as answer:
+        atomic_write(target, receive)
     return target
 
 
