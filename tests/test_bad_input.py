@@ -212,3 +212,98 @@ def test_a_converted_model_stays_converted() -> None:
     model.fit(X, Y, verbose=0)
     assert {w.dtype for w in model.get_weights()} == {np.dtype(np.float64)}
     assert model.predict(X).dtype == np.float64
+
+
+@pytest.mark.parametrize("bad", [7, -1])
+def test_an_id_in_a_late_batch_is_named_by_its_layer(bad: int) -> None:
+    ids = RNG.integers(0, 5, (40, 2))
+    ids[38, 1] = bad
+    table = db.layers.Embedding(5, 3)
+    model = db.Sequential([table, db.layers.Flatten(), db.layers.Dense(1)]).compile("adam", "mse")
+    model.fit(ids[:8], np.zeros((8, 1)), batch_size=4, verbose=0)
+    with pytest.raises(ValueError, match=rf"layer 0 \(Embedding\): expected ids 0 to 4; got {bad}"):
+        model.fit(ids, np.zeros((40, 1)), batch_size=4, shuffle=False, verbose=0)
+    with pytest.raises(ValueError, match=rf"layer 0 \(Embedding\): expected ids 0 to 4; got {bad}"):
+        model.predict(ids, batch_size=4)
+    assert np.isfinite(model.predict(ids[:8], batch_size=4)).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda m: m.fit(X, Y, n_epochs=3), "'n_epochs'; did you mean 'epochs'"),
+        (lambda m: m.fit(X, Y, valdiation_data=(X, Y)), "did you mean 'validation_data'"),
+        (lambda m: m.fit(X, Y, random_state=0), "did you mean 'seed'"),
+        (lambda m: m.fit(X, Y, bs=8), "did you mean 'batch_size'"),
+        (lambda m: m.compile(optimiser="adam"), "did you mean 'optimizer'"),
+        (lambda m: m.compile(criterion="mse"), "did you mean 'loss'"),
+        (lambda m: m.predict(X, batchsize=3), "did you mean 'batch_size'"),
+        (lambda m: m.evaluate(X, Y, batchsize=3), "did you mean 'batch_size'"),
+        (lambda m: db.schedules.step(0.1, step_size=2), "Step got .*did you mean 'every'"),
+        (lambda m: db.schedules.exponential(0.1, gamma=0.9), "did you mean 'factor'"),
+        (lambda m: db.schedules.cosine(0.1, T_max=9), "did you mean 'steps'"),
+        (lambda m: db.callbacks.ModelCheckpoint(filepath="x"), "ModelCheckpoint got .*did you mean 'path'"),
+        (lambda m: db.callbacks.CSVLogger("x", seperator=";"), "did you mean 'separator'"),
+    ],
+)
+def test_unknown_keywords_get_the_nearest_ones(call: Callable[[db.Model], Any], match: str) -> None:
+    model = classifier()
+    with refused(model, TypeError, match):
+        call(model)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "meant"),
+    [
+        ("optimizers", "Adm", "Adam"), ("callbacks", "EarlyStoping", "EarlyStopping"), ("schedules", "cosin", "cosine"),
+        ("initializers", "he_normall", "he_normal"), ("regularizers", "l22", "l2"),
+        ("constraints", "max_nrm", "max_norm"),
+        ("losses", "msee", "mse"), ("layers", "Dnese", "Dense"), ("ops", "rleu", "relu"), ("datasets", "mnst", "mnist"),
+    ],
+)  # fmt: skip
+def test_misspelt_names_of_modules_get_the_nearest_ones(module: str, name: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"did you mean .*'{meant}'"):
+        getattr(getattr(db, module), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"), [("gpu", "a GPU is named 'cuda'"), ("cpu:7", "one CPU device"), ("cdua", "did you mean 'cuda'")]
+)
+def test_devices_that_are_not_there(name: str, match: str) -> None:
+    model = classifier()
+    with refused(model, ValueError, match):
+        model.fit(X, Y, device=name, verbose=0)
+
+
+def test_an_absent_model_file(tmp_path: Any) -> None:
+    classifier().save(tmp_path / "digits.dbs")
+    with pytest.raises(FileNotFoundError, match="there is no file .*did you mean 'digits.dbs'"):
+        db.load_model(tmp_path / "digit.dbs")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        db.load_model(tmp_path)
+
+
+class Written(db.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = db.layers.Dense(2)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+
+def test_a_written_model_that_was_only_called_can_be_loaded(tmp_path: Any) -> None:
+    model = Written()
+    with pytest.raises(ValueError, match="before you save it|no weights yet"):
+        model.save(tmp_path / "empty.dbs")
+    assert not list(tmp_path.iterdir())
+    expected = model(db.tensor(X)).numpy()
+    model.save(tmp_path / "net.dbs")
+    again = db.load_model(tmp_path / "net.dbs", objects={"Written": Written})
+    np.testing.assert_array_equal(again(db.tensor(X)).numpy(), expected)
+
+
+def test_the_message_of_a_missing_input_shows_the_batch_axis() -> None:
+    a, b = db.Input(shape=3), db.Input(shape=4)
+    with pytest.raises(ValueError, match=r"of shape \(None, 3\)"):
+        db.Model(b, db.layers.Dense(3)(a))

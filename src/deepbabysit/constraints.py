@@ -7,7 +7,7 @@ from typing import Any, final
 
 from deepbabysit.autograd import ops
 from deepbabysit.autograd.tensor import Tensor
-from deepbabysit.errors import unknown
+from deepbabysit.errors import module_names, unknown
 
 EPSILON = 1e-7  # keeps a weight vector of length 0 where it is
 
@@ -125,3 +125,9 @@ def _find(name: str) -> Callable[..., Constraint]:
     if found is None:
         raise ValueError(unknown("constraint", name, _NAMES))
     return found
+
+
+__getattr__ = module_names(
+    "db.constraints", "constraint",
+    [n for n, thing in list(globals().items()) if n[0] != "_" and getattr(thing, "__module__", "") == __name__],
+)

@@ -6,9 +6,14 @@ Every message says what was expected, what came, where, and one fix. Exceptions 
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
+from typing import NoReturn, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # What other libraries call our arguments. Only spellings that mean exactly the same thing stand here.
 FOREIGN_SPELLINGS: dict[str, str] = {
@@ -20,6 +25,29 @@ FOREIGN_SPELLINGS: dict[str, str] = {
     "num_epochs": "epochs",
     "num_train_epochs": "epochs",
     "bs": "batch_size",
+    "random_state": "seed",
+    "val_data": "validation_data",
+    "valid_data": "validation_data",
+    "eval_set": "validation_data",
+    "validation": "validation_data",
+    "val_split": "validation_split",
+    "metric": "metrics",
+    "criterion": "loss",
+    "loss_fn": "loss",
+    "optim": "optimizer",
+    "step_size": "every",
+    "gamma": "factor",
+    "decay_rate": "factor",
+    "decay_steps": "steps",
+    "T_max": "steps",
+    "total_steps": "steps",
+    "warmup_steps": "steps",
+    "min_lr": "min_rate",
+    "eta_min": "minimum",
+    "filepath": "path",
+    "save_best": "save_best_only",
+    "dim": "axis",
+    "keepdim": "keepdims",
     "batchsize": "batch_size",
     "out_features": "units",
     "output_dim": "units",
@@ -75,7 +103,7 @@ def nearest(name: str, valid: Iterable[str], limit: int = 3) -> list[str]:
     if meant in names:
         found.append(meant)
     folded: dict[str, str] = {}
-    for candidate in names:
+    for candidate in sorted(names, key=lambda known: known[:1].isupper() != name[:1].isupper()):
         folded.setdefault(_fold(candidate), candidate)
     for close in difflib.get_close_matches(_fold(name), folded, n=limit, cutoff=0.6):
         if folded[close] not in found:
@@ -112,6 +140,47 @@ def unknown_keywords(where: str, given: Iterable[str], valid: Iterable[str]) -> 
         hint = f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ";"
         parts.append(f"{where} got an unknown keyword {name!r}{hint}")
     return "\n".join(parts) + f" Valid: {', '.join(names)}"
+
+
+def spelled(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function that users call: unknown keywords are refused with the nearest names.
+
+    >>> @spelled
+    ... def fit(epochs=1, batch_size=32):
+    ...     pass
+    >>> fit(n_epochs=3)
+    Traceback (most recent call last):
+    TypeError: fit got an unknown keyword 'n_epochs'; did you mean 'epochs'? Valid: batch_size, epochs
+    """
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    valid = frozenset(names) - {"self"}
+    where = function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> R:
+        if not valid.issuperset(keywords):
+            raise TypeError(unknown_keywords(where, [name for name in keywords if name not in valid], valid))
+        return function(*arguments, **keywords)
+
+    return call
+
+
+def module_names(module: str, kind: str, valid: Iterable[str]) -> Callable[[str], NoReturn]:
+    """Make a module's ``__getattr__`` that offers the nearest names.
+
+    >>> module_names("db.callbacks", "callback", ["EarlyStopping"])("EarlyStoping")
+    Traceback (most recent call last):
+    AttributeError: db.callbacks: unknown callback 'EarlyStoping'; did you mean 'EarlyStopping'? Valid: EarlyStopping
+    """
+    names = tuple(valid)
+
+    def find(name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(f"{module} has no attribute {name!r}")
+        raise AttributeError(f"{module}: {unknown(kind, name, names)}")
+
+    return find
 
 
 def require(module: str, extra: str) -> ModuleType:

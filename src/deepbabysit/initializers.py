@@ -26,7 +26,7 @@ import numpy as np
 
 from deepbabysit.autograd import ops
 from deepbabysit.autograd.tensor import Tensor, tensor
-from deepbabysit.errors import nearest, unknown
+from deepbabysit.errors import module_names, nearest, unknown
 from deepbabysit.runtime.context import no_grad, surroundings
 from deepbabysit.runtime.random import host_generator
 
@@ -539,3 +539,9 @@ def reestimate_statistics(model: Any, x: Any, batch_size: int = 256) -> None:
         raise
     for layer in layers:
         layer.end_estimate()
+
+
+__getattr__ = module_names(
+    "db.initializers", "initializer",
+    [n for n, thing in list(globals().items()) if n[0] != "_" and getattr(thing, "__module__", "") == __name__],
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 from deepbabysit.autograd.tensor import Tensor
-from deepbabysit.errors import unknown
+from deepbabysit.errors import module_names, unknown
 
 
 @final
@@ -102,3 +102,9 @@ def get(regularizer: Any) -> Regularizer:
         f"a regularizer is None, 'l1', 'l2', 'l1_l2' or made by them, such as regularizers.l2(0.01); "
         f"got {regularizer!r}"
     )
+
+
+__getattr__ = module_names(
+    "db.regularizers", "regularizer",
+    [n for n, thing in list(globals().items()) if n[0] != "_" and getattr(thing, "__module__", "") == __name__],
+)

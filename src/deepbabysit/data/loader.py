@@ -227,9 +227,13 @@ def _first_failing(data: Rows, rows: Indices) -> int | None:
 
 def _as_weights(sample_weight: Any) -> Rows:
     weights = as_rows("sample_weight", sample_weight)
-    if not isinstance(weights, np.ndarray) or weights.ndim < 1 or weights.dtype.kind not in "biuf":
+    array = isinstance(weights, np.ndarray) and weights.ndim >= 1 and weights.dtype.kind in "biuf"
+    if not array or weights.shape[1:] == (1,):  # a column is a slip, not sequences of one position
         shape = getattr(weights, "shape", type(weights).__name__)
-        raise ValueError(f"sample_weight must be one number per row, shape (N,), or per position, (N, T); got {shape}")
+        fix = "; use sample_weight.reshape(-1)" if array else ""
+        raise ValueError(
+            f"sample_weight must be one number per row, shape (N,), or one per position, (N, T); got {shape}{fix}"
+        )
     wrong = np.argwhere(~(np.isfinite(weights) & (weights >= 0)))
     if len(wrong):
         raise ValueError(

@@ -95,6 +95,7 @@ class Layer(ABC):
         self.name = name
         self.path = name or _snake(type(self).__name__)
         self.built = False
+        self._forms: tuple[Form, ...] = ()
         self.input_shape: tuple[int, ...] | None = None if input_shape is None else as_shape(input_shape)
         self.output_shape: tuple[int, ...] | None = None
         self._mode: bool | None = None
@@ -221,9 +222,15 @@ class Layer(ABC):
             return
         self.build(*forms)
         self.built = True
+        self._forms = forms
         if self.input_shape is None and forms:
             self.input_shape = forms[0].shape[1:]
         CONFIGURATION.bump()
+
+    @property
+    def built_forms(self) -> tuple[Form, ...]:
+        """Shapes and dtypes of the inputs that the layer was built for, the batch axis first."""
+        return self._forms
 
     def is_model(self) -> bool:
         """Tell whether this is a model: the root of its paths, without a name of its own in them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepbabysit.autograd.tensor import Tensor, apply
-from deepbabysit.kernels.shapes import BATCH
+from deepbabysit.kernels.shapes import BATCH, show_shape
 from deepbabysit.kernels.spec import KernelSpec
 from deepbabysit.layers.layer import Layer
 
@@ -49,8 +49,8 @@ def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Step]:
             if tensor.device.abstract:
                 named = tensor.extra.get("input", "") if tensor.extra else ""
                 raise ValueError(
-                    f"the outputs depend on {named or 'a symbolic tensor'} of shape {list(tensor.shape)}, which is not "
-                    f"among the model's inputs; list every Input"
+                    f"the outputs depend on {named or 'a symbolic tensor'} of shape {show_shape(tensor.shape)}, which "
+                    f"is not among the model's inputs; list every Input"
                 )
             continue  # a constant
         run, arguments, options, index = origin

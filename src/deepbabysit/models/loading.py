@@ -15,6 +15,7 @@ import numpy as np
 
 from deepbabysit import losses, metrics, optimizers
 from deepbabysit.autograd.tensor import Tensor, apply, tensor
+from deepbabysit.errors import nearest
 from deepbabysit.io.tensors import read_tensors
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import KernelSpec
@@ -46,6 +47,14 @@ def read_model(
     path: str | Path, objects: Mapping[str, Any] | None = None, compile: bool = True
 ) -> tuple[Model, dict[str, Any]]:
     """Read a model and what was kept beside it (`write_model`'s `extra`)."""
+    if not Path(path).is_file():
+        if Path(path).is_dir():
+            raise IsADirectoryError(f"{str(path)!r} is a folder; name the file in it that model.save(...) wrote")
+        near = nearest(Path(path).name, _files_beside(Path(path)))
+        raise FileNotFoundError(
+            f"there is no file {str(path)!r}" + (f"; did you mean {' or '.join(map(repr, near))}?" if near else
+            f" (looked in {Path(path).absolute().parent})")
+        )
     tensors, metadata = read_tensors(Path(path))
     if KEY not in metadata:
         raise ValueError(f"{path} holds tensors but no model of this library; read it with the safetensors package")
@@ -77,6 +86,12 @@ def read_model(
             precision=training["precision"],
         )
     return model, dict(header.get("extra", {}))
+
+
+def _files_beside(path: Path) -> list[str]:
+    """Return the names of the files in the folder of a path."""
+    folder = path.absolute().parent
+    return [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
 
 
 # -- from JSON ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepbabysit import losses, metrics
 from deepbabysit.autograd.tensor import Tensor
-from deepbabysit.errors import unknown
+from deepbabysit.errors import spelled, unknown
 from deepbabysit.kernels.shapes import BATCH
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.symbolic import symbolic
@@ -78,6 +78,7 @@ class Model(Layer):
 
     # -- compile -------------------------------------------------------------------------------------------------------
 
+    @spelled
     def compile(
         self,
         optimizer: Any = "adam",
@@ -153,6 +154,7 @@ class Model(Layer):
 
     # -- training and use ----------------------------------------------------------------------------------------------
 
+    @spelled
     def fit(
         self,
         x: Any = None,
@@ -213,6 +215,7 @@ class Model(Layer):
             run_dir=run_dir, resume=resume, split=split,
         )
 
+    @spelled
     def evaluate(
         self, x: Any, y: Any = None, batch_size: int = 256, sample_weight: Any = None, verbose: Any = 0
     ) -> dict[str, float]:
@@ -228,6 +231,7 @@ class Model(Layer):
         """
         return self.trainer.evaluate(x, y, batch_size, sample_weight, verbose)
 
+    @spelled
     def predict(self, x: Any, batch_size: int = 256) -> Any:
         """Return the outputs for inputs as a NumPy array (a tuple of them for several outputs).
 
@@ -238,6 +242,7 @@ class Model(Layer):
         trainer = self._trainer or Trainer(self, None, None, [], np.dtype(np.float32), self.replayable)
         return trainer.predict(x, batch_size)
 
+    @spelled
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train one step on one batch.
 

@@ -73,8 +73,16 @@ def _describe(model: Any, constants: list[np.ndarray]) -> dict[str, Any]:
         "kind": "class",
         "class": type(model).__name__,
         "config": model.config(),
-        "inputs": [[list(shape), np.dtype(dtype).name] for shape, dtype in model.built_for],
+        "inputs": [[list(shape), np.dtype(dtype).name] for shape, dtype in _inputs(model)],
     }
+
+
+def _inputs(model: Any) -> list[tuple[tuple[int, ...], Any]]:
+    """Return shape of one sample and dtype of each input that a written model was built for."""
+    known = model.built_for or [(form.shape[1:], form.dtype) for form in model.built_forms]
+    if not known:
+        raise ValueError(f"{type(model).__name__} has not seen any input yet: call it or fit it before you save it")
+    return list(known)
 
 
 def _layer(layer: Layer, constants: list[np.ndarray]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deepbabysit.errors import unknown
+from deepbabysit.errors import module_names, unknown
 from deepbabysit.optimizers import schedules
 from deepbabysit.optimizers.optimizer import Optimizer
 from deepbabysit.optimizers.rules import SGD, Adadelta, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop
@@ -51,3 +51,6 @@ def get(optimizer: Any, **settings: Any) -> Optimizer:
             raise ValueError(unknown("optimizer", optimizer, NAMES))
         return kind(**settings)
     raise TypeError(f"an optimizer is a name such as 'adam', or db.optimizers.Adam(1e-3); got {optimizer!r}")
+
+
+__getattr__ = module_names("db.optimizers", "optimizer", __all__)

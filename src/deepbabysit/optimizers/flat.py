@@ -106,8 +106,8 @@ class FlatBuffer:
                 parameter.grad = gradient
 
     def moved(self) -> bool:
-        """Tell whether a parameter has left the device."""
-        return any(member.parameter.device is not self.device for member in self.members)
+        """Tell whether a parameter has left the device, or has another dtype now."""
+        return any(m.parameter.device is not self.device or m.parameter.dtype != self.dtype for m in self.members)
 
     def forget_tables(self) -> None:
         """Build the tables anew: a parameter's settings changed."""

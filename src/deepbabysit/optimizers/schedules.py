@@ -14,7 +14,7 @@ from typing import Any, final
 
 import numpy as np
 
-from deepbabysit.errors import unknown, unknown_keywords
+from deepbabysit.errors import module_names, spelled, unknown, unknown_keywords
 
 
 def check_rate(value: Any, what: str = "the learning rate") -> float:
@@ -149,6 +149,7 @@ class Constant(_Blind):
     __slots__ = ()
     name = "constant"
 
+    @spelled
     def __init__(self, learning_rate: float) -> None:
         rate = check_rate(learning_rate)
         super().__init__(rate, learning_rate=rate)
@@ -177,6 +178,7 @@ class Step(_Blind):
     __slots__ = ("every", "factor")
     name = "step"
 
+    @spelled
     def __init__(self, learning_rate: float, every: int, factor: float = 0.1) -> None:
         rate = check_rate(learning_rate)
         self.every = _whole(every, "step: every")
@@ -205,6 +207,7 @@ class Exponential(_Blind):
     __slots__ = ("every", "factor")
     name = "exponential"
 
+    @spelled
     def __init__(self, learning_rate: float, factor: float, every: int = 1) -> None:
         rate = check_rate(learning_rate)
         self.every = _whole(every, "exponential: every")
@@ -238,6 +241,7 @@ class Cosine(_Blind):
     __slots__ = ("growth", "minimum", "restarts", "steps")
     name = "cosine"
 
+    @spelled
     def __init__(
         self, learning_rate: float, steps: int, minimum: float = 0.0, restarts: bool = False, growth: float = 1.0
     ) -> None:
@@ -291,6 +295,7 @@ class Warmup(_Blind):
     __slots__ = ("start", "steps")
     name = "warmup"
 
+    @spelled
     def __init__(self, after: Any, steps: int, start: float = 0.0) -> None:
         following = get(after)
         self.steps = _whole(steps, "warmup: steps")
@@ -328,6 +333,7 @@ class OneCycle(_Blind):
     __slots__ = ("divide_end", "divide_start", "rise", "steps")
     name = "one_cycle"
 
+    @spelled
     def __init__(
         self,
         learning_rate: float,
@@ -382,6 +388,7 @@ class Piecewise(_Blind):
     __slots__ = ("boundaries", "rates")
     name = "piecewise"
 
+    @spelled
     def __init__(self, boundaries: Sequence[int], rates: Sequence[float]) -> None:
         self.boundaries = [_whole(b, "piecewise: a boundary") for b in boundaries]
         self.rates = [check_rate(r, "piecewise: a rate") for r in rates]
@@ -430,6 +437,7 @@ class Plateau(Schedule):
     __slots__ = ("cooldown", "factor", "min_delta", "min_rate", "mode", "monitor", "patience")
     name = "plateau"
 
+    @spelled
     def __init__(
         self,
         learning_rate: float,
@@ -492,6 +500,7 @@ class Custom(_Blind):
     __slots__ = ("function",)
     name = "custom"
 
+    @spelled
     def __init__(self, function: Callable[[int], float]) -> None:
         self.function = function
         super().__init__(check_rate(function(0), "the rate that the function gives at step 0"), function=function)
@@ -577,3 +586,6 @@ def steps_per_epoch(samples: int, batch_size: int, accumulate: int = 1) -> int:
         _whole(value, f"steps_per_epoch: {what}")
     batches = -(-samples // batch_size)
     return -(-batches // accumulate)
+
+
+__getattr__ = module_names("db.schedules", "schedule", [*NAMES, *(kind.__name__ for kind in NAMES.values())])

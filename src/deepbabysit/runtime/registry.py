@@ -190,8 +190,13 @@ def find_device(name: str | Device) -> Device:
         names = _names()  # a plug-in may name its devices as it likes
         if name in _REGISTRY.devices:
             return _REGISTRY.devices[name]
-        raise ValueError(unknown("device", name, [*names, "auto"]))
+        hint = "a GPU is named 'cuda'. " if name.lower().partition(":")[0] in ("gpu", "nvidia", "mps", "rocm") else ""
+        if hint:
+            raise ValueError(f"unknown device {name!r}; {hint}Available: {', '.join([*names, 'auto'])}")
+        raise ValueError(unknown("device", name, [*names, "auto", "cuda"]))
     backend = "cupy" if family == "cuda" else detail.partition(":")[0]
+    if family == "cpu" and backend.isdigit():
+        raise ValueError(f"there is one CPU device, 'cpu', and no {name!r}. Available: {_available()}")
     try:
         opened = _REGISTRY.open(backend)
     except BackendUnavailable as error:

@@ -143,7 +143,9 @@ def weights_of(
             )
     if class_weight is not None:
         factor = _class_factor(class_weight, y[0], dtype, target)
-        weight = factor if weight is None else weight.reshape(*weight.shape, *[1] * (factor.ndim - weight.ndim)) * factor
+        if weight is not None:
+            factor = weight.reshape(*weight.shape, *[1] * (factor.ndim - weight.ndim)) * factor
+        weight = factor
     if weight is not None and not weight.any():
         raise ValueError(
             "every weight is 0, so there is nothing to learn from: sample_weight (times class_weight) must be above 0 "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit.errors import unknown, unknown_keywords
+from deepbabysit.errors import module_names, unknown, unknown_keywords
 from deepbabysit.training.callback import EVENTS, Callback, check_monitor
 from deepbabysit.training.events import Best, direction
 from deepbabysit.training.loggers import CSVLogger, ModelCheckpoint, TensorBoard
@@ -332,3 +332,6 @@ def _rate(model: Any, who: str) -> float:
             "give the optimizer a number as learning_rate, or leave this callback out"
         )
     return float(rate)
+
+
+__getattr__ = module_names("db.callbacks", "callback", __all__)

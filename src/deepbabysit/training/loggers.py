@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepbabysit.errors import nearest, require, unknown
+from deepbabysit.errors import nearest, require, spelled, unknown
 from deepbabysit.io.files import LineFile, check_writable
 from deepbabysit.io.text import printable, spreadsheet_cell
 from deepbabysit.training.callback import Callback, check_monitor
@@ -34,6 +34,7 @@ class ModelCheckpoint(Callback):
         OSError: before the first step: the folder cannot be written.
     """
 
+    @spelled
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -170,6 +171,7 @@ class CSVLogger(Callback):
         ValueError: the file to go on with has other columns.
     """
 
+    @spelled
     def __init__(self, path: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
         if len(separator) != 1:
             raise ValueError(f"separator is one character; got {separator!r}")
@@ -251,6 +253,7 @@ class TensorBoard(Callback):
         ImportError: the package tensorboard is missing; the message holds the install command.
     """
 
+    @spelled
     def __init__(self, log_dir: str | os.PathLike[str] = "logs") -> None:
         self.log_dir = Path(log_dir)
         self._writers: dict[str, Any] = {}

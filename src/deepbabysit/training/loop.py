@@ -107,7 +107,9 @@ class Trainer:
                 raise ValueError("a Loader holds its targets; leave y out")
             for name, given in (("sample_weight", weight), ("class_weight", class_weight)):
                 if given is not None:
-                    raise ValueError(f"{name} goes with arrays; a Loader holds its weights: Loader(..., sample_weight=...)")
+                    raise ValueError(
+                        f"{name} goes with arrays; a Loader holds its weights: Loader(..., sample_weight=...)"
+                    )
             return self._loader_source(x, of, targets)
         _check_batch_size(batch_size)
         several = len(getattr(self.layer, "inputs", ())) > 1
@@ -537,13 +539,12 @@ class Trainer:
         """Train one step on one batch; `db.Model.train_on_batch` documents the arguments."""
         source, targets = self._source(x, y, max(len(np.asarray(leaves(x)[0])), 1), False, 0, sample_weight)
         form = (tuple(source.shapes), tuple(source.dtypes))
-        kind = (source.inputs, source.targets, source.weighted)
         known = self._outputs.get(form)
         if known is None or known[0] != CONFIGURATION.count:
             output_shape = self._build(source)
             place = self.layer.device
             self._bind()
-            kind = (*kind, self._bound, place)
+            kind = (source.inputs, source.targets, source.weighted, self._bound, place)
             if self._steps.get("train", (None,))[0] != kind:
                 made = TrainStep(
                     self.layer, self.optimizer, self.loss, self.metrics, place, streams(),
