@@ -1,8 +1,9 @@
 """One training step, one evaluation step: what happens between a batch and changed weights.
 
 A step has the segments compute (forward, loss, backward), gradients ready, update. With `exchange` they are recorded
-apart, so that gradients can be added up over several workers in between. Everything on arrays goes through operations, so a step can be recorded and replayed; sums of losses and metrics
-stay on the device and are read once per epoch (or when somebody looks).
+apart, so that gradients can be added up over several workers in between. Everything on arrays goes through operations,
+so a step can be recorded and replayed; sums of losses and metrics stay on the device and are read once per epoch (or
+when somebody looks).
 """
 
 from __future__ import annotations
