@@ -45,8 +45,8 @@ class Model(Layer):
     def __new__(cls, *arguments: Any, **keywords: Any) -> Model:
         """Make a functional model where inputs and outputs are given."""
         if cls is Model:
-            return super().__new__(Functional)
-        return super().__new__(cls)
+            return super().__new__(Functional, *arguments, **keywords)
+        return super().__new__(cls, *arguments, **keywords)
 
     _kind = "class"
 
@@ -291,7 +291,7 @@ class Functional(Model):
         super().__init__(name=name)
         self._inputs = as_inputs(inputs, "inputs")
         self._outputs = as_inputs(outputs, "outputs")
-        self.several = isinstance(outputs, list | tuple | dict)
+        self.several = len(self._outputs) > 1  # a list of one output is that output, as in Keras 2
         self._steps: list[Step] = trace(self._inputs, self._outputs)
         self.layers: list[Layer] = list({id(s.run): s.run for s in self._steps if isinstance(s.run, Layer)}.values())
         self.built = True

@@ -71,8 +71,7 @@ def _describe(model: Any, constants: list[np.ndarray]) -> dict[str, Any]:
         return base | _graph(model, constants)
     return base | {
         "kind": "class",
-        "class": type(model).__name__,
-        "config": model.config(),
+        **layer_to_config(model),
         "inputs": [[list(shape), np.dtype(dtype).name] for shape, dtype in model.built_for],
     }
 

@@ -6,7 +6,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -590,6 +591,19 @@ class Optimizer(ABC):
         self._put("_steps", int(state["steps"]))
         for flat, index, values in chosen:
             flat.imports(index, values)
+
+    def __deepcopy__(self, memo: Any) -> Optimizer:
+        """Return an optimizer with states of its own for copies of the parameters (those of `memo`, if it has them)."""
+        twin = type(self)(
+            learning_rate=deepcopy(self._schedule, memo), clip_norm=self._clip_norm, clip_value=self._clip_value, ema=self._ema,
+            **self._settings,
+        )
+        if self._members:
+            twin._pack([replace(m, parameter=deepcopy(m.parameter, memo)) for m in self._members])
+            twin.load_state_dict(self.state_dict())
+        elif self._pending is not None:
+            twin.load_state_dict(self._pending)
+        return twin
 
     def __repr__(self) -> str:
         shown = {"learning_rate": self.learning_rate, **self._settings}

@@ -48,6 +48,10 @@ class Device:
     def scratch(self, arrays: tuple[Array, ...]) -> None:
         self._own.scratch = arrays
 
+    def __deepcopy__(self, memo: Any) -> Device:
+        """Return the device itself: copies of what lives here live here too."""
+        return self
+
     def __repr__(self) -> str:
         return f"Device({self.name!r}, {self.backend.name})"
 

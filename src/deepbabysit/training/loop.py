@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,15 @@ class Trainer:
         self.steps = 0
         self._bound: Any = None
         self._steps: dict[Any, Any] = {}
+
+    def __deepcopy__(self, memo: Any) -> Trainer:
+        """Return a trainer of a copy of the layer, with the optimizer's states and without recorded steps."""
+        twin = Trainer(
+            deepcopy(self.layer, memo), deepcopy(self.optimizer, memo), deepcopy(self.loss, memo),
+            deepcopy(self.metrics, memo), self.dtype, self.replay,
+        )
+        twin.steps = self.steps
+        return twin
 
     # -- preparation ---------------------------------------------------------------------------------------------------
 
@@ -319,6 +329,8 @@ class Trainer:
             reason = f"{type(error).__name__}: {error}"
             raise
         finally:
+            for parameter in self.layer.parameters():
+                parameter.grad = None  # a loop written by hand after this begins without the last step's gradients
             with ExitStack() as endings:  # every listener hears the end, whatever another one does
                 for listener in reversed(audience):
                     endings.callback(listener.run_end, reason)
