@@ -15,15 +15,39 @@ from deepbabysit.data.loader import Loader
 Leaves = tuple[np.ndarray, ...]
 
 
-def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str], several: bool = False) -> Leaves:
+def arrange(x: Any, layer: Any) -> Any:
+    """Return inputs in the order of the model's `Input`s: a dict by their names, a list as a tuple.
+
+    Raises:
+        KeyError: a dict has other names than the inputs.
+    """
+    inputs = list(getattr(layer, "inputs", ()))
+    if isinstance(x, Mapping) and not hasattr(x, "to_numpy") and inputs:
+        names = layer.input_names
+        if len(x) == len(inputs) == 1:
+            return x
+        if len(set(names)) < len(names):
+            raise KeyError(
+                f"x is a dict, and the model's inputs have no names to tell them apart ({names}); name them: "
+                f"db.Input(..., name='left'), or pass a list in the order of the inputs"
+            )
+        if set(names) != set(x):
+            raise KeyError(f"x has the names {sorted(map(str, x))}; the model's inputs are {names}")
+        return tuple(x[name] for name in names)
+    if isinstance(x, list) and inputs:
+        alone = len(x) == len(inputs) == 1 and len(getattr(x[0], "shape", ())) == len(inputs[0].shape)
+        return tuple(x) if alone or len(inputs) > 1 else x
+    return x
+
+
+def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> Leaves:
     """Return the arrays in what a user gave: one array, or several for several inputs.
 
     Arguments:
         name: "x" or "y", for messages.
-        value: an array, Tensor, data frame, nested lists; a tuple, list or dict of them where `several`.
+        value: an array, Tensor, data frame, nested lists; a tuple or dict of them for several.
         dtype: the model's dtype; other floating arrays are converted once, and `notes` says so.
         notes: gets a line for each conversion.
-        several: whether a list means several inputs.
 
     Raises:
         TypeError: the values are not numbers.
@@ -31,7 +55,7 @@ def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str], sev
     """
     if isinstance(value, Mapping):
         items: Sequence[Any] = list(value.values())
-    elif isinstance(value, tuple) or (isinstance(value, list) and several):
+    elif isinstance(value, tuple):
         items = list(value)
     else:
         items = [value]
@@ -132,6 +156,7 @@ class Source:
         rows: number of samples.
         shapes: shapes of one sample of each input.
         dtypes: dtypes of the inputs as the model sees them.
+        layer: whose inputs a dict is sorted for.
     """
 
     loader: Loader
@@ -141,11 +166,13 @@ class Source:
     rows: int
     shapes: list[tuple[int, ...]]
     dtypes: list[np.dtype[Any]]
+    layer: Any = None
 
     def arrays(self, batch: Any) -> list[np.ndarray]:
         """Return the arrays of a batch, flat, as the step takes them."""
         result = [
-            a if a.dtype == dtype else a.astype(dtype) for a, dtype in zip(leaves(batch.x), self.dtypes, strict=True)
+            a if a.dtype == dtype else a.astype(dtype)
+            for a, dtype in zip(leaves(arrange(batch.x, self.layer)), self.dtypes, strict=True)
         ]
         if self.targets:
             result.extend(leaves(batch.y))

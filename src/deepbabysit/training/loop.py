@@ -19,7 +19,7 @@ from deepbabysit.runtime.context import CONFIGURATION
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.random import Streams, streams
 from deepbabysit.runtime.registry import find_device
-from deepbabysit.training.arrays import Source, as_arrays, check_rows, leaves, weights_of
+from deepbabysit.training.arrays import Source, arrange, as_arrays, check_rows, leaves, weights_of
 from deepbabysit.training.callback import CallbackList, check_monitor
 from deepbabysit.training.callbacks import EarlyStopping
 from deepbabysit.training.display import display_for
@@ -52,6 +52,9 @@ def interruptible() -> Iterator[_Interrupt]:
         yield interrupt
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+_ALL = 1 << 62  # more rows than any batch has
 
 
 class Trainer:
@@ -110,8 +113,10 @@ class Trainer:
                 raise ValueError("a Loader holds its targets; leave y out")
             return self._loader_source(x)
         _check_batch_size(batch_size)
-        several = len(getattr(self.layer, "inputs", ())) > 1
-        xs = as_arrays("x", x, self.dtype, notes, several)
+        given = arrange(x, self.layer)
+        if given is not x and isinstance(y, list) and len(y) == 1 and np.ndim(y[0]):
+            y = tuple(y)  # fit([x], [y]), as in Keras
+        xs = as_arrays("x", given, self.dtype, notes)
         ys = None if y is None else as_arrays("y", y, self.dtype, notes)
         if targets and ys is None and self.loss is not None:
             raise ValueError("y is missing: pass the targets, or a db.data.Loader that holds them")
@@ -139,11 +144,12 @@ class Trainer:
 
     def _loader_source(self, loader: Loader) -> tuple[Source, Any]:
         batch = next(iter(loader.epoch(0)))
-        x = leaves(batch.x)
+        x = leaves(arrange(batch.x, self.layer))
         y = [] if batch.y is None else leaves(batch.y)
         dtypes = [self.dtype if a.dtype.kind == "f" else a.dtype for a in x]
         source = Source(
-            loader, len(x), len(y), batch.sample_weight is not None, loader.rows, [a.shape[1:] for a in x], dtypes
+            loader, len(x), len(y), batch.sample_weight is not None, loader.rows, [a.shape[1:] for a in x], dtypes,
+            self.layer,
         )
         return source, tuple(y) if y else None
 
@@ -244,7 +250,7 @@ class Trainer:
                 raise ValueError("give validation_data or validation_split, not both")
             if isinstance(x, Loader):
                 raise ValueError("validation_split needs arrays; with a Loader pass validation_data")
-            xs = as_arrays("x", x, self.dtype, [], len(getattr(self.layer, "inputs", ())) > 1)
+            xs = as_arrays("x", arrange(x, self.layer), self.dtype, [])
             labels = None if y is None else as_arrays("y", y, self.dtype, [])[0]
             rows, held, sentence = holdout(xs[0], labels, validation_split, split=split, seed=run_seed)
         source, targets = self._source(
@@ -486,7 +492,7 @@ class Trainer:
 
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
         """Train one step on one batch; `db.Model.train_on_batch` documents the arguments."""
-        source, targets = self._source(x, y, max(len(np.asarray(leaves(x)[0])), 1), False, 0, sample_weight)
+        source, targets = self._source(x, y, _ALL, False, 0, sample_weight)
         key = ("train", source.inputs, source.targets, source.weighted, CONFIGURATION.count)
         step = self._steps.get("train")
         if step is None or step[0] != key[:-1] or not self.layer.built:
