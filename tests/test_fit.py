@@ -357,3 +357,57 @@ def test_a_plateau_schedule_follows_its_metric() -> None:
     assert history.history["learning_rate"] == [0.1, 0.1, 0.05, 0.025]
     with pytest.raises(ValueError, match="val_loss"):
         classifier(optimizer=db.optimizers.SGD(rate)).fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("replay", [False, True])
+def test_gradients_can_be_added_up_over_workers_between_compute_and_update(replay: bool) -> None:
+    """Two workers with half of each batch, exchanging sums, train as one with the whole batch."""
+    import threading
+
+    from deepbabysit.runtime.random import Streams
+    from deepbabysit.runtime.registry import find_device
+    from deepbabysit.training.step import Signature, TrainStep
+
+    device = find_device("cpu")
+    batches = [(X[i : i + 16], Y[i : i + 16]) for i in range(0, 80, 16)]
+
+    def step_of(exchange: Any) -> tuple[db.Sequential, TrainStep]:
+        model = classifier()
+        optimizer = db.optimizers.SGD(0.1, momentum=0.9)
+        optimizer.bind(model.parameters())
+        return model, TrainStep(
+            model, optimizer, model.loss, [], device, Streams(0), Signature(1, 1, False), replay, exchange=exchange
+        )
+
+    whole, step = step_of(None)
+    for number, batch in enumerate(batches):
+        step([batch], number)
+
+    meeting = threading.Barrier(2)
+    shared: list[list[np.ndarray]] = [[], []]
+
+    def exchange_of(rank: int) -> Any:
+        def exchange(arrays: list[np.ndarray]) -> None:
+            shared[rank] = [np.array(a) for a in arrays]
+            meeting.wait(30)
+            for array, mine, other in zip(arrays, shared[0], shared[1], strict=True):
+                array[...] = mine + other
+            meeting.wait(30)
+
+        return exchange
+
+    def work(rank: int) -> None:
+        models[rank], mine = step_of(exchange_of(rank))
+        half = slice(0, 8) if rank == 0 else slice(8, 16)
+        for number, (x, y) in enumerate(batches):
+            mine([(x[half], y[half])], number)
+
+    models: dict[int, db.Sequential] = {}
+    workers = [threading.Thread(target=work, args=(rank,)) for rank in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert same_weights(models[0], models[1])
+    for p, q in zip(whole.get_weights(), models[0].get_weights(), strict=True):
+        np.testing.assert_allclose(p, q, rtol=1e-5, atol=1e-6)

@@ -1,8 +1,9 @@
 """One training step, one evaluation step: what happens between a batch and changed weights.
 
-A step has the segments compute (forward, loss, backward), gradients ready, update; an all-reduce fits between the last
-two. Everything on arrays goes through operations, so a step can be recorded and replayed; sums of losses and metrics
-stay on the device and are read once per epoch (or when somebody looks).
+A step has the segments compute (forward, loss, backward), gradients ready, update. With `exchange` they are recorded
+apart, so that gradients can be added up over several workers in between. Everything on arrays goes through operations,
+so a step can be recorded and replayed; sums of losses and metrics stay on the device and are read once per epoch (or
+when somebody looks).
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ class TrainStep:
         signature: how the arrays of a batch are meant.
         replay: whether the step is recorded and replayed.
         say: called with a line when it cannot be.
+        exchange: called between gradients and update with the flat gradient buffers, and with the sums of losses and
+            of weights of this worker; it adds up all of them in place over the workers (an all-reduce).
     """
 
     def __init__(
@@ -119,8 +122,10 @@ class TrainStep:
         signature: Signature,
         replay: bool,
         say: Callable[[str], None] | None = None,
+        exchange: Callable[[list[Array]], None] | None = None,
     ) -> None:
         self._layer = layer
+        self._exchange = exchange
         self._optimizer = optimizer
         self._loss = loss
         self._metrics = list(metrics)
@@ -143,7 +148,7 @@ class TrainStep:
     def __call__(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
         """Train on one batch, or on several micro-batches as if they were one; returns the loss (on the device)."""
         self._streams.begin(step)
-        if len(batches) == 1:
+        if len(batches) == 1 and self._exchange is None:
             return self._whole(batches[0])[0]
         row = 0
         weights: list[Array] = []
@@ -155,6 +160,8 @@ class TrainStep:
             weights.append(self._device.asarray(weight.data))
             row += batch[0].shape[0]
         stacked = [self._device.backend.xp.stack(losses), self._device.backend.xp.stack(weights)]
+        if self._exchange is not None:
+            self._exchange([*self._optimizer.gradients(), *stacked])
         return self._last(stacked)[0]
 
     # -- compute -------------------------------------------------------------------------------------------------------
