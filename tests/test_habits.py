@@ -158,3 +158,40 @@ def test_layers_are_found_by_name_or_place() -> None:
     assert model.get_layer("head") is model.layers[1] and model.get_layer(index=0) is model.layers[0]
     with pytest.raises(KeyError, match="head"):
         model.get_layer("haed")
+
+
+def _two_inputs(names: tuple[Any, Any] = ("a", "b")) -> Any:
+    left, right = (db.Input(2, name=name) for name in names)
+    return db.Model([left, right], left - right)
+
+
+def test_inputs_in_a_dict_go_by_their_names(tmp_path: Path) -> None:
+    a, b = X[:, :2], X[:, 2:]
+    for model in (_two_inputs(), db.load_model(_two_inputs().save(tmp_path / "m.dbs"))):
+        np.testing.assert_array_equal(model.predict({"b": b, "a": a}), a - b)
+        np.testing.assert_array_equal(model.predict([a, b]), a - b)
+        with pytest.raises(KeyError, match="the model's inputs are"):
+            model.predict({"a": a, "c": b})
+    with pytest.raises(KeyError, match="name"):
+        _two_inputs((None, None)).predict({"b": b, "a": a})
+
+
+def test_a_batch_of_nested_lists_is_trained_whole() -> None:
+    model = db.Sequential([db.layers.Dense(1, input_shape=2, use_bias=False, kernel_initializer="zeros")])
+    model.compile(db.optimizers.SGD(0.5), "mse")
+    model.train_on_batch([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]], [[0.0], [0.0], [3.0]])
+    np.testing.assert_allclose(model.layers[0].kernel.numpy(), [[2.0], [2.0]], rtol=1e-6)
+
+
+def test_a_wrong_input_shape_shows_the_batch_as_none() -> None:
+    model = _two_inputs()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"got a tensor of shape \(None, 4\)"):
+        model.fit([X, X], X, verbose=0)
+
+
+def test_a_loader_of_named_inputs_is_sorted_too() -> None:
+    a, b = X[:, :2], X[:, 2:]
+    np.testing.assert_array_equal(
+        _two_inputs().predict(db.data.Loader({"b": b, "a": a}, a, batch_size=16, shuffle=False)), a - b
+    )

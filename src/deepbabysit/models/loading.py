@@ -113,7 +113,7 @@ def _make(text: Mapping[str, Any], objects: Mapping[str, Any], constants: Mappin
 
 
 def _build_graph(text: Mapping[str, Any], objects: Mapping[str, Any], constants: Mapping[int, np.ndarray]) -> Model:
-    inputs = [Input(tuple(shape), np.dtype(dtype)) for shape, dtype in text["inputs"]]
+    inputs = [Input(tuple(shape), np.dtype(dtype), name) for shape, dtype, name in text["inputs"]]
     layers = [_make(layer, objects, constants) for layer in text["layers"]]
     results: list[list[Tensor]] = []
 

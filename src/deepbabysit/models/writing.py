@@ -111,7 +111,9 @@ def _graph(model: Any, constants: list[np.ndarray]) -> dict[str, Any]:
                 places[id(output)] = ["step", number, index]
     return {
         "kind": "functional",
-        "inputs": [[list(x.shape[1:]), x.dtype.name] for x in model.inputs],
+        "inputs": [
+            [list(x.shape[1:]), x.dtype.name, name] for x, name in zip(model.inputs, model.input_names, strict=True)
+        ],
         "layers": [_layer(layer, constants) for layer in layers],
         "steps": steps,
         "outputs": [write(y) for y in model.outputs],

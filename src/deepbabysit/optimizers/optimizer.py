@@ -6,8 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
 from deepbabysit.kernels.updates import APPLY, FACTOR, NORM, PENALTY, SQUARES, host_control
 from deepbabysit.optimizers.arguments import Check, above_zero, fraction, read_groups, tell_apart, understand
-from deepbabysit.optimizers.flat import FlatBuffer, Member, choose_arrays, export_arrays, pack
+from deepbabysit.optimizers.flat import FlatBuffer, Member, choose_arrays, copied, export_arrays, pack
 from deepbabysit.optimizers.schedules import Schedule, get
 from deepbabysit.runtime.context import CONFIGURATION, current, no_grad
 from deepbabysit.runtime.funnel import call
@@ -80,6 +79,7 @@ class Optimizer(ABC):
     checks: ClassVar[Mapping[str, Check]]  # settings of the rule: name -> check(what, value) -> value
     advice: ClassVar[Mapping[str, str]] = {}  # keywords that are refused with the right name
     start_rate: ClassVar[float]
+    __deepcopy__ = copied
 
     @abstractmethod
     def rule(self, settings: Mapping[str, Any]) -> Rule:
@@ -287,8 +287,7 @@ class Optimizer(ABC):
         """Take parameters (or groups of them) and pack them into flat buffers: one per dtype, identical ones once.
 
         Binding again to the same parameters changes nothing, their groups included; to more or fewer, the states of
-        those that stay are kept. Another optimizer that packed
-        them before takes them back at its own next step.
+        those that stay are kept. Another optimizer that packed them before takes them back at its own next step.
 
         Raises:
             ValueError: there are no parameters, or only others than it has trained so far.
@@ -591,19 +590,6 @@ class Optimizer(ABC):
         self._put("_steps", int(state["steps"]))
         for flat, index, values in chosen:
             flat.imports(index, values)
-
-    def __deepcopy__(self, memo: Any) -> Optimizer:
-        """Return an optimizer with states of its own for copies of the parameters (those of `memo`, if it has them)."""
-        twin = type(self)(
-            learning_rate=deepcopy(self._schedule, memo), clip_norm=self._clip_norm, clip_value=self._clip_value, ema=self._ema,
-            **self._settings,
-        )
-        if self._members:
-            twin._pack([replace(m, parameter=deepcopy(m.parameter, memo)) for m in self._members])
-            twin.load_state_dict(self.state_dict())
-        elif self._pending is not None:
-            twin.load_state_dict(self._pending)
-        return twin
 
     def __repr__(self) -> str:
         shown = {"learning_rate": self.learning_rate, **self._settings}
