@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, final
 
 from deepbabysit.autograd.operations import tensor_operations
@@ -24,6 +25,9 @@ class Function(ABC):
     What `backward` needs is kept with ``self.save(...)`` and read from ``self.saved``; plain numbers may be kept as
     attributes. `forward` runs without recording. A `backward` written with operations can itself be derived
     (``create_graph=True``) as long as only inputs, outputs and integer or boolean tensors were saved.
+
+    PyTorch's spelling works as well: static ``forward(ctx, ...)`` and ``backward(ctx, ...)`` with
+    ``ctx.save_for_backward`` and ``ctx.saved_tensors``, called by ``apply``; `ctx` is the object of this call.
 
     Each call works on a copy of the object, so one object can be called many times.
 
@@ -72,6 +76,22 @@ class Function(ABC):
         """The tensors that `forward` kept."""
         return self._saved if self._seen is None else self._seen
 
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """PyTorch's name of `save`."""
+        self.save(*tensors)
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]:
+        """PyTorch's name of `saved`."""
+        return self.saved
+
+    @final
+    def _method(self, name: str) -> Any:
+        """Return forward or backward; PyTorch's static spelling gets this object as its first argument, ``ctx``."""
+        written = next(c.__dict__[name] for c in type(self).__mro__ if name in c.__dict__)
+        found = getattr(self, name)
+        return partial(found, self) if isinstance(written, staticmethod) else found
+
     @final
     def __call__(self, *values: Any, **options: Any) -> Any:
         """Run `forward`, and put the call on the tape where a gradient is needed."""
@@ -86,7 +106,7 @@ class Function(ABC):
         run = copy.copy(self)
         run._saved = ()
         with surroundings(grad=False):
-            results = run.forward(*inputs, **options)
+            results = run._method("forward")(*inputs, **options)
         outputs = results if isinstance(results, tuple) else (results,)
         for t in outputs:
             if not isinstance(t, Tensor):
@@ -163,7 +183,7 @@ class _FunctionNode(Node):
             self._derivable(t, kind, position, create_graph)
             for t, (kind, position) in zip(saved, self._made, strict=True)
         )
-        results = run.backward(*given)
+        results = run._method("backward")(*given)
         return self._checked(results if isinstance(results, tuple | list) else (results,), create_graph)
 
     def _derivable(self, t: Tensor, kind: str, position: int, create_graph: bool) -> Tensor:

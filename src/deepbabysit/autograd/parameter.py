@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,14 @@ class Parameter(Tensor):
         self.grad = None
         CONFIGURATION.bump()
 
+    def __deepcopy__(self, memo: Any) -> Parameter:
+        """Return a parameter with memory of its own: no gradient, no place in an optimizer's buffers."""
+        values = self.device.asarray(self.data)
+        twin = Parameter(values, self.device, self.name, self._trainable, self.l1, self.l2, deepcopy(self.constraint))
+        twin.rate = self.rate
+        twin.mark_overwritten("a copy")  # not drawn again when the copy gets its paths
+        return twin
+
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, shape={list(self.shape)}, dtype={self.dtype}, trainable={self.trainable})"
 
@@ -90,6 +99,10 @@ class State(Tensor):
     def assign(self, values: Any, by: str = "an assignment") -> None:
         """Copy new values into the state's memory."""
         _assign(self, values, by)
+
+    def __deepcopy__(self, memo: Any) -> State:
+        """Return a state with memory of its own."""
+        return State(self.device.asarray(self.data), self.device, self.name)
 
     def __repr__(self) -> str:
         return f"State({self.name!r}, shape={list(self.shape)}, dtype={self.dtype})"

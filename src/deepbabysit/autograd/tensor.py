@@ -432,7 +432,9 @@ class Tensor:
         return apply(SPECS["sum"], (self,), {"axis": axis, "keepdims": keepdims})
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Arithmetic mean over axes."""
+        """Arithmetic mean over axes; of booleans the share that is true, as float32."""
+        if self.dtype == bool:
+            return self.astype("float32").mean(axis, keepdims)
         return apply(SPECS["mean"], (self,), {"axis": axis, "keepdims": keepdims})
 
     def var(self, axis: Any = None, keepdims: bool = False) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,19 @@ class Layer(ABC):
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         _STRUCTURE.bump()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Layer:
+        """Return a layer with parameters of its own and the same values."""
+        twin: Layer = object.__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update({name: deepcopy(value, memo) for name, value in self.__dict__.items()})
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} is not pickled: save a model with model.save(path) and read it with "
+            f"db.load_model(path); copy.deepcopy(model) copies one"
+        )
 
     # -- to be written by subclasses -----------------------------------------------------------------------------------
 

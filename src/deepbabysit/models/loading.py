@@ -20,7 +20,7 @@ from deepbabysit.io.tensors import read_tensors
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import KernelSpec
 from deepbabysit.layers.layer import Layer
-from deepbabysit.layers.registry import layer_from_config
+from deepbabysit.layers.registry import find_layer, layer_from_config
 from deepbabysit.layers.symbolic import Input
 from deepbabysit.models.functional import flat
 from deepbabysit.models.model import Functional, Model, Sequential
@@ -108,13 +108,16 @@ def _build(text: Mapping[str, Any], objects: Mapping[str, Any], constants: Mappi
     if kind == "functional":
         return _build_graph(text, objects, constants)
     if kind == "class":
-        found = objects.get(text["class"])
-        if found is None:
+        try:
+            find_layer(text["class"], objects)
+        except KeyError:
             raise KeyError(
                 f"the file holds a model of the class {text['class']!r}; hand it in: "
                 f"load_model(path, objects={{{text['class']!r}: {text['class']}}})"
-            )
-        model: Model = found(**text["config"])
+            ) from None
+        model: Any = layer_from_config(text, objects)
+        if not isinstance(model, Model):
+            raise TypeError(f"the file holds a model; {text['class']!r} in objects is a {type(model).__name__}")
         model.build_for([tuple(shape) for shape, _ in text["inputs"]], [np.dtype(d) for _, d in text["inputs"]])
         return model
     raise ValueError(f"the file holds a model of the unknown kind {kind!r}")
@@ -125,7 +128,7 @@ def _make(text: Mapping[str, Any], objects: Mapping[str, Any], constants: Mappin
 
 
 def _build_graph(text: Mapping[str, Any], objects: Mapping[str, Any], constants: Mapping[int, np.ndarray]) -> Model:
-    inputs = [Input(tuple(shape), np.dtype(dtype)) for shape, dtype in text["inputs"]]
+    inputs = [Input(tuple(shape), np.dtype(dtype), name) for shape, dtype, name in text["inputs"]]
     layers = [_make(layer, objects, constants) for layer in text["layers"]]
     results: list[list[Tensor]] = []
 

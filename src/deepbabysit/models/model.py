@@ -11,7 +11,7 @@ import numpy as np
 from deepbabysit import losses, metrics
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.errors import spelled, unknown
-from deepbabysit.kernels.shapes import BATCH
+from deepbabysit.kernels.shapes import BATCH, show_shape
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.symbolic import symbolic
 from deepbabysit.models.functional import Step, as_inputs, flat, run_steps, trace
@@ -45,8 +45,8 @@ class Model(Layer):
     def __new__(cls, *arguments: Any, **keywords: Any) -> Model:
         """Make a functional model where inputs and outputs are given."""
         if cls is Model:
-            return super().__new__(Functional)
-        return super().__new__(cls)
+            return super().__new__(Functional, *arguments, **keywords)
+        return super().__new__(cls, *arguments, **keywords)
 
     _kind = "class"
 
@@ -260,6 +260,25 @@ class Model(Layer):
         self.built_for = [(tuple(shape), np.dtype(dtype)) for shape, dtype in zip(shapes, dtypes, strict=True)]
         return outputs
 
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Return a layer by its path (``"head"``, ``"encoder.1"``) or by its place.
+
+        Raises:
+            KeyError: there is none of that path; the nearest are named.
+            IndexError: there are fewer layers.
+        """
+        if (name is None) == (index is None):
+            raise TypeError("get_layer takes a name or an index")
+        if index is not None:
+            found = [layer for _, layer in self.children()]
+            if not -len(found) <= index < len(found):
+                raise IndexError(f"get_layer: index {index}; the model has {len(found)} layers")
+            return found[index]
+        by_path = {path: layer for path, layer in self.walk() if path}
+        if name not in by_path:
+            raise KeyError(unknown("layer", name, by_path))
+        return by_path[str(name)]
+
     def summary(self, print_fn: Callable[[str], Any] | None = None) -> str:
         """Print and return a table of the layers: path, kind, output shape, parameters."""
         text = summarize(self)
@@ -301,12 +320,17 @@ class Functional(Model):
         super().__init__(name=name)
         self._inputs = as_inputs(inputs, "inputs")
         self._outputs = as_inputs(outputs, "outputs")
-        self.several = isinstance(outputs, list | tuple | dict)
+        self.several = len(self._outputs) > 1  # a list of one output is that output, as in Keras 2
         self._steps: list[Step] = trace(self._inputs, self._outputs)
         self.layers: list[Layer] = list({id(s.run): s.run for s in self._steps if isinstance(s.run, Layer)}.values())
         self.built = True
         self.input_shape = self._inputs[0].shape[1:]
         self.assign_paths("")
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names given to `Input`; "input" for those without one."""
+        return [str((symbol.extra or {}).get("input", "input")) for symbol in self._inputs]
 
     @property
     def inputs(self) -> list[Tensor]:
@@ -331,7 +355,7 @@ class Functional(Model):
             if symbol.shape[1:] != value.shape[1:]:
                 raise ValueError(
                     f"the model's input must be (N, {', '.join(map(str, symbol.shape[1:]))}); got a tensor of shape "
-                    f"{tuple(value.shape)}"
+                    f"{show_shape(value.shape)}"
                     + (f". Reshape it first: x.reshape({(-1, *symbol.shape[1:])})"
                        if np.prod(symbol.shape[1:]) == np.prod(value.shape[1:]) else "")
                 )

@@ -71,8 +71,7 @@ def _describe(model: Any, constants: list[np.ndarray]) -> dict[str, Any]:
         return base | _graph(model, constants)
     return base | {
         "kind": "class",
-        "class": type(model).__name__,
-        "config": model.config(),
+        **layer_to_config(model),
         "inputs": [[list(shape), np.dtype(dtype).name] for shape, dtype in _inputs(model)],
     }
 
@@ -120,7 +119,9 @@ def _graph(model: Any, constants: list[np.ndarray]) -> dict[str, Any]:
                 places[id(output)] = ["step", number, index]
     return {
         "kind": "functional",
-        "inputs": [[list(x.shape[1:]), x.dtype.name] for x in model.inputs],
+        "inputs": [
+            [list(x.shape[1:]), x.dtype.name, name] for x, name in zip(model.inputs, model.input_names, strict=True)
+        ],
         "layers": [_layer(layer, constants) for layer in layers],
         "steps": steps,
         "outputs": [write(y) for y in model.outputs],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -277,3 +278,17 @@ def choose_arrays(
                     )
             chosen.append((flat, index, values))
     return chosen
+
+
+def copied(optimizer: Any, memo: dict[int, Any]) -> Any:
+    """Return an optimizer with states of its own for copies of the parameters (those of `memo`, if it has them)."""
+    twin = type(optimizer)(
+        learning_rate=deepcopy(optimizer._schedule, memo), clip_norm=optimizer._clip_norm,
+        clip_value=optimizer._clip_value, ema=optimizer._ema, **optimizer._settings,
+    )
+    if optimizer._members:
+        twin._pack([replace(m, parameter=deepcopy(m.parameter, memo)) for m in optimizer._members])
+        twin.load_state_dict(optimizer.state_dict())
+    elif optimizer._pending is not None:
+        twin.load_state_dict(optimizer._pending)
+    return twin

@@ -18,7 +18,7 @@ from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
 from deepbabysit.kernels.updates import APPLY, FACTOR, NORM, PENALTY, SQUARES, host_control
 from deepbabysit.optimizers.arguments import Check, above_zero, fraction, read_groups, tell_apart, understand
-from deepbabysit.optimizers.flat import FlatBuffer, Member, choose_arrays, export_arrays, pack
+from deepbabysit.optimizers.flat import FlatBuffer, Member, choose_arrays, copied, export_arrays, pack
 from deepbabysit.optimizers.schedules import Schedule, get
 from deepbabysit.runtime.context import CONFIGURATION, current, no_grad
 from deepbabysit.runtime.funnel import call
@@ -79,6 +79,7 @@ class Optimizer(ABC):
     checks: ClassVar[Mapping[str, Check]]  # settings of the rule: name -> check(what, value) -> value
     advice: ClassVar[Mapping[str, str]] = {}  # keywords that are refused with the right name
     start_rate: ClassVar[float]
+    __deepcopy__ = copied
 
     @abstractmethod
     def rule(self, settings: Mapping[str, Any]) -> Rule:
@@ -286,8 +287,7 @@ class Optimizer(ABC):
         """Take parameters (or groups of them) and pack them into flat buffers: one per dtype, identical ones once.
 
         Binding again to the same parameters changes nothing, their groups included; to more or fewer, the states of
-        those that stay are kept. Another optimizer that packed
-        them before takes them back at its own next step.
+        those that stay are kept. Another optimizer that packed them before takes them back at its own next step.
 
         Raises:
             ValueError: there are no parameters, or only others than it has trained so far.

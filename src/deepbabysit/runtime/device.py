@@ -48,6 +48,16 @@ class Device:
     def scratch(self, arrays: tuple[Array, ...]) -> None:
         self._own.scratch = arrays
 
+    def __deepcopy__(self, memo: Any) -> Device:
+        """Return the device itself: copies of what lives here live here too."""
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "tensors and optimizers are not pickled; save a model with model.save(path) and read it with "
+            "db.load_model(path), hand a tensor over as tensor.numpy()"
+        )
+
     def __repr__(self) -> str:
         return f"Device({self.name!r}, {self.backend.name})"
 

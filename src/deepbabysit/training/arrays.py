@@ -16,15 +16,39 @@ from deepbabysit.losses.targets import CLASSES, LABELS
 Leaves = tuple[np.ndarray, ...]
 
 
-def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str], several: bool = False) -> Leaves:
+def arrange(x: Any, layer: Any) -> Any:
+    """Return inputs in the order of the model's `Input`s: a dict by their names, a list as a tuple.
+
+    Raises:
+        KeyError: a dict has other names than the inputs.
+    """
+    inputs = list(getattr(layer, "inputs", ()))
+    if isinstance(x, Mapping) and not hasattr(x, "to_numpy") and inputs:
+        names = layer.input_names
+        if len(x) == len(inputs) == 1:
+            return x
+        if len(set(names)) < len(names):
+            raise KeyError(
+                f"x is a dict, and the model's inputs have no names to tell them apart ({names}); name them: "
+                f"db.Input(..., name='left'), or pass a list in the order of the inputs"
+            )
+        if set(names) != set(x):
+            raise KeyError(f"x has the names {sorted(map(str, x))}; the model's inputs are {names}")
+        return tuple(x[name] for name in names)
+    if isinstance(x, list) and inputs:
+        alone = len(x) == len(inputs) == 1 and len(getattr(x[0], "shape", ())) == len(inputs[0].shape)
+        return tuple(x) if alone or len(inputs) > 1 else x
+    return x
+
+
+def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> Leaves:
     """Return the arrays in what a user gave: one array, or several for several inputs.
 
     Arguments:
         name: "x" or "y", for messages; "validation x" is an x, too.
-        value: an array, Tensor, data frame, nested lists; a tuple, list or dict of them where `several`.
+        value: an array, Tensor, data frame, nested lists; a tuple or dict of them for several.
         dtype: the model's dtype; other floating arrays are converted once, and `notes` says so.
         notes: gets a line for each conversion.
-        several: whether a list means several inputs.
 
     Raises:
         TypeError: the values are not numbers.
@@ -36,7 +60,7 @@ def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str], sev
         items: Sequence[Any] = list(value.values())
     elif isinstance(value, tuple) and value and all(np.ndim(v) == 0 for v in value if not hasattr(v, "shape")):
         items = [value] if not any(hasattr(v, "shape") and len(v.shape) for v in value) else list(value)
-    elif isinstance(value, tuple) or (isinstance(value, list) and several):
+    elif isinstance(value, tuple):
         items = list(value)
     else:
         items = [value]
@@ -144,8 +168,8 @@ def weights_of(
     if class_weight is not None:
         factor = _class_factor(class_weight, y[0], dtype, target)
         if weight is not None:
-            factor = weight.reshape(*weight.shape, *[1] * (factor.ndim - weight.ndim)) * factor
-        weight = factor
+            weight = weight.reshape(*weight.shape, *[1] * (factor.ndim - weight.ndim))
+        weight = factor if weight is None else weight * factor
     if weight is not None and not weight.any():
         raise ValueError(
             "every weight is 0, so there is nothing to learn from: sample_weight (times class_weight) must be above 0 "
@@ -198,6 +222,7 @@ class Source:
         rows: number of samples.
         shapes: shapes of one sample of each input.
         dtypes: dtypes of the inputs as the model sees them.
+        layer: whose inputs a dict is sorted for.
         look: looks at the targets of every batch; None where all data were looked at before.
     """
 
@@ -208,12 +233,14 @@ class Source:
     rows: int
     shapes: list[tuple[int, ...]]
     dtypes: list[np.dtype[Any]]
+    layer: Any = None
     look: Callable[[np.ndarray], None] | None = None
 
     def arrays(self, batch: Any) -> list[np.ndarray]:
         """Return the arrays of a batch, flat, as the step takes them."""
         result = [
-            a if a.dtype == dtype else a.astype(dtype) for a, dtype in zip(leaves(batch.x), self.dtypes, strict=True)
+            a if a.dtype == dtype else a.astype(dtype)
+            for a, dtype in zip(leaves(arrange(batch.x, self.layer)), self.dtypes, strict=True)
         ]
         if self.look is not None:
             check_finite("x", batch.x)

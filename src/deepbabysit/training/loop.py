@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from deepbabysit.runtime.context import CONFIGURATION
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.random import Streams, streams
 from deepbabysit.runtime.registry import find_device
-from deepbabysit.training.arrays import Source, as_arrays, check_rows, leaves, weights_of
+from deepbabysit.training.arrays import Source, arrange, as_arrays, check_rows, leaves, weights_of
 from deepbabysit.training.callback import CallbackList, check_monitor
 from deepbabysit.training.callbacks import EarlyStopping
 from deepbabysit.training.display import display_for
@@ -57,6 +58,9 @@ def interruptible() -> Iterator[_Interrupt]:
         signal.signal(signal.SIGINT, before)
 
 
+_ALL = 1 << 62  # more rows than any batch has
+
+
 class Trainer:
     """Trains a layer.
 
@@ -83,6 +87,15 @@ class Trainer:
         self._steps: dict[Any, Any] = {}
         self._outputs: dict[Any, tuple[int, Any, list[Any]]] = {}
         self._logs: weakref.ref[LazyLogs] | None = None
+
+    def __deepcopy__(self, memo: Any) -> Trainer:
+        """Return a trainer of a copy of the layer, with the optimizer's states and without recorded steps."""
+        twin = Trainer(
+            deepcopy(self.layer, memo), deepcopy(self.optimizer, memo), deepcopy(self.loss, memo),
+            deepcopy(self.metrics, memo), self.dtype, self.replay,
+        )
+        twin.steps = self.steps
+        return twin
 
     # -- preparation ---------------------------------------------------------------------------------------------------
 
@@ -112,8 +125,10 @@ class Trainer:
                     )
             return self._loader_source(x, of, targets)
         _check_batch_size(batch_size)
-        several = len(getattr(self.layer, "inputs", ())) > 1
-        xs = as_arrays(f"{of}x", x, self.dtype, notes, several)
+        given = arrange(x, self.layer)
+        if given is not x and isinstance(y, list) and len(y) == 1 and np.ndim(y[0]):
+            y = tuple(y)  # fit([x], [y]), as in Keras
+        xs = as_arrays(f"{of}x", given, self.dtype, notes)
         ys = None if y is None else as_arrays(f"{of}y", y, self.dtype, notes)
         if targets and ys is None and self.loss is not None:
             raise ValueError(f"{of}y is missing: pass the targets, or a db.data.Loader that holds them")
@@ -148,11 +163,12 @@ class Trainer:
         if loader.y is not None:
             check_finite(f"{of}y", loader.y)
         batch = next(iter(loader.epoch(0)))
-        x = leaves(batch.x)
+        x = leaves(arrange(batch.x, self.layer))
         y = [] if batch.y is None else leaves(batch.y)
         dtypes = [self.dtype if a.dtype.kind == "f" else a.dtype for a in x]
         source = Source(
-            loader, len(x), len(y), batch.sample_weight is not None, loader.rows, [a.shape[1:] for a in x], dtypes
+            loader, len(x), len(y), batch.sample_weight is not None, loader.rows, [a.shape[1:] for a in x], dtypes,
+            self.layer,
         )
         if targets and not y and self.loss is not None:
             raise ValueError(f"{of}y is missing: give the targets to the Loader, Loader(x, y, ...)")
@@ -296,7 +312,7 @@ class Trainer:
                 raise ValueError("validation_split needs arrays; with a Loader pass validation_data")
             if isinstance(validation_split, bool) or not isinstance(validation_split, int | float | np.number):
                 raise TypeError(f"validation_split is a fraction such as 0.1; got {validation_split!r}")
-            xs = as_arrays("x", x, self.dtype, [], len(getattr(self.layer, "inputs", ())) > 1)
+            xs = as_arrays("x", arrange(x, self.layer), self.dtype, [])
             labels = None if y is None else as_arrays("y", y, self.dtype, [])[0]
             rows, held, sentence = holdout(xs[0], labels, validation_split, split=split, seed=run_seed)
         source, targets = self._source(
@@ -383,6 +399,8 @@ class Trainer:
             reason = f"{type(error).__name__}: {error}"
             raise
         finally:
+            for parameter in self.layer.parameters():
+                parameter.grad = None  # a loop written by hand after this begins without the last step's gradients
             with ExitStack() as endings:  # every listener hears the end, whatever another one does
                 for listener in reversed(audience):
                     endings.callback(listener.run_end, reason)
@@ -537,7 +555,7 @@ class Trainer:
 
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
         """Train one step on one batch; `db.Model.train_on_batch` documents the arguments."""
-        source, targets = self._source(x, y, max(len(np.asarray(leaves(x)[0])), 1), False, 0, sample_weight)
+        source, targets = self._source(x, y, _ALL, False, 0, sample_weight)
         form = (tuple(source.shapes), tuple(source.dtypes))
         known = self._outputs.get(form)
         if known is None or known[0] != CONFIGURATION.count:

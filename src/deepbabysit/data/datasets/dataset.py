@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,10 @@ class Dataset:
         if self.x_test is None:
             raise ValueError(f"{self.name} has no published test part; cut one off with db.data.split(data.x, data.y)")
         return self.x_test, self.y_test
+
+    def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+        """Yield the training part and the published test part: ``(x, y), (x_test, y_test) = db.datasets.mnist()``."""
+        return iter((self.train, self.test))
 
     def describe(self) -> str:
         """Say in one paragraph what is in it, with class counts, source and licence."""
