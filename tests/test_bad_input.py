@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -306,3 +307,22 @@ def test_the_message_of_a_missing_input_shows_the_batch_axis() -> None:
     a, b = db.Input(shape=3), db.Input(shape=4)
     with pytest.raises(ValueError, match=r"of shape \(None, 3\)"):
         db.Model(b, db.layers.Dense(3)(a))
+
+
+def test_an_input_shape_that_contradicts_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"layer 1 \(Dense\) was made with input_shape=\(7,\).*shape \(3,\)"):
+        db.Sequential([db.layers.Dense(3, input_shape=4), db.layers.Dense(3, input_shape=7)])
+    with pytest.raises(TypeError, match="in one list"):
+        db.Sequential(db.layers.Dense(3), db.layers.Dense(1))  # type: ignore[arg-type]
+
+
+def test_a_callback_may_evaluate_while_the_run_evaluates() -> None:
+    class Again(db.callbacks.Callback):
+        def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.model.evaluate(X[:5], Y[:5])
+
+    runs = [
+        classifier().fit(X, Y, epochs=3, batch_size=8, validation_data=(X, Y), callbacks=c, verbose=0, seed=0).history
+        for c in ([], [Again()])
+    ]
+    assert runs[0]["val_loss"] == runs[1]["val_loss"]

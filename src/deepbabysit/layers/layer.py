@@ -19,7 +19,7 @@ from deepbabysit import constraints, initializers, regularizers
 from deepbabysit.autograd.parameter import Parameter, State
 from deepbabysit.autograd.tensor import Tensor, tensor
 from deepbabysit.errors import nearest
-from deepbabysit.kernels.shapes import show_shape
+from deepbabysit.kernels.shapes import is_batch, show_shape
 from deepbabysit.kernels.spec import Form
 from deepbabysit.layers.construction import bind
 from deepbabysit.runtime.context import CONFIGURATION, Version, current, enter, leave, surroundings
@@ -234,6 +234,12 @@ class Layer(ABC):
         """Build for inputs of these forms; does nothing the second time."""
         if self.built:
             return
+        shape = forms[0].shape[1:] if forms else ()
+        if self.input_shape is not None and forms and shape != self.input_shape and not any(map(is_batch, shape)):
+            raise ValueError(
+                f"layer {self.path} ({type(self).__name__}) was made with input_shape={self.input_shape}, and gets "
+                f"samples of shape {show_shape(shape)}; leave input_shape out, it is for the first layer"
+            )
         self.build(*forms)
         self.built = True
         self._forms = forms

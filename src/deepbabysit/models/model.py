@@ -384,6 +384,8 @@ class Sequential(Model):
     _kind = "sequential"
 
     def __init__(self, layers: Sequence[Any] = (), name: str | None = None) -> None:
+        if isinstance(layers, Layer) or isinstance(name, Layer):
+            raise TypeError("Sequential takes its layers in one list: Sequential([Dense(8), Dense(1)])")
         super().__init__(name=name)
         self.layers: list[Layer] = []
         self.input_dtype: Any = np.float32

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from copy import deepcopy
 from typing import Any
 
@@ -29,36 +27,8 @@ from deepbabysit.training.callbacks import EarlyStopping
 from deepbabysit.training.display import display_for
 from deepbabysit.training.events import LazyLogs, Listener, RunInfo, StepInfo, direction
 from deepbabysit.training.history import History
+from deepbabysit.training.interrupt import Interrupt, interruptible
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
-
-
-class _Interrupt:
-    """Ctrl-C: the first ends the run after the step, the second at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self, number: int, frame: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-@contextmanager
-def interruptible() -> Iterator[_Interrupt]:
-    """Catch Ctrl-C for the duration of a run (in the main thread; elsewhere it is left alone)."""
-    interrupt = _Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-_ALL = 1 << 62  # more rows than any batch has
 
 
 class Trainer:
@@ -415,7 +385,7 @@ class Trainer:
         names: Sequence[str],
         audience: Sequence[Listener],
         watchers: CallbackList,
-        interrupt: _Interrupt,
+        interrupt: Interrupt,
     ) -> str:
         """Run the steps of an epoch; returns why the run must end, or an empty string."""
         step.sums.clear()
@@ -458,7 +428,7 @@ class Trainer:
 
         return read
 
-    def _stop_reason(self, watchers: CallbackList, interrupt: _Interrupt) -> str:
+    def _stop_reason(self, watchers: CallbackList, interrupt: Interrupt) -> str:
         return "interrupt" if interrupt.asked else watchers.stop_reason
 
     def _observe(self, logs: dict[str, float]) -> None:
@@ -494,7 +464,7 @@ class Trainer:
     def _evaluation(self, source: Source, place: Device) -> EvaluateStep:
         key = ("evaluate", source.inputs, source.targets, source.weighted, place)
         step = self._steps.get(key)
-        if step is None:
+        if step is None or step.busy:  # busy: a callback evaluates while the run evaluates
             step = self._steps[key] = EvaluateStep(
                 self.layer, self.loss, self.metrics, place,
                 Signature(source.inputs, source.targets, source.weighted), self.replay,
@@ -503,6 +473,13 @@ class Trainer:
 
     def _evaluate(self, step: EvaluateStep, source: Source, audience: Sequence[Listener] = ()) -> dict[str, float]:
         step.sums.clear()
+        step.busy = True
+        try:
+            return self._evaluate_batches(step, source, audience)
+        finally:
+            step.busy = False
+
+    def _evaluate_batches(self, step: EvaluateStep, source: Source, audience: Sequence[Listener]) -> dict[str, float]:
         for listener in audience:
             listener.evaluation_begin(len(source.loader))
         names = ["loss", *[m.name for m in self.metrics]]

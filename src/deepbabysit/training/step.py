@@ -248,6 +248,7 @@ class EvaluateStep:
         self._loss = loss
         self._metrics = list(metrics)
         self._signature = signature
+        self.busy = False
         self.sums = Sums(device, loss, metrics)
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
         self._step = Replay(self._run, device, replay)
