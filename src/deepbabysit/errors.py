@@ -7,8 +7,13 @@ Every message says what was expected, what came, where, and one fix. Exceptions 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from types import ModuleType
+from typing import ParamSpec, TypeVar
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 # What other libraries call our arguments. Only spellings that mean exactly the same thing stand here.
 FOREIGN_SPELLINGS: dict[str, str] = {
@@ -128,3 +133,26 @@ def require(module: str, extra: str) -> ModuleType:
             f'{package} is needed for this and could not be imported ({error}); install it with: '
             f'pip install "deepbabysit[{extra}]"'
         ) from error
+
+
+def keywords_named(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Make a function answer an unknown keyword with the nearest ones it has.
+
+    >>> @keywords_named
+    ... def fit(x, epochs=1):
+    ...     return epochs
+    >>> fit(0, epoch=3)
+    Traceback (most recent call last):
+    TypeError: fit got an unknown keyword 'epoch'; did you mean 'epochs'? Valid: epochs, x
+    """
+    code = function.__code__
+    valid = [n for n in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if n != "self"]
+
+    @wraps(function)
+    def checked(*arguments: _Arguments.args, **keywords: _Arguments.kwargs) -> _Result:
+        foreign = [name for name in keywords if name not in valid]
+        if foreign:
+            raise TypeError(unknown_keywords(function.__name__, foreign, valid))
+        return function(*arguments, **keywords)
+
+    return checked

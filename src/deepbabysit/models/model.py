@@ -10,7 +10,7 @@ import numpy as np
 
 from deepbabysit import losses, metrics
 from deepbabysit.autograd.tensor import Tensor
-from deepbabysit.errors import unknown
+from deepbabysit.errors import keywords_named, unknown
 from deepbabysit.kernels.shapes import BATCH, show_shape
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.symbolic import symbolic
@@ -78,6 +78,7 @@ class Model(Layer):
 
     # -- compile -------------------------------------------------------------------------------------------------------
 
+    @keywords_named
     def compile(
         self,
         optimizer: Any = "adam",
@@ -148,6 +149,7 @@ class Model(Layer):
 
     # -- training and use ----------------------------------------------------------------------------------------------
 
+    @keywords_named
     def fit(
         self,
         x: Any = None,
@@ -208,6 +210,7 @@ class Model(Layer):
             run_dir=run_dir, resume=resume, split=split,
         )
 
+    @keywords_named
     def evaluate(
         self, x: Any, y: Any = None, batch_size: int = 256, sample_weight: Any = None, verbose: Any = 0
     ) -> dict[str, float]:
@@ -223,6 +226,7 @@ class Model(Layer):
         """
         return self.trainer.evaluate(x, y, batch_size, sample_weight, verbose)
 
+    @keywords_named
     def predict(self, x: Any, batch_size: int = 256) -> Any:
         """Return the outputs for inputs as a NumPy array (a tuple of them for several outputs).
 

@@ -76,6 +76,11 @@ def _as_array(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> 
         value = value.to_numpy()
     elif hasattr(value, "get") and hasattr(value, "__cuda_array_interface__"):
         value = value.get()
+    if hasattr(value, "__iter__") and not hasattr(value, "__len__") and not hasattr(value, "__array__"):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, which is read once and has no length; collect it into arrays, or "
+            f"use db.data.Loader(x, y, batch_size=32)"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:
