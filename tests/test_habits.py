@@ -289,3 +289,14 @@ def test_a_layer_with_two_results_may_hand_its_input_through() -> None:
     given = db.Input(4)
     same, twice = Both()(db.layers.Activation("relu")(given))
     np.testing.assert_allclose(db.Model(given, twice - same).predict(X), np.maximum(X, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("view", "reshape"), ("softmax", r"db\.ops\.softmax"), ("detatch", "detach"), ("float", "astype")],
+)
+def test_methods_of_other_libraries_are_translated(name: str, told: str) -> None:
+    x = db.tensor([1.0])
+    assert not hasattr(x, name)
+    with pytest.raises(AttributeError, match=told):
+        getattr(x, name)
