@@ -68,7 +68,7 @@ class Loader:
     arrays it gets.
     seed: 0 .. 2**64-1, or None for a fresh one (then read it from ``.seed``).
     prefetch: batches made ahead by one background thread; 0 for none.
-    sample_weight: (N,), finite and not negative.
+    sample_weight: (N,), or (N, T) for the positions of sequences; finite and not negative.
 
     Every batch is gathered into newly allocated arrays, so a batch is never overwritten while somebody holds it.
     (Reusing buffers was measured to gain nothing: the allocator already recycles the memory.)
@@ -167,7 +167,7 @@ class Loader:
         if self.y is not None:
             y = self._gather("y", self.y, epoch, start, rows)
         if self.sample_weight is not None:
-            weight = self.sample_weight.take(rows)
+            weight = self.sample_weight.take(rows, axis=0)
         if self.augment is not None:
             x, y = self._augmented(x, y, epoch, start, rows)
         return Batch(x, y, weight, rows, start)
@@ -227,14 +227,14 @@ def _first_failing(data: Rows, rows: Indices) -> int | None:
 
 def _as_weights(sample_weight: Any) -> Rows:
     weights = as_rows("sample_weight", sample_weight)
-    if not isinstance(weights, np.ndarray) or weights.ndim != 1 or weights.dtype.kind not in "biuf":
+    if not isinstance(weights, np.ndarray) or weights.ndim < 1 or weights.dtype.kind not in "biuf":
         shape = getattr(weights, "shape", type(weights).__name__)
-        raise ValueError(f"sample_weight must be one number per row, shape (N,), got {shape}")
-    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        raise ValueError(f"sample_weight must be one number per row, shape (N,), or per position, (N, T); got {shape}")
+    wrong = np.argwhere(~(np.isfinite(weights) & (weights >= 0)))
     if len(wrong):
         raise ValueError(
-            f"sample_weight must be finite and not negative; row {int(wrong[0])} has {weights[wrong[0]]} "
-            f"({len(wrong)} rows are wrong)"
+            f"sample_weight must be finite and not negative; row {int(wrong[0][0])} has {weights[tuple(wrong[0])]} "
+            f"({len(np.unique(wrong[:, 0]))} rows are wrong)"
         )
     return weights.astype(np.float32, copy=False)
 

@@ -138,13 +138,18 @@ class Model(Layer):
     def astype(self, dtype: Any) -> Model:
         """Convert all floating parameters and states to a dtype."""
         target = np.dtype(dtype)
+        changed = self._trainer is not None and self._trainer.dtype != target
+        if self._trainer is not None:
+            self._trainer.dtype = target
         for _, value in self._named():
             if value.dtype.kind == "f" and value.dtype != target:
                 value.data = value.device.asarray(value.device.to_host(value.data), target)
                 value.grad = None
                 if value.extra:
                     value.extra.pop("slot", None)
-        CONFIGURATION.bump()
+                changed = True
+        if changed:
+            CONFIGURATION.bump()
         return self
 
     # -- training and use ----------------------------------------------------------------------------------------------
@@ -420,8 +425,14 @@ class Sequential(Model):
         if self.input_shape is not None and self.layers:
             self.build_for([self.input_shape], [self.input_dtype])
 
-    def call(self, x: Any) -> Any:
+    def call(self, *inputs: Any) -> Any:
         """Run the layers in order."""
+        if len(inputs) != 1:
+            raise ValueError(
+                f"a Sequential model takes one input; got {len(inputs)}. A tuple means several inputs: pass one array, "
+                f"or make the model with db.Model([input, ...], outputs)"
+            )
+        x = inputs[0]
         for layer in self.layers:
             x = layer(x)
         return x

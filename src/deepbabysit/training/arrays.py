@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.data.checks import check_finite
 from deepbabysit.data.loader import Loader
+from deepbabysit.losses.targets import CLASSES, LABELS
 
 Leaves = tuple[np.ndarray, ...]
 
@@ -44,7 +45,7 @@ def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> 
     """Return the arrays in what a user gave: one array, or several for several inputs.
 
     Arguments:
-        name: "x" or "y", for messages.
+        name: "x" or "y", for messages; "validation x" is an x, too.
         value: an array, Tensor, data frame, nested lists; a tuple or dict of them for several.
         dtype: the model's dtype; other floating arrays are converted once, and `notes` says so.
         notes: gets a line for each conversion.
@@ -53,8 +54,12 @@ def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> 
         TypeError: the values are not numbers.
         ValueError: a value is not finite (with row numbers), or there are no rows.
     """
+    if value is None:
+        raise ValueError(f"{name} is missing: pass an array with one row per sample, or a db.data.Loader")
     if isinstance(value, Mapping):
         items: Sequence[Any] = list(value.values())
+    elif isinstance(value, tuple) and value and all(np.ndim(v) == 0 for v in value if not hasattr(v, "shape")):
+        items = [value] if not any(hasattr(v, "shape") and len(v.shape) for v in value) else list(value)
     elif isinstance(value, tuple):
         items = list(value)
     else:
@@ -65,7 +70,10 @@ def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> 
         result.append(_as_array(label, item, dtype, notes))
     rows = {len(a) for a in result}
     if len(rows) > 1:
-        raise ValueError(f"the arrays of {name} have different numbers of rows: {[len(a) for a in result]}")
+        raise ValueError(
+            f"the arrays of {name} have different numbers of rows: {_few([len(a) for a in result])}. A tuple or a "
+            f"dict means several inputs; rows of one array come as a list or an array"
+        )
     return tuple(result)
 
 
@@ -80,6 +88,11 @@ def _as_array(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> 
         raise TypeError(
             f"{name} is a {type(value).__name__}, which is read once and has no length; collect it into arrays, or "
             f"use db.data.Loader(x, y, batch_size=32)"
+        )
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        raise ValueError(
+            f"{name} is a masked array with {int(np.ma.getmaskarray(value).sum())} masked cells; fill them first: "
+            f"{name.rpartition(' ')[2]}.filled(...), or leave these rows out"
         )
     try:
         array = np.asarray(value)
@@ -101,10 +114,29 @@ def _as_array(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> 
         if array.dtype != dtype:
             if not isinstance(value, list | tuple):
                 notes.append(f"{name}: {array.dtype} converted to {dtype}")
-            array = array.astype(dtype)
+            array = _narrowed(name, array, dtype)
     elif array.dtype.kind == "b":
-        array = array.astype(dtype if name.startswith("x") else np.int64)
+        array = array.astype(np.int64 if name.rpartition(" ")[2].startswith("y") else dtype)
     return array
+
+
+def _narrowed(name: str, array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Convert finite floating numbers; refuse those that the dtype cannot hold."""
+    with np.errstate(over="ignore"):
+        result = array.astype(dtype)
+    lost = ~np.isfinite(result) if dtype.itemsize < array.dtype.itemsize else None
+    if lost is not None and lost.any():
+        place = tuple(int(i) for i in np.argwhere(lost)[0])
+        raise ValueError(
+            f"{name} holds {array[place]:g} at {list(place)}, which {dtype} cannot hold (largest: "
+            f"{np.finfo(dtype).max:.3g}). Scale the data first, for example with db.data.ZScore()"
+        )
+    return result
+
+
+def _few(items: Sequence[Any]) -> str:
+    """Show the first few items of a list."""
+    return str(list(items)) if len(items) <= 4 else f"[{', '.join(map(str, items[:3]))}, ... {len(items)} in all]"
 
 
 def check_rows(x: Leaves, y: Leaves | None) -> int:
@@ -113,40 +145,72 @@ def check_rows(x: Leaves, y: Leaves | None) -> int:
     if y is not None and len(y[0]) != rows:
         raise ValueError(
             f"x has {rows} rows and y has {len(y[0])}; every sample needs one target. "
-            f"Shapes: {[a.shape for a in x]} and {[a.shape for a in y]}"
+            f"Shapes: {_few([a.shape for a in x])} and {_few([a.shape for a in y])}"
+            + ("; a tuple means several arrays, rows of one array come as a list or an array" if len(x) > 4 else "")
         )
     return rows
 
 
 def weights_of(
-    sample_weight: Any, class_weight: Any, y: Leaves, rows: int, dtype: np.dtype[Any]
+    sample_weight: Any, class_weight: Any, y: Leaves, rows: int, dtype: np.dtype[Any], target: str = CLASSES
 ) -> np.ndarray | None:
     """Return one weight per sample (or per position of a sequence) from sample and class weights, or None."""
     weight: np.ndarray | None = None
     if sample_weight is not None:
-        weight = np.asarray(sample_weight, dtype=dtype)
+        try:
+            weight = np.asarray(sample_weight, dtype=dtype)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"sample_weight must hold numbers, one per row ({error})") from error
         if weight.ndim < 1 or len(weight) != rows:
             raise ValueError(f"sample_weight must hold one weight per row, {rows} in all; got shape {weight.shape}")
-        if not np.isfinite(weight).all() or (weight < 0).any():
-            raise ValueError("sample_weight must be finite and not negative")
+        wrong = ~(np.isfinite(weight) & (weight >= 0))
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise ValueError(
+                f"sample_weight must be finite and not negative; row {place[0]} has {weight[place]:g} "
+                f"({int(wrong.sum())} weights are wrong)"
+            )
     if class_weight is not None:
-        labels = y[0]
-        if labels.ndim > 1 and labels.shape[-1] > 1:
-            labels = labels.argmax(axis=-1)
-        labels = labels.reshape(labels.shape[0], *[n for n in labels.shape[1:] if n != 1])
-        if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
-            raise ValueError("class_weight needs classes; the targets are not whole numbers")
-        table = dict(class_weight) if isinstance(class_weight, Mapping) else dict(enumerate(class_weight))
-        found = np.unique(labels).tolist()
-        missing = [c for c in found if int(c) not in table]
-        if missing:
-            raise ValueError(f"class_weight has no weight for class {missing[0]:g}; it names {sorted(table)}")
-        by_class = np.zeros(int(max(max(table), max(found))) + 1, dtype)
-        for c, value in table.items():
-            by_class[int(c)] = value
-        factor = by_class[labels.astype(np.int64)]
-        weight = factor if weight is None else weight.reshape(-1, *[1] * (factor.ndim - 1)) * factor
+        factor = _class_factor(class_weight, y[0], dtype, target)
+        weight = factor if weight is None else weight.reshape(*weight.shape, *[1] * (factor.ndim - weight.ndim)) * factor
+    if weight is not None and not weight.any():
+        raise ValueError(
+            "every weight is 0, so there is nothing to learn from: sample_weight (times class_weight) must be above 0 "
+            "for some rows"
+        )
     return weight
+
+
+def _class_factor(class_weight: Any, labels: np.ndarray, dtype: np.dtype[Any], target: str) -> np.ndarray:
+    """Return the weight of each label's class; `target` says what the loss takes."""
+    if isinstance(class_weight, str):
+        raise TypeError(
+            f"class_weight is a mapping class -> weight such as {{0: 1.0, 1: 5.0}}; got {class_weight!r}. Balanced "
+            f"weights are len(y) / (number of classes * numpy.bincount(y))"
+        )
+    table: dict[int, float] = {}
+    for key, value in (class_weight.items() if isinstance(class_weight, Mapping) else enumerate(class_weight)):
+        if isinstance(key, str) or int(key) != key:
+            raise TypeError(f"class_weight names classes by whole numbers, such as {{0: 1.0, 1: 5.0}}; got {key!r}")
+        if not np.isfinite(value) or value < 0:
+            raise ValueError(f"class_weight must be finite and not negative; class {key} has {value!r}")
+        table[int(key)] = float(value)
+    if labels.ndim > 1 and labels.shape[-1] > 1 and target != LABELS:
+        if ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=-1) == 1).all():
+            labels = labels.argmax(axis=-1)
+        elif target != CLASSES or labels.dtype.kind == "f":
+            raise ValueError(
+                f"class_weight needs one class per sample; the targets of shape {labels.shape} are not one-hot rows. "
+                f"Give sample_weight= instead"
+            )
+    labels = labels.reshape(labels.shape[0], *[n for n in labels.shape[1:] if n != 1])
+    if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
+        raise ValueError("class_weight needs classes; the targets are not whole numbers")
+    found, place = np.unique(labels, return_inverse=True)
+    missing = [int(c) for c in found if int(c) not in table]
+    if missing:
+        raise ValueError(f"class_weight has no weight for class {missing[0]}; it names {sorted(table)}")
+    return np.asarray([table[int(c)] for c in found], dtype)[place.reshape(labels.shape)]
 
 
 @dataclass(slots=True)
@@ -162,6 +226,7 @@ class Source:
         shapes: shapes of one sample of each input.
         dtypes: dtypes of the inputs as the model sees them.
         layer: whose inputs a dict is sorted for.
+        look: looks at the targets of every batch; None where all data were looked at before.
     """
 
     loader: Loader
@@ -172,6 +237,7 @@ class Source:
     shapes: list[tuple[int, ...]]
     dtypes: list[np.dtype[Any]]
     layer: Any = None
+    look: Callable[[np.ndarray], None] | None = None
 
     def arrays(self, batch: Any) -> list[np.ndarray]:
         """Return the arrays of a batch, flat, as the step takes them."""
@@ -179,8 +245,12 @@ class Source:
             a if a.dtype == dtype else a.astype(dtype)
             for a, dtype in zip(leaves(arrange(batch.x, self.layer)), self.dtypes, strict=True)
         ]
+        if self.look is not None:
+            check_finite("x", batch.x)
         if self.targets:
             result.extend(leaves(batch.y))
+            if self.look is not None:
+                self.look(leaves(batch.y)[0])
         if self.weighted:
             result.append(np.asarray(batch.sample_weight))
         return result

@@ -81,7 +81,7 @@ class LazyLogs(Mapping[str, float]):
     (0.5, True)
     """
 
-    __slots__ = ("_names", "_read", "_values")
+    __slots__ = ("__weakref__", "_names", "_read", "_values")
 
     def __init__(self, names: Iterable[str], read: Callable[[], Mapping[str, Any]]) -> None:
         self._names = tuple(names)
@@ -96,10 +96,14 @@ class LazyLogs(Mapping[str, float]):
     def __getitem__(self, name: str) -> float:
         if name not in self._names:
             raise KeyError(name)
+        self.fetch()
+        return self._values[name]
+
+    def fetch(self) -> None:
+        """Read the numbers now, if nobody has yet."""
         if self._read is not None:
             self._values = {key: float(value) for key, value in self._read().items()}
             self._read = None
-        return self._values[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

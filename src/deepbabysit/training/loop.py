@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
@@ -12,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.data.checks import check_finite
 from deepbabysit.data.loader import Loader
 from deepbabysit.data.splits import holdout
+from deepbabysit.errors import unknown
 from deepbabysit.kernels.shapes import is_batch
+from deepbabysit.losses.targets import ANYTHING
 from deepbabysit.runtime.context import CONFIGURATION
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.random import Streams, streams
@@ -81,6 +85,8 @@ class Trainer:
         self.steps = 0
         self._bound: Any = None
         self._steps: dict[Any, Any] = {}
+        self._outputs: dict[Any, tuple[int, Any, list[Any]]] = {}
+        self._logs: weakref.ref[LazyLogs] | None = None
 
     def __deepcopy__(self, memo: Any) -> Trainer:
         """Return a trainer of a copy of the layer, with the optimizer's states and without recorded steps."""
@@ -105,23 +111,27 @@ class Trainer:
         notes: list[str] | None = None,
         rows: np.ndarray | None = None,
         targets: bool = True,
+        of: str = "",
     ) -> tuple[Source, Any]:
         """Return data as batches, and the targets as they were given (for checks)."""
         notes = [] if notes is None else notes
         if isinstance(x, Loader):
             if y is not None:
                 raise ValueError("a Loader holds its targets; leave y out")
-            return self._loader_source(x)
+            for name, given in (("sample_weight", weight), ("class_weight", class_weight)):
+                if given is not None:
+                    raise ValueError(f"{name} goes with arrays; a Loader holds its weights: Loader(..., sample_weight=...)")
+            return self._loader_source(x, of, targets)
         _check_batch_size(batch_size)
-        given = arrange(x, self.layer)
-        if given is not x and isinstance(y, list) and len(y) == 1 and np.ndim(y[0]):
+        arranged = arrange(x, self.layer)
+        if arranged is not x and isinstance(y, list) and len(y) == 1 and np.ndim(y[0]):
             y = tuple(y)  # fit([x], [y]), as in Keras
-        xs = as_arrays("x", given, self.dtype, notes)
-        ys = None if y is None else as_arrays("y", y, self.dtype, notes)
+        xs = as_arrays(f"{of}x", arranged, self.dtype, notes)
+        ys = None if y is None else as_arrays(f"{of}y", y, self.dtype, notes)
         if targets and ys is None and self.loss is not None:
-            raise ValueError("y is missing: pass the targets, or a db.data.Loader that holds them")
+            raise ValueError(f"{of}y is missing: pass the targets, or a db.data.Loader that holds them")
         count = check_rows(xs, ys)
-        weights = None if ys is None else weights_of(weight, class_weight, ys, count, self.dtype)
+        weights = None if ys is None else weights_of(weight, class_weight, ys, count, self.dtype, self._takes())
         if rows is not None:
             xs = tuple(a[rows] for a in xs)
             ys = None if ys is None else tuple(a[rows] for a in ys)
@@ -142,7 +152,14 @@ class Trainer:
         )
         return source, ys
 
-    def _loader_source(self, loader: Loader) -> tuple[Source, Any]:
+    def _takes(self) -> str:
+        """Return what targets the loss takes."""
+        return ANYTHING if self.loss is None else str(self.loss.kind.target)
+
+    def _loader_source(self, loader: Loader, of: str, targets: bool) -> tuple[Source, Any]:
+        check_finite(f"{of}x", loader.x)
+        if loader.y is not None:
+            check_finite(f"{of}y", loader.y)
         batch = next(iter(loader.epoch(0)))
         x = leaves(arrange(batch.x, self.layer))
         y = [] if batch.y is None else leaves(batch.y)
@@ -151,7 +168,44 @@ class Trainer:
             loader, len(x), len(y), batch.sample_weight is not None, loader.rows, [a.shape[1:] for a in x], dtypes,
             self.layer,
         )
+        if targets and not y and self.loss is not None:
+            raise ValueError(f"{of}y is missing: give the targets to the Loader, Loader(x, y, ...)")
+        if isinstance(loader.y, np.ndarray) and loader.augment is None:
+            return source, (loader.y,)
+        source.look = lambda _: None  # the data are not all here: the first batch now, each of them when it comes
         return source, tuple(y) if y else None
+
+    def _check_targets(self, source: Source, targets: Any, output_shape: Any, of: str = "") -> None:
+        """Look at the targets: all of them where they are here, batch by batch otherwise."""
+        if targets is None or self.loss is None:
+            return
+        if len(targets) > 1 and self._takes() != ANYTHING:
+            raise ValueError(
+                f"{of}y holds {len(targets)} arrays and {self.loss.name} takes one; join them, or write a loss of "
+                f"your own (y_true is then the tuple)"
+            )
+        try:
+            self.loss.check_targets(targets[0], output_shape)
+        except (TypeError, ValueError) as error:
+            if not of:
+                raise
+            raise type(error)(f"{of}data: {error}") from error
+        if source.look is not None:
+            source.look = lambda y: self.loss.check_targets(y, output_shape)
+
+    def _build_validation(self, validation: Source, targets: Any, like: Source, given: Any, output_shape: Any) -> None:
+        """See that the validation data fit the model that the training data built."""
+        if validation.shapes == like.shapes and validation.dtypes == given:
+            validation.dtypes = like.dtypes
+        else:
+            built = getattr(self.layer, "built_for", None)
+            try:
+                output_shape = self._build(validation)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"validation data: {error}") from error
+            if built is not None:
+                self.layer.built_for = built
+        self._check_targets(validation, targets, output_shape, "validation ")
 
     def _build(self, source: Source) -> Any:
         """Build the layer for the data; returns the shape of its output for one sample (None where unknown)."""
@@ -238,6 +292,10 @@ class Trainer:
         if self.loss is None or self.optimizer is None:
             raise RuntimeError('say what to minimize first: model.compile("adam", loss="cross_entropy")')
         _check_counts(epochs=epochs, accumulate=accumulate)
+        if split not in ("shuffle", "time"):
+            raise ValueError(unknown("split", split, ("shuffle", "time")))
+        if not isinstance(shuffle, bool | np.bool_):
+            raise TypeError(f"shuffle is True or False; got {shuffle!r}")
         if run_dir is not None or resume:
             raise NotImplementedError("run_dir and resume are not available yet; use ModelCheckpoint to keep models")
         notes: list[str] = []
@@ -250,20 +308,24 @@ class Trainer:
                 raise ValueError("give validation_data or validation_split, not both")
             if isinstance(x, Loader):
                 raise ValueError("validation_split needs arrays; with a Loader pass validation_data")
+            if isinstance(validation_split, bool) or not isinstance(validation_split, int | float | np.number):
+                raise TypeError(f"validation_split is a fraction such as 0.1; got {validation_split!r}")
             xs = as_arrays("x", arrange(x, self.layer), self.dtype, [])
             labels = None if y is None else as_arrays("y", y, self.dtype, [])[0]
             rows, held, sentence = holdout(xs[0], labels, validation_split, split=split, seed=run_seed)
         source, targets = self._source(
             x, y, batch_size, shuffle, run_seed, sample_weight, class_weight, notes, rows
         )
-        validation = None
+        validation = held_targets = None
         if held is not None:
-            validation, _ = self._source(x, y, batch_size, False, run_seed, sample_weight, None, rows=held)
+            validation, held_targets = self._source(x, y, batch_size, False, run_seed, sample_weight, None, rows=held)
         elif validation_data is not None:
-            validation = self._validation(validation_data, batch_size, run_seed, notes)
+            validation, held_targets = self._validation(validation_data, batch_size, run_seed, notes)
+        given = list(source.dtypes)
         output_shape = self._build(source)
-        if targets is not None:
-            self.loss.check_targets(targets[0], output_shape)
+        self._check_targets(source, targets, output_shape)
+        if validation is not None:
+            self._build_validation(validation, held_targets, source, given, output_shape)
         place = self._place(device)
         self._bind()
 
@@ -414,15 +476,16 @@ class Trainer:
     def _penalized(self) -> bool:
         return any(p.l1 or p.l2 for p in self.layer.parameters())
 
-    def _validation(self, given: Any, batch_size: int, seed: int, notes: list[str]) -> Source:
+    def _validation(self, given: Any, batch_size: int, seed: int, notes: list[str]) -> tuple[Source, Any]:
+        of = "validation "
         if isinstance(given, Loader):
-            return self._source(given, None, batch_size, False, seed)[0]
+            return self._source(given, None, batch_size, False, seed, of=of)
         if not isinstance(given, list | tuple) or len(given) not in (2, 3):
             raise TypeError(
                 f"validation_data is (x, y), (x, y, sample_weight) or a Loader; got {type(given).__name__}"
             )
         x, y, *weight = given
-        return self._source(x, y, batch_size, False, seed, weight[0] if weight else None, notes=notes)[0]
+        return self._source(x, y, batch_size, False, seed, weight[0] if weight else None, notes=notes, of=of)
 
     # -- evaluate, predict ---------------------------------------------------------------------------------------------
 
@@ -457,9 +520,7 @@ class Trainer:
     ) -> dict[str, float]:
         """Return loss and metrics over data; `db.Model.evaluate` documents the arguments."""
         source, targets = self._source(x, y, batch_size, False, 0, sample_weight)
-        output_shape = self._build(source)
-        if targets is not None and self.loss is not None:
-            self.loss.check_targets(targets[0], output_shape)
+        self._check_targets(source, targets, self._build(source))
         result = self._evaluate(self._evaluation(source, self.layer.device), source)
         display = display_for(verbose)
         if display is not None:
@@ -493,26 +554,36 @@ class Trainer:
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
         """Train one step on one batch; `db.Model.train_on_batch` documents the arguments."""
         source, targets = self._source(x, y, _ALL, False, 0, sample_weight)
-        key = ("train", source.inputs, source.targets, source.weighted, CONFIGURATION.count)
-        step = self._steps.get("train")
-        if step is None or step[0] != key[:-1] or not self.layer.built:
+        form = (tuple(source.shapes), tuple(source.dtypes))
+        kind = (source.inputs, source.targets, source.weighted)
+        known = self._outputs.get(form)
+        if known is None or known[0] != CONFIGURATION.count:
             output_shape = self._build(source)
-            if targets is not None:
-                self.loss.check_targets(targets[0], output_shape)
             place = self.layer.device
             self._bind()
-            made = TrainStep(
-                self.layer, self.optimizer, self.loss, self.metrics, place, streams(),
-                Signature(source.inputs, source.targets, source.weighted), self.replay,
-            )
-            step = self._steps["train"] = (key[:-1], made)
-        runner: TrainStep = step[1]
+            kind = (*kind, self._bound, place)
+            if self._steps.get("train", (None,))[0] != kind:
+                made = TrainStep(
+                    self.layer, self.optimizer, self.loss, self.metrics, place, streams(),
+                    Signature(source.inputs, source.targets, source.weighted), self.replay,
+                )
+                self._steps["train"] = (kind, made)
+            if len(self._outputs) > 64:
+                self._outputs.clear()
+            known = self._outputs[form] = (CONFIGURATION.count, output_shape, list(source.dtypes))
+        source.dtypes = known[2]
+        self._check_targets(source, targets, known[1])
+        last = None if self._logs is None else self._logs()
+        if last is not None:
+            last.fetch()  # somebody still holds the numbers of the step before: read them while they are there
+        runner: TrainStep = self._steps["train"][1]
         runner.sums.clear()
         batch = next(iter(source.loader.epoch(0)))
         runner([source.arrays(batch)], self.steps)
         self.steps += 1
-        names = ["loss", *[m.name for m in self.metrics]]
-        return LazyLogs(names, runner.sums.read)
+        logs = LazyLogs(["loss", *[m.name for m in self.metrics]], runner.sums.read)
+        self._logs = weakref.ref(logs)
+        return logs
 
 
 def _check_batch_size(batch_size: Any) -> None:
