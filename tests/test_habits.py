@@ -300,3 +300,21 @@ def test_methods_of_other_libraries_are_translated(name: str, told: str) -> None
     assert not hasattr(x, name)
     with pytest.raises(AttributeError, match=told):
         getattr(x, name)
+
+
+class Residual(db.Layer):
+    """Keras' idiom: what the base class takes goes through as keywords."""
+
+    def __init__(self, units: int, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.inner = db.layers.Dense(units, activation="relu")
+
+    def call(self, x: Any) -> Any:
+        return x + self.inner(x)
+
+
+def test_keywords_handed_to_the_base_class_are_saved(tmp_path: Path) -> None:
+    model = db.Sequential([Residual(4, input_shape=4), Residual(4, name="second"), db.layers.Dense(1)])
+    loaded = db.load_model(model.save(tmp_path / "m.dbs"), objects={"Residual": Residual})
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    assert loaded.layers[1].name == "second"

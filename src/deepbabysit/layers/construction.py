@@ -33,7 +33,8 @@ def bind(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> dic
         raise TypeError(unknown_keywords(cls.__name__, foreign, names))
     given = {**dict(zip(names, arguments, strict=False)), **keywords}
     return {
-        name: given[name] if name in given else defaults[name] for name in names if name in given or name in defaults
+        name: given[name] if name in given else defaults[name]
+        for name in (*names, *foreign) if name in given or name in defaults
     }
 
 

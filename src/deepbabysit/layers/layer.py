@@ -140,8 +140,8 @@ class Layer(ABC):
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, defaults included, as they stand now.
 
-        `layers.registry` turns them into JSON and back. A layer whose constructor takes ``*args`` or ``**kwargs``
-        writes its own.
+        `layers.registry` turns them into JSON and back. A layer whose constructor takes ``*args`` writes its
+        own.
         """
         found = {}
         for name, value in self._arguments.items():  # type: ignore[attr-defined]
