@@ -195,3 +195,126 @@ def test_a_loader_of_named_inputs_is_sorted_too() -> None:
     np.testing.assert_array_equal(
         _two_inputs().predict(db.data.Loader({"b": b, "a": a}, a, batch_size=16, shuffle=False)), a - b
     )
+
+
+def test_parameters_change_in_place_without_recording_and_only_there() -> None:
+    model = _sequential()
+    kernel = model.layers[0].kernel
+    before = kernel.numpy().copy()
+    db.losses.mse(Y, model(X)).backward()
+    gradient = kernel.grad.numpy().copy()
+    with pytest.raises(RuntimeError, match="no_grad"):
+        kernel -= 0.1 * kernel.grad
+    with db.no_grad():
+        for p in model.parameters():
+            p -= 0.1 * p.grad
+    np.testing.assert_allclose(kernel.numpy(), before - np.float32(0.1) * gradient, rtol=1e-6)
+    with db.no_grad():
+        kernel *= 2.0
+        kernel += 1.0
+        kernel /= 2.0
+    assert kernel is model.layers[0].kernel
+    np.testing.assert_allclose(kernel.numpy(), before - 0.1 * gradient + 0.5, rtol=1e-5)
+
+
+class Noisy(db.Layer):
+    """A layer as written for Keras: `call` is told the mode."""
+
+    def call(self, x: Any, training: Any = None) -> Any:
+        return x + 1.0 if training else x
+
+
+def test_training_as_an_argument_of_the_call() -> None:
+    model = db.Sequential([Noisy(input_shape=4), db.layers.Dropout(0.5), db.layers.BatchNorm()])
+    assert np.array_equal(Noisy()(X, training=True).numpy(), X + 1.0) and np.array_equal(Noisy()(X).numpy(), X)
+    mean = model.layers[2].moving_mean.numpy().copy()
+    quiet = model(X).numpy()
+    assert np.array_equal(model(X, training=False).numpy(), quiet)
+    assert np.array_equal(model.layers[2].moving_mean.numpy(), mean)
+    assert not np.array_equal(model(X, training=True).numpy(), quiet)
+    assert not np.array_equal(model.layers[2].moving_mean.numpy(), mean)
+    given = db.Input(4)
+    graph = db.Model(given, Noisy()(given))
+    with db.training():
+        np.testing.assert_array_equal(graph(X).numpy(), X + 1.0)
+    np.testing.assert_array_equal(graph(X).numpy(), X)
+
+
+def test_misspelt_keywords_of_fit_and_its_like_are_named() -> None:
+    model = _sequential()
+    with pytest.raises(TypeError, match="'optimizer'"):
+        model.compile(optimiser="adam")
+    model.compile("adam", "mse")
+    with pytest.raises(TypeError, match="'epochs'"):
+        model.fit(X, Y, epoch=3)
+    with pytest.raises(TypeError, match="'batch_size'"):
+        model.predict(X, batchsize=3)
+
+
+def test_a_generator_is_refused_with_the_loader() -> None:
+    model = _sequential()
+    model.compile("adam", "mse")
+    with pytest.raises(TypeError, match=r"generator.*Loader"):
+        model.fit((X[i : i + 8], Y[i : i + 8]) for i in range(0, 64, 8))
+
+
+def test_layers_of_other_libraries_are_translated() -> None:
+    with pytest.raises(AttributeError, match=r'Activation\("relu"\)'):
+        db.layers.ReLU  # noqa: B018
+    with pytest.raises(AttributeError, match="Dense"):
+        db.layers.Linear  # noqa: B018
+
+
+def test_layers_that_hand_their_input_through_stay_in_a_functional_graph() -> None:
+    given = db.Input(4)
+    hidden = db.layers.Dense(3, use_bias=False, kernel_initializer="ones")(given)
+    model = db.Model(given, Noisy()(db.layers.Dropout(0.5)(hidden)))
+    assert [type(step.run).__name__ for step in model.steps()] == ["Dense", "Dropout", "Noisy"]
+    sums = np.ones((1, 3)) * X.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model(X).numpy(), sums, rtol=1e-4, atol=1e-5)
+    with db.training():
+        noisy = model(X).numpy() - 1.0
+    kept = np.isclose(noisy, 2.0 * sums, atol=1e-4)
+    assert (kept | np.isclose(noisy, 0.0, atol=1e-6)).all() and 0.3 < kept.mean() < 0.7
+
+
+class Both(db.Layer):
+    """Hands its input through beside a result."""
+
+    def call(self, x: Any) -> Any:
+        return x, x * 2.0
+
+
+def test_a_layer_with_two_results_may_hand_its_input_through() -> None:
+    given = db.Input(4)
+    same, twice = Both()(db.layers.Activation("relu")(given))
+    np.testing.assert_allclose(db.Model(given, twice - same).predict(X), np.maximum(X, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("view", "reshape"), ("softmax", r"db\.ops\.softmax"), ("detatch", "detach"), ("float", "astype")],
+)
+def test_methods_of_other_libraries_are_translated(name: str, told: str) -> None:
+    x = db.tensor([1.0])
+    assert not hasattr(x, name)
+    with pytest.raises(AttributeError, match=told):
+        getattr(x, name)
+
+
+class Residual(db.Layer):
+    """Keras' idiom: what the base class takes goes through as keywords."""
+
+    def __init__(self, units: int, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.inner = db.layers.Dense(units, activation="relu")
+
+    def call(self, x: Any) -> Any:
+        return x + self.inner(x)
+
+
+def test_keywords_handed_to_the_base_class_are_saved(tmp_path: Path) -> None:
+    model = db.Sequential([Residual(4, input_shape=4), Residual(4, name="second"), db.layers.Dense(1)])
+    loaded = db.load_model(model.save(tmp_path / "m.dbs"), objects={"Residual": Residual})
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    assert loaded.layers[1].name == "second"

@@ -75,6 +75,28 @@ class Parameter(Tensor):
         self.grad = None
         CONFIGURATION.bump()
 
+    def _changed(self, values: Tensor) -> Parameter:
+        """Take new values in ``p -= rate * p.grad``, which without this would only bind the name `p` anew."""
+        if current().grad:
+            raise RuntimeError(
+                f"{self.name or 'a parameter'} is changed in place while gradients are recorded; write it inside of "
+                f"`with db.no_grad():`, or use an optimizer"
+            )
+        self.assign(values, "an assignment in place")
+        return self
+
+    def __iadd__(self, other: Any) -> Parameter:
+        return self._changed(self + other)
+
+    def __isub__(self, other: Any) -> Parameter:
+        return self._changed(self - other)
+
+    def __imul__(self, other: Any) -> Parameter:
+        return self._changed(self * other)
+
+    def __itruediv__(self, other: Any) -> Parameter:
+        return self._changed(self / other)
+
     def __deepcopy__(self, memo: Any) -> Parameter:
         """Return a parameter with memory of its own: no gradient, no place in an optimizer's buffers."""
         values = self.device.asarray(self.data)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from deepbabysit.autograd.hints import absent
 from deepbabysit.autograd.raw import raw_operations
 from deepbabysit.autograd.tape import HANDED, Edge, Node, next_number, sweep
 from deepbabysit.kernels import SPECS
@@ -421,6 +422,14 @@ class Tensor:
             "tensors do not change: x[i] = v is not possible. Build a new one: db.ops.where(mask, v, x), or "
             "change a NumPy array first and make a tensor of it"
         )
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say how other libraries' spellings are written here; asked only for what does not exist."""
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise AttributeError(absent(name, dir(type(self)), SPECS))
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))

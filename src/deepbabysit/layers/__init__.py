@@ -51,9 +51,25 @@ __all__ = [
 ]
 
 
+# what other libraries have as a layer, and how it is written here
+_ELSEWHERE = {
+    "ReLU": 'Activation("relu")', "GELU": 'Activation("gelu")', "ELU": 'Activation("elu")',
+    "SELU": 'Activation("selu")', "SiLU": 'Activation("silu")', "Sigmoid": 'Activation("sigmoid")',
+    "Softmax": 'Activation("softmax")', "Tanh": 'Activation("tanh")', "Softplus": 'Activation("softplus")',
+    "LogSoftmax": 'Activation("log_softmax")', "Linear": "Dense(units); the number of inputs is found by itself",
+    "BatchNorm1d": "BatchNorm()", "BatchNorm2d": "BatchNorm()", "Conv2d": "Conv2D(filters, kernel_size)",
+    "Conv1d": "Conv1D(filters, kernel_size)", "MaxPool2d": "MaxPool2D(pool_size)",
+    "AvgPool2d": "AvgPool2D(pool_size)", "Dropout2d": 'Dropout(rate, per="channel")',
+    "RNN": "SimpleRNN(units)", "TimeDistributed": "the layer itself: Dense works on the last axis of any input",
+    "InputLayer": "db.Input(shape)", "Input": "db.Input(shape)",
+}
+
+
 def __getattr__(name: str) -> object:
     if name.startswith("__"):
         raise AttributeError(name)
     from deepbabysit.errors import unknown
 
+    if name in _ELSEWHERE:
+        raise AttributeError(f"deepbabysit.layers has no {name!r}; write {_ELSEWHERE[name]}")
     raise AttributeError(f"deepbabysit.layers: {unknown('layer', name, __all__)}")

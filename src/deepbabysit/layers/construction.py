@@ -33,5 +33,13 @@ def bind(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> dic
         raise TypeError(unknown_keywords(cls.__name__, foreign, names))
     given = {**dict(zip(names, arguments, strict=False)), **keywords}
     return {
-        name: given[name] if name in given else defaults[name] for name in names if name in given or name in defaults
+        name: given[name] if name in given else defaults[name]
+        for name in (*names, *foreign) if name in given or name in defaults
     }
+
+
+@lru_cache(maxsize=1024)
+def takes_training(cls: type) -> bool:
+    """Tell whether `call` has an argument ``training``, as layers written for Keras have."""
+    code = getattr(getattr(cls, "call", None), "__code__", None)
+    return code is not None and "training" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]

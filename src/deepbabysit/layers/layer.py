@@ -21,7 +21,7 @@ from deepbabysit.autograd.tensor import Tensor, tensor
 from deepbabysit.errors import nearest
 from deepbabysit.kernels.shapes import is_batch, show_shape
 from deepbabysit.kernels.spec import Form
-from deepbabysit.layers.construction import bind
+from deepbabysit.layers.construction import bind, takes_training
 from deepbabysit.runtime.context import CONFIGURATION, Version, current, enter, leave, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.random import host_generator, streams
@@ -141,8 +141,8 @@ class Layer(ABC):
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, defaults included, as they stand now.
 
-        `layers.registry` turns them into JSON and back. A layer whose constructor takes ``*args`` or ``**kwargs``
-        writes its own.
+        `layers.registry` turns them into JSON and back. A layer whose constructor takes ``*args`` writes its
+        own.
         """
         found = {}
         for name, value in self._arguments.items():  # type: ignore[attr-defined]
@@ -156,10 +156,12 @@ class Layer(ABC):
     # -- calling -------------------------------------------------------------------------------------------------------
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """Build on the first call, then compute; errors name the layer."""
+        """Build on the first call, then compute; a `call` with an argument ``training`` is told the mode."""
         mode = current()
         outermost = mode.training is None
         mode_training = bool(self._mode) if mode.training is None else mode.training
+        if options and options.get("training") is not None:
+            mode_training = bool(options["training"])  # Keras' habit: model(x, training=True)
         updates = mode.updates
         own = None
         if outermost and mode_training and updates is None:
@@ -167,13 +169,18 @@ class Layer(ABC):
         if mode.scope == "":
             self._begin()
         if options:
-            options = {k: self._convert(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+            options = {
+                k: self._convert(v) if isinstance(v, np.ndarray) else v for k, v in options.items() if k != "training"
+            }
         tensors = tuple([x if isinstance(x, Tensor) else self._convert(x) for x in inputs])
         token = enter(mode.scoped(self.path or type(self).__name__, mode_training, updates))
         try:
             if not self.built:
                 self.build_from(*[Form(x.shape, x.dtype) for x in _flat(tensors)])
-            result = self.call(*tensors, **options)
+            if takes_training(type(self)):
+                result = self.call(*tensors, **options, training=mode_training)
+            else:
+                result = self.call(*tensors, **options)
         finally:
             leave(token)
         for hook in self._hooks:
@@ -183,7 +190,7 @@ class Layer(ABC):
         if own is not None:
             own.commit()
         if any(t.device.abstract for t in _flat(tensors)):
-            _remember_layer(self, tensors, options, result)
+            result = _remember_layer(self, tensors, options, result)
         return result
 
     def _begin(self) -> None:
@@ -565,14 +572,19 @@ def _flat(values: Any) -> list[Tensor]:
     return found
 
 
-def _remember_layer(layer: Layer, inputs: tuple[Any, ...], options: dict[str, Any], result: Any) -> None:
-    """Write into symbolic results which layer made them from what: the graph of functional models."""
+def _remember_layer(layer: Layer, inputs: tuple[Any, ...], options: dict[str, Any], result: Any) -> Any:
+    """Return symbolic results that say which layer made them from what: the graph of functional models."""
+    given = {id(t) for t in _flat((*inputs, *options.values()))}
+    several = isinstance(result, tuple | list)  # what is handed through (dropout at rest) is a result all the same
+    fresh = [Tensor(t.data, t.device) if id(t) in given else t for t in (result if several else (result,))]
+    result = type(result)(fresh) if several else fresh[0]
     outputs = _flat((result,))
     layer.output_shape = outputs[0].shape if outputs else None
     for index, output in enumerate(outputs):
         if output.device.abstract:
             output.extra = output.extra or {}
             output.extra["origin"] = (layer, inputs, options, index)
+    return result
 
 
 def as_shape(shape: Any) -> tuple[int, ...]:

@@ -84,6 +84,11 @@ def _as_array(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> 
         value = value.to_numpy()
     elif hasattr(value, "get") and hasattr(value, "__cuda_array_interface__"):
         value = value.get()
+    if hasattr(value, "__iter__") and not hasattr(value, "__len__") and not hasattr(value, "__array__"):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, which is read once and has no length; collect it into arrays, or "
+            f"use db.data.Loader(x, y, batch_size=32)"
+        )
     if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
         raise ValueError(
             f"{name} is a masked array with {int(np.ma.getmaskarray(value).sum())} masked cells; fill them first: "

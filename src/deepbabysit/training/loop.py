@@ -95,10 +95,10 @@ class Trainer:
                     )
             return self._loader_source(x, of, targets)
         _check_batch_size(batch_size)
-        given = arrange(x, self.layer)
-        if given is not x and isinstance(y, list) and len(y) == 1 and np.ndim(y[0]):
+        arranged = arrange(x, self.layer)
+        if arranged is not x and isinstance(y, list) and len(y) == 1 and np.ndim(y[0]):
             y = tuple(y)  # fit([x], [y]), as in Keras
-        xs = as_arrays(f"{of}x", given, self.dtype, notes)
+        xs = as_arrays(f"{of}x", arranged, self.dtype, notes)
         ys = None if y is None else as_arrays(f"{of}y", y, self.dtype, notes)
         if targets and ys is None and self.loss is not None:
             raise ValueError(f"{of}y is missing: pass the targets, or a db.data.Loader that holds them")
