@@ -33,6 +33,3 @@ def interruptible() -> Iterator[Interrupt]:
         yield interrupt
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-_ALL = 1 << 62  # more rows than any batch has

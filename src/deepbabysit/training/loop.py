@@ -31,6 +31,9 @@ from deepbabysit.training.interrupt import Interrupt, interruptible
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
 
 
+_ALL = 1 << 62  # more rows than any batch has
+
+
 class Trainer:
     """Trains a layer.
 
