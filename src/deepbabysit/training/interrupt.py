@@ -16,6 +16,7 @@ class Interrupt:
         self.asked = False
 
     def __call__(self, number: int, frame: Any) -> None:
+        """Handle the signal."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
