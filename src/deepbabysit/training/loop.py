@@ -30,7 +30,6 @@ from deepbabysit.training.history import History
 from deepbabysit.training.interrupt import Interrupt, interruptible
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
 
-
 _ALL = 1 << 62  # more rows than any batch has
 
 
