@@ -16,7 +16,8 @@ from deepbabysit.autograd.gradcheck import gradcheck
 from deepbabysit.autograd.parameter import Parameter, State
 from deepbabysit.autograd.tensor import Tensor, tensor
 from deepbabysit.kernels.spec import Form
-from deepbabysit.layers.layer import Layer, training
+from deepbabysit.layers.layer import Layer
+from deepbabysit.layers.updates import training
 from deepbabysit.runtime.context import current, no_grad, surroundings
 from deepbabysit.runtime.random import stream_number, streams
 from deepbabysit.runtime.registry import find_device

@@ -9,7 +9,7 @@ import pytest
 from layer_checks import check_slopes, draw, gradients, scramble, weights
 
 import deepbabysit as db
-from deepbabysit.layers.layer import Updates
+from deepbabysit.layers.updates import Updates
 from deepbabysit.runtime.context import surroundings
 
 L = db.layers

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from deepbabysit.autograd.tensor import Tensor, tensor
     from deepbabysit.autograd.transforms import grad, value_and_grad
     from deepbabysit.data import datasets
-    from deepbabysit.layers.layer import Layer, training
+    from deepbabysit.layers.layer import Layer
     from deepbabysit.layers.symbolic import Input
+    from deepbabysit.layers.updates import training
     from deepbabysit.models.loading import load_model
     from deepbabysit.models.model import Model, Sequential
     from deepbabysit.runtime.context import no_grad, strict

@@ -14,12 +14,13 @@ from deepbabysit.layers.basic import (
 from deepbabysit.layers.convolution import Conv1D, Conv2D, ConvTranspose2D, DepthwiseConv2D
 from deepbabysit.layers.dense import Dense
 from deepbabysit.layers.embedding import Embedding
-from deepbabysit.layers.layer import Layer, training
+from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from deepbabysit.layers.pooling import AvgPool2D, GlobalAvgPool2D, MaxPool2D
 from deepbabysit.layers.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
 from deepbabysit.layers.registry import add_layers, layer_from_config, layer_to_config, register
 from deepbabysit.layers.symbolic import Input
+from deepbabysit.layers.updates import training
 
 # Keras' longer names
 BatchNormalization = BatchNorm

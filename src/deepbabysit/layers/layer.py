@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -22,55 +21,11 @@ from deepbabysit.errors import nearest
 from deepbabysit.kernels.shapes import show_shape
 from deepbabysit.kernels.spec import Form
 from deepbabysit.layers.construction import bind, takes_training
-from deepbabysit.runtime.context import CONFIGURATION, Version, current, enter, leave, surroundings
+from deepbabysit.layers.updates import Updates
+from deepbabysit.runtime.context import CONFIGURATION, Version, current, enter, leave
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.random import host_generator, streams
 from deepbabysit.runtime.registry import default_device, find_device
-
-
-class Updates:
-    """New states that layers leave during a step; `commit` writes them, once, if the step is accepted."""
-
-    __slots__ = ("_pending",)
-
-    def __init__(self) -> None:
-        self._pending: dict[int, tuple[State, Tensor]] = {}
-
-    def leave(self, state: State, value: Tensor) -> None:
-        """Leave a new value; the last one of a step counts."""
-        self._pending[id(state)] = (state, value)
-
-    def latest(self, state: State) -> Tensor:
-        """Return the value left in this step, or the state itself: a second call continues from the first."""
-        found = self._pending.get(id(state))
-        return state if found is None else found[1]
-
-    def commit(self) -> None:
-        """Write every new value into its state's memory."""
-        for state, value in self._pending.values():
-            state.assign(value, "the state update at the end of a step")
-        self._pending.clear()
-
-
-@contextmanager
-def training() -> Iterator[None]:
-    """Run layers in training mode: dropout drops, batch normalization uses the batch and updates its statistics.
-
-    The new statistics are kept when the block ends without an exception.
-
-    >>> import deepbabysit as db
-    >>> layer = db.layers.Dropout(0.5)
-    >>> x = db.tensor([[1.0, 1.0, 1.0, 1.0]])
-    >>> layer(x).tolist()
-    [[1.0, 1.0, 1.0, 1.0]]
-    >>> with db.training():
-    ...     sorted(set(layer(x).tolist()[0])) in ([0.0], [2.0], [0.0, 2.0])
-    True
-    """
-    updates = Updates()
-    with surroundings(training=True, updates=updates):
-        yield
-    updates.commit()
 
 
 class Layer(ABC):

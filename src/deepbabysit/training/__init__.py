@@ -1,7 +1,7 @@
 """The loop over a layer: step, callbacks, history, display.
 
 The folder and the block ``with db.training():`` share a name, so this module can be called: ``deepbabysit.training()``
-is `deepbabysit.layers.layer.training`.
+is `deepbabysit.layers.updates.training`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from contextlib import AbstractContextManager
 from types import ModuleType
 
-from deepbabysit.layers.layer import training as _training
+from deepbabysit.layers.updates import training as _training
 
 
 class _Callable(ModuleType):

@@ -17,7 +17,8 @@ from deepbabysit.autograd.replay import Replay
 from deepbabysit.autograd.tensor import Tensor, apply
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
-from deepbabysit.layers.layer import Layer, Updates
+from deepbabysit.layers.layer import Layer
+from deepbabysit.layers.updates import Updates
 from deepbabysit.metrics import Metric
 from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
