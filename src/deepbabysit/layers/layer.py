@@ -20,7 +20,7 @@ from deepbabysit.autograd.tensor import Tensor, tensor
 from deepbabysit.errors import nearest
 from deepbabysit.kernels.shapes import show_shape
 from deepbabysit.kernels.spec import Form
-from deepbabysit.layers.construction import bind, takes_training
+from deepbabysit.layers.construction import bind, check_shape, snake, takes_training
 from deepbabysit.layers.updates import Updates
 from deepbabysit.runtime.context import CONFIGURATION, Version, current, enter, leave
 from deepbabysit.runtime.device import Device
