@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from deepbabysit.errors import unknown_keywords
+from deepbabysit.kernels.shapes import is_batch, show_shape
 
 
 @lru_cache(maxsize=1024)
@@ -43,3 +44,23 @@ def takes_training(cls: type) -> bool:
     """Tell whether `call` has an argument ``training``, as layers written for Keras have."""
     code = getattr(getattr(cls, "call", None), "__code__", None)
     return code is not None and "training" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def check_shape(where: str, made_for: tuple[int, ...], given: tuple[int, ...]) -> None:
+    """Refuse a layer whose ``input_shape`` is not the shape of the samples that it is built for."""
+    if given != made_for and not any(map(is_batch, given)):
+        raise ValueError(
+            f"{where} was made with input_shape={made_for}, and gets samples of shape {show_shape(given)}; leave "
+            f"input_shape out, it is for the first layer"
+        )
+
+
+def snake(name: str) -> str:
+    """Return a class name as a path.
+
+    >>> snake("LeakyReLU"), snake("Conv2D")
+    ('leaky_relu', 'conv2d')
+    """
+    import re
+
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower()

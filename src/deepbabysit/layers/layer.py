@@ -18,9 +18,9 @@ from deepbabysit import constraints, initializers, regularizers
 from deepbabysit.autograd.parameter import Parameter, State
 from deepbabysit.autograd.tensor import Tensor, tensor
 from deepbabysit.errors import nearest
-from deepbabysit.kernels.shapes import is_batch, show_shape
+from deepbabysit.kernels.shapes import show_shape
 from deepbabysit.kernels.spec import Form
-from deepbabysit.layers.construction import bind, takes_training
+from deepbabysit.layers.construction import bind, check_shape, snake, takes_training
 from deepbabysit.layers.updates import Updates
 from deepbabysit.runtime.context import CONFIGURATION, Version, current, enter, leave
 from deepbabysit.runtime.device import Device
@@ -49,7 +49,7 @@ class Layer(ABC):
         if name is not None and (not isinstance(name, str) or not name or "." in name):
             raise ValueError(f"a layer's name is a non-empty string without dots; got {name!r}")
         self.name = name
-        self.path = name or _snake(type(self).__name__)
+        self.path = name or snake(type(self).__name__)
         self.built = False
         self._forms: tuple[Form, ...] = ()
         self.input_shape: tuple[int, ...] | None = None if input_shape is None else as_shape(input_shape)
@@ -196,12 +196,8 @@ class Layer(ABC):
         """Build for inputs of these forms; does nothing the second time."""
         if self.built:
             return
-        shape = forms[0].shape[1:] if forms else ()
-        if self.input_shape is not None and forms and shape != self.input_shape and not any(map(is_batch, shape)):
-            raise ValueError(
-                f"layer {self.path} ({type(self).__name__}) was made with input_shape={self.input_shape}, and gets "
-                f"samples of shape {show_shape(shape)}; leave input_shape out, it is for the first layer"
-            )
+        if self.input_shape is not None and forms:
+            check_shape(f"layer {self.path} ({type(self).__name__})", self.input_shape, forms[0].shape[1:])
         self.build(*forms)
         self.built = True
         self._forms = forms
@@ -552,14 +548,3 @@ def as_shape(shape: Any) -> tuple[int, ...]:
     if not all(isinstance(n, int | np.integer) and n > 0 for n in items):
         raise ValueError(f"a shape holds positive whole numbers; got {shape!r}")
     return tuple(int(n) for n in items)
-
-
-def _snake(name: str) -> str:
-    """Return a class name as a path.
-
-    >>> _snake("LeakyReLU"), _snake("Conv2D")
-    ('leaky_relu', 'conv2d')
-    """
-    import re
-
-    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower()

@@ -16,7 +16,7 @@ class Interrupt:
         self.asked = False
 
     def __call__(self, number: int, frame: Any) -> None:
-        """Handle the signal."""
+        """Take note of the first; raise at the second."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
