@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--contenders", nargs="*", default=NAMES)
     parser.add_argument("--json")
     options = parser.parse_args()
     load = os.getloadavg()[0]
@@ -86,7 +87,7 @@ def main() -> None:
         case = CASES[key]
         flops, parameters = work(case)
         floor = flops / rate + 28.0 * parameters / bandwidth  # Adam reads w, g, m, v and writes w, m, v
-        names = [n for n in NAMES if n.startswith("ours") or importlib.util.find_spec(n.split("-")[0])]
+        names = [n for n in options.contenders if n.startswith("ours") or importlib.util.find_spec(n.split("-")[0])]
         names = [n for n in names if n != "torch-last" or len(case["input"]) == 3]
         done = run_case(case, names, options.threads, 4 if options.quick else 12, 0.1 if options.quick else 0.4)
         table = summary(done["times"])
