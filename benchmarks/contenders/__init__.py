@@ -45,7 +45,8 @@ class Contender:
         if not line:
             self._child.wait()
             self._errors.seek(0)
-            raise ContenderError(f"{self.name} ended with status {self._child.returncode}: {self._errors.read()[-2000:]}")
+            status = self._child.returncode
+            raise ContenderError(f"{self.name} ended with status {status}: {self._errors.read()[-2000:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

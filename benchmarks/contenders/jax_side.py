@@ -31,7 +31,8 @@ def build(case: dict[str, Any], name: str, threads: int) -> Callable[[], float]:
             elif kind == "conv":
                 if make:
                     p[i] = (draw(a[1], a[1], h.shape[-1], a[0]), jnp.zeros(a[0]))
-                h = lax.conv_general_dilated(h, p[i][0], (1, 1), a[2].upper(), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+                axes = ("NHWC", "HWIO", "NHWC")
+                h = lax.conv_general_dilated(h, p[i][0], (1, 1), a[2].upper(), dimension_numbers=axes)
                 h = jax.nn.relu(h + p[i][1]) if a[3] else h + p[i][1]
             elif kind == "pool":
                 h = lax.reduce_window(h, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
