@@ -26,26 +26,6 @@ def summary(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def limits(threads: int) -> tuple[float, float]:
-    """Return the best product rate (operations/s) and the bandwidth of a triad (bytes/s; w = a + b, three streams)."""
-    import numpy as np
-
-    import deepbabysit as db
-
-    db.set_num_threads(threads)
-    a, b, c = (np.ones((1536, 1536), np.float32) for _ in range(3))
-    u, v, w = (np.ones(16_000_000, np.float32) for _ in range(3))
-    gemm, triad = [], []
-    for _ in range(8):
-        start = time.perf_counter()
-        np.matmul(a, b, out=c)
-        middle = time.perf_counter()
-        np.add(u, v, out=w)
-        gemm.append(middle - start)
-        triad.append(time.perf_counter() - middle)
-    return 2 * 1536**3 / min(gemm), 3 * w.nbytes / min(triad)
-
-
 def run_case(case: dict[str, Any], names: list[str], threads: int, rounds: int, slice_s: float) -> dict[str, Any]:
     """Time the contenders in turns, the order reversed every round."""
     children: dict[str, Contender] = {}
@@ -79,26 +59,25 @@ def main() -> None:
     parser.add_argument("--json")
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    rate, bandwidth = limits(options.threads)
     note = " (taken under load)" if load >= 0.7 else ""
-    print(f"load {load:.2f}{note}; products {rate / 1e9:.0f} GFLOP/s; memory {bandwidth / 1e9:.1f} GB/s")
+    print(f"load {load:.2f}{note}")
     rows, ratios = [], []
     for key in options.cases:
         case = CASES[key]
-        flops, parameters = work(case)
-        floor = flops / rate + 28.0 * parameters / bandwidth  # Adam reads w, g, m, v and writes w, m, v
         names = [n for n in options.contenders if n.startswith("ours") or importlib.util.find_spec(n.split("-")[0])]
+        for name in sorted(set(options.contenders) - set(names)):
+            print(f"{key:18} {name:14} skipped: {name.split('-')[0]} is not installed (extra peers)")
         names = [n for n in names if n != "torch-last" or len(case["input"]) == 3]
         done = run_case(case, names, options.threads, 4 if options.quick else 12, 0.1 if options.quick else 0.4)
         table = summary(done["times"])
         for name, row in table.items():
             print(f"{key:18} {name:14} {row['median'] * 1e6:10.0f} us +-{row['spread'] * 100:3.0f} % "
-                  f"ratio {row['ratio']:5.2f} floor {floor / row['median'] * 100:4.0f} %", flush=True)
+                  f"ratio {row['ratio']:5.2f}", flush=True)
             data = sorted(done["times"][name])
             rows.append({
                 "group": key, "name": f"{key}[{name}]", "fullname": f"benchmarks/steps.py::{key}[{name}]",
                 "params": None, "param": None, "options": {},
-                "extra_info": {**row, "floor": floor, "under_load": load >= 0.7, "loss": "read every step"},
+                "extra_info": {**row, "operations": work(case)[0], "under_load": load >= 0.7},
                 "stats": {"min": data[0], "max": data[-1], "mean": statistics.mean(data), "median": row["median"],
                           "stddev": statistics.stdev(data), "rounds": len(data), "iterations": 1, "data": data},
             })
@@ -111,8 +90,7 @@ def main() -> None:
         print(f"best peer's time over ours, geometric mean: {statistics.geometric_mean(ratios):.2f}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"machine_info": {"machine": platform.machine(), "load": load, "threads": options.threads,
-                       "gemm": rate, "bandwidth": bandwidth}, "commit_info": {}, "benchmarks": rows,
+            json.dump({"machine_info": {"machine": platform.machine(), "load": load, "threads": options.threads}, "commit_info": {}, "benchmarks": rows,
                        "datetime": time.strftime("%Y-%m-%dT%H:%M:%S"), "version": "5.1.0"}, file, indent=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ class Contender:
 
     def __init__(self, name: str, threads: int, command: list[str] | None = None) -> None:
         self.name = name
-        environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
         if name == "jax":
             environment["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
             environment["JAX_PLATFORMS"] = "cpu"
@@ -54,9 +55,7 @@ class Contender:
         """End the child."""
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
         self._child.wait()
         self._errors.close()

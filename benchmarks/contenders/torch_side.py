@@ -25,8 +25,13 @@ def build(case: dict[str, Any], name: str, threads: int) -> Callable[[], float]:
             made += [nn.Conv2d(channels, a[0], a[1], padding=a[2])] + ([nn.ReLU()] if a[3] else [])
             channels = a[0]
         else:
-            made.append({"dropout": lambda: nn.Dropout(a[0]), "pool": lambda: nn.MaxPool2d(2), "relu": nn.ReLU,
-                         "norm": lambda: nn.BatchNorm2d(channels), "flatten": nn.Flatten}[kind]())
+            made.append(
+                nn.Dropout(a[0]) if kind == "dropout"
+                else nn.MaxPool2d(2) if kind == "pool"
+                else nn.BatchNorm2d(channels) if kind == "norm"
+                else nn.ReLU() if kind == "relu"
+                else nn.Flatten()
+            )
     model = nn.Sequential(*made)
     if name == "torch-last":
         x = x.to(memory_format=torch.channels_last)
