@@ -90,7 +90,8 @@ def main() -> None:
         print(f"best peer's time over ours, geometric mean: {statistics.geometric_mean(ratios):.2f}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"machine_info": {"machine": platform.machine(), "load": load, "threads": options.threads}, "commit_info": {}, "benchmarks": rows,
+            json.dump({"machine_info": {"machine": platform.machine(), "load": load,
+                       "threads": options.threads}, "commit_info": {}, "benchmarks": rows,
                        "datetime": time.strftime("%Y-%m-%dT%H:%M:%S"), "version": "5.1.0"}, file, indent=1)
 
 
