@@ -10,6 +10,7 @@ from typing import Any
 
 from deepbabysit.runtime.context import CONFIGURATION, set_surroundings
 from deepbabysit.runtime.registry import devices
+from deepbabysit.runtime.threads import THREADS
 
 
 def deterministic(value: bool = True) -> None:
@@ -37,7 +38,7 @@ def free() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Choose how many threads matrix products use, now and in libraries that are loaded later.
+    """Choose how many threads matrix products and compiled kernels use, now and in libraries that are loaded later.
 
     Arguments:
         count: at least 1.
@@ -54,6 +55,7 @@ def set_num_threads(count: int) -> None:
         os.environ[variable] = str(count)
     for setter in _blas_setters():
         setter(count)
+    THREADS.chosen = count
 
 
 # by the build of OpenBLAS: NumPy's own wheels, other wheels, the system's
