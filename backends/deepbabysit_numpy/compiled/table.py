@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import updates
+from deepbabysit_numpy.compiled import dense, draws, losses, updates
 
-VARIANTS: dict[str, Kernel] = {**updates.VARIANTS}
+VARIANTS: dict[str, Kernel] = {**dense.VARIANTS, **draws.VARIANTS, **losses.VARIANTS, **updates.VARIANTS}
 
 
 def with_variants(plain: Mapping[str, Kernel]) -> dict[str, Kernel]:
