@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import deepbabysit as db
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.updates import TABLE_ROWS, host_control
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call, find_plan
 from deepbabysit.runtime.notices import Notices
 from deepbabysit.runtime.registry import find_device
-from deepbabysit.runtime.threads import THREADS, share
 from deepbabysit.testing.checks import CHECKS
 from deepbabysit.testing.settings import Settings
 from deepbabysit.testing.suite import run_check
@@ -128,14 +126,22 @@ def test_the_choice_is_no_miss(compiled):
     assert not compiled.misses
 
 
-def test_same_bits_twice_and_for_every_number_of_threads(compiled, monkeypatch):
-    results = []
-    for count in (1, 2, 3, 2):
-        monkeypatch.setattr(THREADS, "chosen", count)
-        results.append(adam(compiled, adam_arguments(450_001)))
-    for other in results[1:]:
-        for x, y in zip(results[0], other, strict=True):
-            assert x.tobytes() == y.tobytes()
+def test_same_bits_twice(compiled):
+    one, two = (adam(compiled, adam_arguments(450_001)) for _ in range(2))
+    for x, y in zip(one, two, strict=True):
+        assert x.tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 1023, 1024, 1025, 5000])
+@pytest.mark.parametrize("row", [0, 1, 3, 1_000_003])
+def test_dropout_draws_the_bits_of_the_specification(compiled, size, row):
+    x = np.ones((3, size), np.float32)
+    control = np.array([2**64 - 1, 5, row, 0], np.uint64)
+    attrs = {"rate": 0.37, "stream": 2**63 + 11, "call": 2}
+    y, factor = call(compiled, SPECS["dropout"], (x, control), attrs)
+    y_expected, expected = call(find_device("cpu:reference"), SPECS["dropout"], (x, control), attrs)
+    assert factor.tobytes() == expected.tobytes()
+    assert y.tobytes() == y_expected.tobytes()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -225,58 +231,60 @@ def test_changed_sources_get_another_folder(tmp_path):
 
 # -- threads -----------------------------------------------------------------------------------------------------------
 
-
-def test_one_setting_for_blas_and_kernels(monkeypatch):
-    monkeypatch.setattr(THREADS, "chosen", None)
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        monkeypatch.setenv(variable, "1")  # what the setter writes is undone at the end
-    db.set_num_threads(3)
-    assert THREADS.count() == 3
-    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
-    db.set_num_threads(1)
-    assert THREADS.count() == 1
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3, 5])
-@pytest.mark.parametrize("size", [0, 1, 16, 31, 1000, 1024])
-def test_parts_cover_everything_once(monkeypatch, threads, size):
-    monkeypatch.setattr(THREADS, "chosen", threads)
-    seen, who = np.zeros(size, int), set()
-
-    def part(begin, end):
-        assert begin % 16 == 0
-        seen[begin:end] += 1
-        who.add(threading.get_ident())
-
-    share(part, size, least=8)
-    assert (seen == 1).all()
-    assert len(who) <= threads
+TEAM = """
+import threading, numpy as np, deepbabysit as db
+db.set_num_threads(2)
+""" + TRAIN + """
+import numba
+from numba.np.ufunc import parallel
+assert not parallel._is_initialized
+print(threading.active_count(), numba.config.NUMBA_NUM_THREADS)
+"""
 
 
-def test_an_error_in_a_part_reaches_the_caller(monkeypatch):
-    monkeypatch.setattr(THREADS, "chosen", 2)
-
-    def part(begin, end):
-        if begin:
-            raise OverflowError("there")
-
-    with pytest.raises(OverflowError, match="there"):
-        share(part, 1000, least=8)
+def test_compiled_kernels_start_no_threads_and_numba_follows_the_setting():
+    pytest.importorskip("numba")
+    assert output(python(TEAM))[-1] == "1 2"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_process_has_its_own_threads(monkeypatch):
-    monkeypatch.setattr(THREADS, "chosen", 2)
-    share(lambda begin, end: None, 1000, least=8)
+def test_compiled_kernels_run_in_a_forked_process(compiled):
+    expected = adam(compiled, adam_arguments(5000))
     child = os.fork()
     if not child:
+        code = 1
         try:
-            share(lambda begin, end: None, 1000, least=8)
-            os._exit(0)
+            found = adam(compiled, adam_arguments(5000))
+            code = int(any(x.tobytes() != y.tobytes() for x, y in zip(expected, found, strict=True)))
         finally:
-            os._exit(1)
+            os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("name", ["linear_gradient", "dropout"])
+def test_several_python_threads_run_one_kernel_at_once(compiled, name):
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 64, 300)).astype("f")
+    if name == "dropout":
+        arguments, attrs = (x, np.array([1, 2, 3, 0], np.uint64)), {"rate": 0.3, "stream": 4}
+    else:
+        arguments, attrs = (g, x), {"activation": "relu"}
+    expected = [out.tobytes() for out in call(compiled, SPECS[name], arguments, attrs)]
+    wrong: list[int] = []
+
+    def work(number):
+        for _ in range(20):
+            found = [out.tobytes() for out in call(compiled, SPECS[name], arguments, attrs)]
+            if found != expected:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 # -- notices -----------------------------------------------------------------------------------------------------------

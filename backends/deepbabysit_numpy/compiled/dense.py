@@ -1,4 +1,4 @@
-"""The dense layer: BLAS, then one pass for bias and activation; backward one pass for the slope and the bias gradient."""
+"""The dense layer: BLAS, then one pass for bias and activation; backward one for the slope and the bias gradient."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit.runtime.threads import share
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
 _DTYPES = frozenset({"float32", "float64"})
 _KINDS = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
-_SHARE = 200_000  # elements a thread must have: below, waking it costs more than it saves
 _EPILOGUE, _GRADIENT = Compiled("dense", "bias_relu"), Compiled("dense", "gradient")
 
 
@@ -31,11 +29,7 @@ def _takes_linear(forms: Any, *, activation: str = "linear") -> bool:
 def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear") -> None:
     y = outs[0].reshape(-1, kernel.shape[1])
     np.matmul(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), kernel, y)
-    rectify, kind, rows = activation == "relu", y.dtype, y.shape[0]
-    if y.size < 2 * _SHARE:
-        _EPILOGUE(kind, y, bias, rectify)
-    else:
-        share(lambda a, b: _EPILOGUE(kind, y[a:b], bias, rectify), rows, max(_SHARE // y.shape[1], 1))
+    _EPILOGUE(y.dtype, y, bias, activation == "relu")
 
 
 def _takes_gradient(forms: Any, *, activation: str = "linear") -> bool:
@@ -46,14 +40,8 @@ def _takes_gradient(forms: Any, *, activation: str = "linear") -> bool:
 
 def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "linear") -> None:
     width = y.shape[-1]
-    kind, number, by_bias = y.dtype, _KINDS[activation], outs[1]
-    g, y, out = g.reshape(-1, width), y.reshape(-1, width), outs[0].reshape(-1, width)
-    if y.size < 2 * _SHARE:
-        _GRADIENT(kind, g, y, out, by_bias, number, 0, width)
-    else:
-        # by columns: a sum over rows then has one order, whatever the number of threads
-        least = max(_SHARE // y.shape[0], 16)
-        share(lambda a, b: _GRADIENT(kind, g, y, out, by_bias, number, a, b), width, least)
+    rows = outs[0].reshape(-1, width)
+    _GRADIENT(y.dtype, g.reshape(-1, width), y.reshape(-1, width), rows, outs[1], _KINDS[activation])
 
 
 VARIANTS: dict[str, Kernel] = {

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit.runtime.threads import share
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
-_SHARE = 32_768  # elements a thread must have: below, waking it costs more than it saves
 _DROPOUT = Compiled("draws", "dropout")
 
 
 def _takes(forms: Any, *, rate: float, stream: int, call: int = 0, noise_shape: Any = None) -> bool:
     size = prod(forms[0].shape)
     same = noise_shape is None or tuple(noise_shape) == tuple(forms[0].shape)
-    return same and size >= LEAST["dropout"] and size > 0 and available()
+    return same and sys.byteorder == "little" and size >= LEAST["dropout"] and size > 0 and available()
 
 
 def _dropout(
@@ -29,11 +28,7 @@ def _dropout(
     columns, kind = prod(outs[0].shape[1:]), x.dtype
     limit, kept = np.uint32(min(round(rate * 2**32), 2**32 - 1)), 1.0 / (1.0 - rate)
     number, order = np.uint64(stream), np.uint64(call)
-
-    def part(a: int, b: int) -> None:
-        _DROPOUT(kind, x[a:b], y[a:b], factor[a:b], control, a, columns, number, order, limit, kept)
-
-    share(part, x.size, _SHARE)
+    _DROPOUT(kind, x, y, factor, control, columns, number, order, limit, kept)
 
 
 VARIANTS: dict[str, Kernel] = {

@@ -1,4 +1,4 @@
-"""Update rules in one pass over the flat buffers, split between threads where they are long."""
+"""Update rules in one pass over the flat buffers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit.runtime.threads import share
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 from deepbabysit_numpy.kernels.updates import RULES, Rule, Span, rule_kernel
-
-_SHARE = 100_000  # elements a thread must have: below, waking it costs more than it saves
 
 
 def _long_enough(forms: Any, **attrs: Any) -> bool:
@@ -29,13 +26,8 @@ def _kernel(name: str, rule: Rule) -> Kernel:
         scale = span.scale * span.factor if plain else span.scale
         common = (scale, span.factor, span.limit, run.l1, 2.0 * run.l2, decay)
         own = tuple(map(float, numbers))
-        begin, kind = span.begin, w.dtype
-
-        def part(a: int, b: int) -> None:
-            a, b = a + begin, b + begin
-            function(kind, w[a:b], g[a:b], *[s[a:b] for s in states], own, common, plain)
-
-        share(part, span.end - begin, _SHARE)
+        a, b = span.begin, span.end
+        function(w.dtype, w[a:b], g[a:b], *[s[a:b] for s in states], own, common, plain)
 
     return rule_kernel(
         rule, sweep, scratch=None, dtypes=frozenset({"float32", "float64"}), supports=_long_enough, contiguous=True

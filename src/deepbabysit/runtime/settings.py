@@ -10,7 +10,6 @@ from typing import Any
 
 from deepbabysit.runtime.context import CONFIGURATION, set_surroundings
 from deepbabysit.runtime.registry import devices
-from deepbabysit.runtime.threads import THREADS
 
 
 def deterministic(value: bool = True) -> None:
@@ -38,7 +37,9 @@ def free() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Choose how many threads matrix products and compiled kernels use, now and in libraries that are loaded later.
+    """Choose how many threads matrix products use, now and in libraries that are loaded later.
+
+    Compiled kernels use one, so that no second team of threads fights with that of BLAS.
 
     Arguments:
         count: at least 1.
@@ -55,7 +56,6 @@ def set_num_threads(count: int) -> None:
         os.environ[variable] = str(count)
     for setter in _blas_setters():
         setter(count)
-    THREADS.chosen = count
 
 
 # by the build of OpenBLAS: NumPy's own wheels, other wheels, the system's

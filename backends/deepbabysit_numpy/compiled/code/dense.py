@@ -24,31 +24,32 @@ def bias_relu(y: Any, bias: Any, rectify: Any) -> None:
 
 
 @jit
-def gradient(g: Any, y: Any, out: Any, by_bias: Any, kind: Any, begin: Any, end: Any) -> None:
-    """Columns `begin` to `end`: ``out = g a'(y)`` and its sum over rows; kinds: 0 linear, 1 relu, 2 sigmoid, 3 tanh."""
+def gradient(g: Any, y: Any, out: Any, by_bias: Any, kind: Any) -> None:
+    """``out = g a'(y)`` and its sum over rows; kinds: 0 linear, 1 relu, 2 sigmoid, 3 tanh."""
     real = y.dtype.type
     zero, one = real(0.0), real(1.0)
-    rows = y.shape[0]
-    for j in range(begin, end):
+    rows, width = y.shape
+    for j in range(width):
         by_bias[j] = zero
     for i in range(rows):
         if kind == 1:
-            for j in range(begin, end):
-                v = g[i, j] if y[i, j] > zero else zero
+            for j in range(width):
+                slope = g[i, j]
+                v = slope if y[i, j] > zero else zero
                 out[i, j] = v
                 by_bias[j] += v
         elif kind == 2:
-            for j in range(begin, end):
+            for j in range(width):
                 v = g[i, j] * (y[i, j] * (one - y[i, j]))
                 out[i, j] = v
                 by_bias[j] += v
         elif kind == 3:
-            for j in range(begin, end):
+            for j in range(width):
                 v = g[i, j] * (one - y[i, j] * y[i, j])
                 out[i, j] = v
                 by_bias[j] += v
         else:
-            for j in range(begin, end):
+            for j in range(width):
                 v = g[i, j]
                 out[i, j] = v
                 by_bias[j] += v

@@ -13,8 +13,8 @@ from deepbabysit_numpy.compiled.jit import jit
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
-_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
-_ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
+_ZERO, _EIGHT = np.uint64(0), np.uint64(8)
+_BLOCKS = 128
 
 
 @intrinsic
@@ -45,35 +45,31 @@ def _block(block: Any, step: Any, call: Any, seed: Any, stream: Any) -> Any:
 
 @jit
 def dropout(
-    x: Any, y: Any, factor: Any, control: Any, begin: Any, columns: Any, stream: Any, call: Any, limit: Any, kept: Any
+    x: Any, y: Any, factor: Any, control: Any, columns: Any, stream: Any, call: Any, limit: Any, kept: Any
 ) -> None:
-    """Work on elements from `begin` of a draw on; x, y and factor begin there."""
+    """Draw some kilobytes of words, then use them: a loop that only draws, and one that only compares, run fast."""
     real = x.dtype.type
     value, none = real(kept), real(0.0)
     seed, step = control[0], control[1]
-    first = control[2] * np.uint64(columns) + np.uint64(begin)
+    first = control[2] * np.uint64(columns)
     block = first // _EIGHT
     skip = np.int64(first % _EIGHT)
-    draws = np.empty(8, np.uint32)
+    words = np.empty(4 * _BLOCKS, np.uint64)
+    halves = words.view(np.uint32)  # the low half comes first on every machine this kernel is chosen on
     size = x.size
     place = 0
     while place < size:
-        a, b, c, d = _block(block, step, call, seed, stream)
-        block += _ONE
-        draws[0], draws[1] = np.uint32(a & _LOW), np.uint32(a >> _HALF)
-        draws[2], draws[3] = np.uint32(b & _LOW), np.uint32(b >> _HALF)
-        draws[4], draws[5] = np.uint32(c & _LOW), np.uint32(c >> _HALF)
-        draws[6], draws[7] = np.uint32(d & _LOW), np.uint32(d >> _HALF)
-        if skip == 0 and place + 8 <= size:
-            for j in range(8):
-                f = value if draws[j] >= limit else none
-                factor[place + j] = f
-                y[place + j] = x[place + j] * f
-            place += 8
-        else:
-            for j in range(skip, min(8, skip + size - place)):
-                f = value if draws[j] >= limit else none
-                factor[place] = f
-                y[place] = x[place] * f
-                place += 1
-            skip = 0
+        blocks = min(_BLOCKS, (size - place + skip + 7) // 8)
+        for i in range(blocks):
+            a, b, c, d = _block(block + np.uint64(i), step, call, seed, stream)
+            words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3] = a, b, c, d
+        block += np.uint64(blocks)
+        count = min(8 * blocks - skip, size - place)
+        draws, source = halves[skip : skip + count], x[place : place + count]
+        target, factors = y[place : place + count], factor[place : place + count]
+        for j in range(count):
+            f = value if draws[j] >= limit else none
+            factors[j] = f
+            target[j] = source[j] * f
+        place += count
+        skip = np.int64(0)
