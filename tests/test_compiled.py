@@ -156,6 +156,46 @@ def test_what_is_not_finite_is_seen(compiled, value):
     assert (np.isnan(w) == expected).all()
 
 
+def test_nan_passes_relu_clipping_and_softmax(compiled):
+    rng = np.random.default_rng(0)
+    x, weights, bias = rng.standard_normal((40, 8)), rng.standard_normal((8, 67)), rng.standard_normal(67)
+    for dtype in (np.float32, np.float64):
+        bias[::5] = np.nan
+        arrays = tuple(a.astype(dtype) for a in (x, weights, bias))
+        (y,) = call(compiled, SPECS["linear"], arrays, {"activation": "relu"})
+        assert (np.isnan(y) == np.isnan(bias)).all()
+        (g, by_bias) = call(compiled, SPECS["linear_gradient"], (y, np.ones_like(y)), {"activation": "relu"})
+        assert (np.isnan(g) == np.isnan(y)).all()
+        assert (np.isnan(by_bias) == np.isnan(bias)).all()
+        losses, p = call(compiled, SPECS["softmax_cross_entropy"], (y.T.copy(), np.zeros(67, int)), {})
+        assert (np.isnan(losses) == np.isnan(bias)).all()
+        assert (np.isnan(p).all(axis=1) == np.isnan(bias)).all()
+        control, *arguments = adam_arguments(1000, dtype)
+        control = host_control(1, 1e-3, clip_value=0.1)
+        arguments[4][::10] = np.nan
+        _, w, m, v = adam(compiled, (control, *arguments))
+        assert np.isnan(np.stack((w, m, v)))[:, ::10].all()
+        assert np.isnan(np.stack((w, m, v))).sum() == 300
+
+
+def count_nan(x):
+    count = 0
+    for i in range(x.size):
+        if x[i] != x[i]:
+            count += 1
+    return count
+
+
+def test_our_flags_let_a_kernel_see_nan(monkeypatch):
+    pytest.importorskip("numba")
+    from deepbabysit_numpy.compiled import jit
+
+    monkeypatch.setattr(jit, "FOLDER", None)
+    x = np.ones(1000, np.float32)
+    x[::10] = np.nan
+    assert jit.jit(count_nan)(x) == 100
+
+
 def test_numba_is_loaded_at_the_first_use_only_and_the_run_says_that_it_compiles(tmp_path):
     pytest.importorskip("numba")
     first = output(python(TRAIN, DEEPBABYSIT_CACHE=str(tmp_path / "cache")))

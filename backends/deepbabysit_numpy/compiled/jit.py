@@ -2,7 +2,8 @@
 
 One thread is the decision for all of them. The threads of BLAS wait by spinning, so that a second team has to fight
 them for the cores; and what these kernels wait for is memory: two threads took 3 % less time than one for Adam over
-half a million numbers. So ``db.set_num_threads`` sets what BLAS uses, no result here depends on it, and forking is safe.
+half a million numbers. So ``db.set_num_threads`` sets what BLAS uses, no result here depends on it, and forking is
+safe.
 """
 
 from __future__ import annotations
