@@ -9,6 +9,7 @@ import numpy as np
 from deepbabysit.kernels.spec import Array, Shape
 from deepbabysit.runtime.backend import Arena, Backend
 from deepbabysit.runtime.buffers import SMALL, HostArena, ThreadPools
+from deepbabysit_numpy.compiled.table import with_variants
 from deepbabysit_numpy.kernels import KERNELS
 
 
@@ -19,7 +20,7 @@ class NumpyBackend(Backend):
     xp = np
 
     def __init__(self) -> None:
-        self.kernels = KERNELS
+        self.kernels = with_variants(KERNELS)
         self._pools = ThreadPools()
 
     def asarray(self, values: Any, dtype: Any = None) -> np.ndarray:

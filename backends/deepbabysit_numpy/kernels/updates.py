@@ -123,7 +123,33 @@ Prepare = Callable[[float, float, float, float, dict[str, Any]], tuple[float, ..
 Work = Callable[[Any, Any, list[Any], Any, Any, tuple[float, ...]], None]
 
 
-def _rule(prepare: Prepare, work: Work, coupled: bool, nadam: bool = False) -> Kernel:
+class Rule(NamedTuple):
+    """An update rule: its two functions, whether weight decay is part of the gradient, whether it keeps a product."""
+
+    prepare: Prepare
+    work: Work
+    coupled: bool
+    nadam: bool = False
+
+
+class Span(NamedTuple):
+    """Elements ``begin:end`` of one run with equal progress, and what is done to their gradient."""
+
+    run: _Run
+    begin: int
+    end: int
+    scale: float
+    factor: float
+    limit: float
+
+
+# Passes over a span: `sweep(ctx, span, w, g, states, numbers)`, with whole buffers.
+Sweep = Callable[[Any, Span, Any, Any, Any, tuple[float, ...]], None]
+
+
+def rule_kernel(rule: Rule, sweep: Sweep, **declared: Any) -> Kernel:
+    """Return the kernel of an update rule: finds what is to be done, and lets `sweep` do it."""
+
     def run_rule(
         ctx: Any, outs: Any, control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, *states: Any,
         **attrs: Any,
@@ -138,30 +164,38 @@ def _rule(prepare: Prepare, work: Work, coupled: bool, nadam: bool = False) -> K
         progress, w, *states = outs
         rate, scale, factor, limit = numbers[RATE], numbers[SCALE], numbers[FACTOR], numbers[CLIP_VALUE]
         ages, products = progress.tolist()
+        for run in _runs(table, starts, size):
+            if not run.active:
+                continue
+            first = run.first
+            while first < run.last:
+                last = _alike(ages, products, first, run.last)
+                begin = run.begin if first == run.first else int(starts[first])
+                end = run.end if last == run.last else int(starts[last])
+                age = ages[first] + 1.0
+                if rule.nadam:
+                    _advance_product(progress, first, last, products[first], age, attrs)
+                values = rule.prepare(age, products[first], rate * run.multiplier, run.decay, attrs)
+                progress[AGE, first:last] = age
+                sweep(ctx, Span(run, begin, end, scale, factor, limit), w, g, states, values)
+                first = last
+
+    return Kernel(run_rule, **declared)
+
+
+def _plain(rule: Rule) -> Kernel:
+    def sweep(ctx: Any, span: Span, w: Any, g: Any, states: Any, numbers: tuple[float, ...]) -> None:
+        run, begin, end, scale, factor, limit = span
         t_whole, u_whole = ctx.scratch
         step = _block(w.dtype)
         with np.errstate(all="ignore"):  # what is not finite is measured, and reported elsewhere
-            for run in _runs(table, starts, size):
-                if not run.active:
-                    continue
-                first = run.first
-                while first < run.last:
-                    last = _alike(ages, products, first, run.last)
-                    begin = run.begin if first == run.first else int(starts[first])
-                    end = run.end if last == run.last else int(starts[last])
-                    age = ages[first] + 1.0
-                    if nadam:
-                        _advance_product(progress, first, last, products[first], age, attrs)
-                    values = prepare(age, products[first], rate * run.multiplier, run.decay, attrs)
-                    progress[AGE, first:last] = age
-                    for a in range(begin, end, step):
-                        b = min(a + step, end)
-                        w_block, t, u = w[a:b], t_whole[: b - a], u_whole[: b - a]
-                        gradient = _effective(w_block, g[a:b], t, u, scale, factor, limit, run, coupled)
-                        work(w_block, gradient, [s[a:b] for s in states], t, u, values)
-                    first = last
+            for a in range(begin, end, step):
+                b = min(a + step, end)
+                w_block, t, u = w[a:b], t_whole[: b - a], u_whole[: b - a]
+                gradient = _effective(w_block, g[a:b], t, u, scale, factor, limit, run, rule.coupled)
+                rule.work(w_block, gradient, [s[a:b] for s in states], t, u, numbers)
 
-    return Kernel(run_rule, scratch=_blocks(4, 2))
+    return rule_kernel(rule, sweep, scratch=_blocks(4, 2))
 
 
 def _alike(ages: list[float], products: list[float], first: int, last: int) -> int:
@@ -461,29 +495,33 @@ def _average(ctx: Any, outs: Any, control: Any, average: Any, w: Any, *, decay: 
             _ADD(block, t, block)
 
 
-KERNELS: dict[str, Kernel] = {
-    "sgd_update": _rule(lambda age, product, rate, decay, attrs: (rate,), _sgd, True),
-    "momentum_update": _rule(
+RULES: dict[str, Rule] = {
+    "sgd_update": Rule(lambda age, product, rate, decay, attrs: (rate,), _sgd, True),
+    "momentum_update": Rule(
         lambda age, product, rate, decay, attrs: (rate, attrs["momentum"], attrs["nesterov"]), _momentum, True
     ),
-    "adagrad_update": _rule(lambda age, product, rate, decay, attrs: (rate, attrs["epsilon"]), _adagrad, True),
-    "rmsprop_update": _rule(
+    "adagrad_update": Rule(lambda age, product, rate, decay, attrs: (rate, attrs["epsilon"]), _adagrad, True),
+    "rmsprop_update": Rule(
         lambda age, product, rate, decay, attrs: (rate, attrs["rho"], attrs["epsilon"]), _rmsprop, True
     ),
-    "rmsprop_momentum_update": _rule(
+    "rmsprop_momentum_update": Rule(
         lambda age, product, rate, decay, attrs: (rate, attrs["rho"], attrs["epsilon"], attrs["momentum"]),
         _rmsprop_momentum, True,
     ),
-    "adadelta_update": _rule(
+    "adadelta_update": Rule(
         lambda age, product, rate, decay, attrs: (rate, attrs["rho"], attrs["epsilon"]), _adadelta, True
     ),
-    "adam_update": _rule(_adam_numbers, _adam, False),
-    "adamw_update": _rule(_adamw_numbers, _adam, False),
-    "nadam_update": _rule(_nadam_numbers, _nadam, False, nadam=True),
-    "lion_update": _rule(
+    "adam_update": Rule(_adam_numbers, _adam, False),
+    "adamw_update": Rule(_adamw_numbers, _adam, False),
+    "nadam_update": Rule(_nadam_numbers, _nadam, False, True),
+    "lion_update": Rule(
         lambda age, product, rate, decay, attrs: (attrs["beta_1"], attrs["beta_2"], rate, 1.0 - rate * decay),
         _lion, False,
     ),
+}
+
+KERNELS: dict[str, Kernel] = {
+    **{name: _plain(rule) for name, rule in RULES.items()},
     "gradient_statistics": Kernel(_statistics, scratch=_blocks(3, 2)),
     "clip_control": Kernel(_clip),
     "weight_penalty": Kernel(_weight_penalty, scratch=_blocks(2, 1)),

@@ -33,6 +33,8 @@ class Kernel:
         deterministic: whether it gives the same bits run after run.
         capturable: whether it can be part of a recorded step.
         view: whether it returns a view instead of writing.
+        variants: faster kernels of the same operation, asked first and in this order; one that does not take the
+            inputs (by its `dtypes` and `supports`) leaves them to the next, and in the end to this kernel.
     """
 
     run: Callable[..., Any]
@@ -43,6 +45,7 @@ class Kernel:
     deterministic: bool = True
     capturable: bool = True
     view: bool = False
+    variants: tuple[Kernel, ...] = ()
 
 
 class Arena:

@@ -79,11 +79,17 @@ def _choose(device: Device, spec: KernelSpec, inputs: tuple[Form, ...], attrs: A
     kernel = device.backend.kernels.get(spec.name)
     if kernel is None:
         return None
+    for variant in kernel.variants:
+        if _takes(variant, inputs, attrs):
+            return variant
+    return kernel if _takes(kernel, inputs, attrs) else None
+
+
+def _takes(kernel: Kernel, inputs: tuple[Form, ...], attrs: Attrs) -> bool:
+    """Tell whether a kernel can run on inputs of these forms."""
     if kernel.dtypes is not None and any(f.dtype.kind == "f" and f.dtype.name not in kernel.dtypes for f in inputs):
-        return None
-    if kernel.supports is not None and not kernel.supports(inputs, **attrs):
-        return None
-    return kernel
+        return False
+    return kernel.supports is None or kernel.supports(inputs, **attrs)
 
 
 def _run_reference(device: Device, spec: KernelSpec, attrs: Attrs, outs: tuple[Array, ...], *ins: Array) -> None:

@@ -39,6 +39,8 @@ def free() -> int:
 def set_num_threads(count: int) -> None:
     """Choose how many threads matrix products use, now and in libraries that are loaded later.
 
+    Compiled kernels use one, so that no second team of threads fights with that of BLAS.
+
     Arguments:
         count: at least 1.
 

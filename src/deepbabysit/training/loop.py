@@ -19,6 +19,7 @@ from deepbabysit.kernels.shapes import is_batch
 from deepbabysit.losses.targets import ANYTHING
 from deepbabysit.runtime.context import CONFIGURATION
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.notices import NOTICES
 from deepbabysit.runtime.random import Streams, streams
 from deepbabysit.runtime.registry import find_device
 from deepbabysit.training.arrays import Source, arrange, as_arrays, check_rows, leaves, weights_of
@@ -349,7 +350,7 @@ class Trainer:
             say(f"the step is not replayed: {', '.join(watchers.readers) or 'a listener'} reads every step's values")
         reason = "epochs"
         try:
-            with interruptible() as interrupt, np.errstate(all="ignore"):
+            with interruptible() as interrupt, np.errstate(all="ignore"), NOTICES.heard_by(say):
                 for epoch in range(epochs):
                     for listener in audience:
                         listener.epoch_begin(epoch)
@@ -410,6 +411,8 @@ class Trainer:
                 for listener in audience:
                     listener.step_end(info)
                 number += 1
+                if number == 1:
+                    NOTICES.report()
                 if interrupt.asked or (stop := watchers.stop_reason):
                     return "interrupt" if interrupt.asked else stop
         finally:

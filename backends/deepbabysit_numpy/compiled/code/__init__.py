@@ -1,0 +1,1 @@
+"""What Numba compiles: these modules import it, so nobody imports them but `loading`."""

@@ -1,0 +1,19 @@
+"""The table of kernels with the compiled variants in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled import dense, draws, losses, updates
+
+VARIANTS: dict[str, Kernel] = {**dense.VARIANTS, **draws.VARIANTS, **losses.VARIANTS, **updates.VARIANTS}
+
+
+def with_variants(plain: Mapping[str, Kernel]) -> dict[str, Kernel]:
+    """Return the plain kernels, each with its compiled variant where there is one."""
+    return {
+        name: replace(kernel, variants=(VARIANTS[name],)) if name in VARIANTS else kernel
+        for name, kernel in plain.items()
+    }
