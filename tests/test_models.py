@@ -183,6 +183,8 @@ def test_what_cannot_be_saved_says_so_and_writes_nothing(tmp_path: Path) -> None
         model.save(tmp_path / "m.dbs")
     with pytest.raises(ValueError, match="no weights"):
         db.Sequential([db.layers.Dense(1)]).save(tmp_path / "m.dbs")
+    with pytest.raises(ValueError, match=r"another library's file.*m\.dbs"):
+        images().save(tmp_path / "m.h5")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -111,7 +111,13 @@ def table(path: Path, target: str, categorical: str | None, missing: str | None,
     """Return a CSV file as a task; gaps are left out or filled with the mean of the training rows where asked for."""
     columns: Any = "auto" if categorical is None else [c.strip() for c in categorical.split(",") if c.strip()]
     asked: dict[str, Any] = {} if missing is None else {"missing": missing}
-    found = read_table(path, target=target, categorical=columns, verbose=False, **asked)
+    try:
+        found = read_table(path, target=target, categorical=columns, verbose=False, **asked)
+    except ValueError as error:
+        if 'missing="drop"' in str(error):
+            hint = "On the command line: --missing drop, --missing mean, --categorical A,B"
+            raise ValueError(f"{error}\n{hint}") from error
+        raise
     if found.y is None:
         raise ValueError(f"{path} has no target column {target!r}")
     parts = split(found.x, found.y, fractions=(0.8, 0.1, 0.1), stratify="auto", seed=seed)

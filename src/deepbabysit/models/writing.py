@@ -20,6 +20,7 @@ from deepbabysit.layers.registry import layer_to_config
 
 FORMAT = 1
 KEY = "deepbabysit"
+FOREIGN = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".onnx", ".pkl", ".pickle", ".npz", ".pb", ".tflite")
 WEIGHT, CONSTANT = "weight:", "constant:"
 
 
@@ -36,8 +37,13 @@ def write_model(path: str | Path, model: Any, extra: Mapping[str, Any] | None = 
 
     Raises:
         TypeError: a layer, loss or metric cannot say how it is saved; nothing is written.
-        ValueError: the model is not built yet.
+        ValueError: the model is not built yet, or the name ends as another library's files do.
     """
+    if Path(path).suffix.lower() in FOREIGN:
+        raise ValueError(
+            f"{path} would look like another library's file; models are written in this library's own format: "
+            f"{Path(path).with_suffix('.dbs').name}"
+        )
     if not model.built:
         raise ValueError("the model has no weights yet: call it, fit it, or give its first layer an input_shape")
     constants: list[np.ndarray] = []
