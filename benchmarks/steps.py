@@ -39,10 +39,15 @@ def run_case(case: dict[str, Any], names: list[str], threads: int, rounds: int, 
                 steps[name] = max(3, min(1000, int(slice_s / child.ask(do="measure", steps=3)["seconds"])))
             except ContenderError as error:
                 failed[name] = str(error)
+            child.pause()
         times: dict[str, list[float]] = {name: [] for name in steps}
         for n in range(rounds):
             for name in list(steps)[:: -1 if n % 2 else 1]:
-                times[name].append(children[name].ask(do="measure", steps=steps[name])["seconds"])
+                child = children[name]
+                child.resume()
+                child.ask(do="measure", steps=2)  # wake its threads, fill its caches
+                times[name].append(child.ask(do="measure", steps=steps[name])["seconds"])
+                child.pause()
         return {"times": times, "failed": failed}
     finally:
         for child in children.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,8 +52,19 @@ class Contender:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def pause(self) -> None:
+        """Stop the child: threads that wait by spinning would take the cores from the one that is timed."""
+        if hasattr(signal, "SIGSTOP") and self._child.poll() is None:
+            self._child.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the child go on."""
+        if hasattr(signal, "SIGCONT") and self._child.poll() is None:
+            self._child.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """End the child."""
+        self.resume()
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
