@@ -84,11 +84,6 @@ def get_activation(activation: Any) -> ActivationFunction:
     raise TypeError(f"an activation is None, a name or a function; got {activation!r}")
 
 
-def activation_names() -> list[str]:
-    """Return the names that `get_activation` knows."""
-    return [*_TABLE, *_ALIASES]
-
-
 def _same(x: Tensor) -> Tensor:
     return x
 

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from deepbabysit.kernels.activations import REMEMBERED
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec, complete_attrs
 from deepbabysit.runtime.backend import Kernel
@@ -227,13 +225,3 @@ def call(
         outs: buffers to write into; the spec must allow it where they share memory with inputs.
     """
     return execute(device, find_plan(device, spec, arrays, attrs), arrays, outs)
-
-
-def is_symbolic(array: Any) -> bool:
-    """Tell whether an array has no values."""
-    return isinstance(array, ShapeArray)
-
-
-def host_bytes(forms: tuple[Form, ...]) -> int:
-    """Return how many bytes arrays of these forms need."""
-    return sum(int(np.prod(f.shape, dtype=np.int64)) * f.dtype.itemsize for f in forms)
