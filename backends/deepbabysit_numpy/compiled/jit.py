@@ -38,7 +38,16 @@ FOLDER, NO_FOLDER = _folder()
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call, for the types it is called with."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+    return _compile(function, FASTMATH)
+
+
+def exact(function: Callable[..., Any]) -> Any:
+    """Compile a function whose every operation rounds as it is written: NumPy's bits."""
+    return _compile(function, False)
+
+
+def _compile(function: Callable[..., Any], fastmath: Any) -> Any:
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     if FOLDER is None:
         return numba.njit(**options)(function)
     with _LOCK:  # Numba asks its configuration for the folder when it decorates
