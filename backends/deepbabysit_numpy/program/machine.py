@@ -95,7 +95,7 @@ def _ufunc() -> ir.Module:
 
 
 def _gemm(real: Any, name: str) -> ir.Module:
-    """Row: function, transposed (twice), m, n, k, a, lda, b, ldb, c, ldc, beta."""
+    """Row: function, transposed (twice), m, n, k, a, lda, b, ldb, c, ldc."""
     w = _Writer(name)
     kind = ir.FunctionType(
         _VOID, [_INT, _INT, _INT, _LONG, _LONG, _LONG, real, _LONG, _LONG, _LONG, _LONG, real, _LONG, _LONG]
@@ -105,6 +105,21 @@ def _gemm(real: Any, name: str) -> ir.Module:
     m, n, k, a, lda, b, ldb, c, ldc = [w.long(i) for i in range(4, 13)]
     w.builder.call(
         w.value(1, kind.as_pointer()), [_INT(101), *turns, m, n, k, one, a, lda, b, ldb, nothing, c, ldc]
+    )
+    return w.finish()
+
+
+def _gemv(real: Any, name: str) -> ir.Module:
+    """Row: function, order, m, n, a, lda, x, step of x, y, step of y; the matrix is transposed."""
+    w = _Writer(name)
+    kind = ir.FunctionType(
+        _VOID, [_INT, _INT, _LONG, _LONG, real, _LONG, _LONG, _LONG, _LONG, real, _LONG, _LONG]
+    )
+    one, nothing = ir.Constant(real, 1.0), ir.Constant(real, 0.0)
+    m, n, a, lda, x, x_step, y, y_step = [w.long(i) for i in range(3, 11)]
+    w.builder.call(
+        w.value(1, kind.as_pointer()),
+        [w.value(2, _INT), _INT(112), m, n, one, a, lda, x, x_step, nothing, y, y_step],
     )
     return w.finish()
 
@@ -286,6 +301,12 @@ def gemm_row(address: int, char: str, numbers: Sequence[int]) -> Row:
     """Multiply matrices; the numbers are those of `_gemm`."""
     name = f"gemm_{char}"
     return [_engine().adapter(name, lambda: _gemm(_TYPES[char], name)), address, *numbers]
+
+
+def gemv_row(address: int, char: str, numbers: Sequence[int]) -> Row:
+    """Multiply a matrix by a vector; the numbers are those of `_gemv`."""
+    name = f"gemv_{char}"
+    return [_engine().adapter(name, lambda: _gemv(_TYPES[char], name)), address, *numbers]
 
 
 def bytes_row(target: int, source: int, length: int) -> Row:
