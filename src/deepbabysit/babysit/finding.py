@@ -17,7 +17,7 @@ class Remedy:
     Attributes:
         text: what to do, in words, with the value to use.
         code: the same as a line of Python, or an empty string.
-        apply: ``apply(setup) -> setup`` where the library can do it itself (`deepbabysit.babysit.setup.Setup`), or None.
+        apply: ``apply(setup) -> setup`` where the library can do it itself, else None.
     """
 
     text: str
