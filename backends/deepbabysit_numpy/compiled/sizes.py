@@ -12,4 +12,5 @@ LEAST: dict[str, int] = {
     "linear_gradient": 4096,
     "loss": 512,
     "elementwise": 8192,
+    "statistics": 1024,
 }
