@@ -32,7 +32,7 @@ def sweep(function: Compiled, out: Any, ins: tuple[Any, ...], numbers: tuple[Any
     A loop is vectorized only where reading and writing do not overlap.
     """
     flat, sources = out.reshape(-1), [a.reshape(-1) for a in ins]
-    if not any([np.may_share_memory(out, a) for a in ins]):
+    if not any(np.may_share_memory(out, a) for a in ins):
         function(out.dtype, *sources, flat, *numbers)
         return
     for begin in range(0, flat.size, _BLOCK):
@@ -54,14 +54,15 @@ def flat_kernel(
         return same_forms(forms, LEAST[least])
 
     if isinstance(choose, Compiled):
-        function = choose
+        fixed: tuple[Compiled, tuple[Any, ...]] = (choose, ())
 
-        def run(ctx: Any, outs: Any, *ins: Any) -> None:
-            sweep(function, outs[0], ins)
+        def chosen(**attrs: Any) -> tuple[Compiled, tuple[Any, ...]]:
+            return fixed
     else:
+        chosen = choose
 
-        def run(ctx: Any, outs: Any, *ins: Any, **attrs: Any) -> None:
-            function, numbers = choose(**attrs)
-            sweep(function, outs[0], ins, numbers)
+    def run(ctx: Any, outs: Any, *ins: Any, **attrs: Any) -> None:
+        function, numbers = chosen(**attrs)
+        sweep(function, outs[0], ins, numbers)
 
     return Kernel(run, dtypes=FLOATS, supports=takes, contiguous=True)
