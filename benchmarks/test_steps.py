@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from benchmarks.conftest import measured_by_children
 
+from benchmarks.conftest import measured_by_children
 from deepbabysit.bench.cases import CASES
 from deepbabysit.bench.contenders import NAMES, fits
 from deepbabysit.bench.session import OURS
