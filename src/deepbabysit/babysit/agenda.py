@@ -4,8 +4,10 @@ from __future__ import annotations
 
 DENSE = (0, 1, 2, 4, 8, 16)
 GOAL = 0.01  # share of the time that passes which measuring may take
-AHEAD = 0.015  # share of the whole planned run that may be spent early
-LEAST = 0.05  # seconds that every run may spend, but no more than a tenth of it
+AHEAD = 0.015  # share of the whole planned run that may be spent beside that, a part of it at once
+AT_ONCE = 0.4  # that part
+LEAST = 0.05  # seconds that every run may spend, but no more than `SHORT` of it
+SHORT = 0.1
 GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
 
 
@@ -37,7 +39,8 @@ class Agenda:
             return True
         usual = self._usual if self._usual is not None else self._one
         whole = (self._planned or 0) * usual
-        allowed = GOAL * self._elapsed + max(AHEAD * whole, min(LEAST, 0.1 * whole))
+        extra = max(AHEAD * whole, min(LEAST, SHORT * whole))
+        allowed = GOAL * self._elapsed + extra * (AT_ONCE + (1.0 - AT_ONCE) * step / max(self._planned or 1, 1))
         if self.spent + self._one > allowed:
             return False
         if step in DENSE or wanted:

@@ -129,7 +129,7 @@ class Sitter(Listener):
         if self._host:
             loss = step.loss.data.item()
             self.record.losses.append(loss)
-            if not (loss - loss == 0.0) and not self._broken:  # NaN or infinite
+            if loss - loss != 0.0 and not self._broken:  # NaN or infinite
                 self._find_origin(step)
         else:
             self._keep(step, tap is not None)

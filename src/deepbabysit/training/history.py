@@ -185,5 +185,5 @@ def _plain(value: float) -> float | str:
 
 
 def _finding(finding: Any) -> Any:
-    to_config = getattr(finding, "as_dict", None)
+    to_config = getattr(finding, "to_config", None) or getattr(finding, "as_dict", None)
     return to_config() if callable(to_config) else finding if isinstance(finding, dict | str) else str(finding)

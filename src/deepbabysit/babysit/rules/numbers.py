@@ -36,11 +36,10 @@ def cooler(record: Record) -> tuple[Remedy, ...]:
 def nan_loss(record: Record, limits: Any) -> Finding | None:
     """The loss is NaN or infinite."""
     curve = record.curve()
-    for step, loss in enumerate(curve):
-        if not math.isfinite(loss):
-            break
-    else:
+    step = next((i for i, loss in enumerate(curve) if not math.isfinite(loss)), None)
+    if step is None:
         return None
+    loss = curve[step]
     before = finite(curve[:step])[-1:]
     broken = record.probes.get("broken", {})
     last = f"; the last finite loss was {before[0]:.4g}" if before else ""
@@ -119,7 +118,7 @@ def loss_diverging(record: Record, limits: Any) -> Finding | None:
     )
 
 
-@rule("loss_spike", phase="epoch", why="2 times the running mean of 10 is usual noise of small batches; 10 times is not",
+@rule("loss_spike", phase="epoch", why="twice the running mean of 10 is usual noise of small batches; 10 times is not",
       causes=("learning_rate_too_high", "exploding_gradient", "batch_too_small"), ratio=10.0, window=20, least=60)
 def loss_spike(record: Record, limits: Any) -> Finding | None:
     """A single loss far above its neighbours, which then comes back."""
@@ -140,8 +139,8 @@ def loss_spike(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "loss_spike", "warning", 0.7,
         f"the loss jumped to {curve[where]:.4g} at step {where + 1}, {highest:.1f} times the mean of the "
-        f"{window} steps before ({usual:.4g}, limit {limits.ratio:g}) and above its start ({start:.4g}). One batch threw "
-        f"the weights far off; clipping limits such a step.",
+        f"{window} steps before ({usual:.4g}, limit {limits.ratio:g}) and above its start ({start:.4g}). One batch "
+        f"threw the weights far off; clipping limits such a step.",
         {"loss": curve[where], "ratio": highest, "mean": usual, "limit": limits.ratio}, step=where,
         remedies=cooler(record)[::-1],
     )

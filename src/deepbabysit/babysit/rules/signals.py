@@ -15,9 +15,12 @@ def finite(values: Sequence[float]) -> list[float]:
 
 
 def first_level(curve: Sequence[float]) -> float | None:
-    """Return the level at the start: the mean of the first three finite losses."""
+    """Return the level at the start: the mean of the first three losses, or the first where it ran away at once."""
     start = finite(curve[:3])
-    return sum(start) / len(start) if start else None
+    if not start:
+        return None
+    level = sum(start) / len(start)
+    return start[0] if level > 1.5 * abs(start[0]) else level
 
 
 def last_level(curve: Sequence[float], count: int = 10) -> float | None:
