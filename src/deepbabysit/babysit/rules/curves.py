@@ -107,9 +107,8 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
 
 
 @rule("overfitting", phase="epoch",
-      why="validation turns up while training falls; small rises are usual and harmless, so the rise must be a fifth of "
-          ""
-          "the best and stay for 3 epochs",
+      why="validation turns up while training falls; small rises are usual and harmless, so the rise must be a fifth "
+          "of the best and stay for 3 epochs",
       causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, grave=0.5, gap=0.1)
 def overfitting(record: Record, limits: Any) -> Finding | None:
     """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
@@ -392,9 +391,8 @@ def memory_growth(record: Record, limits: Any) -> Finding | None:
     steps = max(recent[-1][0] - recent[0][0], 1)
     return Finding(
         "memory_growth", "warning", 0.8,
-        f"memory grew from {sizes[0] / 1e6:.0f} to {sizes[-1] / 1e6:.0f} MB in {steps} steps, {grown / steps / 1e3:.0f} "
-        f"kB "
-        f"each (limit: {limits.growth:g} times). Losses kept as tensors keep their whole graph.",
+        f"memory grew from {sizes[0] / 1e6:.0f} to {sizes[-1] / 1e6:.0f} MB in {steps} steps, "
+        f"{grown / steps / 1e3:.0f} kB each (limit: {limits.growth:g} times). Losses kept as tensors keep their whole graph.",
         {"first": sizes[0], "last": sizes[-1], "per_step": grown / steps}, step=recent[-1][0],
         remedies=(Remedy("keep numbers, not tensors", "losses.append(loss.item())"),),
     )

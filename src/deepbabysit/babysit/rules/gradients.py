@@ -143,9 +143,8 @@ def dead_relu(record: Record, limits: Any) -> list[Finding]:
 
 
 @rule("saturated_activation", phase="step",
-      why="pre-activation beyond 5 (tanh: 9.5) in > 50 % (DeepDiagnosis); here both where the slope is under 3 % of its "
-          ""
-          "largest; the output layer may saturate, that is being sure",
+      why="pre-activation beyond 5 (tanh: 9.5) in > 50 % (DeepDiagnosis); here both where the slope is under 3 % of "
+          "its largest; the output layer may saturate, that is being sure",
       causes=("bad_init_scale", "input_not_normalized", "bad_bias_init", "learning_rate_too_high", "weights_diverging"),
       share=0.5, times=3)
 def saturated_activation(record: Record, limits: Any) -> list[Finding]:

@@ -87,9 +87,8 @@ def regularization_missing(record: Record, limits: Any) -> Finding | None:
         return None
     return Finding(
         "regularization_missing", "warning", 0.75,
-        f"the training loss fell to {now:.3g} and the validation loss stays at {held:.3g}, {held / max(now, 1e-12):.0f} "
-        f""
-        f"times as much (limit {limits.gap:g}), and the model has no dropout, no penalty, no weight decay.",
+        f"the training loss fell to {now:.3g} and the validation loss stays at {held:.3g}, "
+        f"{held / max(now, 1e-12):.0f} times as much (limit {limits.gap:g}), and the model has no dropout, no penalty, no weight decay.",
         {"train": now, "val": held, "limit": limits.gap}, epoch=_epoch(record),
         remedies=(
             Remedy("use Dropout(0.3) between the hidden layers", "db.layers.Dropout(0.3)"),
@@ -179,8 +178,8 @@ def batch_too_large(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "batch_too_large", "warning", 0.75,
         f"batches of {batch} make {steps} steps per epoch, {steps * epochs} in the whole run (limit {limits.total:g})"
-        + ("" if scale is None else f"; the gradient noise scale is about {scale:.0f} samples,
-        so smaller ones do as well")
+        + ("" if scale is None else f"; the gradient noise scale is about {scale:.0f} samples, so "
+                                         "smaller ones do as well")
         + f". After {len(losses)} epochs the loss is {losses[-1]:.3g} (guessing: {guess:.3g}).",
         {"batch": batch, "steps": steps, "noise_scale": scale, "level": losses[-1]}, epoch=_epoch(record),
         remedies=(Remedy("take batches of 32 to 128", "model.fit(..., batch_size=64)"),
