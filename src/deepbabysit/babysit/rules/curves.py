@@ -170,8 +170,7 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "overtraining", "note" if harmless else "warning", 0.7,
         f"the best validation loss ({best:.4g}) was in epoch {at + 1} of {len(val)}; the {after} epochs after it made "
-        f"it "
-        f"{worse:.0%} worse (limit {limits.worse:.0%}).",
+        f"it {worse:.0%} worse (limit {limits.worse:.0%}).",
         {"best": best, "best_epoch": at, "after": after, "worse": worse, "limit": limits.worse}, epoch=_epoch(record),
         remedies=_CURB[:1],
     )
@@ -392,7 +391,8 @@ def memory_growth(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "memory_growth", "warning", 0.8,
         f"memory grew from {sizes[0] / 1e6:.0f} to {sizes[-1] / 1e6:.0f} MB in {steps} steps, "
-        f"{grown / steps / 1e3:.0f} kB each (limit: {limits.growth:g} times). Losses kept as tensors keep their whole graph.",
+        f"{grown / steps / 1e3:.0f} kB each (limit: {limits.growth:g} times). Losses kept as tensors keep their whole "
+        f"graph.",
         {"first": sizes[0], "last": sizes[-1], "per_step": grown / steps}, step=recent[-1][0],
         remedies=(Remedy("keep numbers, not tensors", "losses.append(loss.item())"),),
     )
@@ -409,8 +409,7 @@ def missing_zero_grad(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "missing_zero_grad", "error", 0.98,
         f"the gradients were not cleared in the last {kept['times']} steps (limit {limits.times:g}): each backward() "
-        f"adds "
-        f"to what is there, so the update uses the sum over all steps so far (norm {kept['norm']:.3g}).",
+        f"adds to what is there, so the update uses the sum over all steps so far (norm {kept['norm']:.3g}).",
         dict(kept), step=kept["step"],
         remedies=(Remedy("clear the gradients in every step, before backward()", "optimizer.zero_grad()"),),
     )
@@ -427,8 +426,7 @@ def untrained_mode(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "mode_bug", "warning", 0.9,
         f"{seen['times']} steps in a row ran in inference mode (limit {limits.times:g}), although {seen['layers']} "
-        f"behave "
-        f"differently in training: dropout drops nothing, batch normalization learns no statistics.",
+        f"behave differently in training: dropout drops nothing, batch normalization learns no statistics.",
         dict(seen), step=seen["step"],
         remedies=(Remedy("train in training mode", "with db.training():\n    loss = loss_of(model(x), y)"),),
     )

@@ -59,8 +59,7 @@ def vanishing_gradient(record: Record, limits: Any) -> Finding | None:
 
 @rule("exploding_gradient", phase="step",
       why="first/last > 70 (DeepDiagnosis); growth of the norm without end; a norm that outweighs the weights moves "
-          "them "
-          "farther in one step than they are long",
+          "them farther in one step than they are long",
       causes=("bad_init_scale", "unstable_activation_scale", "input_not_normalized", "target_not_normalized"),
       ratio=70.0, growth=100.0, weight=1.0, times=2, depth=3)
 def exploding_gradient(record: Record, limits: Any) -> Finding | None:

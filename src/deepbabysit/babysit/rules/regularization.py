@@ -88,7 +88,8 @@ def regularization_missing(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "regularization_missing", "warning", 0.75,
         f"the training loss fell to {now:.3g} and the validation loss stays at {held:.3g}, "
-        f"{held / max(now, 1e-12):.0f} times as much (limit {limits.gap:g}), and the model has no dropout, no penalty, no weight decay.",
+        f"{held / max(now, 1e-12):.0f} times as much (limit {limits.gap:g}), and the model has no dropout, no "
+        f"penalty, no weight decay.",
         {"train": now, "val": held, "limit": limits.gap}, epoch=_epoch(record),
         remedies=(
             Remedy("use Dropout(0.3) between the hidden layers", "db.layers.Dropout(0.3)"),
@@ -100,8 +101,7 @@ def regularization_missing(record: Record, limits: Any) -> Finding | None:
 
 @rule("dropout_too_high", phase="epoch",
       why="rates up to 0.5 are usual (Srivastava et al., 2014) and make the training loss the larger one; beyond, with "
-          "a "
-          "training loss still far from the bottom, they hold the model back",
+          "a training loss still far from the bottom, they hold the model back",
       rate=0.55, above=1.3, poor=0.15, epochs=3)
 def dropout_too_high(record: Record, limits: Any) -> Finding | None:
     """Dropout takes so much that the model cannot learn."""
@@ -128,8 +128,8 @@ def dropout_too_high(record: Record, limits: Any) -> Finding | None:
 
 @rule("batch_too_small", phase="epoch",
       why="the gradient noise scale (McCandlish et al., 2018) is the batch where noise and signal are equal; far below "
-          "it "
-          "steps are mostly noise. That does no harm at a small rate, so the loss must have stopped, poor, with steps "
+          "it steps are mostly noise. That does no harm at a small rate, so the loss must have stopped, poor, with "
+          "steps "
           "that are not small",
       causes=("corrupted_labels",), ratio=30.0, batch=8, poor=0.15, epochs=3, progress=0.05, step=0.003)
 def batch_too_small(record: Record, limits: Any) -> Finding | None:
@@ -200,8 +200,8 @@ def wrong_optimizer(record: Record, limits: Any) -> Finding | None:
         return None
     return Finding(
         "wrong_optimizer", "warning", 0.8,
-        f"{probe.get('name', 'Adam')} reached a loss of {probe['other']:.3g} in as many steps as {record.run.optimizer} "
-        f""
+        f"{probe.get('name', 'Adam')} reached a loss of {probe['other']:.3g} in as many steps as "
+        f"{record.run.optimizer} "
         f"took to {probe['own']:.3g} ({share:.0%}; limit {limits.better:.0%}).",
         {**probe, "share": share, "limit": limits.better},
         remedies=(Remedy("use Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3), ...)"),),

@@ -36,14 +36,15 @@ def faster(record: Record, factor: float = 10.0) -> tuple[Remedy, ...]:
             f"raise the learning rate from {rate:.3g} to {value}" if rate else "raise the learning rate ten times",
             f"model.compile(db.optimizers.{name}({value}), ...)" if value else "",
         ),
-        *(() if name.startswith("Adam") else (Remedy("try Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3),
-        ...)"),)),
+        *(() if name.startswith("Adam") else (
+            Remedy("try Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3), ...)"),
+        )),
     )
 
 
 @rule("update_too_large", phase="step",
-      why="1e-3 of the weights per step is usual (Karpathy, CS231n); more than a tenth, again and again, wipes out what "
-          ""
+      why="1e-3 of the weights per step is usual (Karpathy, CS231n); more than a tenth, again and again, wipes out "
+          "what "
           "was learned",
       causes=("learning_rate_too_high", "exploding_gradient", "regularization_too_strong", "bad_init_scale"),
       ratio=0.1, after=8, times=3)
@@ -81,8 +82,7 @@ def update_too_small(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "update_too_small", "warning", 0.85,
         f"a step changes the weights by {ratio:.2g} of their own norm (median; usual 0.001, limit {limits.ratio:g}), "
-        f"and "
-        f"the loss has fallen by {gain:.1%} since the start.",
+        f"and the loss has fallen by {gain:.1%} since the start.",
         {"ratio": ratio, "limit": limits.ratio, "gain": gain}, step=recent[-1].step, epoch=recent[-1].epoch,
         remedies=faster(record),
     )
@@ -116,8 +116,7 @@ def _good_from_the_start(record: Record) -> bool:
 
 @rule("learning_rate_too_high", phase="step",
       why="the cause behind divergence: the loss left its start upwards (or became NaN) while steps were a large part "
-          "of "
-          "the weights; consecutive gradients that point against each other mean jumping from wall to wall",
+          "of the weights; consecutive gradients that point against each other mean jumping from wall to wall",
       causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.03, first=0.3, turn=-0.3,
       usual=0.01)
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
@@ -157,8 +156,7 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
         return _too_high(
             record, "warning", 0.85,
             f"consecutive gradients point against each other (median cosine {median(turns):.2f}, limit "
-            f"{limits.turn:g}): "
-            f"the steps jump from wall to wall",
+            f"{limits.turn:g}): the steps jump from wall to wall",
             {**evidence, "turn": median(turns), "limit": limits.turn}, last.step, last.epoch,
         )
     return None
@@ -207,8 +205,8 @@ def restless(record: Record, limits: Any) -> Finding | None:
     last = samples[-1]
     return _too_high(
         record, "warning", confidence,
-        f"each step still changes the weights by {ratio:.2g} of their norm (usual 0.001, limit {limits.ratio:g}), while "
-        f""
+        f"each step still changes the weights by {ratio:.2g} of their norm (usual 0.001, limit {limits.ratio:g}), "
+        f"while "
         f"the loss stands at {level:.3g} (guessing: {guess:.3g}) and fell only {gain:.1%} in the last 2 epochs",
         {"rate": record.run.rate, "ratio": ratio, "limit": limits.ratio, "level": level, "chance": guess, "gain": gain},
         last.step, last.epoch,
@@ -265,10 +263,11 @@ def unchanged_weights(record: Record, limits: Any) -> list[Finding]:
             why = "no gradient reaches it: nothing in the loss depends on it"
             remedies = (Remedy("see that the output is computed from this layer"),)
         elif gradient == 0.0:
-            why, remedies = "its gradient is 0", (Remedy("look for dead units or a constant input in front of it"),)
+            why = "its gradient is 0"
+            remedies = (Remedy("look for dead units or a constant input in front of it"),)
         else:
-            why, remedies = f"its gradient has the norm {gradient:.2g}, and the update is lost in rounding",
-            faster(record)
+            why = f"its gradient has the norm {gradient:.2g}, and the update is lost in rounding"
+            remedies = faster(record)
         found.append(
             Finding(
                 "unchanged_weights", "warning", 0.9,
