@@ -22,6 +22,7 @@ class Engine:
 
     Attributes:
         found: code -> finding.
+        failed: code -> the exception of a rule that could not judge.
         asked: how many different rules have been asked, over all phases.
     """
 
@@ -29,6 +30,7 @@ class Engine:
         load()
         self.record = record
         self.found: dict[str, Finding] = {}
+        self.failed: dict[str, Exception] = {}
         self._heard = heard
         self._asked: set[int] = set()
 
@@ -43,7 +45,10 @@ class Engine:
         for rule in RULES:
             if rule.phase == phase:
                 self._asked.add(id(rule))
-                fresh += rule.ask(self.record)
+                try:
+                    fresh += rule.ask(self.record)
+                except Exception as error:  # a rule that fails must not end somebody's training
+                    self.failed[rule.codes[0]] = error
         return self.take(fresh)
 
     def take(self, findings: Iterable[Finding]) -> list[Finding]:

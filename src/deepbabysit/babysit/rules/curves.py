@@ -11,10 +11,12 @@ from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import (
     accuracy,
     chance,
+    classified,
     data_losses,
     done,
     finite,
     first_level,
+    lagging,
     last_level,
     steady_rate,
 )
@@ -49,9 +51,9 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
     curve = finite(record.curve())
     if len(losses) < limits.epochs or len(curve) < limits.steps:
         return None
-    start, now, guess = first_level(curve), min(losses), chance(record)
-    if not start or start <= 0 or (record.run.chance and "cross" in (record.run.loss or "") and
-                                   start < 0.5 * record.run.chance):
+    start, guess = first_level(curve, record.run.batch_size), chance(record)
+    now = min(losses + finite(record.logs("val_loss")))  # dropout hides progress in the training loss
+    if not start or start <= 0 or (classified(record) and start < 0.5 * (record.run.chance or 0.0)):
         return None
     # the first steps may lie far above guessing; what was learned is measured from whichever is lower
     level = min(start, guess) if guess else start
@@ -59,7 +61,7 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
     late = last_level(curve, max(len(curve) // 5, 10))
     if gain > limits.gain or (late is not None and (level - late) / level > limits.gain):
         return None
-    severe = len(losses) >= 4
+    severe = len(losses) >= 4 and len(curve) >= 4 * limits.steps
     return Finding(
         "not_learning", "error" if severe else "warning", 0.9 if severe else 0.75,
         f"after {len(losses)} epochs ({len(curve)} steps) the loss is {losses[-1]:.4g}; it began at {start:.4g}"
@@ -80,7 +82,7 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
           "20 "
           "% of the epochs), and no progress; schedules that cycle are left out",
       causes=("learning_rate_too_high", "batch_too_small", "exploding_gradient", "input_not_normalized"),
-      turns=0.5, swing=0.2, epochs=6, progress=0.05)
+      turns=0.5, swing=0.2, epochs=8, progress=0.05, poor=0.2)
 def oscillating_loss(record: Record, limits: Any) -> Finding | None:
     """The training loss goes up and down without getting lower."""
     losses = finite(data_losses(record))
@@ -94,7 +96,9 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
     half = len(recent) // 2
     gain = (mean(recent[:half]) - mean(recent[half:])) / max(mean(recent[:half]), 1e-12)
     guess = chance(record)
-    if turns < limits.turns or swing < limits.swing or gain > limits.progress or (guess and level < 0.02 * guess):
+    if turns < limits.turns or swing < limits.swing or gain > limits.progress:
+        return None
+    if guess and level < limits.poor * guess:
         return None
     return Finding(
         "oscillating_loss", "warning", 0.75,
@@ -107,13 +111,14 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
 
 
 @rule("overfitting", phase="epoch",
-      why="validation turns up while training falls; small rises are usual and harmless, so the rise must be a fifth "
-          "of the best and stay for 3 epochs",
-      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, grave=0.5, gap=0.1)
+      why="validation turns up while training falls; with little data every model does that a bit, without harm to "
+          "what it predicts, so a warning needs accuracy to differ by a tenth or the loss to rise by a third of "
+          "guessing",
+      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, epochs=8)
 def overfitting(record: Record, limits: Any) -> Finding | None:
     """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
     train, val = data_losses(record), record.logs("val_loss")
-    if len(val) != len(train) or len(val) < limits.stay + 2 or len(finite(val)) < len(val):
+    if len(val) != len(train) or len(val) < limits.stay + 2 or len(finite(val)) < len(val) or lagging(record):
         return None
     best = min(val)
     at = val.index(best)
@@ -125,14 +130,14 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
     good, held = accuracy(record), accuracy(record, "val_")
     gap = mean(good[-3:]) - mean(held[-3:]) if good and held else None
     turned = after >= limits.stay and falling and rise > limits.rise and now - best > 0.02 * guess
+    settled = len(val) >= limits.epochs and mean(val[-3:]) > 0.95 * mean(val[-6:-3])
     wide = (gap is not None and gap > limits.gap and train[-1] < 0.5 * now and train[-1] < 0.3 * guess
-            and now > 0.15 * guess)
+            and now > 0.15 * guess and settled)
     if not turned and not wide:
         return None
-    harmless = held and max(held) - mean(held[-3:]) < 0.01 and (gap is None or gap < limits.gap)
-    mild = turned and harmless and rise < 2 * limits.grave
+    mild = not wide and now - best < limits.harm * guess
     severity: Severity = "note" if mild else "warning"
-    confidence = 0.6 if mild else 0.9 if turned and rise > limits.grave else 0.75
+    confidence = 0.6 if mild else 0.9 if turned and wide else 0.8
     parts = []
     if turned:
         parts.append(
@@ -152,7 +157,7 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
 
 
 @rule("overtraining", phase="end", why="no new best for half of the run, and the end worse than the best",
-      causes=("overfitting",), share=0.5, least=10, worse=0.1)
+      causes=("overfitting",), share=0.5, least=10, worse=0.1, harm=0.35)
 def overtraining(record: Record, limits: Any) -> Finding | None:
     """The run went on long after its best epoch."""
     val = record.logs("val_loss")
@@ -165,10 +170,8 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
     guess = chance(record) or val[0]
     if after < limits.share * len(val) or worse < limits.worse or now - best < 0.02 * guess:
         return None
-    held = accuracy(record, "val_")
-    harmless = bool(held) and max(held) - mean(held[-3:]) < 0.01
     return Finding(
-        "overtraining", "note" if harmless else "warning", 0.7,
+        "overtraining", "note" if now - best < limits.harm * guess else "warning", 0.7,
         f"the best validation loss ({best:.4g}) was in epoch {at + 1} of {len(val)}; the {after} epochs after it made "
         f"it {worse:.0%} worse (limit {limits.worse:.0%}).",
         {"best": best, "best_epoch": at, "after": after, "worse": worse, "limit": limits.worse}, epoch=_epoch(record),
@@ -210,7 +213,7 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
 
 @rule("stopped_too_early", phase="end",
       why="the last fifth of the epochs still brought a large part of all progress, and validation was best at the end",
-      causes=("learning_rate_too_low",), share=0.15, epochs=5, left=0.05)
+      causes=("learning_rate_too_low",), share=0.15, epochs=5, left=0.3)
 def stopped_too_early(record: Record, limits: Any) -> Finding | None:
     """The loss was still falling when the run ended."""
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
@@ -218,7 +221,7 @@ def stopped_too_early(record: Record, limits: Any) -> Finding | None:
         return None
     watched = val if len(val) == len(train) else train
     width = max(len(watched) // 5, 1)
-    start = first_level(record.curve()) or watched[0]
+    start = first_level(record.curve(), record.run.batch_size) or watched[0]
     whole = max(start, watched[0]) - watched[-1]
     gain = watched[-1 - width] - watched[-1]
     guess = chance(record) or start
@@ -241,18 +244,20 @@ def stopped_too_early(record: Record, limits: Any) -> Finding | None:
 @rule("suspicious_validation", phase="epoch",
       why="the running mean of an epoch lags behind, and dropout, augmentation and penalties make training look worse: "
           "without these, validation that stays at less than 60 % of the training loss is another kind of data",
-      causes=("split_leak", "split_drift"), share=0.6, epochs=5, times=3)
+      causes=("split_leak", "split_drift"), share=0.5, epochs=8, times=3)
 def suspicious_validation(record: Record, limits: Any) -> Finding | None:
     """Validation is far better than training, and nothing explains it."""
     train, val = data_losses(record), record.logs("val_loss")
     run = record.run
     if len(val) != len(train) or len(val) < limits.epochs or run.dropout or run.augmented or run.weighted:
         return None
+    if any(layer.kind.startswith("BatchNorm") for layer in record.model.layers):
+        return None  # the noise of batch statistics is in the training loss only
     count = int(limits.times)
     if len(finite(val + train)) < 2 * len(val) or train[-1 - count] - train[-1] > 0.3 * train[-1]:
         return None
     guess = chance(record)
-    if guess and train[-1] < 0.05 * guess:
+    if guess and train[-1] < 0.2 * guess:
         return None
     pairs = list(zip(val[-count:], train[-count:], strict=True))
     if not all(v < limits.share * t for v, t in pairs):
@@ -279,8 +284,10 @@ def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
     if isinstance(balance, float):
         guess = balance
     losses = finite(record.logs("val_loss")) or finite(data_losses(record))
-    if guess is None or "cross" not in (record.run.loss or "") or len(losses) < limits.epochs:
+    if guess is None or not classified(record) or len(losses) < limits.epochs:
         return None
+    if lagging(record):
+        losses = finite(data_losses(record))
     best = min(losses)
     if best < limits.share * guess:
         return None
@@ -297,17 +304,20 @@ def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
 @rule("corrupted_labels", phase="epoch",
       why="training falls by heart while validation never gets below guessing: rows and labels have nothing to do with "
           "each other",
-      causes=("conflicting_labels",), learned=0.85, never=0.98, epochs=4)
+      causes=("conflicting_labels",), learned=0.85, never=0.98, epochs=6, rows=30)
 def corrupted_labels(record: Record, limits: Any) -> Finding | None:
     """The training rows are learned by heart, and nothing of it holds for others."""
     guess = record.run.chance
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
-    if guess is None or "cross" not in (record.run.loss or "") or len(val) < limits.epochs or not train:
+    if guess is None or not classified(record) or len(val) < limits.epochs or not train or lagging(record):
+        return None
+    if (record.run.validation_samples or limits.rows) < limits.rows:
         return None
     held = accuracy(record, "val_")
     classes = record.run.classes or 2
     knows = bool(held) and max(held) > 1.0 / classes + 0.15
-    if min(val) < limits.never * guess or train[-1] > limits.learned * guess or knows:
+    falling = min(val[-2:]) <= min(val)  # running statistics that lag behind look the same at first
+    if min(val) < limits.never * guess or train[-1] > limits.learned * guess or knows or falling:
         return None
     return Finding(
         "corrupted_labels", "warning", 0.75,

@@ -108,7 +108,7 @@ def _exploding(
           "the last rows, so that sparse layers (80 % zeros) stay silent",
       causes=("learning_rate_too_high", "bad_init_scale", "bad_bias_init", "input_not_normalized",
               "regularization_too_strong", "dead_weights", "symmetric_init"),
-      share=0.5, rows=192)
+      share=0.5, rows=192, most=0.9, few=64)
 def dead_relu(record: Record, limits: Any) -> list[Finding]:
     """More than half of a layer's units give 0 for every sample."""
     if not record.steps:
@@ -117,10 +117,11 @@ def dead_relu(record: Record, limits: Any) -> list[Finding]:
     found = []
     for path, layer in step.layers.items():
         units = layer.units
-        if units is None or units.saturated is not None or units.units < 2 or units.rows < limits.rows:
+        if units is None or units.saturated is not None or units.units < 2:
             continue
         share = units.dead / units.units
-        if share <= limits.share:
+        # a whole layer at 0 is seen with fewer rows than single units that may only be rare
+        if share <= limits.share or units.rows < (limits.few if share > limits.most else limits.rows):
             continue
         everything = units.dead == units.units
         found.append(

@@ -99,7 +99,7 @@ def loss_diverging(record: Record, limits: Any) -> Finding | None:
     good = finite(curve)
     if len(good) < 4:
         return None
-    start, now = first_level(curve), last_level(good, 5)
+    start, now = first_level(curve, record.run.batch_size), last_level(good, 10)
     ended = len(good) < len(curve)
     if start is None or now is None or (len(good) < limits.least and not ended):
         return None
@@ -119,20 +119,23 @@ def loss_diverging(record: Record, limits: Any) -> Finding | None:
 
 
 @rule("loss_spike", phase="epoch", why="twice the running mean of 10 is usual noise of small batches; 10 times is not",
-      causes=("learning_rate_too_high", "exploding_gradient", "batch_too_small"), ratio=10.0, window=20, least=60)
+      causes=("learning_rate_too_high", "exploding_gradient", "batch_too_small"), ratio=10.0, window=20, least=60,
+      batch=8)
 def loss_spike(record: Record, limits: Any) -> Finding | None:
     """A single loss far above its neighbours, which then comes back."""
     curve = record.curve()
-    if len(curve) < limits.least or len(finite(curve)) < len(curve):
+    if len(curve) < limits.least or len(finite(curve)) < len(curve) or (record.run.batch_size or 32) < limits.batch:
         return None
-    window, start = int(limits.window), first_level(curve) or 0.0
+    window, start = int(limits.window), first_level(curve, record.run.batch_size) or 0.0
     highest, where, usual = 0.0, -1, 1.0
     for i in range(window, len(curve) - 3):
         if curve[i] <= start:
             continue
         mean = sum(curve[i - window : i]) / window
         after = last_level(curve[i + 1 : i + 4], 3) or 0.0
-        if mean > 0 and curve[i] / mean > highest and after < curve[i] / 2:
+        near = sorted(curve[i - window : i])
+        noisy = curve[i] < 3.0 * near[-1]  # small batches jump now and then, and mean nothing by it
+        if mean > 0 and curve[i] / mean > highest and 1.5 * mean < after < curve[i] / 2 and not noisy:
             highest, where, usual = curve[i] / mean, i, mean
     if where < 0 or highest < limits.ratio:
         return None

@@ -66,7 +66,7 @@ def regularization_too_strong(record: Record, limits: Any) -> Finding | None:
 
 @rule("regularization_missing", phase="end",
       why="training down to nothing, an open gap, and nothing that regularizes",
-      causes=("overfitting", "corrupted_labels", "split_drift"), fitted=0.05, gap=5.0, poor=0.2, accurate=0.95,
+      causes=("overfitting", "corrupted_labels", "split_drift"), fitted=0.05, gap=5.0, poor=0.35, accurate=0.92,
       epochs=5)
 def regularization_missing(record: Record, limits: Any) -> Finding | None:
     """Nothing keeps the model from learning the rows by heart, and it did."""
@@ -167,7 +167,7 @@ def batch_too_large(record: Record, limits: Any) -> Finding | None:
     losses, guess = finite(data_losses(record)), chance(record)
     if not (batch and steps and epochs and run.samples) or len(losses) < 2 or not guess:
         return None
-    if steps > limits.steps or batch < 256 or batch < limits.share * run.samples or steps * epochs > limits.total:
+    if steps > limits.steps or batch < 64 or batch < limits.share * run.samples or steps * epochs > limits.total:
         return None
     if len(record.epochs) < 0.5 * epochs or losses[-1] < limits.left * guess:
         return None
@@ -205,4 +205,32 @@ def wrong_optimizer(record: Record, limits: Any) -> Finding | None:
         f"took to {probe['own']:.3g} ({share:.0%}; limit {limits.better:.0%}).",
         {**probe, "share": share, "limit": limits.better},
         remedies=(Remedy("use Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3), ...)"),),
+    )
+
+
+@rule("batchnorm_misuse", phase="end",
+      why="running statistics weigh the old value with the momentum: after n steps momentum^n of the start is left, "
+          "and inference uses them",
+      left=0.05, gap=2.0, poor=0.2)
+def lagging_statistics(record: Record, limits: Any) -> Finding | None:
+    """Running statistics still hold much of their start, and validation suffers from it."""
+    steps = len(record.losses)
+    layers = [la for la in record.model.layers if la.kind.startswith("BatchNorm")]
+    train, val, guess = finite(data_losses(record)), finite(record.logs("val_loss")), chance(record)
+    if not layers or not train or not val or not guess:
+        return None
+    worst = max(layers, key=lambda la: float(la.settings.get("momentum", 0.99)))
+    momentum = float(worst.settings.get("momentum", 0.99))
+    left = momentum**steps
+    if left < limits.left or val[-1] < limits.gap * train[-1] or val[-1] - train[-1] < limits.poor * guess:
+        return None
+    return Finding(
+        "batchnorm_misuse", "warning", 0.8,
+        f"after {steps} steps the running statistics of {worst.path} still hold {left:.0%} of their start (momentum "
+        f"{momentum:g}; limit {limits.left:.0%}), so validation ({val[-1]:.3g}) is far worse than training "
+        f"({train[-1]:.3g}).",
+        {"left": left, "momentum": momentum, "steps": steps, "limit": limits.left}, layer=worst.path,
+        epoch=_epoch(record),
+        remedies=(Remedy("lower the momentum of the statistics", "db.layers.BatchNorm(momentum=0.9)"),
+                  Remedy("train longer, or in smaller batches")),
     )

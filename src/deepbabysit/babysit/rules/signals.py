@@ -14,9 +14,12 @@ def finite(values: Sequence[float]) -> list[float]:
     return [v for v in values if math.isfinite(v)]
 
 
-def first_level(curve: Sequence[float]) -> float | None:
-    """Return the level at the start: the mean of the first three losses, or the first where it ran away at once."""
-    start = finite(curve[:3])
+def first_level(curve: Sequence[float], batch: int | None = None) -> float | None:
+    """Return the level at the start: the mean of the first losses, or the first where it ran away at once.
+
+    Of small batches more losses are taken, some hundred rows.
+    """
+    start = finite(curve[: min(max(3, 100 // (batch or 32)), max(3, len(curve) // 10))])
     if not start:
         return None
     level = sum(start) / len(start)
@@ -88,7 +91,19 @@ def chance(record: Record) -> float | None:
     """Return the loss of guessing: from the task, or the level at which the run began (regression)."""
     if record.run.chance is not None and "cross" in (record.run.loss or ""):
         return record.run.chance
-    return first_level(record.curve())
+    return first_level(record.curve(), record.run.batch_size)
+
+
+def classified(record: Record) -> bool:
+    """Tell whether the loss is a cross-entropy whose value for guessing is known."""
+    return record.run.chance is not None and "cross" in (record.run.loss or "")
+
+
+def lagging(record: Record) -> bool:
+    """Tell whether running statistics of a batch normalization still hold much of their start."""
+    steps = len(record.losses)
+    norms = [layer for layer in record.model.layers if layer.kind.startswith("BatchNorm")]
+    return any(float(layer.settings.get("momentum", 0.99)) ** steps > 0.05 for layer in norms)
 
 
 def accuracy(record: Record, prefix: str = "") -> list[float]:
