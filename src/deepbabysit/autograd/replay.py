@@ -85,6 +85,10 @@ class Replay:
             return self._eager(arrays)
         return self._record(entry, arrays)
 
+    def eager(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Run the step once without a recording (the same bits): somebody wants to look inside."""
+        return self._eager(arrays)
+
     def _eager(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         device = self._device
         return _as_tuple(self._step(*[Tensor(device.asarray(a), device) for a in arrays]))

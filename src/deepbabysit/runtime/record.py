@@ -81,9 +81,14 @@ class Recorder:
         self._after: list[Callable[[], None]] = []
 
     def add(
-        self, run: Callable[..., None], outs: tuple[Array, ...], ins: tuple[Array, ...], scratch: tuple[Array, ...]
+        self,
+        run: Callable[..., None],
+        outs: tuple[Array, ...],
+        ins: tuple[Array, ...],
+        scratch: tuple[Array, ...],
+        name: str = "",
     ) -> None:
-        """Write one call down."""
+        """Write one call down; `name` is the operation's (a recorder that only looks wants to know it)."""
         pin = self.arena.pin
         self._calls.append((run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch))))
 
