@@ -9,6 +9,7 @@ from typing import Any
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.subnormals import flushed
 
 
 class RecordingRefused(RuntimeError):
@@ -32,6 +33,10 @@ class Recording:
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
+        with flushed():
+            self._run()
+
+    def _run(self) -> None:
         device = self._device
         for action in self._before:
             action()
