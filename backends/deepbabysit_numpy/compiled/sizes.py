@@ -11,5 +11,6 @@ LEAST: dict[str, int] = {
     "linear": 8192,
     "linear_gradient": 4096,
     "loss": 512,
+    "elementwise": 8192,
     "statistics": 1024,
 }

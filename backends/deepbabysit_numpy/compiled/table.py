@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import dense, draws, losses, statistics, updates
+from deepbabysit_numpy.compiled import activations, dense, draws, losses, statistics, updates
 
 VARIANTS: dict[str, Kernel] = {
-    **dense.VARIANTS, **draws.VARIANTS, **losses.VARIANTS, **statistics.VARIANTS, **updates.VARIANTS
+    **activations.VARIANTS,
+    **dense.VARIANTS,
+    **draws.VARIANTS,
+    **losses.VARIANTS,
+    **statistics.VARIANTS,
+    **updates.VARIANTS,
 }
 
 
