@@ -9,6 +9,7 @@ from typing import Any
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.subnormals import flushed
 
 PROGRAM_AFTER = 15_000  # calls replayed from Python (some 50 ms), before a backend is asked for something faster
 
@@ -39,6 +40,10 @@ class Recording:
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
+        with flushed():
+            self._replay()
+
+    def _replay(self) -> None:
         for action in self._before:
             action()
         if self.program is not None:
