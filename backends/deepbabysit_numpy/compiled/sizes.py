@@ -12,4 +12,6 @@ LEAST: dict[str, int] = {
     "linear_gradient": 4096,
     "loss": 512,
     "norm": 2048,
+    "elementwise": 8192,
+    "statistics": 1024,
 }

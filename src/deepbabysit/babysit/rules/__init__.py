@@ -1,0 +1,1 @@
+"""What vitals mean: rules, one file per family."""
