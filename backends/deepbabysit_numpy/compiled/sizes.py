@@ -12,5 +12,6 @@ LEAST: dict[str, int] = {
     "linear_gradient": 4096,
     "loss": 512,
     "elementwise": 8192,
+    "softmax": 4096,
     "statistics": 1024,
 }
