@@ -18,7 +18,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
-from deepbabysit_numpy.compiled.jit import exact
+from deepbabysit_numpy.compiled.jit import ordered
 
 _F, _D = np.float32, np.float64
 
@@ -74,19 +74,19 @@ _LN2_HIGH_D, _LN2_LOW_D = _D(6.93147180369123816490e-01), _D(1.90821492927058770
 _LN2_F, _LN2_D = _F(0.6931471805599453), _D(0.6931471805599453)
 
 
-@exact
+@ordered
 def _power_single(k: Any) -> Any:
     """``2^k`` for k in -127..128; the first is 0, the last infinite."""
     return _number(np.int32((k + _BIAS_F) << _SHIFT_F))
 
 
-@exact
+@ordered
 def _power_double(k: Any) -> Any:
     """``2^k`` for k in -1023..1024; the first is 0, the last infinite."""
     return _number(np.int64((k + _BIAS_D) << _SHIFT_D))
 
 
-@exact
+@ordered
 def _split_single(x: Any) -> Any:
     """``x = k ln(2) + r``: k as a whole number, and r."""
     shifted = x * _LOG2E_F + _ROUND_F
@@ -94,7 +94,7 @@ def _split_single(x: Any) -> Any:
     return np.int32(_bits(shifted) - _BITS_F), (x - n * _LN2_HIGH_F) - n * _LN2_LOW_F
 
 
-@exact
+@ordered
 def _split_double(x: Any) -> Any:
     """``x = k ln(2) + r``: k as a whole number, and r."""
     shifted = x * _LOG2E_D + _ROUND_D
@@ -102,7 +102,7 @@ def _split_double(x: Any) -> Any:
     return np.int64(_bits(shifted) - _BITS_D), (x - n * _LN2_HIGH_D) - n * _LN2_LOW_D
 
 
-@exact
+@ordered
 def _near_single(r: Any) -> Any:
     """``exp(r) - 1`` for |r| <= ln(2) / 2."""
     p = ((((_F(1.9875691500e-4) * r + _F(1.3981999507e-3)) * r + _F(8.3334519073e-3)) * r + _F(4.1665795894e-2)) * r
@@ -110,7 +110,7 @@ def _near_single(r: Any) -> Any:
     return r + r * r * p
 
 
-@exact
+@ordered
 def _near_double(r: Any) -> Any:
     """``exp(r) - 1`` for |r| <= ln(2) / 2, by Taylor's series: the rest is below a tenth of the last bit."""
     p = _D(1 / 6227020800) * r + _D(1 / 479001600)
@@ -130,7 +130,7 @@ def exp(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _exp_single(x: Any) -> Any:
     x = _F(89.0) if x > _F(89.0) else x
     x = _F(-104.0) if x < _F(-104.0) else x
@@ -139,7 +139,7 @@ def _exp_single(x: Any) -> Any:
     return (_near_single(r) + _F(1.0)) * _power_single(half) * _power_single(np.int32(k - half))
 
 
-@exact
+@ordered
 def _exp_double(x: Any) -> Any:
     x = _D(710.0) if x > _D(710.0) else x
     x = _D(-746.0) if x < _D(-746.0) else x
@@ -156,14 +156,14 @@ def decay(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _decay_single(x: Any) -> Any:
     x = _F(-88.0) if x < _F(-88.0) else x
     k, r = _split_single(x)
     return (_near_single(r) + _F(1.0)) * _power_single(k)  # k = -127 gives the bits of 0
 
 
-@exact
+@ordered
 def _decay_double(x: Any) -> Any:
     x = _D(-709.0) if x < _D(-709.0) else x
     k, r = _split_double(x)
@@ -178,7 +178,7 @@ def expm1(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _expm1_single(x: Any) -> Any:
     tiny = (x < _F(1e-20)) & (x > _F(-1e-20))  # the value is x itself, its sign and its last bit too
     y = _F(89.0) if x > _F(89.0) else x
@@ -188,7 +188,7 @@ def _expm1_single(x: Any) -> Any:
     return x if tiny else _F(2.0) * (factor * _near_single(r) + (factor - _F(0.5)))
 
 
-@exact
+@ordered
 def _expm1_double(x: Any) -> Any:
     tiny = (x < _D(1e-40)) & (x > _D(-1e-40))
     y = _D(710.0) if x > _D(710.0) else x
@@ -206,23 +206,23 @@ _SIGN_I, _SIGN_L = np.int32(-(2**31)), np.int64(-(2**63))
 _REST_I, _REST_L = np.int32(2**31 - 1), np.int64(2**63 - 1)
 
 
-@exact
+@ordered
 def _size_single(x: Any) -> Any:
     return _number(np.int32(_bits(x) & _REST_I))
 
 
-@exact
+@ordered
 def _size_double(x: Any) -> Any:
     return _number(np.int64(_bits(x) & _REST_L))
 
 
-@exact
+@ordered
 def _sign_single(size: Any, x: Any) -> Any:
     """Return a number that is not negative with the sign of x."""
     return _number(np.int32(_bits(size) | (_bits(x) & _SIGN_I)))
 
 
-@exact
+@ordered
 def _sign_double(size: Any, x: Any) -> Any:
     """Return a number that is not negative with the sign of x."""
     return _number(np.int64(_bits(size) | (_bits(x) & _SIGN_L)))
@@ -233,7 +233,7 @@ def tanh(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _tanh_single(x: Any) -> Any:
     size = _size_single(x)
     size = _F(9.5) if size > _F(9.5) else size
@@ -243,7 +243,7 @@ def _tanh_single(x: Any) -> Any:
     return _sign_single(_size_single(t / (_F(2.0) + t)), x)
 
 
-@exact
+@ordered
 def _tanh_double(x: Any) -> Any:
     size = _size_double(x)
     size = _D(20.0) if size > _D(20.0) else size
@@ -261,7 +261,7 @@ def sigmoid(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _sigmoid_single(x: Any) -> Any:
     x = _F(-89.0) if x < _F(-89.0) else x
     x = _F(87.0) if x > _F(87.0) else x
@@ -270,7 +270,7 @@ def _sigmoid_single(x: Any) -> Any:
     return _F(1.0) / (_F(1.0) + factor * (_near_single(r) + _F(1.0)))
 
 
-@exact
+@ordered
 def _sigmoid_double(x: Any) -> Any:
     x = _D(-710.0) if x < _D(-710.0) else x
     x = _D(708.0) if x > _D(708.0) else x
@@ -327,7 +327,7 @@ _by_dtype(place, _place_single, _place_double)
 # -- logarithms --------------------------------------------------------------------------------------------------------
 
 
-@exact
+@ordered
 def _log_near_single(f: Any, k: Any) -> Any:
     """``log(1 + f) + k ln(2)`` for 1 + f between the roots of 1/2 and of 2 (coefficients: Cephes, logf)."""
     z = f * f
@@ -338,7 +338,7 @@ def _log_near_single(f: Any, k: Any) -> Any:
     return k * _F(0.693359375) + (f + (y - _F(0.5) * z))
 
 
-@exact
+@ordered
 def _log_near_double(f: Any, k: Any) -> Any:
     """``log(1 + f) + k ln(2)`` for 1 + f between the roots of 1/2 and of 2 (coefficients: fdlibm, e_log.c)."""
     s = f / (_D(2.0) + f)
@@ -356,7 +356,7 @@ def log(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _log_single(x: Any) -> Any:
     small = x < _F(1.17549435e-38)
     y = x * _F(8388608.0) if small else x
@@ -370,7 +370,7 @@ def _log_single(x: Any) -> Any:
     return value if x >= _F(0.0) else _F(np.nan)
 
 
-@exact
+@ordered
 def _log_double(x: Any) -> Any:
     small = x < _D(2.2250738585072014e-308)
     y = x * _D(18014398509481984.0) if small else x
@@ -392,14 +392,14 @@ def softplus_tail(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _softplus_tail_single(x: Any) -> Any:
     z = _decay_single(-_size_single(x))
     above = z > _F(0.41421356)
     return _log_near_single(_F(0.5) * z - _F(0.5) if above else z, _F(1.0) if above else _F(0.0))
 
 
-@exact
+@ordered
 def _softplus_tail_double(x: Any) -> Any:
     z = _decay_double(-_size_double(x))
     above = z > _D(0.41421356237309503)
@@ -416,7 +416,7 @@ def erf(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _erf_single(x: Any) -> Any:
     """Two polynomials: ``x + x p(x^2)`` up to 0.9277, and ``1 - exp(-q(|x|))``."""
     size = _size_single(x)
@@ -430,7 +430,7 @@ def _erf_single(x: Any) -> Any:
     return far if size > _F(0.927734375) else near
 
 
-@exact
+@ordered
 def _erf_double(x: Any) -> Any:
     """Cody's three rational approximations (Math. Comp. 23, 1969); one division and one exp serve all of them."""
     size = _size_double(x)
