@@ -13,5 +13,6 @@ LEAST: dict[str, int] = {
     "loss": 512,
     "norm": 2048,
     "elementwise": 8192,
+    "softmax": 4096,
     "statistics": 1024,
 }

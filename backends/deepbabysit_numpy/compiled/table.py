@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import activations, dense, draws, losses, normalization, statistics, updates
+from deepbabysit_numpy.compiled import (
+    activations,
+    dense,
+    draws,
+    losses,
+    normalization,
+    softmax,
+    statistics,
+    updates,
+)
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
@@ -14,6 +23,7 @@ VARIANTS: dict[str, Kernel] = {
     **draws.VARIANTS,
     **losses.VARIANTS,
     **normalization.VARIANTS,
+    **softmax.VARIANTS,
     **statistics.VARIANTS,
     **updates.VARIANTS,
 }
