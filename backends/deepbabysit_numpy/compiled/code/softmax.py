@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit_numpy.compiled.code.mathematics import decay, exp, log, order, place
-from deepbabysit_numpy.compiled.jit import exact, jit
+from deepbabysit_numpy.compiled.jit import jit, ordered
 
 _BLOCK = 4096  # elements: they stay in the first cache
 
@@ -39,7 +39,7 @@ def decay_rows(out: Any, begin: Any, end: Any) -> None:
         part[k] = decay(part[k])
 
 
-@exact
+@ordered
 def _in_turn(x: Any, first: Any, second: Any) -> Any:
     """Subtract the largest element before the logarithm, so that a large x costs no digits."""
     return (x - first) - second
