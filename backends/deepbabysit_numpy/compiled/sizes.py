@@ -13,5 +13,8 @@ LEAST: dict[str, int] = {
     "loss": 512,
     "elementwise": 8192,
     "softmax": 4096,
+    "cell": 2048,
+    "units": 32,
+    "attention": 4096,
     "statistics": 1024,
 }

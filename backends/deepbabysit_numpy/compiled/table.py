@@ -6,13 +6,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import activations, dense, draws, losses, softmax, statistics, updates
+from deepbabysit_numpy.compiled import (
+    activations,
+    attention,
+    dense,
+    draws,
+    losses,
+    recurrent,
+    softmax,
+    statistics,
+    updates,
+)
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
+    **attention.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
     **losses.VARIANTS,
+    **recurrent.VARIANTS,
     **softmax.VARIANTS,
     **statistics.VARIANTS,
     **updates.VARIANTS,
