@@ -9,6 +9,7 @@ from typing import Any
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.subnormals import flushed
 
 PROGRAM_AFTER = 15_000  # calls replayed from Python (some 50 ms), before a backend is asked for something faster
 
@@ -39,6 +40,10 @@ class Recording:
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
+        with flushed():
+            self._replay()
+
+    def _replay(self) -> None:
         for action in self._before:
             action()
         if self.program is not None:
@@ -81,9 +86,14 @@ class Recorder:
         self._after: list[Callable[[], None]] = []
 
     def add(
-        self, run: Callable[..., None], outs: tuple[Array, ...], ins: tuple[Array, ...], scratch: tuple[Array, ...]
+        self,
+        run: Callable[..., None],
+        outs: tuple[Array, ...],
+        ins: tuple[Array, ...],
+        scratch: tuple[Array, ...],
+        name: str = "",
     ) -> None:
-        """Write one call down."""
+        """Write one call down; `name` is the operation's (a recorder that only looks wants to know it)."""
         pin = self.arena.pin
         self._calls.append((run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch))))
 
