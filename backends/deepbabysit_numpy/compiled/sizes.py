@@ -14,5 +14,8 @@ LEAST: dict[str, int] = {
     "norm": 2048,
     "elementwise": 8192,
     "softmax": 4096,
+    "cell": 2048,
+    "units": 32,
+    "attention": 4096,
     "statistics": 1024,
 }

@@ -8,10 +8,12 @@ from dataclasses import replace
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled import (
     activations,
+    attention,
     dense,
     draws,
     losses,
     normalization,
+    recurrent,
     softmax,
     statistics,
     updates,
@@ -19,10 +21,12 @@ from deepbabysit_numpy.compiled import (
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
+    **attention.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
     **losses.VARIANTS,
     **normalization.VARIANTS,
+    **recurrent.VARIANTS,
     **softmax.VARIANTS,
     **statistics.VARIANTS,
     **updates.VARIANTS,
