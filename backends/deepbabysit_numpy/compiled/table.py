@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import activations, dense, draws, losses, normalization, statistics, updates
+from deepbabysit_numpy.compiled import activations, dense, draws, losses, normalization, pooling, statistics, updates
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
@@ -14,6 +14,7 @@ VARIANTS: dict[str, Kernel] = {
     **draws.VARIANTS,
     **losses.VARIANTS,
     **normalization.VARIANTS,
+    **pooling.VARIANTS,
     **statistics.VARIANTS,
     **updates.VARIANTS,
 }
