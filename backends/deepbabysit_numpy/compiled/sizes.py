@@ -12,6 +12,8 @@ LEAST: dict[str, int] = {
     "linear_gradient": 4096,
     "loss": 512,
     "norm": 2048,
+    "take": 4096,
+    "scatter": 512,
     "pool": 2048,
     "pool channels": 4,
     "elementwise": 8192,

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import activations, dense, draws, losses, normalization, pooling, statistics, updates
+from deepbabysit_numpy.compiled import activations, dense, draws, indexing, losses, normalization, pooling, statistics, updates
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
+    **indexing.VARIANTS,
     **losses.VARIANTS,
     **normalization.VARIANTS,
     **pooling.VARIANTS,
