@@ -304,13 +304,14 @@ def _layer_facts(visit: _Visit) -> LayerFacts:
         if not isinstance(value, Parameter):
             values = value.numpy()
             settings[f"fresh_{name}"] = bool((values == values.reshape(-1)[0]).all()) if values.size else True
+    if visit.result.ndim > 2:
+        settings["positions"] = math.prod(visit.result.shape[1:-1])
     fan_in = None
     if isinstance(kernel, Parameter):
         fans = _fans(layer, kernel)
         fan_in = int(fans[0])
         settings["fan_out"] = int(fans[1])
         settings["unit_spread"] = unit_spread(kernel.numpy())
-        settings["dense"] = type(layer).__name__ == "Dense" and getattr(layer, "reparametrize", None) is None
     return LayerFacts(
         path=visit.path,
         kind=type(layer).__name__,

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -162,7 +162,8 @@ class Subject:
         device = self.model.device
         if array.dtype.kind in "fb" or self.floating:
             array = array.astype(dtype or self.dtype)
-        return Tensor(device.asarray(np.ascontiguousarray(array)), device, requires_grad=gradient and array.dtype.kind == "f")
+        flows = gradient and array.dtype.kind == "f"
+        return Tensor(device.asarray(np.ascontiguousarray(array)), device, requires_grad=flows)
 
     def run(self, model: Layer, inputs: Sequence[Tensor], training: bool, step: int = 0, grad: bool = False) -> Tensor:
         """Run a model; states that it leaves are dropped."""
@@ -373,10 +374,8 @@ def probe_fit(
         if best.error <= 0.05 or clock() > deadline:
             break
     assert best is not None
-    tried = number + 1 == len(FIT_RATES)
-    return best if best.error <= 0.05 or (tried and best.decided) else FitProbe(
-        best.error, best.kind, best.rows, best.rate, best.steps, best.first, best.last, False
-    )
+    tried = best.error <= 0.05 or number + 1 == len(FIT_RATES)
+    return replace(best, decided=best.decided and tried)
 
 
 def _learn(
@@ -410,11 +409,13 @@ def _learn(
             last = float(value.item())
             first = last if step == 0 else first
             error = _error(kind, y, np.asarray(output.numpy(), np.float64), first, last, threshold)
-            if not math.isfinite(last) or error <= (0.0 if kind in ("classes", "binary") else 0.02) or clock() > deadline:
+            known = error <= (0.0 if kind in ("classes", "binary") else 0.02)
+            if not math.isfinite(last) or known or clock() > deadline:
                 break
     if not math.isfinite(last):
         error = math.inf
-    return FitProbe(error, kind, len(rows), rate, done, first, last, done == FIT_STEPS or not math.isfinite(last))
+    told = done == FIT_STEPS or not math.isfinite(last) or error <= 0.05
+    return FitProbe(error, kind, len(rows), rate, done, first, last, told)
 
 
 def _error(kind: str, y: np.ndarray, p: np.ndarray, first: float, last: float, threshold: float) -> float:

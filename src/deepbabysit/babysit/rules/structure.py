@@ -144,8 +144,9 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
             yield Finding(
                 "batchnorm_misuse", "warning" if rate >= limits.dropped else "note", 0.6,
                 f"layer {norm.path} (BatchNorm) stands directly behind {before.path} (Dropout {rate:g}, limit "
-                f"{limits.dropped:g}): in training its inputs have {1 / (1 - rate):.3g} times the power that they have at "
-                f"inference, so the running variance is wrong there. Move the dropout behind the last BatchNorm.",
+                f"{limits.dropped:g}): in training its inputs have {1 / (1 - rate):.3g} times the power that they "
+                f"have at inference, so the running variance is wrong there. Move the dropout behind the last "
+                "BatchNorm.",
                 {"rate": rate, "power": 1 / (1 - rate), "limit": limits.dropped}, layer=norm.path,
                 remedies=(Remedy("Move the dropout behind the last BatchNorm."),),
             )
@@ -162,8 +163,8 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
 def _never_updated(norm: LayerFacts, reason: str, kept: float, limits: Any) -> Finding:
     return Finding(
         "batchnorm_misuse", "error" if kept == 1.0 else "warning", 0.95 if kept == 1.0 else 0.8,
-        f"layer {norm.path}: {reason}, so {percent(kept)} of the running statistics are still the starting values 0 and "
-        f"1 at the end (limit {percent(limits.kept)}). Inference then normalizes with statistics of no data. Use "
+        f"layer {norm.path}: {reason}, so {percent(kept)} of the running statistics are still the starting values 0 "
+        f"and 1 at the end (limit {percent(limits.kept)}). Inference then normalizes with statistics of no data. Use "
         f"momentum=0.9.",
         {"kept": kept, "limit": limits.kept, "momentum": norm.settings.get("momentum")}, layer=norm.path,
         remedies=(Remedy("Let the statistics follow faster.", "db.layers.BatchNorm(momentum=0.9)"),),
@@ -232,8 +233,8 @@ def output_ignores_input(record: Record, limits: Any) -> Finding | None:
         return Finding(
             "output_ignores_input", "error", 0.97,
             f"outputs of different rows, and of zeros, differ by {found.drawn:.2g} of their size (limit "
-            f"{limits.change:g}), also with weights drawn anew: no path leads from the input to the output. Nothing can "
-            f"be learned about the inputs. Follow the data through call().",
+            f"{limits.change:g}), also with weights drawn anew: no path leads from the input to the output. Nothing "
+            f"can be learned about the inputs. Follow the data through call().",
             {"change": found.drawn, "limit": limits.change, "inputs_differ_by": found.inputs}, remedies=remedies,
         )
     layers = weighted(record)
@@ -274,7 +275,8 @@ def batch_leak(record: Record, limits: Any) -> Finding | None:
 
 @rule(
     "wrong_gradient", phase="check", error=1e-2,
-    why="1e-2: CS231n, gradient checks: probably wrong; in float64 a right one agrees to 1e-6. Where differences see no "
+    why="1e-2: CS231n, gradient checks: probably wrong; in float64 a right one agrees to 1e-6. Where differences see "
+    "no "
     "slope at all the gradient may be a straight-through estimate, made so on purpose.",
 )
 def wrong_gradient(record: Record, limits: Any) -> Finding | None:
@@ -287,8 +289,9 @@ def wrong_gradient(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "wrong_gradient", "warning" if flat else "error", 0.5 if flat else 0.95,
         f"by {found.parameter}, along a random direction, the tape gives {found.analytic:.6g} and differences "
-        f"{found.numeric:.6g}: {found.error:.2g} of the gradient's size apart (limit {limits.error:g}). Operations with "
-        f"a backward of their own: {names}. " + ("Differences see no slope: fine where a straight-through estimate is "
+        f"{found.numeric:.6g}: {found.error:.2g} of the gradient's size apart (limit {limits.error:g}). Operations "
+        f"with a backward of their own: {names}. " + ("Differences see no slope: fine where a straight-through "
+        "estimate is "
         "meant." if flat else "The optimizer follows the wrong one. Correct the backward."),
         {"error": found.error, "limit": limits.error, "analytic": found.analytic, "numeric": found.numeric,
          "functions": list(found.functions)},
@@ -325,8 +328,8 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "underfitting", "warning" if hidden else "note", 0.8 if found.error > 3 * limit else 0.6,
         f"a copy cannot learn {found.rows} rows by heart: after {found.steps} steps of Adam, without dropout and "
-        f"penalties, {shown} {words} (limit {percent(limit)}; loss {found.first:.3g} to {found.last:.3g} at the best of "
-        f"3 rates). " + ("More data will not help. Look at the findings above, then at the size of the layers." if hidden
+        f"penalties, {shown} {words} (limit {percent(limit)}; loss {found.first:.3g} to {found.last:.3g} at the best "
+        f"of 3 rates). " + ("More data will not help. Look at the findings above, then at the size of the layers." if hidden
                          else "A linear model cannot do more. Add a hidden layer where that is not enough."),
         {"error": found.error if math.isfinite(found.error) else None, "limit": limit, "rows": found.rows,
          "steps": found.steps, "rate": found.rate, "first": found.first, "last": found.last},
