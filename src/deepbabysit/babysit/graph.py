@@ -291,9 +291,11 @@ def _layer_facts(visit: _Visit) -> LayerFacts:
     layer = visit.layer
     kernel = getattr(layer, "kernel", None)
     own = {name: value for name, value in layer.own() if isinstance(value, Parameter)}
-    settings: dict[str, Any] = {
-        name: getattr(layer, name) for name in SETTINGS if isinstance(getattr(layer, name, None), bool | int | float | str)
-    }
+    settings: dict[str, Any] = {}
+    for name in SETTINGS:
+        value = getattr(layer, name, None)
+        if isinstance(value, bool | int | float | str):
+            settings[name] = value
     config = _config(layer)
     settings.update({k: v for k, v in config.items() if k.endswith("initializer")})
     if own:

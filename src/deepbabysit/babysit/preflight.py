@@ -353,9 +353,9 @@ def _look_at_model(model: Layer, now: _Examination) -> probes.Subject | None:
     probe["output"] = probes.probe_output(traced.output)
     codes = [] if now.loss is None else list(now.loss.codes(traced.output))
     memory = traced.output.logits
-    if memory is not None and memory[0] in ("softmax", "sigmoid") and memory[1].logits is not None:
-        if memory[1].logits[0] in ("softmax", "sigmoid"):
-            codes += ["double_softmax", "softmax_of_softmax"]
+    before = None if memory is None else memory[1].logits
+    if memory is not None and before is not None and {memory[0], before[0]} <= {"softmax", "sigmoid"}:
+        codes += ["double_softmax", "softmax_of_softmax"]
     probe["codes"] = tuple(dict.fromkeys(codes))
     return subject
 
@@ -438,7 +438,9 @@ def _judge(now: _Examination) -> Findings:
     load()
     probe, missing = now.record.probes, now.missing
     if now.failure:
-        for name in ("loss", "codes", "output", "first loss", "signals", "modes", "ignores", "leak", "derivative", "fit"):
+        for name in (
+            "loss", "codes", "output", "first loss", "signals", "modes", "ignores", "leak", "derivative", "fit",
+        ):
             missing.setdefault(name, "the model did not run")
     elif now.loss is None:
         for name in ("loss", "first loss", "fit", "codes", "output"):

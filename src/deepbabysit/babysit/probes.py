@@ -1,4 +1,4 @@
-"""Experiments on a copy of the model before training: forward, backward, doubled batch, zeroed input, one batch by heart.
+"""Experiments on a copy of the model before training: forward, backward, doubled batch, zeroed input, rows by heart.
 
 Each returns plain numbers. The model that is asked about is never touched: `Subject` holds a copy without trainer and
 hooks, draws come from random streams of their own, and states of layers are thrown away.
@@ -433,10 +433,10 @@ def _error(kind: str, y: np.ndarray, p: np.ndarray, first: float, last: float, t
 def probe_derivative(subject: Subject, functions: Sequence[str], most: int = 12) -> DerivativeProbe | None:
     """Compare the tape's derivative with differences, parameter by parameter, in float64 and inference mode."""
     model = subject.undropped()
-    for _, value in model._named():
-        if value.dtype.kind == "f":
-            value.data = value.device.asarray(value.device.to_host(value.data), np.float64)
-            value.extra = None
+    for _, held in model._named():
+        if held.dtype.kind == "f":
+            held.data = held.device.asarray(held.device.to_host(held.data), np.float64)
+            held.extra = None
     inputs = [subject.tensor(a[:4], dtype=np.float64) for a in subject.x]
     rng = np.random.Generator(np.random.Philox(23))
     weights: list[np.ndarray] = []

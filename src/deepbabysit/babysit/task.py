@@ -110,12 +110,15 @@ def _chance(kind: str | None, loss: Any, labels: LabelFacts, task: str | None, u
     return None
 
 
-def refusal(loss: Any, y: np.ndarray, output_shape: tuple[int, ...], labels: LabelFacts | None) -> dict[str, Any] | None:
+def refusal(
+    loss: Any, y: np.ndarray, output_shape: tuple[int, ...], labels: LabelFacts | None
+) -> dict[str, Any] | None:
     """Return the code and the message with which a loss refuses targets beside outputs (N, ...), or None."""
     target, shape = loss.kind.target, (len(y), *output_shape)
     evidence = {"targets": [len(y), *y.shape[1:]], "outputs": list(shape), "loss": loss.name}
+    shown: Any = (None, *output_shape)
     try:
-        form = targets.check_shapes(loss.name, target, y.shape, y.dtype.kind, shape, (None, *output_shape))
+        form = targets.check_shapes(loss.name, target, y.shape, y.dtype.kind, shape, shown)
         if form == targets.ONE_HOT and loss.ignore_index is not None:
             return {"code": "loss_shape_mismatch", "message": "ignore_index goes with class numbers", **evidence}
     except TypeError as error:

@@ -329,8 +329,10 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
         "underfitting", "warning" if hidden else "note", 0.8 if found.error > 3 * limit else 0.6,
         f"a copy cannot learn {found.rows} rows by heart: after {found.steps} steps of Adam, without dropout and "
         f"penalties, {shown} {words} (limit {percent(limit)}; loss {found.first:.3g} to {found.last:.3g} at the best "
-        f"of 3 rates). " + ("More data will not help. Look at the findings above, then at the size of the layers." if hidden
-                         else "A linear model cannot do more. Add a hidden layer where that is not enough."),
+        f"of 3 rates). " + (
+            "More data will not help. Look at the findings above, then at the size of the layers." if hidden else
+            "A linear model cannot do more. Add a hidden layer where that is not enough."
+        ),
         {"error": found.error if math.isfinite(found.error) else None, "limit": limit, "rows": found.rows,
          "steps": found.steps, "rate": found.rate, "first": found.first, "last": found.last},
         remedies=(
