@@ -59,7 +59,8 @@ class Findings(list[Finding]):
     def __str__(self) -> str:
         head = f"{len(self.asked)} checks in {self.seconds:.2f} s: {len(self.passed)} passed"
         counts = [f"{n} {s}{'s' if n > 1 else ''}" for s in SEVERITIES if (n := sum(f.severity == s for f in self))]
-        lines = [f"{head}; {', '.join(counts) if counts else 'nothing was found'}"]
+        nothing = "nothing was found" if not self.failure else "the others could not be made"
+        lines = [f"{head}; {', '.join(counts) if counts else nothing}"]
         if self.failure:
             lines += ["", *wrap(f"the model cannot run on these data: {self.failure}", _WIDTH)]
         for number, finding in enumerate(self, 1):

@@ -148,9 +148,10 @@ def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> 
 
 
 @rule(
-    "input_normalized_twice", phase="check", largest=0.1, std=0.02,
+    "input_normalized_twice", phase="check", largest=0.1, std=0.02, outliers=0.5, sparse=0.7,
     why="Data scaled once have values near 1; pixels divided by 255 twice end below 0.004, digits by 16 twice below "
-    "0.063. Sparse text features have small spreads too, but values above 0.1.",
+    "0.063. Sparse text features have small spreads too, but values above 0.1; dense ones below `std` may "
+    "have outliers up to `outliers`.",
 )
 def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
     """All inputs are tiny."""
@@ -160,7 +161,10 @@ def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
     entering = record.probes.get("entering") or {}
     for number, found in enumerate(data.inputs):
         size = max(abs(found.all_minimum), abs(found.all_maximum))
-        if found.ids or not 0.0 < size < limits.largest or found.all_std > limits.std * 2:
+        dense = not found.common or float(np.median(found.common)) < limits.sparse
+        small = size < limits.largest and found.all_std <= limits.std * 2
+        outliers = size < limits.outliers and found.all_std < limits.std and dense
+        if found.ids or size == 0.0 or not (small or outliers):
             continue
         if entering and max(value["top"] for value in entering.values()) > 10 * size:
             continue
@@ -168,8 +172,8 @@ def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
         yield Finding(
             "input_normalized_twice", "warning", 0.85 if size < limits.largest / 2 else 0.7,
             f"all values of {name} lie within {size:.3g} of 0 (limit {limits.largest:g}), with standard deviation "
-            f"{found.all_std:.3g}: as if scaled twice. The first layer's signal and gradient are that small. Scale "
-            "once.",
+            f"{found.all_std:.3g} (limit {limits.std:g}): as if scaled twice. The first layer's signal and gradient "
+            "are that small. Scale once.",
             {"input": name, "largest": size, "std": found.all_std, "limit": limits.largest},
             remedies=(Remedy("Remove one of the two scalings."), FEATUREWISE),
         )
@@ -310,7 +314,7 @@ def class_imbalance(record: Record, limits: Any) -> Finding | None:
     total = sum(counts.values())
     weights = {int(c): round(total / (len(counts) * n), 3) for c, n in sorted(counts.items())}
     reason = "; weights are given" if record.run.weighted else (
-        "" if found is None else f"; nearest neighbours find {percent(found)} of class {rare}")
+        "" if found is None else f"; {percent(found)} of the neighbours of class {rare} belong to it")
     return Finding(
         "class_imbalance", "note" if harmless else "warning", 0.8,
         f"class {common} has {counts[common]} rows and class {rare} only {counts[rare]}: {ratio:.3g} times as many "

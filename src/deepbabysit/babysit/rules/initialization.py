@@ -115,7 +115,7 @@ def expected_stds(layer: LayerFacts) -> tuple[float, float]:
 
 
 @rule(
-    "bad_init_scale", phase="check", low=0.5, high=2.0, shrunk=0.1, grown=8.0,
+    "bad_init_scale", phase="check", low=0.5, high=2.0, shrunk=0.02, grown=8.0,
     why="low, high: RULES, against the smallest and largest of He's, Glorot's and LeCun's standard deviation, so that "
     "a "
     "usual initializer on another activation stays silent. What counts is the product over the layers: below `shrunk` "
@@ -132,7 +132,8 @@ def bad_init_scale(record: Record, limits: Any) -> Iterator[Finding]:
         kernel = layer.parameters.get("kernel")
         if kernel is None or kernel.count < 16 or kernel.std == 0.0 or normalized_after(record, layer):
             continue
-        if layer.settings.get("unit_spread", 1.0) <= 1e-6 or not layer.settings.get("kernel_initializer"):
+        equal = (layer.units or 1) > 1 and layer.settings.get("unit_spread", 1.0) <= 1e-6
+        if equal or not layer.settings.get("kernel_initializer"):
             continue
         low, high = expected_stds(layer)
         ratio = kernel.std / low if kernel.std < low else kernel.std / high if kernel.std > high else 1.0

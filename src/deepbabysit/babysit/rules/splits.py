@@ -16,10 +16,10 @@ AGAIN = Remedy(
 
 
 @rule(
-    "split_leak", phase="check", rows=2, share=0.01, natural=3.0,
+    "split_leak", phase="check", rows=2, share=0.01, natural=3.0, least=8,
     why="Any copied row is too many (RULES: more than 0), but real tables hold a few repeats that a random split puts "
     "on both sides: up to `rows` of them, up to `share` of the part, or up to `natural` times the share of repeats "
-    "inside the training part are only noted.",
+    "inside the training part are only noted, and so is anything in a part of fewer than `least` rows.",
 )
 def split_leak(record: Record, limits: Any) -> Finding | None:
     """The same rows in training and validation data."""
@@ -29,8 +29,9 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
         return None
     share, repeats = found.rows / found.of, data.copies / data.rows
     discrete = not data.continuous or any(i.ids for i in data.inputs)
-    natural = found.rows <= limits.rows or share <= max(limits.share, limits.natural * repeats)
-    harmless = natural and (share < 0.5 or discrete)
+    tiny = found.of < limits.least
+    natural = tiny or found.rows <= limits.rows or share <= max(limits.share, limits.natural * repeats)
+    harmless = natural and (share < 0.5 or discrete or tiny)
     pairs = ", ".join(f"{a} = training row {b}" for a, b in found.examples[:3])
     return Finding(
         "split_leak", "note" if harmless else "error", 0.4 if harmless else 0.97 if not discrete else 0.8,

@@ -8,7 +8,7 @@ from typing import Any
 
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.rules.data import percent
-from deepbabysit.babysit.rules.initialization import weighted
+from deepbabysit.babysit.rules.initialization import activation_after, weighted
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import LayerFacts, Record
 
@@ -216,7 +216,10 @@ def mode_bug(record: Record, limits: Any) -> Iterator[Finding]:
     "output_ignores_input", phase="check", change=1e-6,
     why="Different rows give outputs that differ by 1e-2 of their size and more in any network that reads them; below "
     "1e-6 it is rounding. With weights drawn anew, only the structure can be the reason.",
-    causes=("symmetric_init", "bad_bias_init", "one_unit_softmax", "nan_in_data"),
+    causes=(
+        "symmetric_init", "bad_bias_init", "one_unit_softmax", "nan_in_data", "wrong_loss_for_output",
+        "missing_output_activation", "input_not_normalized", "bad_init_scale",
+    ),
 )
 def output_ignores_input(record: Record, limits: Any) -> Finding | None:
     """The same output whatever the input."""
@@ -259,7 +262,7 @@ def batch_leak(record: Record, limits: Any) -> Finding | None:
     found = record.probes.get("leak")
     if found is None or found.change <= limits.change:
         return None
-    where = f"; it begins in layer {found.layer}" if found.layer else ""
+    where = f"; first seen at layer {found.layer}" if found.layer else ""
     return Finding(
         "batch_leak", "error", 0.95,
         f"the output of one row changes by {found.change:.3g} of how outputs differ when only other rows of the batch "
@@ -321,7 +324,11 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
     limit = {"numbers": limits.unexplained, "loss": limits.left}.get(found.kind, limits.wrong)
     if found.error <= limit:
         return None
-    hidden = len(weighted(record)) > 1
+    layers = weighted(record)
+    outputs = record.model.output_units or 1
+    narrow = any((layer.units or outputs) < min(outputs, found.rows) for layer in layers[:-1])  # an autoencoder's code
+    hidden = len(layers) > 1 and not narrow and any(
+        activation_after(record, layer) != "linear" for layer in layers[:-1])
     words = {"numbers": "of the variance are unexplained", "loss": "of the first loss is left"}.get(
         found.kind, "of the rows are wrong")
     shown = percent(found.error) if math.isfinite(found.error) else "all"
