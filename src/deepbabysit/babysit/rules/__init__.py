@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-FAMILIES = ("numbers", "gradients", "updates", "curves", "regularization")
+FAMILIES = ("numbers", "gradients", "updates", "curves", "regularization", "loops")
 _loaded: list[str] = []
 
 

@@ -201,7 +201,7 @@ def restless(record: Record, limits: Any) -> Finding | None:
     if gain > limits.progress or level < limits.poor * guess:
         return None
     strength = min(math.log10(ratio / limits.ratio) / 1.5, 1.0)
-    confidence = 0.6 + 0.3 * strength
+    confidence = 0.66 + 0.3 * strength
     last = samples[-1]
     return _too_high(
         record, "warning", confidence,
