@@ -1,4 +1,4 @@
-"""Watching hand-written loops: gradients that stay, graphs that are kept, wrong modes, and silence where all is well."""
+"""Watching hand-written loops: gradients that stay, graphs that are kept, wrong modes, silence where all is well."""
 
 from __future__ import annotations
 

@@ -63,6 +63,7 @@ class Sitter(Listener):
         self._change: Change | None = None
         self._pair: Pair | None = None
         self._waiting: list[tuple[Any, StepInfo]] = []
+        self._previous: StepInfo | None = None
         self._host = True
         self._penalty = 0.0
         self._base = 0
@@ -124,13 +125,14 @@ class Sitter(Listener):
         now = perf_counter()
         seconds = now - self._began
         tap, controls = self._tap, self._controls
-        if controls is None:
+        if controls is None or self._guard is None:
             return
         if self._host:
             loss = step.loss.data.item()
             self.record.losses.append(loss)
-            if loss - loss != 0.0 and not self._broken:  # NaN or infinite
+            if not self._broken and (loss - loss != 0.0 or self._guard.broken()):  # NaN or infinite
                 self._find_origin(step)
+            self._previous = step
         else:
             self._keep(step, tap is not None)
         if tap is None:
@@ -189,8 +191,9 @@ class Sitter(Listener):
             assert self._controls is not None
             loss = float(self._controls.device.to_host(array))
             self.record.losses.append(loss)
-            if not math.isfinite(loss) and not self._broken:
+            if not self._broken and not math.isfinite(loss):
                 self._find_origin(step)
+            self._previous = step
 
     def _measure(self, step: StepInfo, tap: Tap) -> None:
         controls, change = self._controls, self._change
@@ -244,8 +247,12 @@ class Sitter(Listener):
         controls, guard = self._controls, self._guard
         assert controls is not None and guard is not None
         tap, controls.step.tap = controls.step.tap, None
+        kept = guard.step()
+        # the gradient of the step before may have been broken while its loss was still finite
+        if kept is not None and kept < controls.optimizer.steps and self._previous is not None:
+            step = self._previous
         try:
-            if step.batches and guard.step() is not None:
+            if step.batches and kept is not None:
                 origin = find_origin(controls, guard.kept, step.batches, step.total - 1)
                 if origin is not None:
                     rows = step.rows[0] if len(step.rows) else ()
@@ -258,6 +265,7 @@ class Sitter(Listener):
         finally:
             controls.step.tap = tap
         self.record.probes["broken"] = {"step": step.total - 1, "epoch": step.epoch}
+        self._previous = None
         self.engine.ask("step")
 
     # -- saying --------------------------------------------------------------------------------------------------------
