@@ -122,7 +122,11 @@ class Watch:
         if measured or not math.isfinite(value):
             self.engine.ask("step")
         done = perf_counter()
-        self._agenda.step(max(now - self._began, 0.0), measured, done - now)
+        if measured:
+            self._agenda.took(number, done - self._began)
+        else:
+            self._agenda.passed(1, now - self._began)
+            self._agenda.beside(done - now)
         self._prepare()
 
     def epoch(self, **logs: float) -> None:
@@ -140,14 +144,12 @@ class Watch:
         self._calls = 0
         self._tap = self._change = None
         self._modal.clear()
-        if self._agenda.due() and flats_of(self._optimizer) and self._model.parameters():
+        if self._agenda.due(len(self.record.losses)) and flats_of(self._optimizer) and self._model.parameters():
             if self._place is None:
                 self._place = _Place(self._model.device, self._optimizer)
                 self.record.model = model_facts(self._model)
             self._tap = Tap(self._place.device, self._activity)
             self._change = Change(self._place)
-        elif not self.record.losses:
-            self._agenda.steps = 0
         self._began = perf_counter()
 
     def _see(self, layer: Any, output: Any) -> None:

@@ -15,6 +15,7 @@ from deepbabysit.babysit.rules.signals import (
     data_losses,
     done,
     finite,
+    finite_curve,
     first_level,
     lagging,
     last_level,
@@ -48,7 +49,7 @@ def _epoch(record: Record) -> int | None:
 def not_learning(record: Record, limits: Any) -> Finding | None:
     """The loss does not leave its start."""
     losses = finite(data_losses(record))
-    curve = finite(record.curve())
+    curve = finite_curve(record)
     if len(losses) < limits.epochs or len(curve) < limits.steps:
         return None
     start, guess = first_level(curve, record.run.batch_size), chance(record)
