@@ -1,5 +1,9 @@
 """The babysitter: it sees what is wrong with a training, proves it with numbers, and knows what to do.
 
+>>> import deepbabysit as db
+>>> db.babysit.explain("double_softmax").splitlines()[0]
+'double_softmax: softmax or sigmoid is applied twice'
+
 The names are served lazily: importing this package imports none of its modules.
 """
 
@@ -8,16 +12,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deepbabysit.babysit.codes import explain
     from deepbabysit.babysit.finding import Finding, Remedy
+    from deepbabysit.babysit.preflight import check
     from deepbabysit.babysit.watching import watch
 
 _HOME = {
     "Finding": "finding",
     "Remedy": "finding",
+    "check": "preflight",
+    "explain": "codes",
     "watch": "watching",
 }
 
-__all__ = ["Finding", "Remedy", "watch"]
+__all__ = ["Finding", "Remedy", "check", "explain", "watch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -139,6 +139,7 @@ class LayerFacts:
         trainable: whether anything in it is trained.
         settings: rate of a dropout, l1 and l2 of its kernel, use_bias, initializer names, momentum, ...
         sources: paths of the layers whose output it takes (empty: the model's input).
+        through: operations between those outputs and this layer's input, where they are not layers.
         parameters: name -> vitals of the weights as they stand.
     """
 
@@ -150,18 +151,29 @@ class LayerFacts:
     trainable: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    through: tuple[str, ...] = ()
     parameters: Mapping[str, TensorVitals] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """The model's graph as a list, and what is asked of it."""
+    """The model's graph as a list, and what is asked of it.
+
+    Attributes:
+        layers: in the order of the computation.
+        output_units: length of the output's last axis; `output_shape` of one sample's output.
+        output_activation: the last activation; ``linear`` for none, None where it is not known.
+        parameters, trainable: how many numbers there are, and how many are trained.
+        functions: operations with a derivative of the user's own on the way.
+    """
 
     layers: tuple[LayerFacts, ...] = ()
     output_units: int | None = None
     output_activation: str | None = None
     parameters: int = 0
     trainable: int = 0
+    output_shape: tuple[int, ...] = ()
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
