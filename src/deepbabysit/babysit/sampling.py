@@ -111,8 +111,7 @@ class Change:
         """
         found: dict[int, ParameterVitals] = {}
         for flat, before in zip(flats_of(self._optimizer), self._before, strict=False):
-            begins = self._device.to_host(flat.starts).tolist()
-            parts = [(b, m.parameter.size) for b, m in zip(begins, flat.members, strict=True)]
+            parts = flat.segments
             weights = measures.of_segments(self._device, flat.w, parts)
             gradients = measures.of_segments(self._device, flat.g, parts)
             changes = measures.of_change(self._device, flat.w, before, parts)
@@ -120,7 +119,7 @@ class Change:
                 p = member.parameter
                 moved = p.trainable and (touched or p.grad is not None)
                 found[id(p)] = ParameterVitals(
-                    p.name, w, g if moved else None, change if p.trainable else None, _penalty(p, w), p.trainable
+                    p.name, w, g if moved else None, change.norm if p.trainable else None, _penalty(p, w), p.trainable
                 )
         return {v.path: v for p in self._optimizer.parameters if (v := found.get(id(p))) is not None}
 

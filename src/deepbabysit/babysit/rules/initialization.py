@@ -89,7 +89,7 @@ def symmetric_init(record: Record, limits: Any) -> Iterator[Finding]:
         kernel = layer.parameters["kernel"]
         residual = kernel.largest == 0.0 and not stuck
         grad_text = "" if gradient is None else (
-            f" The gradient is 0 as well." if gradient.norm == 0.0 else
+            " The gradient is 0 as well." if gradient.norm == 0.0 else
             f" Their gradients differ by {gradient.unit_spread:.2g} times their size."
         )
         activation = activation_after(record, layer)
