@@ -6,8 +6,8 @@ DENSE = (0, 1, 2, 4, 8, 16)
 GOAL = 0.01  # share of the time that passes which measuring may take
 AHEAD = 0.015  # share of the whole planned run that may be spent beside that, a part of it at once
 AT_ONCE = 0.4  # that part
-LEAST = 0.05  # seconds that every run may spend, but no more than `SHORT` of it
-SHORT = 0.1
+LEAST = 0.02  # seconds that every run may spend, but no more than `SHORT` of it
+SHORT = 0.05
 GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
 STRIDE = 16  # steps between two looks at the clock
 
@@ -54,6 +54,10 @@ class Agenda:
         if step in DENSE or wanted or step >= GROWTH * self._last:
             return True
         return self.spent + self._one <= GOAL * self.elapsed
+
+    def spare(self, seconds: float) -> bool:
+        """Tell whether so much may be spent beside the steps."""
+        return self._every is not None or self.spent + seconds <= 2.0 * GOAL * self.elapsed
 
     def passed(self, steps: int, seconds: float) -> None:
         """Take note of steps that were not measured."""

@@ -21,7 +21,7 @@ from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
-ASKED_AGAIN = 1.05  # epochs are asked about when this factor more of them are done
+ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
 RING = 32  # losses that wait on an accelerator until they are read
 
 
@@ -74,7 +74,8 @@ class Sitter(Listener):
         self._last = -1  # the last step of the epoch
         self._mark = (0, 0.0)  # step and time since which nothing was measured
         self._ended = 0.0
-        self._asked = -1
+        self._asked = 0
+        self._asking = 0.0
         self._since = 0
         self._time = self._wait = 0.0
         self._told = (0, 0.0, 0.0)
@@ -192,12 +193,13 @@ class Sitter(Listener):
                 epoch, {k: float(v) for k, v in logs.items()}, predicted, self._time - time - waited, waited
             )
         )
-        # many short epochs are asked about now and then, the last one always
-        if epoch < 10 or epoch + 1 >= ASKED_AGAIN * self._asked or epoch + 1 == self._info.epochs:
+        # short epochs are asked about now and then; the end of the run always is
+        if self._agenda.spare(self._asking) or epoch + 1 >= ASKED_AGAIN * self._asked:
             began = perf_counter()
             self._asked = epoch + 1
             self.engine.ask("epoch")
-            self._agenda.beside(perf_counter() - began)
+            self._asking = perf_counter() - began
+            self._agenda.beside(self._asking)
 
     def run_end(self, stopped: str) -> None:
         """Ask a last time; say the verdict where something is wrong."""
