@@ -172,7 +172,7 @@ def execute(device: Device, plan: Plan, arrays: tuple[Array, ...], outs: tuple[A
     if scratch:
         device.scratch = ()
     if recorder is not None:
-        recorder.add(plan.run, outs, arrays, scratch, plan.elementwise)
+        recorder.add(plan.run, outs, arrays, scratch, plan)
     return outs
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.subnormals import flushed
+
+if TYPE_CHECKING:
+    from deepbabysit.runtime.funnel import Plan
 
 PROGRAM_AFTER = 15_000  # calls replayed from Python (some 50 ms), before a backend is asked for something faster
 
@@ -39,6 +43,10 @@ class Recording:
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
+        with flushed():
+            self._replay()
+
+    def _replay(self) -> None:
         for action in self._before:
             action()
         if self.program is not None:
@@ -83,10 +91,10 @@ class Recorder:
 
     def add(
         self, run: Callable[..., None], outs: tuple[Array, ...], ins: tuple[Array, ...], scratch: tuple[Array, ...],
-        elementwise: bool = False,
+        plan: Plan | None = None,
     ) -> None:
-        """Write one call down."""
-        self._flags.append(elementwise)
+        """Write one call down; `plan` says which operation it is."""
+        self._flags.append(plan is not None and plan.elementwise)
         pin = self.arena.pin
         self._calls.append((run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch))))
 
