@@ -274,6 +274,25 @@ def test_update_rules_have_the_bits_of_the_plain_kernels(name, dtype, lengths, d
     assert [a.tobytes() for a in exact] == [a.tobytes() for a in plain]
 
 
+@pytest.mark.parametrize("taken", [0.0, 4.0])
+@pytest.mark.parametrize(("loss", "gradient"), [(1.0, 1.0), (np.nan, 1.0), (1.0, np.inf), (1.0, np.nan), (1.0, 3e38)])
+def test_weights_are_kept_when_something_breaks(loss, gradient, taken):
+    probe = np.full(30, gradient, "f")
+    ins = (np.array(loss, "f"), probe, host_control(7, 0.1), np.ones(30, "f"), np.zeros(30, "f"), np.array([taken]))
+    outs = (ins[4], ins[5])
+    call = (functools.partial(DEVICE.backend.kernels["keep_when_broken"].run, DEVICE), outs, ins, ())
+    found = building.trace(DEVICE, call)
+    assert found is not None
+    assert machine.Rows(found.rows)() == 0
+    results = [a.copy() for a in outs]
+    outs[0][...], outs[1][...] = 0.0, taken
+    with np.errstate(over="ignore"):
+        call[0](outs, *ins)
+    assert [a.tobytes() for a in outs] == [a.tobytes() for a in results]
+    broken = not (np.isfinite(loss) and np.isfinite(gradient)) and taken == 0.0
+    assert outs[0].all() == broken
+
+
 def test_every_form_belongs_to_a_kernel():
     runs = {kernel.run for kernel in DEVICE.backend.kernels.values()}
     assert set(FORMS) <= runs

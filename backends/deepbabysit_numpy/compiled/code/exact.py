@@ -13,6 +13,8 @@ import numpy as np
 
 from deepbabysit_numpy.compiled.jit import exact
 
+_STEP, _RATE, _SCALE, _CLIP_VALUE, _FACTOR, _APPLY = 0, 1, 2, 4, 6, 7  # places in the control array
+
 
 @exact
 def count(x: Any, out: Any) -> None:
@@ -86,9 +88,19 @@ def label_gradient(
             out[i, j] = v * weight
 
 
+@exact
+def keep(loss: Any, probe: Any, control: Any, w: Any, out: Any, mark: Any) -> None:
+    """Copy the weights and note the step when the first number that is not finite comes up."""
+    fine = np.isfinite(loss[0])
+    for i in range(probe.size):
+        fine = fine and np.isfinite(probe[i])
+    if not fine and mark[0] == 0.0:
+        out[:] = w
+        mark[0] = control[_STEP]
+
+
 # -- update rules: control, table, starts, progress as `deepbabysit.kernels.updates` lays them out ---------------------
 
-_RATE, _SCALE, _CLIP_VALUE, _FACTOR, _APPLY = 1, 2, 4, 6, 7
 _TRAINABLE, _TOUCHED, _MULTIPLIER, _DECAY, _L1, _L2 = range(6)
 
 
