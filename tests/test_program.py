@@ -135,6 +135,14 @@ def test_nothing_of_a_small_network_stays_in_python(made, loss, activation, opti
     assert recording.program.rows >= len(recording)
 
 
+def test_compiled_kernels_are_called_by_their_addresses(made):
+    """A network large enough for compiled kernels: the rows call the very functions that eager steps call."""
+    case = ([60, 90, 10], 128, "relu", "dropout", "ce", "adam", "float32")
+    assert train(True, *case) == train(False, *case)
+    (recording,) = made
+    assert [call[0] for call in recording.program.calls] == []
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_fit_with_metrics_has_the_same_numbers_and_no_python(made, loss):
     def run(replays: bool) -> tuple[list[Any], list[bytes]]:

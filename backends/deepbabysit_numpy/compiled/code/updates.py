@@ -38,8 +38,8 @@ def _limited(
     v = v + w * l2 if l2 != none else v
     v = v + _direction(w, one) * l1 if l1 != none else v
     v = v * factor if l1 != none or l2 != none else g * both
-    v = limit if v > limit else v
     v = -limit if v < -limit else v
+    v = limit if v > limit else v
     return v + w * decay if decay != none else v
 
 
