@@ -40,7 +40,8 @@ def made(monkeypatch) -> list[record.Recording]:
         recordings.append(finish(self))
         return recordings[-1]
 
-    monkeypatch.setattr(record, "PROGRAM_AFTER", 1)
+    monkeypatch.setattr(record, "PROGRAM_CALLS", 1)
+    monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)
     monkeypatch.setattr(replay.Recorder, "finish", kept)
     return recordings
 
