@@ -1,7 +1,8 @@
 """Half precision to single and back, on the bits (uint16), so that it is vectorized on every machine.
 
-The method is that of F. Giesen's ``half_to_float_fast4`` and ``float_to_half_fast3_rtne``: whole-number additions move the
-exponent, and a float addition shifts what is subnormal in half precision. No float here is subnormal in single precision.
+The method is that of F. Giesen's ``half_to_float_fast4`` and ``float_to_half_fast3_rtne``: whole-number additions move
+the exponent, and a float addition shifts what is subnormal in half precision. No float here is subnormal in single
+precision.
 """
 
 from __future__ import annotations
