@@ -17,5 +17,9 @@ LEAST: dict[str, int] = {
     "pool": 2048,
     "pool channels": 4,
     "elementwise": 8192,
+    "softmax": 4096,
+    "cell": 2048,
+    "units": 32,
+    "attention": 4096,
     "statistics": 1024,
 }
