@@ -13,4 +13,5 @@ LEAST: dict[str, int] = {
     "loss": 512,
     "elementwise": 8192,
     "statistics": 1024,
+    "reduction": 8192,
 }

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import activations, dense, draws, losses, statistics, updates
+from deepbabysit_numpy.compiled import activations, dense, draws, losses, reduction, statistics, updates
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
     **losses.VARIANTS,
+    **reduction.VARIANTS,
     **statistics.VARIANTS,
     **updates.VARIANTS,
 }
