@@ -38,7 +38,7 @@ VARIANTS: dict[str, Kernel] = {
         for name, function in (
             ("relu_gradient", "relu_gradient"), ("selu", "selu"), ("selu_gradient", "selu_gradient"),
             ("erf", "error_function"), ("sigmoid", "logistic"), ("silu", "silu"), ("silu_gradient", "silu_gradient"),
-            ("softplus", "softplus"),
+            ("softplus", "softplus"), ("sigmoid_gradient", "sigmoid_gradient"), ("tanh_gradient", "tanh_gradient"),
         )
     },
     **{

@@ -6,14 +6,34 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import activations, dense, draws, losses, reduction, statistics, updates
+from deepbabysit_numpy.compiled import (
+    activations,
+    attention,
+    dense,
+    draws,
+    indexing,
+    losses,
+    normalization,
+    pooling,
+    recurrent,
+    reduction,
+    softmax,
+    statistics,
+    updates,
+)
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
+    **attention.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
+    **indexing.VARIANTS,
     **losses.VARIANTS,
+    **normalization.VARIANTS,
+    **pooling.VARIANTS,
+    **recurrent.VARIANTS,
     **reduction.VARIANTS,
+    **softmax.VARIANTS,
     **statistics.VARIANTS,
     **updates.VARIANTS,
 }

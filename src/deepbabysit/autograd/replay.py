@@ -86,6 +86,10 @@ class Replay:
             return self._eager(arrays)
         return self._record(entry, arrays)
 
+    def eager(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Run the step once without a recording (the same bits): somebody wants to look inside."""
+        return self._eager(arrays)
+
     @flushed()  # as a replay does it
     def _eager(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         device = self._device
@@ -108,7 +112,7 @@ class Replay:
             return self._eager(arrays)
         if CONFIGURATION.count == self._version:  # a setting changed inside: what was recorded holds no more
             entry.slots = slots
-            entry.results = results
+            results = entry.results = tuple([result.detach() for result in results])  # the graph would hold memory
             entry.recording = recorder.finish()
         return results
 

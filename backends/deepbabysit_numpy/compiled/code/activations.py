@@ -153,6 +153,22 @@ def logistic(x: Any, out: Any) -> None:
 
 
 @jit
+def sigmoid_gradient(g: Any, y: Any, out: Any) -> None:
+    """``g y (1 - y)``."""
+    one = out.dtype.type(1.0)
+    for i in range(out.size):
+        out[i] = g[i] * (y[i] * (one - y[i]))
+
+
+@jit
+def tanh_gradient(g: Any, y: Any, out: Any) -> None:
+    """``g (1 - y^2)``."""
+    one = out.dtype.type(1.0)
+    for i in range(out.size):
+        out[i] = g[i] * (one - y[i] * y[i])
+
+
+@jit
 def silu(x: Any, out: Any) -> None:
     """``x sigmoid(x)``."""
     for i in range(out.size):

@@ -27,7 +27,7 @@ def _by_dtype(name: Callable[..., Any], single: Callable[..., Any], double: Call
     """Let a name stand for one of two compiled functions."""
 
     def choose(x: Any) -> Any:
-        chosen = single if x == types.float32 else double
+        chosen = single if x in (types.float32, types.int32) else double
 
         def call(x: Any) -> Any:
             return chosen(x)
@@ -280,6 +280,49 @@ def _sigmoid_double(x: Any) -> Any:
 
 
 _by_dtype(sigmoid, _sigmoid_single, _sigmoid_double)
+
+# -- order -------------------------------------------------------------------------------------------------------------
+# The largest of a row is found among whole numbers of the same order: that loop is vectorized, and NaN is the largest.
+
+_TOP_I, _TOP_L = np.int32(31), np.int64(63)
+
+
+def order(x: Any) -> Any:
+    """Return a whole number that has the place of x in the order of floats."""
+    raise NotImplementedError
+
+
+@ordered
+def _order_single(x: Any) -> Any:
+    bits = _bits(x)
+    return np.int32(bits ^ np.int32(np.int32(bits >> _TOP_I) & _REST_I))
+
+
+@ordered
+def _order_double(x: Any) -> Any:
+    bits = _bits(x)
+    return bits ^ np.int64((bits >> _TOP_L) & _REST_L)
+
+
+_by_dtype(order, _order_single, _order_double)
+
+
+def place(x: Any) -> Any:
+    """Return the float that `order` made a whole number of."""
+    raise NotImplementedError
+
+
+@ordered
+def _place_single(rank: Any) -> Any:
+    return _number(np.int32(rank ^ np.int32(np.int32(rank >> _TOP_I) & _REST_I)))
+
+
+@ordered
+def _place_double(rank: Any) -> Any:
+    return _number(rank ^ np.int64((rank >> _TOP_L) & _REST_L))
+
+
+_by_dtype(place, _place_single, _place_double)
 
 # -- logarithms --------------------------------------------------------------------------------------------------------
 
