@@ -22,4 +22,5 @@ LEAST: dict[str, int] = {
     "units": 32,
     "attention": 4096,
     "statistics": 1024,
+    "reduction": 8192,
 }
