@@ -15,4 +15,6 @@ LEAST: dict[str, int] = {
     "elementwise": 8192,
     "softmax": 4096,
     "statistics": 1024,
+    "conv": 1 << 14,  # operations
+    "conv_part": 1 << 20,  # operations of a part: a tenth of the time that waking a thread takes
 }

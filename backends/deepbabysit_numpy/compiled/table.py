@@ -8,6 +8,7 @@ from dataclasses import replace
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled import (
     activations,
+    convolution,
     dense,
     draws,
     losses,
@@ -19,6 +20,7 @@ from deepbabysit_numpy.compiled import (
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
+    **convolution.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
     **losses.VARIANTS,
