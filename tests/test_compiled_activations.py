@@ -175,3 +175,15 @@ def test_torch_agrees(compiled, name, attrs, peer):
     (found,) = call(compiled, SPECS[name], (x,), attrs)
     expected = getattr(torch.nn.functional, peer)(torch.from_numpy(x), **attrs).numpy()
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 7), (5, 1000), (2, 3, 1025)])
+@pytest.mark.parametrize("row", [0, 1, 3, 1_000_003])
+def test_random_words_are_those_of_the_specification(compiled, shape, row):
+    control = np.array([2**64 - 1, 5, row, 0], np.uint64)
+    attrs = {"shape": shape, "stream": 2**63 + 11, "call": 2}
+    plan = find_plan(compiled, SPECS["random_words"], (control,), attrs)
+    assert plan.kernel in compiled.backend.kernels["random_words"].variants
+    (found,) = call(compiled, SPECS["random_words"], (control,), attrs)
+    (expected,) = call(find_device("cpu:reference"), SPECS["random_words"], (control,), attrs)
+    assert found.tobytes() == expected.tobytes()

@@ -58,6 +58,10 @@ class Guard:
                             return slot
         return self._flats[0].g[:1] if first is None else first
 
+    def broken(self) -> bool:
+        """Tell whether weights are kept (on the host: without waiting for anything)."""
+        return bool(self._taken) and self._taken[0][0] != 0.0
+
     def step(self) -> int | None:
         """Return the optimizer step (from 1) whose weights are kept, or None."""
         values = [float(self._device.to_host(taken)[0]) for taken in self._taken]
@@ -102,7 +106,7 @@ class _Watcher:
         self.passing = "forward"
         self.found: Origin | None = None
 
-    def add(self, run: Any, outs: Any, ins: Any, scratch: Any, name: str = "") -> None:
+    def add(self, run: Any, outs: Any, ins: Any, scratch: Any, plan: Any = None) -> None:
         """Look at the outputs of one operation."""
         if self.found is not None:
             return
@@ -121,6 +125,7 @@ class _Watcher:
             inputs = [np.abs(self._device.to_host(i)) for i in ins if i.dtype.kind == "f" and i.size]
             largest = max((float(a[np.isfinite(a)].max(initial=0.0)) for a in inputs), default=0.0)
             nan = int(np.isnan(host).sum())
+            name = "" if plan is None else plan.spec.name
             self.found = Origin(self.passing, where, name, rows, nan, int(bad.sum()) - nan, largest)
             return
 

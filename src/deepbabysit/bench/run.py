@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from deepbabysit.bench import networks, results
+from deepbabysit.bench import around, networks, results
 from deepbabysit.bench.cases import CASES, QUICK, select
 from deepbabysit.bench.contenders import NAMES, ContenderError, Pool, missing
 from deepbabysit.bench.load import Meter
 from deepbabysit.bench.session import OURS, Session
 from deepbabysit.errors import unknown
 
-PARTS: dict[str, Callable[[Session], None]] = {"steps": networks.measure}
+PARTS: dict[str, Callable[[Session], None]] = {"steps": networks.measure, **around.PARTS}
 
 
 def run(

@@ -42,9 +42,7 @@ def _groups(results: Results, part: str) -> dict[str, dict[str, dict[str, Any]]]
 
 def _best(rows: dict[str, dict[str, Any]], own: str, device: str = "") -> tuple[str, dict[str, Any]] | None:
     """Return the fastest contender of a library on a device (the CPU unless named)."""
-    fitting = [
-        (n, r) for n, r in rows.items() if library(n) == own and n.partition(":")[2] == device and n != "torch-loader"
-    ]
+    fitting = [(n, r) for n, r in rows.items() if library(n) == own and n.partition(":")[2] == device]
     return min(fitting, key=lambda pair: pair[1]["median"]) if fitting else None
 
 
@@ -169,7 +167,7 @@ def report(results: Results) -> str:
         devices_table(results),
         plain_table(results, "kernels", OURS, "kernel"),
         plain_table(results, "loading", "ours-loader", "data loading, one epoch"),
-        plain_table(results, "fit", "bare-steps", "one epoch"),
+        plain_table(results, "fit", "ours-bare", "one epoch"),
         figures_table(results),
     ]
     parts += [f"{name}: skipped: {why}" for name, why in results.get("skipped", {}).items() if ":cuda" not in name]

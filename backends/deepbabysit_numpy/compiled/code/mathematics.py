@@ -292,13 +292,13 @@ def order(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _order_single(x: Any) -> Any:
     bits = _bits(x)
     return np.int32(bits ^ np.int32(np.int32(bits >> _TOP_I) & _REST_I))
 
 
-@exact
+@ordered
 def _order_double(x: Any) -> Any:
     bits = _bits(x)
     return bits ^ np.int64((bits >> _TOP_L) & _REST_L)
@@ -312,12 +312,12 @@ def place(x: Any) -> Any:
     raise NotImplementedError
 
 
-@exact
+@ordered
 def _place_single(rank: Any) -> Any:
     return _number(np.int32(rank ^ np.int32(np.int32(rank >> _TOP_I) & _REST_I)))
 
 
-@exact
+@ordered
 def _place_double(rank: Any) -> Any:
     return _number(rank ^ np.int64((rank >> _TOP_L) & _REST_L))
 
