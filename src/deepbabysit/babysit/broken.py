@@ -61,12 +61,15 @@ class Guard:
                             return slot
         return self._flats[0].g[:1] if first is None else first
 
-    def losses(self, first: int, last: int) -> list[float]:
-        """Return the losses of the optimizer's steps from `first` to `last` (from 1); no more than `RING` of them."""
+    def losses(self, first: int, last: int) -> bytes:
+        """Return the losses of the optimizer's steps from `first` to `last` (from 1), float64 one after another.
+
+        The ring holds no more than the last `RING` of them.
+        """
         if not self._rings:
-            return []
+            return b""
         host = self._device.to_host(self._rings[0])
-        return [float(host[number % RING]) for number in range(first, last + 1)]
+        return bytes(host[np.arange(first, last + 1) % RING].tobytes())
 
     def step(self) -> int | None:
         """Return the optimizer step (from 1) whose weights are kept, or None."""

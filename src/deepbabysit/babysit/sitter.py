@@ -223,7 +223,7 @@ class Sitter(Listener):
         count, known = self._done(), len(self.record.losses)
         if guard is None or count <= known:
             return
-        self.record.losses.extend(guard.losses(self._before + known + 1, self._before + count))
+        self.record.losses.frombytes(guard.losses(self._before + known + 1, self._before + count))
         if not self._broken and guard.step() is not None:
             self._find_origin()
 
