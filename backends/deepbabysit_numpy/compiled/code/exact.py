@@ -89,22 +89,6 @@ def label_gradient(
 
 
 @exact
-def keep(loss: Any, probe: Any, control: Any, w: Any, out: Any, mark: Any) -> None:
-    """Copy the weights and note the step when the first number that is not finite comes up."""
-    fine = np.isfinite(loss[0])
-    for i in range(probe.size):
-        fine = fine and np.isfinite(probe[i])
-    if not fine and mark[0] == 0.0:
-        out[:] = w
-        mark[0] = control[_STEP]
-
-
-# -- update rules: control, table, starts, progress as `deepbabysit.kernels.updates` lays them out ---------------------
-
-_TRAINABLE, _TOUCHED, _MULTIPLIER, _DECAY, _L1, _L2 = range(6)
-
-
-@exact
 def _bounds(table: Any, starts: Any, place: Any, size: Any) -> Any:
     """Return where a segment begins and ends; the end is the beginning where nothing is to be done."""
     begin = starts[place]
@@ -250,3 +234,17 @@ def adam(
             means[i] = first
             squares[i] = second
             x[i] = x[i] - (first / (math.sqrt(second) + epsilon)) * rate
+
+
+@exact
+def keep(loss: Any, probe: Any, step: Any, w: Any, kept: Any, taken: Any, ring: Any) -> None:
+    """Write the loss into the ring; copy the weights, once, when a number is not finite."""
+    number = np.int64(step[0])
+    ring[number % ring.size] = loss[0]
+    fine = math.isfinite(loss[0])
+    for i in range(probe.size):
+        fine = fine and math.isfinite(probe[i])
+    if not fine and taken[0] == 0:
+        for i in range(w.size):
+            kept[i] = w[i]
+        taken[0] = step[0]
