@@ -38,7 +38,21 @@ FOLDER, NO_FOLDER = _folder()
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call, for the types it is called with."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+    return _compile(function, FASTMATH)
+
+
+def exact(function: Callable[..., Any]) -> Any:
+    """Compile a function whose every operation rounds as it is written: NumPy's bits."""
+    return _compile(function, False)
+
+
+def ordered(function: Callable[..., Any]) -> Any:
+    """Compile a small function that others contain: its sums keep their order, which is what keeps the digits."""
+    return numba.njit(error_model="numpy", fastmath={"contract"}, forceinline=True)(function)
+
+
+def _compile(function: Callable[..., Any], fastmath: Any) -> Any:
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     if FOLDER is None:
         return numba.njit(**options)(function)
     with _LOCK:  # Numba asks its configuration for the folder when it decorates

@@ -11,4 +11,8 @@ LEAST: dict[str, int] = {
     "linear": 8192,
     "linear_gradient": 4096,
     "loss": 512,
+    "norm": 2048,
+    "elementwise": 8192,
+    "softmax": 4096,
+    "statistics": 1024,
 }

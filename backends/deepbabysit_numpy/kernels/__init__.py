@@ -18,6 +18,7 @@ from deepbabysit_numpy.kernels import (
     recurrent,
     reduction,
     sequences,
+    statistics,
     structure,
     updates,
 )
@@ -37,6 +38,7 @@ KERNELS: dict[str, Kernel] = {
     **recurrent.KERNELS,
     **reduction.KERNELS,
     **sequences.KERNELS,
+    **statistics.KERNELS,
     **structure.KERNELS,
     **updates.KERNELS,
 }

@@ -18,12 +18,12 @@ def _keep_when_broken(
     fine = isfinite(loss.item()) and (isfinite(probe.dot(probe)) or bool(np.isfinite(probe).all()))
     out, mark = outs
     keep = not fine and taken[0] == 0.0
-    # by memory, not by identity: a replay hands over other array objects on the same memory
+    # by memory, not by identity: a replay may hand over other array objects on the same memory
     if keep:
         np.copyto(out, w)
-    elif not np.may_share_memory(out, kept):
+    elif out is not kept and not np.may_share_memory(out, kept):
         np.copyto(out, kept)
-    if not np.may_share_memory(mark, taken):
+    if mark is not taken and not np.may_share_memory(mark, taken):
         np.copyto(mark, taken)
     if keep:
         mark[0] = control[STEP]

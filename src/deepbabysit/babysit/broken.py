@@ -58,6 +58,10 @@ class Guard:
                             return slot
         return self._flats[0].g[:1] if first is None else first
 
+    def broken(self) -> bool:
+        """Tell whether weights are kept (on the host: without waiting for anything)."""
+        return bool(self._taken) and self._taken[0][0] != 0.0
+
     def step(self) -> int | None:
         """Return the optimizer step (from 1) whose weights are kept, or None."""
         values = [float(self._device.to_host(taken)[0]) for taken in self._taken]

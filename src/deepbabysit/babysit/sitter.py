@@ -21,6 +21,7 @@ from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
+ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
 RING = 32  # losses that wait on an accelerator until they are read
 
 
@@ -63,13 +64,21 @@ class Sitter(Listener):
         self._change: Change | None = None
         self._pair: Pair | None = None
         self._waiting: list[tuple[Any, StepInfo]] = []
+        self._previous: StepInfo | None = None
         self._host = True
         self._penalty = 0.0
         self._base = 0
         self._broken = False
-        self._began = self._ended = 0.0
+        self._count = 0  # steps done in this run
+        self._wake = 0  # the next step at which there is more to do than keep the loss
+        self._last = -1  # the last step of the epoch
+        self._mark = (0, 0.0)  # step and time since which nothing was measured
+        self._ended = 0.0
+        self._asked = 0
+        self._asking = 0.0
+        self._since = 0
         self._time = self._wait = 0.0
-        self._marks = (0, 0.0, 0.0)
+        self._told = (0, 0.0, 0.0)
         self._epoch_began = (0.0, 0.0)
         self._predicted: Counter[int] = Counter()
 
@@ -97,70 +106,100 @@ class Sitter(Listener):
         self.record.run = run_facts(self._info, controls, self.record.model, self._callbacks)
         self._guard = controls.step.guard = Guard(controls)
         self._host = isinstance(controls.device.asarray(np.zeros(1)), np.ndarray)
-        self._ended = perf_counter()
 
     def epoch_begin(self, epoch: int) -> None:
         """Count anew what is counted by epoch."""
-        self._ended = perf_counter()
         self._epoch_began = (self._time, self._wait)
         self._predicted.clear()
+        self._last = -1 if self._info.steps is None else self._count + self._info.steps - 1
+        self._open()
+
+    def _open(self) -> None:
+        """Begin to take the time of steps that are not measured, and choose when to look again."""
+        self._wake = self._agenda.next(self._count)
+        if self._count <= self._last < self._wake:
+            self._wake = self._last
+        self._ended = perf_counter()
+        self._mark = (self._count, self._ended)
+
+    def _close(self, now: float) -> None:
+        """Take note of the steps since the mark."""
+        steps = self._count - self._mark[0]
+        if steps:
+            self._agenda.passed(steps, now - self._mark[1])
+            self._time += now - self._mark[1]
+        self._mark = (self._count, now)
 
     def step_begin(self, epoch: int, step: int) -> None:
-        """Stand by a step that is measured."""
-        last = self._info.steps is not None and step == self._info.steps - 1
-        if self._controls is not None and self._agenda.due(wanted=last):
-            began = perf_counter()
-            self._tap = self._controls.step.tap = Tap(self._controls.device, self._activity)
-            self._change = Change(self._controls)
-            self._wait += began - self._ended
-            self._began = began
+        """Stand by a step that is measured. Nearly every call ends at the first line."""
+        if self._count != self._wake or self._controls is None:
             return
         now = perf_counter()
-        self._wait += now - self._ended
-        self._began = now
+        waited = now - self._ended  # the wait of one step stands for those since the last look
+        self._wait += waited * max(self._count - self._told[0], 1)
+        self._told = (self._count, *self._told[1:])
+        self._close(now)
+        if self._agenda.due(self._count, wanted=self._count == self._last):
+            self._tap = self._controls.step.tap = Tap(self._controls.device, self._activity)
+            self._change = Change(self._controls)
 
     def step_end(self, step: StepInfo) -> None:
-        """Take the loss; measure where it is due."""
-        now = perf_counter()
-        seconds = now - self._began
-        tap, controls = self._tap, self._controls
-        if controls is None:
+        """Take the loss; measure where it is due. Nearly every call ends after the loss."""
+        guard = self._guard
+        if guard is None:
             return
         if self._host:
             loss = step.loss.data.item()
             self.record.losses.append(loss)
-            if loss - loss != 0.0 and not self._broken:  # NaN or infinite
+            if (loss - loss != 0.0 or guard.broken()) and not self._broken:  # NaN or infinite
                 self._find_origin(step)
+            self._previous = step
         else:
-            self._keep(step, tap is not None)
-        if tap is None:
-            extra = 0.0
-            if self._pair is not None:
-                self._compare()
-                extra = perf_counter() - now
-            self._time += seconds
-            self._agenda.step(seconds, False, extra)
-        else:
-            controls.step.tap = self._tap = None
-            if self._pair is not None:
-                self._compare()
+            self._keep(step, self._tap is not None)
+        self._count = count = self._count + 1
+        if self._pair is not None:
+            self._compare()
+        if count <= self._wake:
+            if count == self._wake:
+                self._ended = perf_counter()
+            return
+        tap = self._tap
+        if tap is not None and self._controls is not None:
+            self._controls.step.tap = self._tap = None
             self._measure(step, tap)
             self.engine.ask("step")
-            extra = perf_counter() - now
-            self._time += self._agenda.usual(seconds)
-            self._agenda.step(seconds, True, extra)
-        self._ended = perf_counter()
+            now = perf_counter()
+            self._agenda.took(count - 1, now - self._mark[1])
+            self._time += min(now - self._mark[1], self._agenda.usual or math.inf)
+        else:
+            self._close(perf_counter())
+        self._open()
+
+    def evaluation_begin(self, steps: int | None) -> None:
+        """Leave the evaluation out of the time of the steps."""
+        self._close(perf_counter())
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Take the numbers of the epoch and ask."""
         self._read()
+        if self._info.validation_samples is None:
+            self._close(perf_counter())
         time, wait = self._epoch_began
         total = sum(self._predicted.values())
         predicted = {c: n / total for c, n in self._predicted.items()} if total else None
+        waited = min(self._wait - wait, self._time - time)
         self.record.epochs.append(
-            EpochVitals(epoch, {k: float(v) for k, v in logs.items()}, predicted, self._time - time, self._wait - wait)
+            EpochVitals(
+                epoch, {k: float(v) for k, v in logs.items()}, predicted, self._time - time - waited, waited
+            )
         )
-        self.engine.ask("epoch")
+        # short epochs are asked about now and then; the end of the run always is
+        if self._agenda.spare(self._asking) or epoch + 1 >= ASKED_AGAIN * self._asked:
+            began = perf_counter()
+            self._asked = epoch + 1
+            self.engine.ask("epoch")
+            self._asking = perf_counter() - began
+            self._agenda.beside(self._asking)
 
     def run_end(self, stopped: str) -> None:
         """Ask a last time; say the verdict where something is wrong."""
@@ -169,6 +208,8 @@ class Sitter(Listener):
         self._controls.step.tap = None
         self._read()
         self.record.stopped = stopped
+        if self.record.epochs and self._asked != self.record.epochs[-1].epoch + 1:
+            self.engine.ask("epoch")
         self.engine.ask("end")
         if self._verdict and any(f.severity != "note" for f in self.findings):
             self._controls.say(self.verdict())
@@ -189,8 +230,9 @@ class Sitter(Listener):
             assert self._controls is not None
             loss = float(self._controls.device.to_host(array))
             self.record.losses.append(loss)
-            if not math.isfinite(loss) and not self._broken:
+            if not self._broken and not math.isfinite(loss):
                 self._find_origin(step)
+            self._previous = step
 
     def _measure(self, step: StepInfo, tap: Tap) -> None:
         controls, change = self._controls, self._change
@@ -208,8 +250,8 @@ class Sitter(Listener):
         norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
         norm = math.sqrt(sum(n * n for n in norms)) if norms else None
         clip = controls.optimizer.clip_norm
-        count, time, wait = self._marks
-        steps = max(self._agenda.steps + 1 - count, 1)
+        _, time, wait = self._told
+        steps = max(self._count - self._since, 1)
         self.record.steps.append(
             StepVitals(
                 step=step.total - 1, epoch=step.epoch,
@@ -220,7 +262,7 @@ class Sitter(Listener):
                 waiting=(self._wait - wait) / steps, predicted=predicted, actual=actual,
             )
         )
-        self._marks = (self._agenda.steps + 1, self._time, self._wait)
+        self._told, self._since = (self._count, self._time, self._wait), self._count
         self._pair = Pair(controls)
 
     def _targets(self, step: StepInfo) -> Any:
@@ -244,8 +286,12 @@ class Sitter(Listener):
         controls, guard = self._controls, self._guard
         assert controls is not None and guard is not None
         tap, controls.step.tap = controls.step.tap, None
+        kept = guard.step()
+        # the gradient of the step before may have been broken while its loss was still finite
+        if kept is not None and kept < controls.optimizer.steps and self._previous is not None:
+            step = self._previous
         try:
-            if step.batches and guard.step() is not None:
+            if step.batches and kept is not None:
                 origin = find_origin(controls, guard.kept, step.batches, step.total - 1)
                 if origin is not None:
                     rows = step.rows[0] if len(step.rows) else ()
@@ -258,6 +304,7 @@ class Sitter(Listener):
         finally:
             controls.step.tap = tap
         self.record.probes["broken"] = {"step": step.total - 1, "epoch": step.epoch}
+        self._previous = None
         self.engine.ask("step")
 
     # -- saying --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True)
 class TensorVitals:
@@ -238,8 +240,8 @@ class Record:
         """Return one number of every epoch that has it."""
         return [epoch.logs[name] for epoch in self.epochs if name in epoch.logs]
 
-    def curve(self) -> list[float]:
+    def curve(self) -> np.ndarray:
         """Return the losses of all steps that are known, in order."""
         if len(self.losses):
-            return list(self.losses)
-        return [step.loss for step in self.steps if step.loss is not None]
+            return np.array(self.losses)
+        return np.array([step.loss for step in self.steps if step.loss is not None], np.float64)

@@ -9,6 +9,9 @@ from typing import Any
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.subnormals import flushed
+
+PROGRAM_AFTER = 15_000  # calls replayed from Python (some 50 ms), before a backend is asked for something faster
 
 
 class RecordingRefused(RuntimeError):
@@ -16,9 +19,12 @@ class RecordingRefused(RuntimeError):
 
 
 class Recording:
-    """A recorded list of kernel calls; `replay` runs them again on what their inputs hold now."""
+    """A recorded list of kernel calls; `replay` runs them again on what their inputs hold now.
 
-    __slots__ = ("_after", "_arena", "_before", "_calls", "_device")
+    A recording that is replayed often becomes a program of its backend, with the same bits.
+    """
+
+    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_left", "program")
 
     def __init__(self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any]) -> None:
         self._device = device
@@ -26,21 +32,45 @@ class Recording:
         self._calls = calls
         self._before = before
         self._after = after
+        self._left = PROGRAM_AFTER
+        self.program: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
-        device = self._device
+        with flushed():
+            self._replay()
+
+    def _replay(self) -> None:
         for action in self._before:
             action()
-        for run, outs, ins, scratch in self._calls:
-            if scratch:
-                device.scratch = scratch
-            run(outs, *ins)
+        if self.program is not None:
+            self.program()
+        else:
+            self._left -= len(self._calls)
+            if self._left > 0 or not self._build():
+                run_calls(self._device, self._calls)
         for action in self._after:
             action()
+
+    def _build(self) -> bool:
+        """Let the backend make a program; tells whether that ran the calls."""
+        backend = self._device.backend
+        if backend.program is not None:
+            self.program = backend.program(self._device, self._calls)
+        if self.program is None:
+            self._left = sys.maxsize
+        return self.program is not None
+
+
+def run_calls(device: Device, calls: list[Any]) -> None:
+    """Run recorded calls in order."""
+    for run, outs, ins, scratch in calls:
+        if scratch:
+            device.scratch = scratch
+        run(outs, *ins)
 
 
 class Recorder:

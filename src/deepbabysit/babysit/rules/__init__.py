@@ -6,8 +6,8 @@ import importlib
 
 FAMILIES = (
     "data", "splits", "outputs", "initialization", "structure",
-    "numbers", "gradients", "updates", "curves", "regularization",
-)
+    "numbers", "gradients", "updates", "curves", "regularization", "loops",
+)  # fmt: skip
 _loaded: list[str] = []
 
 
