@@ -23,4 +23,6 @@ LEAST: dict[str, int] = {
     "attention": 4096,
     "statistics": 1024,
     "reduction": 8192,
+    "conv": 1 << 14,  # operations
+    "conv_part": 1 << 20,  # operations of a part: a tenth of the time that waking a thread takes
 }

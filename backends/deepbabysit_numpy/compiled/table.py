@@ -8,6 +8,7 @@ from dataclasses import replace
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled import (
     activations,
+    convolution,
     attention,
     dense,
     draws,
@@ -24,6 +25,7 @@ from deepbabysit_numpy.compiled import (
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
+    **convolution.VARIANTS,
     **attention.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
