@@ -1,8 +1,4 @@
-"""Update rules: everything that happens to an element of the flat buffers happens while it is in a register.
-
-For each rule a loop over elements (named with an underscore), and what users call: a loop over segments, which turns
-the small arrays into the numbers of a segment. `kernels.updates` says what the small arrays hold.
-"""
+"""Update rules: everything that happens to an element of the flat buffers happens while it is in a register."""
 
 from __future__ import annotations
 
@@ -14,30 +10,6 @@ import numpy as np
 from deepbabysit_numpy.compiled.jit import jit
 
 _LARGE = 1e60  # a sum of squares of float32 values that are finite may be larger, and is looked at again
-
-# places in the control array, rows of the table and of the progress (constants: compiled code is kept with its sources)
-_RATE, _SCALE, _CLIP_VALUE, _FACTOR, _APPLY = 1, 2, 4, 6, 7
-_TRAINABLE, _TOUCHED, _MULTIPLIER, _DECAY, _L1, _L2 = range(6)
-_AGE, _PRODUCT = 0, 1
-
-
-@jit
-def _part(control: Any, table: Any, starts: Any, k: Any, size: Any) -> Any:
-    """Return where a segment begins and ends; it is empty where nothing is to be done."""
-    begin = starts[k]
-    end = starts[k + 1] if k + 1 < starts.size else size
-    idle = table[_TRAINABLE, k] == 0.0 or table[_TOUCHED, k] == 0.0 or control[_APPLY] == 0.0
-    return begin, begin if idle else end
-
-
-@jit
-def _common(control: Any, table: Any, k: Any, coupled: Any) -> Any:
-    """Return what happens to a segment's gradient, and whether that is no more than a factor."""
-    scale, factor, limit = control[_SCALE], control[_FACTOR], control[_CLIP_VALUE]
-    l1, l2 = table[_L1, k], table[_L2, k]
-    decay = table[_DECAY, k] if coupled else 0.0
-    plain = l1 == 0.0 and l2 == 0.0 and decay == 0.0 and limit == np.inf
-    return (scale * factor if plain else scale, factor, limit, l1, 2.0 * l2, decay), plain
 
 
 @jit
@@ -56,7 +28,7 @@ def _limited(g: Any, w: Any, scale: Any, factor: Any, limit: Any, l1: Any, l2: A
 
 
 @jit
-def _sgd(w: Any, g: Any, own: Any, common: Any, plain: Any) -> None:
+def sgd(w: Any, g: Any, own: Any, common: Any, plain: Any) -> None:
     """``w -= rate g``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
@@ -68,7 +40,7 @@ def _sgd(w: Any, g: Any, own: Any, common: Any, plain: Any) -> None:
 
 
 @jit
-def _momentum(w: Any, g: Any, velocity: Any, own: Any, common: Any, plain: Any) -> None:
+def momentum(w: Any, g: Any, velocity: Any, own: Any, common: Any, plain: Any) -> None:
     """``v = mu v + g; w -= rate v``, or Nesterov's form."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
@@ -82,7 +54,7 @@ def _momentum(w: Any, g: Any, velocity: Any, own: Any, common: Any, plain: Any) 
 
 
 @jit
-def _rmsprop(w: Any, g: Any, square: Any, own: Any, common: Any, plain: Any) -> None:
+def rmsprop(w: Any, g: Any, square: Any, own: Any, common: Any, plain: Any) -> None:
     """``s = rho s + (1 - rho) g^2; w -= rate g / (sqrt(s) + eps)``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
@@ -96,7 +68,7 @@ def _rmsprop(w: Any, g: Any, square: Any, own: Any, common: Any, plain: Any) -> 
 
 
 @jit
-def _adam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) -> None:
+def adam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) -> None:
     """Both moments and the step, with the corrections folded into `rate` and `epsilon`."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
@@ -113,7 +85,7 @@ def _adam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) -> 
 
 
 @jit
-def _adagrad(w: Any, g: Any, total: Any, own: Any, common: Any, plain: Any) -> None:
+def adagrad(w: Any, g: Any, total: Any, own: Any, common: Any, plain: Any) -> None:
     """``s += g^2; w -= rate g / (sqrt(s) + eps)``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
@@ -127,7 +99,7 @@ def _adagrad(w: Any, g: Any, total: Any, own: Any, common: Any, plain: Any) -> N
 
 
 @jit
-def _rmsprop_momentum(w: Any, g: Any, square: Any, velocity: Any, own: Any, common: Any, plain: Any) -> None:
+def rmsprop_momentum(w: Any, g: Any, square: Any, velocity: Any, own: Any, common: Any, plain: Any) -> None:
     """``v = mu v + g / (sqrt(s) + eps); w -= rate v``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
@@ -144,7 +116,7 @@ def _rmsprop_momentum(w: Any, g: Any, square: Any, velocity: Any, own: Any, comm
 
 
 @jit
-def _adadelta(w: Any, g: Any, square: Any, change: Any, own: Any, common: Any, plain: Any) -> None:
+def adadelta(w: Any, g: Any, square: Any, change: Any, own: Any, common: Any, plain: Any) -> None:
     """``d = sqrt(u + eps) / sqrt(s + eps) g; w -= rate d``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
@@ -160,7 +132,7 @@ def _adadelta(w: Any, g: Any, square: Any, change: Any, own: Any, common: Any, p
 
 
 @jit
-def _nadam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) -> None:
+def nadam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) -> None:
     """Both moments and the step, a mix of gradient and moment."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
@@ -177,7 +149,7 @@ def _nadam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) ->
 
 
 @jit
-def _lion(w: Any, g: Any, m: Any, own: Any, common: Any, plain: Any) -> None:
+def lion(w: Any, g: Any, m: Any, own: Any, common: Any, plain: Any) -> None:
     """The sign of a mix of moment and gradient."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
@@ -189,160 +161,6 @@ def _lion(w: Any, g: Any, m: Any, own: Any, common: Any, plain: Any) -> None:
         old = m[i]
         m[i] = b2 * old + c2 * d
         w[i] = kept * w[i] - rate * _sign(b1 * old + c1 * d, one)
-
-
-# -- over segments -----------------------------------------------------------------------------------------------------
-
-@jit
-def sgd(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any,
-) -> None:
-    """Gradient descent."""
-    for k in range(starts.size):
-        a, b = _part(control, table, starts, k, w.size)
-        if a < b:
-            age = progress[_AGE, k] + 1.0
-            rate = control[_RATE] * table[_MULTIPLIER, k]
-            common, plain = _common(control, table, k, True)
-            _sgd(w[a:b], g[a:b], (rate, 0.0), common, plain)
-            progress[_AGE, k] = age
-
-
-@jit
-def momentum(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, velocity: Any, mu: Any, ahead: Any,
-) -> None:
-    """Descent with momentum."""
-    for k in range(starts.size):
-        a, b = _part(control, table, starts, k, w.size)
-        if a < b:
-            age = progress[_AGE, k] + 1.0
-            rate = control[_RATE] * table[_MULTIPLIER, k]
-            common, plain = _common(control, table, k, True)
-            _momentum(w[a:b], g[a:b], velocity[a:b], (rate, mu, ahead), common, plain)
-            progress[_AGE, k] = age
-
-
-@jit
-def adagrad(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, total: Any, epsilon: Any,
-) -> None:
-    """Adagrad."""
-    for k in range(starts.size):
-        a, b = _part(control, table, starts, k, w.size)
-        if a < b:
-            age = progress[_AGE, k] + 1.0
-            rate = control[_RATE] * table[_MULTIPLIER, k]
-            common, plain = _common(control, table, k, True)
-            _adagrad(w[a:b], g[a:b], total[a:b], (rate, epsilon), common, plain)
-            progress[_AGE, k] = age
-
-
-@jit
-def rmsprop(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, square: Any, rho: Any, epsilon: Any,
-) -> None:
-    """RMSprop."""
-    for k in range(starts.size):
-        a, b = _part(control, table, starts, k, w.size)
-        if a < b:
-            age = progress[_AGE, k] + 1.0
-            rate = control[_RATE] * table[_MULTIPLIER, k]
-            common, plain = _common(control, table, k, True)
-            _rmsprop(w[a:b], g[a:b], square[a:b], (rate, rho, epsilon), common, plain)
-            progress[_AGE, k] = age
-
-
-@jit
-def rmsprop_momentum(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, square: Any, velocity: Any, rho: Any,
-    epsilon: Any, mu: Any,
-) -> None:
-    """RMSprop with momentum."""
-    for k in range(starts.size):
-        a, b = _part(control, table, starts, k, w.size)
-        if a < b:
-            age = progress[_AGE, k] + 1.0
-            rate = control[_RATE] * table[_MULTIPLIER, k]
-            common, plain = _common(control, table, k, True)
-            _rmsprop_momentum(w[a:b], g[a:b], square[a:b], velocity[a:b], (rate, rho, epsilon, mu), common, plain)
-            progress[_AGE, k] = age
-
-
-@jit
-def adadelta(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, square: Any, change: Any, rho: Any,
-    epsilon: Any,
-) -> None:
-    """Adadelta."""
-    for k in range(starts.size):
-        a, b = _part(control, table, starts, k, w.size)
-        if a < b:
-            age = progress[_AGE, k] + 1.0
-            rate = control[_RATE] * table[_MULTIPLIER, k]
-            common, plain = _common(control, table, k, True)
-            _adadelta(w[a:b], g[a:b], square[a:b], change[a:b], (rate, rho, epsilon), common, plain)
-            progress[_AGE, k] = age
-
-
-@jit
-def adam(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, m: Any, v: Any, b1: Any, b2: Any,
-    epsilon: Any, decoupled: Any,
-) -> None:
-    """Adam, or AdamW where `decoupled` is 1; the bias corrections are folded into rate and epsilon."""
-    for k in range(starts.size):
-        a, b = _part(control, table, starts, k, w.size)
-        if a < b:
-            age = progress[_AGE, k] + 1.0
-            rate = control[_RATE] * table[_MULTIPLIER, k]
-            root = math.sqrt(1.0 - b2**age)
-            kept = 1.0 - decoupled * rate * table[_DECAY, k]
-            own = (b1, b2, epsilon * root, rate * root / (1.0 - b1**age), kept)
-            common, plain = _common(control, table, k, False)
-            _adam(w[a:b], g[a:b], m[a:b], v[a:b], own, common, plain)
-            progress[_AGE, k] = age
-
-
-@jit
-def nadam(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, m: Any, v: Any, b1: Any, b2: Any,
-    epsilon: Any, psi: Any,
-) -> None:
-    """Adam with Nesterov momentum and Dozat's schedule."""
-    for k in range(starts.size):
-        a, b = _part(control, table, starts, k, w.size)
-        if a < b:
-            age = progress[_AGE, k] + 1.0
-            rate = control[_RATE] * table[_MULTIPLIER, k]
-            mu = b1 * (1.0 - 0.5 * 0.96 ** (age * psi))
-            mu_next = b1 * (1.0 - 0.5 * 0.96 ** ((age + 1.0) * psi))
-            product = progress[_PRODUCT, k] * mu
-            progress[_PRODUCT, k] = product
-            root = math.sqrt(1.0 - b2**age)
-            by_gradient = rate * root * (1.0 - mu) / (1.0 - product)
-            by_moment = rate * root * mu_next / (1.0 - product * mu_next)
-            common, plain = _common(control, table, k, False)
-            _nadam(w[a:b], g[a:b], m[a:b], v[a:b], (b1, b2, epsilon * root, by_gradient, by_moment), common, plain)
-            progress[_AGE, k] = age
-
-
-@jit
-def lion(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, m: Any, b1: Any, b2: Any,
-) -> None:
-    """Lion."""
-    for k in range(starts.size):
-        a, b = _part(control, table, starts, k, w.size)
-        if a < b:
-            age = progress[_AGE, k] + 1.0
-            rate = control[_RATE] * table[_MULTIPLIER, k]
-            common, plain = _common(control, table, k, False)
-            _lion(w[a:b], g[a:b], m[a:b], (b1, b2, rate, 1.0 - rate * table[_DECAY, k]), common, plain)
-            progress[_AGE, k] = age
-
-
-# -- around the rules --------------------------------------------------------------------------------------------------
 
 
 @jit
@@ -396,11 +214,11 @@ def _penalty(w: Any, l1: Any, l2: Any) -> Any:
 @jit
 def statistics(control: Any, table: Any, starts: Any, w: Any, g: Any, out: Any) -> None:
     """Write squares, values that are not finite and penalties of each segment."""
-    scale = control[_SCALE]
+    scale = control[2]
     for k in range(starts.size):
         begin = starts[k]
         end = starts[k + 1] if k + 1 < starts.size else w.size
-        trainable, touched, l1, l2 = table[_TRAINABLE, k], table[_TOUCHED, k], table[_L1, k], table[_L2, k]
+        trainable, touched, l1, l2 = table[0, k], table[1, k], table[4, k], table[5, k]
         out[0, k], out[1, k], out[2, k] = 0.0, 0.0, 0.0
         if trainable != 0.0 and touched != 0.0:
             squares = _squares(w[begin:end], g[begin:end], scale, l1, l2)
@@ -417,7 +235,6 @@ def penalty(table: Any, starts: Any, w: Any, out: Any) -> None:
     total = 0.0
     for k in range(starts.size):
         end = starts[k + 1] if k + 1 < starts.size else w.size
-        l1, l2 = table[_L1, k], table[_L2, k]
-        if table[_TRAINABLE, k] != 0.0 and (l1 != 0.0 or l2 != 0.0):
-            total += _penalty(w[starts[k] : end], l1, l2)
+        if table[0, k] != 0.0 and (table[4, k] != 0.0 or table[5, k] != 0.0):
+            total += _penalty(w[starts[k] : end], table[4, k], table[5, k])
     out[0] = total
