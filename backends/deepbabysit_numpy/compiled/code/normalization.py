@@ -36,11 +36,13 @@ def _clear(lanes: Any) -> None:
 def _add_lanes(x: Any, begin: Any, end: Any, lanes: Any) -> None:
     """Add ``v = x - lane 0`` of a block to lane 1, ``v^2`` to lane 2."""
     width = lanes.shape[1]
+    center, first, second = lanes[0], lanes[1], lanes[2]
     for at in range(begin, end, width):
-        for j in range(min(width, end - at)):
-            v = x[at + j] - lanes[0, j]
-            lanes[1, j] += v
-            lanes[2, j] += v * v
+        part = x[at : min(at + width, end)]
+        for j in range(part.size):
+            v = part[j] - center[j]
+            first[j] += v
+            second[j] += v * v
 
 
 @ordered
@@ -48,9 +50,11 @@ def _fold(lanes: Any, totals: Any) -> None:
     """Add the sum over the lanes of each channel, in float64, row by row."""
     channels = totals.shape[1]
     for i in range(totals.shape[0]):
+        total = totals[i]
         for at in range(0, lanes.shape[1], channels):
+            part = lanes[i, at : at + channels]
             for j in range(channels):
-                totals[i, j] += lanes[i, at + j]
+                total[j] += part[j]
 
 
 @ordered
@@ -58,9 +62,11 @@ def _repeat(vectors: Any, lanes: Any) -> None:
     """Write vectors over the channels into the lanes, again and again, row by row."""
     real, channels = lanes.dtype.type, vectors.shape[1]
     for i in range(vectors.shape[0]):
+        vector = vectors[i]
         for at in range(0, lanes.shape[1], channels):
+            part = lanes[i, at : at + channels]
             for j in range(channels):
-                lanes[i, at + j] = real(vectors[i, j])
+                part[j] = real(vector[j])
 
 
 @ordered
@@ -103,15 +109,16 @@ def _moments(x: Any, begin: Any, end: Any, lanes: Any, totals: Any) -> None:
 def _scale_lanes(x: Any, y: Any, begin: Any, end: Any, lanes: Any, rectify: Any) -> None:
     """``y = (x - center) * scale + shift``, or the larger of that and 0; NaN stays. Three lanes: center, scale, shift."""
     width, zero = lanes.shape[1], lanes.dtype.type(0.0)
+    center, scale, shift = lanes[0], lanes[1], lanes[2]
     for at in range(begin, end, width):
-        count = min(width, end - at)
+        source, target = x[at : min(at + width, end)], y[at : min(at + width, end)]
         if rectify:
-            for j in range(count):
-                v = (x[at + j] - lanes[0, j]) * lanes[1, j] + lanes[2, j]
-                y[at + j] = zero if v <= zero else v
+            for j in range(source.size):
+                v = (source[j] - center[j]) * scale[j] + shift[j]
+                target[j] = zero if v <= zero else v
         else:
-            for j in range(count):
-                y[at + j] = (x[at + j] - lanes[0, j]) * lanes[1, j] + lanes[2, j]
+            for j in range(source.size):
+                target[j] = (source[j] - center[j]) * scale[j] + shift[j]
 
 
 @ordered
@@ -158,27 +165,28 @@ def _gradient_sums(
     """
     channels, width, zero = totals.shape[1], lanes.shape[1], lanes.dtype.type(0.0)
     step = _step(width)
+    center, scale, shift, sums, products = lanes[0], lanes[1], lanes[2], lanes[3], lanes[4]
     for j in range(channels):
         totals[3, j] = 0.0
         totals[4, j] = 0.0
     for first in range(begin, end, step):
         last = min(first + step, end)
         for j in range(width):
-            lanes[3, j] = zero
-            lanes[4, j] = zero
+            sums[j] = zero
+            products[j] = zero
         for at in range(first, last, width):
-            count = min(width, last - at)
+            source, flow = x[at : min(at + width, last)], g[at : min(at + width, last)]
             if rectify:
-                for j in range(count):
-                    v = x[at + j] - lanes[0, j]
-                    f = g[at + j] if v * lanes[1, j] + lanes[2, j] > zero else zero
-                    lanes[3, j] += f
-                    lanes[4, j] += f * v
+                for j in range(source.size):
+                    v = source[j] - center[j]
+                    f = flow[j] if v * scale[j] + shift[j] > zero else zero
+                    sums[j] += f
+                    products[j] += f * v
             else:
-                for j in range(count):
-                    f = g[at + j]
-                    lanes[3, j] += f
-                    lanes[4, j] += f * (x[at + j] - lanes[0, j])
+                for j in range(source.size):
+                    f = flow[j]
+                    sums[j] += f
+                    products[j] += f * (source[j] - center[j])
         _fold(lanes[3:5], totals[3:5])
 
 
@@ -186,16 +194,18 @@ def _gradient_sums(
 def _spread_gradient(g: Any, x: Any, out: Any, begin: Any, end: Any, lanes: Any, rectify: Any) -> None:
     """``out = factor g - slope (x - center) - constant``: factor, slope and constant are lanes 3, 4 and 5."""
     width, zero = lanes.shape[1], lanes.dtype.type(0.0)
+    center, scale, shift, factor, slope, constant = lanes[0], lanes[1], lanes[2], lanes[3], lanes[4], lanes[5]
     for at in range(begin, end, width):
-        count = min(width, end - at)
+        last = min(at + width, end)
+        source, flow, target = x[at:last], g[at:last], out[at:last]
         if rectify:
-            for j in range(count):
-                v = x[at + j] - lanes[0, j]
-                f = g[at + j] if v * lanes[1, j] + lanes[2, j] > zero else zero
-                out[at + j] = f * lanes[3, j] - v * lanes[4, j] - lanes[5, j]
+            for j in range(source.size):
+                v = source[j] - center[j]
+                f = flow[j] if v * scale[j] + shift[j] > zero else zero
+                target[j] = f * factor[j] - v * slope[j] - constant[j]
         else:
-            for j in range(count):
-                out[at + j] = g[at + j] * lanes[3, j] - (x[at + j] - lanes[0, j]) * lanes[4, j] - lanes[5, j]
+            for j in range(source.size):
+                target[j] = flow[j] * factor[j] - (source[j] - center[j]) * slope[j] - constant[j]
 
 
 @jit
