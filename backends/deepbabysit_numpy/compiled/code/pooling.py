@@ -1,6 +1,6 @@
 """Pooling of channels-last images: rows of a window first, in long loops, then its columns.
 
-The inner loops index flat rows by number: taking a slice for each window costs more than the window.
+Inner loops run over slices: numbers that are added up as indices may be negative to Numba, and are looked at each time.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ def max_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -
             out = target[n, p]
             for q in range(columns):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
-                here, there, to = left * channels, min(left + 1, right - 1) * channels, q * channels
+                place = min(left + 1, right - 1) * channels
+                here, there = line[left * channels : (left + 1) * channels], line[place : place + channels]
+                to = out[q * channels : (q + 1) * channels]
                 for c in range(channels):
-                    a, b = line[here + c], line[there + c]
-                    out[to + c] = b if (b > a) | (b != b) else a
+                    a, b = here[c], there[c]
+                    to[c] = b if (b > a) | (b != b) else a
                 for s in range(left + 2, right):
-                    there = s * channels
+                    there = line[s * channels : (s + 1) * channels]
                     for c in range(channels):
-                        a, b = out[to + c], line[there + c]
-                        out[to + c] = b if (b > a) | (b != b) else a
+                        a, b = to[c], there[c]
+                        to[c] = b if (b > a) | (b != b) else a
 
 
 @jit
@@ -64,20 +66,24 @@ def halved_gradient(g: Any, x: Any, y: Any, out: Any, lines: Any) -> None:
         for p in range(rows):
             found, flow = tops[n, p], flows[n, p]
             for q in range(columns):
-                here, there, to = 2 * q * channels, (2 * q + 1) * channels, q * channels
+                at = 2 * q * channels
+                here, there = top[at : at + channels], top[at + channels : at + 2 * channels]
+                one_of = found[q * channels : (q + 1) * channels]
                 for c in range(channels):
-                    top[here + c] = found[to + c]
+                    here[c] = one_of[c]
                 for c in range(channels):
-                    top[there + c] = found[to + c]
+                    there[c] = one_of[c]
             above, below = flat[n, 2 * p], flat[n, 2 * p + 1]
             for k in range(used):
                 share[k] = (one if above[k] == top[k] else zero) + (one if below[k] == top[k] else zero)
             for q in range(columns):
-                here, there, to = 2 * q * channels, (2 * q + 1) * channels, q * channels
+                at = 2 * q * channels
+                here, there = share[at : at + channels], share[at + channels : at + 2 * channels]
+                given = flow[q * channels : (q + 1) * channels]
                 for c in range(channels):
-                    share[here + c] = flow[to + c] / (share[here + c] + share[there + c])
+                    here[c] = given[c] / (here[c] + there[c])
                 for c in range(channels):
-                    share[there + c] = share[here + c]
+                    there[c] = here[c]
             by_above, by_below = target[n, 2 * p], target[n, 2 * p + 1]
             for k in range(used):
                 by_above[k] = (one if above[k] == top[k] else zero) * share[k]
@@ -102,18 +108,21 @@ def max_pool_gradient(g: Any, x: Any, y: Any, out: Any, line: Any, window: Any, 
             first, last = _reach(p, stride[0], before[0], window[0], height)
             for q in range(y.shape[2]):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
+                top, flow = y[n, p, q], g[n, p, q]
                 for c in range(channels):
                     line[c] = zero
                 for r in range(first, last):
                     for s in range(left, right):
+                        source = x[n, r, s]
                         for c in range(channels):
-                            line[c] += one if x[n, r, s, c] == y[n, p, q, c] else zero
+                            line[c] += one if source[c] == top[c] else zero
                 for c in range(channels):
-                    line[c] = g[n, p, q, c] / line[c]
+                    line[c] = flow[c] / line[c]
                 for r in range(first, last):
                     for s in range(left, right):
+                        source, target = x[n, r, s], out[n, r, s]
                         for c in range(channels):
-                            out[n, r, s, c] += line[c] * (one if x[n, r, s, c] == y[n, p, q, c] else zero)
+                            target[c] += line[c] * (one if source[c] == top[c] else zero)
 
 
 @jit
@@ -142,18 +151,18 @@ def avg_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -
             for q in range(columns):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
                 share = real(1.0) / real((last - first) * (right - left))
-                here, to = left * channels, q * channels
+                here, to = line[left * channels : (left + 1) * channels], out[q * channels : (q + 1) * channels]
                 if right - left == 1:
                     for c in range(channels):
-                        out[to + c] = line[here + c] * share
+                        to[c] = here[c] * share
                     continue
-                there = here + channels
+                there = line[(left + 1) * channels : (left + 2) * channels]
                 for c in range(channels):
-                    out[to + c] = (line[here + c] + line[there + c]) * share
+                    to[c] = (here[c] + there[c]) * share
                 for s in range(left + 2, right):
-                    there = s * channels
+                    there = line[s * channels : (s + 1) * channels]
                     for c in range(channels):
-                        out[to + c] += line[there + c] * share
+                        to[c] += there[c] * share
 
 
 @jit
@@ -168,8 +177,9 @@ def avg_pool_gradient(g: Any, out: Any, window: Any, stride: Any, before: Any) -
             first, last = _reach(p, stride[0], before[0], window[0], height)
             for q in range(g.shape[2]):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
-                share = real(1.0) / real((last - first) * (right - left))
+                share, flow = real(1.0) / real((last - first) * (right - left)), g[n, p, q]
                 for r in range(first, last):
                     for s in range(left, right):
+                        target = out[n, r, s]
                         for c in range(channels):
-                            out[n, r, s, c] += g[n, p, q, c] * share
+                            target[c] += flow[c] * share
