@@ -1,6 +1,6 @@
 """Pooling of channels-last images: rows of a window first, in long loops, then its columns.
 
-Inner loops run over slices: numbers that are added up as indices may be negative to Numba, and are looked at each time.
+Most inner loops run over slices: numbers that are added up as indices may be negative to Numba, which looks at each.
 """
 
 from __future__ import annotations
@@ -66,24 +66,20 @@ def halved_gradient(g: Any, x: Any, y: Any, out: Any, lines: Any) -> None:
         for p in range(rows):
             found, flow = tops[n, p], flows[n, p]
             for q in range(columns):
-                at = 2 * q * channels
-                here, there = top[at : at + channels], top[at + channels : at + 2 * channels]
-                one_of = found[q * channels : (q + 1) * channels]
+                here, there, to = 2 * q * channels, (2 * q + 1) * channels, q * channels
                 for c in range(channels):
-                    here[c] = one_of[c]
+                    top[here + c] = found[to + c]
                 for c in range(channels):
-                    there[c] = one_of[c]
+                    top[there + c] = found[to + c]
             above, below = flat[n, 2 * p], flat[n, 2 * p + 1]
             for k in range(used):
                 share[k] = (one if above[k] == top[k] else zero) + (one if below[k] == top[k] else zero)
             for q in range(columns):
-                at = 2 * q * channels
-                here, there = share[at : at + channels], share[at + channels : at + 2 * channels]
-                given = flow[q * channels : (q + 1) * channels]
+                here, there, to = 2 * q * channels, (2 * q + 1) * channels, q * channels
                 for c in range(channels):
-                    here[c] = given[c] / (here[c] + there[c])
+                    share[here + c] = flow[to + c] / (share[here + c] + share[there + c])
                 for c in range(channels):
-                    there[c] = here[c]
+                    share[there + c] = share[here + c]
             by_above, by_below = target[n, 2 * p], target[n, 2 * p + 1]
             for k in range(used):
                 by_above[k] = (one if above[k] == top[k] else zero) * share[k]
@@ -151,18 +147,18 @@ def avg_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -
             for q in range(columns):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
                 share = real(1.0) / real((last - first) * (right - left))
-                here, to = line[left * channels : (left + 1) * channels], out[q * channels : (q + 1) * channels]
+                here, to = left * channels, q * channels
                 if right - left == 1:
                     for c in range(channels):
-                        to[c] = here[c] * share
+                        out[to + c] = line[here + c] * share
                     continue
-                there = line[(left + 1) * channels : (left + 2) * channels]
+                there = here + channels
                 for c in range(channels):
-                    to[c] = (here[c] + there[c]) * share
+                    out[to + c] = (line[here + c] + line[there + c]) * share
                 for s in range(left + 2, right):
-                    there = line[s * channels : (s + 1) * channels]
+                    there = s * channels
                     for c in range(channels):
-                        to[c] += there[c] * share
+                        out[to + c] += line[there + c] * share
 
 
 @jit
