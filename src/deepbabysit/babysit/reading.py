@@ -37,7 +37,8 @@ def model_facts(model: Any) -> ModelFacts:
         units = layer.output_shape[-1] if layer.output_shape else getattr(layer, "units", None)
         layers.append(
             LayerFacts(
-                path, type(layer).__name__, activation_of(layer), units, inputs, layer.trainable, settings, (), own
+                path, type(layer).__name__, activation_of(layer), units, inputs, layer.trainable, settings,
+                parameters=own,
             )
         )
     last = layers[-1] if layers else None

@@ -103,20 +103,23 @@ class Change:
         self._optimizer = controls.optimizer
         self._before = [self._device.asarray(flat.w) for flat in flats_of(controls.optimizer)]
 
-    def parameters(self) -> dict[str, ParameterVitals]:
-        """Return the vitals of every parameter after the step, in the model's order."""
+    def parameters(self, touched: bool = False) -> dict[str, ParameterVitals]:
+        """Return the vitals of every parameter after the step, in the model's order.
+
+        Arguments:
+            touched: whether gradients are in the flat buffers although ``.grad`` was cleared since.
+        """
         found: dict[int, ParameterVitals] = {}
         for flat, before in zip(flats_of(self._optimizer), self._before, strict=False):
-            begins = self._device.to_host(flat.starts).tolist()
-            parts = [(b, m.parameter.size) for b, m in zip(begins, flat.members, strict=True)]
+            parts = flat.segments
             weights = measures.of_segments(self._device, flat.w, parts)
             gradients = measures.of_segments(self._device, flat.g, parts)
             changes = measures.of_change(self._device, flat.w, before, parts)
             for member, w, g, change in zip(flat.members, weights, gradients, changes, strict=True):
                 p = member.parameter
-                touched = p.trainable and p.grad is not None
+                moved = p.trainable and (touched or p.grad is not None)
                 found[id(p)] = ParameterVitals(
-                    p.name, w, g if touched else None, change if p.trainable else None, _penalty(p, w), p.trainable
+                    p.name, w, g if moved else None, change.norm if p.trainable else None, _penalty(p, w), p.trainable
                 )
         return {v.path: v for p in self._optimizer.parameters if (v := found.get(id(p))) is not None}
 

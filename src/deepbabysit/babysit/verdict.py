@@ -58,7 +58,7 @@ def _happened(record: Record) -> str:
         parts.append(f"{name} {values[0]:.4g} -> {values[-1]:.4g} (best {best:.4g})")
     if not parts:
         curve = record.curve()
-        if curve:
+        if len(curve):
             parts.append(f"loss {curve[0]:.4g} -> {curve[-1]:.4g} in {len(curve)} steps")
     done = len(record.epochs)
     planned = record.run.epochs

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True)
 class TensorVitals:
@@ -137,8 +139,8 @@ class LayerFacts:
         trainable: whether anything in it is trained.
         settings: rate of a dropout, l1 and l2 of its kernel, use_bias, initializer names, momentum, ...
         sources: paths of the layers whose output it takes (empty: the model's input).
-        through: operations between those outputs and this layer's input, where they are not layers.
         parameters: name -> vitals of the weights as they stand.
+        through: operations between the sources' outputs and this layer's input, where they are not layers.
     """
 
     path: str
@@ -149,8 +151,8 @@ class LayerFacts:
     trainable: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
-    through: tuple[str, ...] = ()
     parameters: Mapping[str, TensorVitals] = field(default_factory=dict)
+    through: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +240,8 @@ class Record:
         """Return one number of every epoch that has it."""
         return [epoch.logs[name] for epoch in self.epochs if name in epoch.logs]
 
-    def curve(self) -> list[float]:
+    def curve(self) -> np.ndarray:
         """Return the losses of all steps that are known, in order."""
         if len(self.losses):
-            return list(self.losses)
-        return [step.loss for step in self.steps if step.loss is not None]
+            return np.array(self.losses)
+        return np.array([step.loss for step in self.steps if step.loss is not None], np.float64)

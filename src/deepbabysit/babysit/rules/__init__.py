@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-FAMILIES = ("numbers", "gradients", "updates", "curves", "regularization")
+FAMILIES = (
+    "data", "splits", "outputs", "initialization", "structure",
+    "numbers", "gradients", "updates", "curves", "regularization", "loops",
+)  # fmt: skip
 _loaded: list[str] = []
 
 

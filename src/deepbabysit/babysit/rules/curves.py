@@ -15,6 +15,7 @@ from deepbabysit.babysit.rules.signals import (
     data_losses,
     done,
     finite,
+    finite_curve,
     first_level,
     lagging,
     last_level,
@@ -48,7 +49,7 @@ def _epoch(record: Record) -> int | None:
 def not_learning(record: Record, limits: Any) -> Finding | None:
     """The loss does not leave its start."""
     losses = finite(data_losses(record))
-    curve = finite(record.curve())
+    curve = finite_curve(record)
     if len(losses) < limits.epochs or len(curve) < limits.steps:
         return None
     start, guess = first_level(curve, record.run.batch_size), chance(record)
@@ -358,85 +359,4 @@ def class_collapse(record: Record, limits: Any) -> Finding | None:
         remedies=(Remedy("lower the learning rate ten times"),
                   Remedy("weigh the classes", "class_weight={...}"),
                   Remedy("start the last bias at the log-odds of the classes")),
-    )
-
-
-@rule("slow_input", phase="epoch",
-      why="> 30 % of the time spent waiting for data; less than a second in all is nobody's concern",
-      share=0.3, seconds=1.0)
-def slow_input(record: Record, limits: Any) -> Finding | None:
-    """The loop waits for its data."""
-    waiting = sum(e.waiting or 0.0 for e in record.epochs)
-    working = sum(e.seconds or 0.0 for e in record.epochs)
-    if waiting < limits.seconds or waiting / max(waiting + working, 1e-12) < limits.share:
-        return None
-    share = waiting / (waiting + working)
-    return Finding(
-        "slow_input", "warning", 0.9,
-        f"the steps waited {waiting:.1f} s for data and worked {working:.1f} s: {share:.0%} of the time (limit "
-        f"{limits.share:.0%}).",
-        {"waiting": waiting, "working": working, "share": share, "limit": limits.share}, epoch=_epoch(record),
-        remedies=(Remedy("make batches ahead", "db.data.Loader(x, y, prefetch=4)"),
-                  Remedy("load and augment once, and keep the arrays in memory")),
-    )
-
-
-@rule("memory_growth", phase="step",
-      why="a graph kept alive from step to step grows by the same amount each time; what is cached at first stops "
-          "growing",
-      growth=1.2, times=6, least=50e6)
-def memory_growth(record: Record, limits: Any) -> Finding | None:
-    """Memory grows from step to step without end."""
-    known = [(s.step, s.memory) for s in record.steps if s.memory is not None]
-    recent = known[-int(limits.times) :]
-    if len(recent) < limits.times:
-        return None
-    sizes = [m for _, m in recent]
-    grown = sizes[-1] - sizes[0]
-    if not all(b > a for a, b in zip(sizes, sizes[1:], strict=False)) or grown < limits.least:
-        return None
-    if sizes[-1] < limits.growth * sizes[0]:
-        return None
-    steps = max(recent[-1][0] - recent[0][0], 1)
-    return Finding(
-        "memory_growth", "warning", 0.8,
-        f"memory grew from {sizes[0] / 1e6:.0f} to {sizes[-1] / 1e6:.0f} MB in {steps} steps, "
-        f"{grown / steps / 1e3:.0f} kB each (limit: {limits.growth:g} times). Losses kept as tensors keep their whole "
-        f"graph.",
-        {"first": sizes[0], "last": sizes[-1], "per_step": grown / steps}, step=recent[-1][0],
-        remedies=(Remedy("keep numbers, not tensors", "losses.append(loss.item())"),),
-    )
-
-
-@rule("missing_zero_grad", phase="step",
-      why="the same gradient tensor went through two updates: what was added up stays in it",
-      times=3)
-def missing_zero_grad(record: Record, limits: Any) -> Finding | None:
-    """Gradients add up from step to step."""
-    kept = record.probes.get("gradients_kept")
-    if not kept or kept["times"] < limits.times:
-        return None
-    return Finding(
-        "missing_zero_grad", "error", 0.98,
-        f"the gradients were not cleared in the last {kept['times']} steps (limit {limits.times:g}): each backward() "
-        f"adds to what is there, so the update uses the sum over all steps so far (norm {kept['norm']:.3g}).",
-        dict(kept), step=kept["step"],
-        remedies=(Remedy("clear the gradients in every step, before backward()", "optimizer.zero_grad()"),),
-    )
-
-
-@rule("mode_bug", phase="step",
-      why="layers that behave differently in training (Dropout, BatchNorm) ran in inference mode in every step",
-      times=5)
-def untrained_mode(record: Record, limits: Any) -> Finding | None:
-    """A hand-written loop trains in inference mode."""
-    seen = record.probes.get("inference_steps")
-    if not seen or seen["times"] < limits.times:
-        return None
-    return Finding(
-        "mode_bug", "warning", 0.9,
-        f"{seen['times']} steps in a row ran in inference mode (limit {limits.times:g}), although {seen['layers']} "
-        f"behave differently in training: dropout drops nothing, batch normalization learns no statistics.",
-        dict(seen), step=seen["step"],
-        remedies=(Remedy("train in training mode", "with db.training():\n    loss = loss_of(model(x), y)"),),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+import numpy as np
 
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.rules.rule import rule
-from deepbabysit.babysit.rules.signals import clipped, finite, first_level, last_level, lower
+from deepbabysit.babysit.rules.signals import clipped, first_level, last_level, lower
 from deepbabysit.babysit.vitals import Record
 
 _ROOTS = (
@@ -36,11 +37,11 @@ def cooler(record: Record) -> tuple[Remedy, ...]:
 def nan_loss(record: Record, limits: Any) -> Finding | None:
     """The loss is NaN or infinite."""
     curve = record.curve()
-    step = next((i for i, loss in enumerate(curve) if not math.isfinite(loss)), None)
-    if step is None:
+    fine = np.isfinite(curve)
+    if fine.all():
         return None
-    loss = curve[step]
-    before = finite(curve[:step])[-1:]
+    step = int(np.argmin(fine))
+    loss, before = float(curve[step]), curve[:step][-1:].tolist()
     broken = record.probes.get("broken", {})
     last = f"; the last finite loss was {before[0]:.4g}" if before else ""
     return Finding(
@@ -96,15 +97,15 @@ def nan_in_layer(record: Record, limits: Any) -> Finding | None:
 def loss_diverging(record: Record, limits: Any) -> Finding | None:
     """The level of the loss has grown far above its best and above its start."""
     curve = record.curve()
-    good = finite(curve)
+    good = curve[np.isfinite(curve)]
     if len(good) < 4:
         return None
     start, now = first_level(curve, record.run.batch_size), last_level(good, 10)
     ended = len(good) < len(curve)
     if start is None or now is None or (len(good) < limits.least and not ended):
         return None
-    width = 5
-    best = min(sum(good[i : i + width]) / len(good[i : i + width]) for i in range(max(len(good) - width, 1)))
+    width = min(5, len(good))
+    best = float(np.convolve(good, np.full(width, 1.0 / width), "valid").min())
     if not (now > limits.above * max(start, 1e-12) and now > limits.growth * best) or now <= 0:
         return None
     severe = now > limits.growth * start or ended
@@ -124,26 +125,27 @@ def loss_diverging(record: Record, limits: Any) -> Finding | None:
 def loss_spike(record: Record, limits: Any) -> Finding | None:
     """A single loss far above its neighbours, which then comes back."""
     curve = record.curve()
-    if len(curve) < limits.least or len(finite(curve)) < len(curve) or (record.run.batch_size or 32) < limits.batch:
+    if len(curve) < limits.least or not np.isfinite(curve).all() or (record.run.batch_size or 32) < limits.batch:
         return None
     window, start = int(limits.window), first_level(curve, record.run.batch_size) or 0.0
+    sums = np.cumsum(np.concatenate(([0.0], curve)))
+    before = (sums[window:-4] - sums[: -4 - window]) / window  # mean of the losses before each of them
+    inside = curve[window:-3]
+    ratios = np.where((inside > start) & (before > 0.0), inside / np.where(before > 0.0, before, 1.0), 0.0)
     highest, where, usual = 0.0, -1, 1.0
-    for i in range(window, len(curve) - 3):
-        if curve[i] <= start:
-            continue
-        mean = sum(curve[i - window : i]) / window
+    for place in np.flatnonzero(ratios >= limits.ratio).tolist():
+        i, mean = place + window, float(before[place])
         after = last_level(curve[i + 1 : i + 4], 3) or 0.0
-        near = sorted(curve[i - window : i])
-        noisy = curve[i] < 3.0 * near[-1]  # small batches jump now and then, and mean nothing by it
-        if mean > 0 and curve[i] / mean > highest and 1.5 * mean < after < curve[i] / 2 and not noisy:
-            highest, where, usual = curve[i] / mean, i, mean
-    if where < 0 or highest < limits.ratio:
+        noisy = curve[i] < 3.0 * curve[i - window : i].max()  # small batches jump now and then, and mean nothing by it
+        if ratios[place] > highest and 1.5 * mean < after < curve[i] / 2 and not noisy:
+            highest, where, usual = float(ratios[place]), i, mean
+    if where < 0:
         return None
     return Finding(
         "loss_spike", "warning", 0.7,
         f"the loss jumped to {curve[where]:.4g} at step {where + 1}, {highest:.1f} times the mean of the "
         f"{window} steps before ({usual:.4g}, limit {limits.ratio:g}) and above its start ({start:.4g}). One batch "
         f"threw the weights far off; clipping limits such a step.",
-        {"loss": curve[where], "ratio": highest, "mean": usual, "limit": limits.ratio}, step=where,
+        {"loss": float(curve[where]), "ratio": highest, "mean": usual, "limit": limits.ratio}, step=where,
         remedies=cooler(record)[::-1],
     )

@@ -6,29 +6,37 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+import numpy as np
+
 from deepbabysit.babysit.vitals import ParameterVitals, Record, RunFacts, StepVitals
 
 
 def finite(values: Sequence[float]) -> list[float]:
-    """Return the values that are finite."""
+    """Return the values that are finite (of short lists)."""
     return [v for v in values if math.isfinite(v)]
 
 
-def first_level(curve: Sequence[float], batch: int | None = None) -> float | None:
+def finite_curve(record: Record) -> np.ndarray:
+    """Return the finite losses of all steps."""
+    curve = record.curve()
+    return curve[np.isfinite(curve)]
+
+
+def first_level(curve: np.ndarray, batch: int | None = None) -> float | None:
     """Return the level at the start: the mean of the first losses, or the first where it ran away at once.
 
     Of small batches more losses are taken, some hundred rows.
     """
-    start = finite(curve[: min(max(3, 100 // (batch or 32)), max(3, len(curve) // 10))])
+    start = finite(curve[: min(max(3, 100 // (batch or 32)), max(3, len(curve) // 10))].tolist())
     if not start:
         return None
     level = sum(start) / len(start)
     return start[0] if level > 1.5 * abs(start[0]) else level
 
 
-def last_level(curve: Sequence[float], count: int = 10) -> float | None:
+def last_level(curve: np.ndarray, count: int = 10) -> float | None:
     """Return the level at the end: the median of the last finite losses."""
-    end = finite(curve[-count:])
+    end = finite(curve[-count:].tolist())
     return median(end) if end else None
 
 

@@ -6,6 +6,8 @@ import math
 from statistics import mean, median
 from typing import Any
 
+import numpy as np
+
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.rules.numbers import cooler
 from deepbabysit.babysit.rules.rule import rule
@@ -13,6 +15,7 @@ from deepbabysit.babysit.rules.signals import (
     chance,
     data_losses,
     finite,
+    finite_curve,
     first_level,
     kernels,
     last_level,
@@ -92,7 +95,7 @@ def _gain(record: Record) -> float | None:
     """Return by what share the loss has fallen since the start."""
     curve = record.curve()
     width = max(min(len(curve) // 5, record.run.steps or 50), 3)
-    start, now = finite(curve[:width]), finite(curve[-width:])
+    start, now = finite(curve[:width].tolist()), finite(curve[-width:].tolist())
     if not start or not now or mean(start) <= 0:
         return None
     return (mean(start) - mean(now)) / mean(start)
@@ -122,8 +125,8 @@ def _good_from_the_start(record: Record) -> bool:
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
     curve = record.curve()
-    good = finite(curve)
-    if not good or not record.steps or (len(good) < 3 and len(good) == len(curve)):
+    good = curve[np.isfinite(curve)]
+    if not len(good) or not record.steps or (len(good) < 3 and len(good) == len(curve)):
         return None
     start, now = first_level(curve, record.run.batch_size), last_level(good, 10)
     assert start is not None and now is not None
@@ -201,7 +204,7 @@ def restless(record: Record, limits: Any) -> Finding | None:
     if gain > limits.progress or level < limits.poor * guess:
         return None
     strength = min(math.log10(ratio / limits.ratio) / 1.5, 1.0)
-    confidence = 0.6 + 0.3 * strength
+    confidence = 0.66 + 0.3 * strength
     last = samples[-1]
     return _too_high(
         record, "warning", confidence,
@@ -219,7 +222,7 @@ def restless(record: Record, limits: Any) -> Finding | None:
       causes=("vanishing_gradient", "dead_relu", "saturated_activation"), ratio=3e-4, left=0.7, steps=100, share=0.15)
 def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
     """Small steps, little progress, and the loss still near its start."""
-    curve = finite(record.curve())
+    curve = finite_curve(record)
     planned = (record.run.steps or 0) * (record.run.epochs or 0)
     if len(curve) < max(limits.steps, limits.share * planned) or _warming(record) or _good_from_the_start(record):
         return None
