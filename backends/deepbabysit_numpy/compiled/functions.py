@@ -1,8 +1,8 @@
 """exp, log, tanh and relatives, where NumPy's own loops have no 512-bit vectors.
 
-With AVX-512 NumPy's loops are as fast as the compiled ones. With AVX2 the compiled ones are 2.5 to 4.7 times as fast for
-exp, log and tanh in single precision, and where NumPy calls the C library (expm1 and log1p, and everything on some
-machines) up to 25 times.
+With AVX-512 NumPy's loops are as fast as the compiled ones. With AVX2 the compiled ones are 2.5 to 4.7 times as fast
+for exp, log and tanh in single precision, and up to 25 times where NumPy calls the C library (expm1 and log1p, and
+everything on some machines).
 """
 
 from __future__ import annotations
