@@ -24,7 +24,7 @@ from deepbabysit_numpy.kernels.convolution import Layout, planes
 _DTYPES = frozenset({"float32", "float64"})
 _PACK, _DIRECT, _BY_KERNEL = (Compiled("convolution", name) for name in ("pack", "direct", "by_kernel"))
 _BLOCK = 384 << 10  # bytes of a block's image and result: a share of the second-level cache
-_PIECE = 32 << 10  # bytes of weights that stay in the first-level cache
+_PIECE = 40 << 10  # bytes of weights that stay in the first-level cache
 _SLOPES = 16 << 10  # bytes of a result's gradient that stay there
 _LONG = np.dtype(np.int64)
 
@@ -61,6 +61,7 @@ class Geometry(NamedTuple):
     count: int  # images in a block
     rows: int  # rows of windows in a block
     piece: int  # rows of windows in a piece of a sum over windows
+    calls: int  # tiles of a block, about
 
 
 class Job(NamedTuple):
@@ -189,7 +190,7 @@ def _make(
         padded=int(bool(top or bottom or left or right)), lines=lines, down=steps[0], along=steps[1], span=span,
         out_height=result[0], out_width=result[1], out_channels=result[2], out_down=strides[0], groups=groups,
         inner=inner, columns=columns, packed=0, wide=vectors * (tiles.register_bytes() // size),
-        tall=tiles.tile_rows(vectors), count=count, rows=rows, piece=0,
+        tall=tiles.tile_rows(vectors), count=count, rows=rows, piece=0, calls=1,
     )
     block_rows = (rows - 1) * steps[0] + span
     plane = (block_rows if geo.padded else image[0]) * bordered * image[2]
@@ -216,7 +217,8 @@ def _make(
             targets.append((to * result[2] * size).reshape(-1))
             begin_place += places[-1].size
     return Job(
-        geo._replace(packed=weights), (0,) * vectors, parts, count * plane if geo.padded else 0, _table(phases, 11),
+        geo._replace(packed=weights, calls=max(len(pieces) * groups * panels * (places[0].size // geo.tall), 1)),
+        (0,) * vectors, parts, count * plane if geo.padded else 0, _table(phases, 11),
         _table(pieces), _table(runs, 3), np.concatenate(places), np.concatenate(targets), _table(taps),
     )
 
@@ -237,7 +239,7 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
         images=lay.n, height=lay.h, width=lay.w, channels=lay.c, top=lay.top, left=lay.left, bordered=bordered,
         padded=int(lay.padded), lines=lay.oh, down=lay.sh, along=lay.sw, span=span, out_height=lay.oh,
         out_width=lay.ow, out_channels=lay.f, out_down=1, groups=lay.groups, inner=lay.depth, columns=out, packed=0,
-        wide=wide, tall=tall, count=count, rows=rows, piece=max(_SLOPES // (lay.ow * wide * size), 1),
+        wide=wide, tall=tall, count=count, rows=rows, piece=max(_SLOPES // (lay.ow * wide * size), 1), calls=1,
     )
     plane = ((rows - 1) * lay.sh + span if lay.padded else lay.h) * bordered * lay.c
     grid = np.ogrid[:count, :rows]
@@ -249,6 +251,8 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     targets = np.arange(places.size) * lay.f * size
     last = np.minimum(np.arange(-(-places.size // tall) * tall), places.size - 1)  # rows behind the last repeat it
     nothing = _table([])
+    pieces = -(-count * rows // geo.piece)
+    geo = geo._replace(calls=max(pieces * lay.groups * -(-out // wide) * (last.size // tall), 1))
     return Job(
         geo, (0,) * vectors, parts, count * plane if lay.padded else 0, nothing, nothing, runs, places[last],
         targets[last], nothing,

@@ -8,8 +8,8 @@ from dataclasses import replace
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled import (
     activations,
-    convolution,
     attention,
+    convolution,
     dense,
     draws,
     indexing,
@@ -24,8 +24,8 @@ from deepbabysit_numpy.compiled import (
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
-    **convolution.VARIANTS,
     **attention.VARIANTS,
+    **convolution.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
     **indexing.VARIANTS,

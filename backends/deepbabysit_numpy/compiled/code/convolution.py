@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.code.tiles import outer, tile
+from deepbabysit_numpy.compiled.code.tiles import outer, prefetch, tile
 from deepbabysit_numpy.compiled.jit import jit
 
 
@@ -74,6 +74,22 @@ def _fill(border: Any, x: Any, first: Any, count: Any, top: Any, rows: Any, geo:
 
 
 @jit
+def _following(x: Any, block: Any, end: Any, bands: Any, geo: Any) -> Any:
+    """Return (address, cache lines) of the image that a block reads."""
+    if block >= end or not geo.padded:
+        return x.ctypes.data, 0
+    first, top = block // bands * geo.count, block % bands * geo.rows
+    count, lines = min(geo.count, geo.images - first), min(geo.rows, geo.lines - top)
+    line = geo.width * geo.channels * x.itemsize
+    begin = max(top * geo.down - geo.top, 0)
+    if bands == 1:
+        lines = count * geo.height
+    else:
+        lines = max(min((lines - 1) * geo.down + geo.span, geo.height - begin), 0)
+    return x.ctypes.data + (first * geo.height + begin) * line, lines * line // 64
+
+
+@jit
 def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y: Any, border: Any, geo: Any,
            phases: Any, pieces: Any, runs: Any, places: Any, targets: Any, rectify: Any) -> None:
     """Write the convolution of this part's blocks; see `compiled/convolution.py` for the tables."""
@@ -91,6 +107,9 @@ def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y:
             source = mine.ctypes.data
         else:
             source = x.ctypes.data + (first * geo.height + top * geo.down) * geo.width * geo.channels * size
+        # the next block's image comes into the cache while this one is computed
+        ahead, left = _following(x, block + 1, (part + 1) * total // parts, bands, geo)
+        some = left // geo.calls + 1
         for phase in range(phases.shape[0]):
             pixels = count * min(lines, phases[phase, 0] - top) * phases[phase, 1]
             if pixels <= 0:
@@ -120,6 +139,10 @@ def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y:
                                 tail[1, i] = targets[j]
                             rows_at = tail.ctypes.data
                             to_at = rows_at + 8 * tall
+                        if left > 0:
+                            prefetch(ahead, some)
+                            ahead += some * 64
+                            left -= some
                         tile(width, x, from_here, rows_at, runs.ctypes.data + 24 * begin, end - begin, w, to, to_at,
                              init.ctypes.data + column * size, fresh, last, valid)
                     begin = end
@@ -145,6 +168,8 @@ def by_kernel(part: Any, parts: Any, width: Any, x: Any, g: Any, gradients: Any,
             source = mine.ctypes.data
         else:
             source = x.ctypes.data + (first * geo.height + top * geo.down) * geo.width * geo.channels * size
+        ahead, left = _following(x, block + 1, (part + 1) * total // parts, bands, geo)
+        some = left // geo.calls + 1
         slopes = g.ctypes.data + (first * geo.out_height + top) * geo.out_width * geo.out_channels * size
         for begin in range(0, count * lines, geo.piece):
             amount = min(geo.piece, count * lines - begin)
@@ -152,6 +177,10 @@ def by_kernel(part: Any, parts: Any, width: Any, x: Any, g: Any, gradients: Any,
                 group, panel = job // panels, job % panels
                 column = (group * geo.columns + panel * geo.wide) * size
                 for k in range(0, places.size, tall):
+                    if left > 0:
+                        prefetch(ahead, some)
+                        ahead += some * 64
+                        left -= some
                     outer(width, x, source + group * geo.inner * size, places.ctypes.data + 8 * k,
                           runs.ctypes.data + 24 * begin, amount, slopes + column, result.ctypes.data + column,
                           targets.ctypes.data + 8 * k, geo.columns - panel * geo.wide,
