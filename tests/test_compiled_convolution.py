@@ -1,4 +1,4 @@
-"""Compiled convolutions: every shape against float64, the same bits for one thread count, values that are not finite."""
+"""Compiled convolutions: every shape against float64, the same bits again and again, values that are not finite."""
 
 import itertools
 

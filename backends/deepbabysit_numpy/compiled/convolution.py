@@ -20,6 +20,7 @@ from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 from deepbabysit_numpy.kernels import convolution as plain
 from deepbabysit_numpy.kernels.convolution import Layout, planes
+from deepbabysit_numpy.kernels.products import activate
 
 _DTYPES = frozenset({"float32", "float64"})
 _PACK, _DIRECT, _BY_KERNEL = (Compiled("convolution", name) for name in ("pack", "direct", "by_kernel"))
@@ -58,7 +59,7 @@ class Geometry(NamedTuple):
     packed: int  # numbers in the weights of a group
     wide: int  # columns of a tile
     tall: int  # rows of a tile
-    count: int  # images in a block
+    together: int  # images in a block
     rows: int  # rows of windows in a block
     piece: int  # rows of windows in a piece of a sum over windows
     calls: int  # tiles of a block, about
@@ -143,7 +144,9 @@ def _runs(taps: list[tuple[int, int]], geo: Geometry, size: int) -> tuple[list[l
             spans.append([begin, geo.inner])
     total = sum(length for _, length in spans)
     most = max(-(-total // max(-(-total // most), 1)), 1)
-    runs, ends, held, at = [], [], 0, 0
+    runs: list[list[int]] = []
+    ends: list[int] = []
+    held = at = 0
     for begin, length in spans:
         while length:
             if held == most:
@@ -190,11 +193,16 @@ def _make(
         padded=int(bool(top or bottom or left or right)), lines=lines, down=steps[0], along=steps[1], span=span,
         out_height=result[0], out_width=result[1], out_channels=result[2], out_down=strides[0], groups=groups,
         inner=inner, columns=columns, packed=0, wide=vectors * (tiles.register_bytes() // size),
-        tall=tiles.tile_rows(vectors), count=count, rows=rows, piece=0, calls=1,
+        tall=tiles.tile_rows(vectors), together=count, rows=rows, piece=0, calls=1,
     )
     block_rows = (rows - 1) * steps[0] + span
     plane = (block_rows if geo.padded else image[0]) * bordered * image[2]
-    phases, pieces, runs, places, targets, taps = [], [], [], [], [], []
+    phases: list[list[int]] = []
+    runs: list[list[int]] = []
+    pieces: list[int] = []
+    taps: list[int] = []
+    places: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
     begin_place = weights = 0
     panels = -(-columns // geo.wide)
     for v in vertical:
@@ -239,7 +247,7 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
         images=lay.n, height=lay.h, width=lay.w, channels=lay.c, top=lay.top, left=lay.left, bordered=bordered,
         padded=int(lay.padded), lines=lay.oh, down=lay.sh, along=lay.sw, span=span, out_height=lay.oh,
         out_width=lay.ow, out_channels=lay.f, out_down=1, groups=lay.groups, inner=lay.depth, columns=out, packed=0,
-        wide=wide, tall=tall, count=count, rows=rows, piece=max(_SLOPES // (lay.ow * wide * size), 1), calls=1,
+        wide=wide, tall=tall, together=count, rows=rows, piece=max(_SLOPES // (lay.ow * wide * size), 1), calls=1,
     )
     plane = ((rows - 1) * lay.sh + span if lay.padded else lay.h) * bordered * lay.c
     grid = np.ogrid[:count, :rows]
@@ -271,7 +279,8 @@ def _seen(lay: Layout) -> Layout:
 
 def _scratch(job: Job, dtype: Any) -> tuple[Form, ...]:
     packed = job.geo.packed * job.geo.groups
-    return Form((job.parts, job.buffer), dtype), Form((packed,), dtype), Form((job.geo.out_channels + job.geo.wide,), dtype)
+    first = job.geo.out_channels + job.geo.wide
+    return Form((job.parts, job.buffer), dtype), Form((packed,), dtype), Form((first,), dtype)
 
 
 def _convolve(
@@ -297,27 +306,28 @@ def _convolve(
     )
 
 
-def _kernel_scratch(lay: Layout, dtype: Any) -> tuple[Form, ...]:
+def _kernel_scratch(lay: Layout, dtype: Any, bias: bool) -> tuple[Form, ...]:
     job = _kernel_job(_seen(lay), dtype.itemsize, threads.count())
-    return Form((job.parts, job.buffer), dtype), Form((job.parts, lay.kh * lay.kw * lay.depth * lay.f), dtype)
+    lengths = (job.buffer, lay.kh * lay.kw * lay.depth * lay.f, lay.f if bias else 0)
+    return tuple(Form((job.parts, length), dtype) for length in lengths)
 
 
-def _kernel_gradient(lay: Layout, scratch: Any, x: Any, g: Any, dk: Any) -> None:
-    """Write the gradient for the kernel into dk."""
-    if not dk.size:
-        return
+def _kernel_gradient(lay: Layout, scratch: Any, x: Any, g: Any, outs: Any) -> None:
+    """Write the gradients for the kernel and, where there is a second place, for the bias."""
+    dk = outs[0]
     lay = _seen(lay)
-    border, gradients = scratch
+    border, gradients, sums = scratch
     job = _kernel_job(lay, dk.itemsize, len(border))
     kind = (dk.dtype, len(job.width))
     team.TEAM.run(
-        _BY_KERNEL, kind, job.parts, job.width, x.reshape(-1), g.reshape(-1), gradients, border,
-        job.geo, job.runs, job.places, job.targets,
+        _BY_KERNEL, kind, job.parts, job.width, x.reshape(-1), g.reshape(-1), gradients, sums,
+        border, job.geo, job.runs, job.places, job.targets,
     )
-    total = dk.reshape(-1)
-    total[...] = gradients[0]
-    for other in gradients[1:]:
-        np.add(total, other, out=total)
+    for out, copies in zip(outs, (gradients, sums), strict=False):
+        total = out.reshape(-1)
+        total[...] = copies[0]
+        for other in copies[1:]:
+            np.add(total, other, out=total)
 
 
 def _wide_enough(found: plain.Shapes, *dtypes: Any) -> bool:
@@ -346,26 +356,51 @@ def _kernel(shapes: Any, adjoint: bool) -> Kernel:
     return Kernel(run, scratch=scratch, dtypes=_DTYPES, supports=supports, contiguous=True)
 
 
-def _run_kernel_gradient(ctx: Any, outs: Any, x: Any, g: Any, **attrs: Any) -> None:
-    lay = plain.of_kernel_gradient(x, g, attrs).layout
+def _affine(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear", **attrs: Any) -> None:
+    lay = plain.of_conv(x, kernel, attrs).layout
     assert lay is not None
-    _kernel_gradient(lay, ctx.scratch, planes(x), planes(g), outs[0])
+    _convolve(lay, False, ctx.scratch, planes(x), kernel, bias, planes(outs[0]), activation == "relu")
+    if activation != "relu":
+        activate(outs[0], activation)
 
 
-def _need_kernel_gradient(forms: Any, **attrs: Any) -> tuple[Form, ...]:
-    found = plain.of_kernel_gradient(*forms, attrs)
-    assert found.layout is not None
-    return _kernel_scratch(found.layout, found.dtype)
+def _affine_scratch(forms: Any, *, activation: str = "linear", **attrs: Any) -> tuple[Form, ...]:
+    assert _CONV.scratch is not None
+    return _CONV.scratch(forms[:2], **attrs)
 
 
+def _takes_affine(forms: Any, *, activation: str = "linear", **attrs: Any) -> bool:
+    x, kernel, bias = forms
+    return _wide_enough(plain.of_conv(x, kernel, attrs), *(form.dtype for form in forms))
+
+
+def _gradients(bias: bool) -> Kernel:
+    """Return the kernel of the gradients for the kernel and perhaps the bias."""
+
+    def run(ctx: Any, outs: Any, x: Any, g: Any, **attrs: Any) -> None:
+        lay = plain.of_kernel_gradient(x, g, attrs).layout
+        assert lay is not None
+        _kernel_gradient(lay, ctx.scratch, planes(x), planes(g), outs)
+
+    def scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
+        x, g = forms
+        found = plain.of_kernel_gradient(x, g, attrs)
+        assert found.layout is not None
+        return _kernel_scratch(found.layout, found.dtype, bias)
+
+    def supports(forms: Any, **attrs: Any) -> bool:
+        x, g = forms
+        return _wide_enough(plain.of_kernel_gradient(x, g, attrs), x.dtype, g.dtype)
+
+    return Kernel(run, scratch=scratch, dtypes=_DTYPES, supports=supports, contiguous=True)
+
+
+_CONV = _kernel(plain.of_conv, False)
 VARIANTS: dict[str, Kernel] = {
-    "conv": _kernel(plain.of_conv, False),
+    "affine_conv": Kernel(_affine, scratch=_affine_scratch, dtypes=_DTYPES, supports=_takes_affine, contiguous=True),
+    "conv": _CONV,
     "conv_input_gradient": _kernel(plain.of_input_gradient, True),
     "conv_transpose": _kernel(plain.of_transpose, True),
-    "conv_kernel_gradient": Kernel(
-        _run_kernel_gradient, scratch=_need_kernel_gradient, dtypes=_DTYPES, contiguous=True,
-        supports=lambda forms, **attrs: _wide_enough(
-            plain.of_kernel_gradient(*forms, attrs), *(form.dtype for form in forms)
-        ),
-    ),
+    "conv_kernel_gradient": _gradients(False),
+    "conv_parameter_gradients": _gradients(True),
 }

@@ -78,8 +78,8 @@ def _following(x: Any, block: Any, end: Any, bands: Any, geo: Any) -> Any:
     """Return (address, cache lines) of the image that a block reads."""
     if block >= end or not geo.padded:
         return x.ctypes.data, 0
-    first, top = block // bands * geo.count, block % bands * geo.rows
-    count, lines = min(geo.count, geo.images - first), min(geo.rows, geo.lines - top)
+    first, top = block // bands * geo.together, block % bands * geo.rows
+    count, lines = min(geo.together, geo.images - first), min(geo.rows, geo.lines - top)
     line = geo.width * geo.channels * x.itemsize
     begin = max(top * geo.down - geo.top, 0)
     if bands == 1:
@@ -96,12 +96,12 @@ def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y:
     size, tall = x.itemsize, geo.tall
     mine = border[part]
     bands = -(-geo.lines // geo.rows)
-    total = -(-geo.images // geo.count) * bands
+    total = -(-geo.images // geo.together) * bands
     tail = np.empty((2, tall), np.int64)
     panels = -(-geo.columns // geo.wide)
     for block in range(part * total // parts, (part + 1) * total // parts):
-        first, top = block // bands * geo.count, block % bands * geo.rows
-        count, lines = min(geo.count, geo.images - first), min(geo.rows, geo.lines - top)
+        first, top = block // bands * geo.together, block % bands * geo.rows
+        count, lines = min(geo.together, geo.images - first), min(geo.rows, geo.lines - top)
         if geo.padded:
             _fill(mine, x, first, count, top * geo.down, (lines - 1) * geo.down + geo.span, geo)
             source = mine.ctypes.data
@@ -149,20 +149,22 @@ def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y:
 
 
 @jit
-def by_kernel(part: Any, parts: Any, width: Any, x: Any, g: Any, gradients: Any, border: Any, geo: Any, runs: Any,
-              places: Any, targets: Any) -> None:
-    """Write the gradient for the kernel by this part's blocks into its own copy."""
+def by_kernel(part: Any, parts: Any, width: Any, x: Any, g: Any, gradients: Any, sums: Any, border: Any, geo: Any,
+              runs: Any, places: Any, targets: Any) -> None:
+    """Write the gradients for kernel and bias by this part's blocks into its own copies; `sums` may be empty."""
     size, tall = x.itemsize, geo.tall
-    mine, result = border[part], gradients[part]
+    mine, result, total_slope = border[part], gradients[part], sums[part]
     zero = result.dtype.type(0.0)
     for i in range(result.size):
         result[i] = zero
+    for i in range(total_slope.size):
+        total_slope[i] = zero
     bands = -(-geo.lines // geo.rows)
-    total = -(-geo.images // geo.count) * bands
+    total = -(-geo.images // geo.together) * bands
     panels = -(-geo.columns // geo.wide)
     for block in range(part * total // parts, (part + 1) * total // parts):
-        first, top = block // bands * geo.count, block % bands * geo.rows
-        count, lines = min(geo.count, geo.images - first), min(geo.rows, geo.lines - top)
+        first, top = block // bands * geo.together, block % bands * geo.rows
+        count, lines = min(geo.together, geo.images - first), min(geo.rows, geo.lines - top)
         if geo.padded:
             _fill(mine, x, first, count, top * geo.down, (lines - 1) * geo.down + geo.span, geo)
             source = mine.ctypes.data
@@ -170,9 +172,16 @@ def by_kernel(part: Any, parts: Any, width: Any, x: Any, g: Any, gradients: Any,
             source = x.ctypes.data + (first * geo.height + top * geo.down) * geo.width * geo.channels * size
         ahead, left = _following(x, block + 1, (part + 1) * total // parts, bands, geo)
         some = left // geo.calls + 1
-        slopes = g.ctypes.data + (first * geo.out_height + top) * geo.out_width * geo.out_channels * size
+        begin_here = (first * geo.out_height + top) * geo.out_width * geo.out_channels
+        slopes = g.ctypes.data + begin_here * size
         for begin in range(0, count * lines, geo.piece):
             amount = min(geo.piece, count * lines - begin)
+            if total_slope.size:
+                at = begin_here + begin * geo.out_width * geo.out_channels
+                for _ in range(amount * geo.out_width):
+                    for i in range(total_slope.size):
+                        total_slope[i] += g[at + i]
+                    at += geo.out_channels
             for job in range(geo.groups * panels):
                 group, panel = job // panels, job % panels
                 column = (group * geo.columns + panel * geo.wide) * size
