@@ -385,11 +385,11 @@ def _look_at_loss(subject: probes.Subject, now: _Examination) -> None:
 def _experiment(subject: probes.Subject, now: _Examination) -> None:
     record, probe = now.record, now.record.probes
     drawn = now.attempt("drawn", 0.9, subject.drawn)
-    if drawn is not None:
-        probe["ignores"] = now.attempt("ignores", 0.9, lambda: probes.probe_ignoring(subject, drawn))
+    calm = now.attempt("undropped", 0.9, subject.undropped)
+    if drawn is not None and calm is not None:
+        probe["ignores"] = now.attempt("ignores", 0.9, lambda: probes.probe_ignoring(subject, drawn, calm))
         probe["leak"] = now.attempt("leak", 0.9, lambda: probes.probe_leak(subject, drawn))
-        probe["modes"] = now.attempt(
-            "modes", 0.9, lambda: probes.probe_modes(subject, drawn, subject.undropped()))
+        probe["modes"] = now.attempt("modes", 0.9, lambda: probes.probe_modes(subject, drawn, calm))
     if record.model.functions:
         probe["derivative"] = now.attempt(
             "derivative", 0.9, lambda: probes.probe_derivative(subject, record.model.functions))

@@ -20,7 +20,7 @@ VERIFIED = 50_000  # so many rows are compared in full
 NEIGHBOURS = 5
 TWINS = 24  # shuffled twins that a probe is compared with
 LINEAR_FEATURES = 200  # the linear probe takes so many features, those that vary most
-FEATURES_ALONE = 1024  # so many features are tried alone
+FEATURES_ALONE = 64  # so many features are tried alone, those that correlate best with a column of the labels
 EXAMPLES = 5
 
 
@@ -287,7 +287,10 @@ def associate(
     single = len(labels.shape) == 0 or labels.kind == "one_hot" or labels.shape == (1,)
     if values.shape[1] < 3 or not single or (deadline is not None and clock() > deadline):
         return found
-    return _alone(found, values[:, :FEATURES_ALONE], places, goal, labels)
+    if values.shape[1] > FEATURES_ALONE:
+        best = np.sort(np.argsort(-np.abs(scaled.T @ goal).max(axis=1), kind="stable")[:FEATURES_ALONE])
+        values, places = values[:, best], places[best]
+    return _alone(found, values, places, goal, labels)
 
 
 def _goal(y: np.ndarray, labels: LabelFacts) -> np.ndarray:
