@@ -386,7 +386,10 @@ def _experiment(subject: probes.Subject, now: _Examination) -> None:
     record, probe = now.record, now.record.probes
     drawn = now.attempt("drawn", 0.9, subject.drawn)
     calm = now.attempt("undropped", 0.9, subject.undropped)
-    if drawn is not None and calm is not None:
+    if drawn is None or calm is None:
+        for name in ("ignores", "leak", "modes"):
+            now.missing[name] = now.missing.get("drawn", now.missing.get("undropped", "the time was spent"))
+    else:
         probe["ignores"] = now.attempt("ignores", 0.9, lambda: probes.probe_ignoring(subject, drawn, calm))
         probe["leak"] = now.attempt("leak", 0.9, lambda: probes.probe_leak(subject, drawn))
         probe["modes"] = now.attempt("modes", 0.9, lambda: probes.probe_modes(subject, drawn, calm))
