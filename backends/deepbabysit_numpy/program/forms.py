@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.kernels.updates import STEP
 from deepbabysit_numpy.compiled import draws
 from deepbabysit_numpy.compiled.loading import Compiled
+from deepbabysit_numpy.kernels.guarding import KERNELS as GUARDING
 from deepbabysit_numpy.kernels.losses import KERNELS as LOSSES
 from deepbabysit_numpy.kernels.random import KERNELS as RANDOM
 from deepbabysit_numpy.kernels.updates import KERNELS as UPDATES
 
-_PICK, _MARK, _LABELS = (Compiled("exact", name) for name in ("pick", "mark", "label_gradient"))
+_PICK, _MARK, _LABELS, _KEEP = (Compiled("exact", name) for name in ("pick", "mark", "label_gradient", "keep"))
 
 
 def _cross_entropy(
@@ -69,9 +71,18 @@ def _update(name: str, own: Callable[[Any], tuple[float, ...]]) -> Callable[...,
     return run
 
 
+def _keep_step(
+    ctx: Any, outs: Any, loss: Any, probe: Any, control: Any, w: Any, kept: Any, taken: Any, ring: Any
+) -> None:
+    for out, source in zip(outs, (kept, taken, ring), strict=True):
+        np.copyto(out, source)  # nothing where they are the same memory
+    _KEEP(None, loss.reshape(-1), probe, control[STEP : STEP + 1], w, *outs)
+
+
 FORMS: dict[Callable[..., Any], Callable[..., None]] = {
     LOSSES["softmax_cross_entropy"].run: _cross_entropy,
     LOSSES["softmax_cross_entropy_gradient"].run: _cross_entropy_gradient,
+    GUARDING["keep_step"].run: _keep_step,
     RANDOM["dropout"].run: draws.VARIANTS["dropout"].run,
     UPDATES["sgd_update"].run: _update("sgd", lambda attrs: (0.0,)),
     UPDATES["momentum_update"].run: _update("momentum", lambda a: (a["momentum"], float(a["nesterov"]))),

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from deepbabysit_numpy.compiled.jit import jit
 
 _BLOCK = 16384  # elements between two additions in float64
