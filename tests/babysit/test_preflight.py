@@ -132,7 +132,8 @@ def test_every_code_of_the_check_is_asked_or_named_as_not_asked() -> None:
     x, y, xv, yv, _ = scaled("wine")
     full = check(model_for("wine"), x, y, (xv, yv))
     assert set(full.asked) | set(full.skipped) == codes
-    assert set(full.skipped) == {"wrong_gradient"}  # there is no operation with a backward of its own
+    # there is no operation with a backward of its own, and no range test
+    assert set(full.skipped) == {"wrong_gradient", "learning_rate_too_high", "learning_rate_too_low"}
     bare = check(model_for("wine", compiled=False), x, None)
     assert {"split_leak", "class_imbalance", "underfitting", "wrong_loss_for_output"} <= set(bare.skipped)
     assert {"batch_leak", "symmetric_init", "input_not_normalized"} <= set(bare.asked)
@@ -207,3 +208,13 @@ def test_a_range_test_finds_where_a_rate_learns_and_where_it_diverges() -> None:
     assert found.diverged is None or found.diverged > found.best
     assert len(found.rates) == len(found.losses) > 20
     assert check(model, x, y).record.probes.get("range") is None
+
+
+@pytest.mark.parametrize(("rate", "codes"), [(1e-3, []), (20.0, ["learning_rate_too_high"]),
+                                             (1e-7, ["learning_rate_too_low"])])
+def test_a_rate_against_the_range_test(rate: float, codes: list[str]) -> None:
+    x, y, _, _, _ = scaled("digits")
+    model = model_for("digits")
+    model.compile(db.optimizers.SGD(rate, momentum=0.9) if rate > 1 else db.optimizers.Adam(rate), model.loss)
+    found = check(model, x, y, range_test=True)
+    assert loud(found) == codes, found.record.probes["range"]

@@ -62,6 +62,16 @@ def test_validation_rows_from_training(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
+def test_validation_labels_in_another_order(name: str) -> None:
+    x, y, xv, yv, _ = scaled(name)
+    order = np.random.default_rng(1).permutation(len(yv))
+    found = check(model_for(name), x, y, (xv, yv[order]))
+    assert loud(found) == ["corrupted_labels"]
+    (finding,) = [f for f in found if f.code == "corrupted_labels"]
+    assert finding.evidence["part"] == "validation"
+
+
+@pytest.mark.parametrize("name", TABLES)
 def test_the_label_as_a_feature(name: str) -> None:
     x, y, _, _, task = scaled(name)
     flat = y.reshape(len(y)).astype(np.float32)

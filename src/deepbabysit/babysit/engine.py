@@ -102,7 +102,10 @@ def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> li
     """
     load()
     known = RULES if rules is None else rules
-    causes = {code: rule.causes for rule in known for code in rule.codes}
+    causes: dict[str, tuple[str, ...]] = {}
+    for rule in known:
+        for code in rule.codes:
+            causes[code] = (*causes.get(code, ()), *rule.causes)
     waiting = sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), -f.confidence))
     by_code = {finding.code: finding for finding in waiting}
     ranked: list[Finding] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -189,6 +189,7 @@ def data_facts(
         columns = relations.telling_columns(x, looked)
         twins = relations.copies(x, y, fine, columns)
         values.update(duplicates=twins.same, copies=twins.copies, conflicts=twins.conflicts, examples=twins.examples)
+    compared = None
     if validation is not None:
         theirs, targets = validation
         values["validation_rows"] = len(theirs[0])
@@ -196,6 +197,8 @@ def data_facts(
         held = _finite_rows(len(theirs[0]), [*theirs, *([] if targets is None else [targets])], bool(bad))
         if targets is not None and len(held):
             values["validation_labels"] = label_facts(targets[held])
+        if same and targets is not None:
+            compared = (theirs, targets, _sample(held, RELATED // 2))
         if same and len(held) and not late("overlap"):
             values["overlap"] = relations.overlap(x, theirs, fine, held, relations.telling_columns(x, looked))
         if same and len(held) and not any(flags) and not late("drift"):
@@ -205,13 +208,9 @@ def data_facts(
         if any(flags):
             skipped["association"] = "the inputs are ids"
         else:
-            values["association"] = relations.associate(x, y, _sample(fine, RELATED), labels, deadline, clock)
-    return _with(found, values)
-
-
-def _with(found: DataFacts, values: Mapping[str, object]) -> DataFacts:
-    from dataclasses import replace
-
+            values["association"] = relations.associate(
+                x, y, _sample(fine, RELATED), labels, deadline, clock, compared
+            )
     return replace(found, **values)  # type: ignore[arg-type]
 
 

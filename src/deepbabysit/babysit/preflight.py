@@ -49,6 +49,7 @@ NEEDS: Mapping[str, str] = {
     "wrong_gradient": "derivative", "underfitting": "fit", "split_leak": "overlap", "split_drift": "drift",
     "feature_leak": "alone", "corrupted_labels": "association", "duplicate_rows": "copies",
     "conflicting_labels": "copies", "class_imbalance": "labels", "target_not_normalized": "labels",
+    "learning_rate_too_high": "range", "learning_rate_too_low": "range",
     "nan_in_data": "data", "input_not_normalized": "data", "input_normalized_twice": "data", "constant_feature": "data",
 }
 
@@ -308,6 +309,8 @@ def _examine(
             if optimizer is not None and subject.y is not None and "targets" not in record.probes:
                 record.probes["range"] = now.attempt("range", math.inf, lambda: probes.range_test(
                     subject, given.x, np.asarray(given.y), optimizer, batch_size=run.batch_size or 32))
+            elif optimizer is None:
+                now.missing["range"] = "no range test was asked for"
     return _judge(now)
 
 
@@ -456,17 +459,18 @@ def _judge(now: _Examination) -> Findings:
     probe, missing = now.record.probes, now.missing
     if now.failure:
         for name in (
-            "loss", "codes", "output", "first loss", "signals", "modes", "ignores", "leak", "derivative", "fit",
+            "range", "loss", "codes", "output", "first loss", "signals", "modes", "ignores", "leak", "derivative",
+            "fit",
         ):
             missing.setdefault(name, "the model did not run")
     elif now.loss is None:
-        for name in ("loss", "first loss", "fit", "codes", "output"):
+        for name in ("loss", "first loss", "fit", "codes", "output", "range"):
             missing.setdefault(name, "the model is not compiled")
     elif now.given.y is None:
-        for name in ("loss", "first loss", "fit"):
+        for name in ("loss", "first loss", "fit", "range"):
             missing.setdefault(name, "there is no single array of targets")
     elif "targets" in probe:
-        for name in ("first loss", "fit"):
+        for name in ("first loss", "fit", "range"):
             missing.setdefault(name, "the loss refuses the targets")
     engine = Engine(now.record)
     engine.ask("check")

@@ -488,7 +488,8 @@ def range_test(
     lowest: float = 1e-6, highest: float = 10.0, steps: int = 80, deadline: float = math.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> RangeProbe:
-    """Train a copy with a rate that grows exponentially, until the loss is four times its best (Smith, WACV 2017).
+    """Train a copy with a rate that grows exponentially, until the loss is four times its best (Smith, WACV 2017)
+    or above where it began.
 
     Arguments:
         subject: gives the model and its loss; x, y: training data.
@@ -522,7 +523,8 @@ def range_test(
         number = float(value.item())
         smooth = 0.9 * smooth + 0.1 * number
         corrected = smooth / (1.0 - 0.9 ** (step + 1))
-        if not math.isfinite(corrected) or (step > 5 and corrected > 4.0 * best):
+        risen = corrected > 1.2 * (losses[0] if losses else math.inf) and corrected > 1.5 * best  # dead, not NaN
+        if not math.isfinite(corrected) or (step > 5 and (corrected > 4.0 * best or risen)):
             diverged = rate
             break
         rates.append(rate)
