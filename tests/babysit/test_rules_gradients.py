@@ -79,10 +79,10 @@ X = RNG.standard_normal((320, 10)).astype(np.float32)
 Y = (X[:, :3].argmax(axis=1)).astype(np.int64)
 
 
-def train(model: Any, rate: float = 1e-3, epochs: int = 6, x: np.ndarray = X, optimizer: str = "Adam", **fit: Any) -> set[str]:
+def train(model: Any, rate: float = 1e-3, epochs: int = 6, optimizer: str = "Adam", **fit: Any) -> set[str]:
     model.compile(getattr(db.optimizers, optimizer)(rate), "cross_entropy", metrics=["accuracy"])
     sitter = Sitter(every=4)
-    model.fit(x, Y, batch_size=32, epochs=epochs, verbose=0, seed=1, babysit=sitter, validation_split=0.2, **fit)
+    model.fit(X, Y, batch_size=32, epochs=epochs, verbose=0, seed=1, babysit=sitter, validation_split=0.2, **fit)
     assert not sitter.engine.failed
     return {f.code for f in sitter.findings if f.severity != "note"}
 
@@ -90,7 +90,7 @@ def train(model: Any, rate: float = 1e-3, epochs: int = 6, x: np.ndarray = X, op
 def stack(activation: str, depth: int, initializer: Any, width: int = 32) -> Any:
     db.set_seed(0)
     hidden = [
-        db.layers.Dense(width, activation=activation, kernel_initializer=initializer, input_shape=10 if i == 0 else None)
+        db.layers.Dense(width, activation=activation, kernel_initializer=initializer, input_shape=None if i else 10)
         for i in range(depth)
     ]
     return db.Sequential([*hidden, db.layers.Dense(3)])

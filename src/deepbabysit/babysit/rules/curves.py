@@ -20,6 +20,7 @@ from deepbabysit.babysit.rules.signals import (
     lagging,
     last_level,
     steady_rate,
+    warming,
 )
 from deepbabysit.babysit.vitals import Record
 
@@ -50,7 +51,7 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
     """The loss does not leave its start."""
     losses = finite(data_losses(record))
     curve = finite_curve(record)
-    if len(losses) < limits.epochs or len(curve) < limits.steps:
+    if len(losses) < limits.epochs or len(curve) < limits.steps or warming(record):
         return None
     start, guess = first_level(curve, record.run.batch_size), chance(record)
     now = min(losses + finite(record.logs("val_loss")))  # dropout hides progress in the training loss
@@ -113,9 +114,10 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
 
 @rule("overfitting", phase="epoch",
       why="validation turns up while training falls; with little data every model does that a bit, without harm to "
-          "what it predicts, so a warning needs accuracy to differ by a tenth or the loss to rise by a third of "
-          "guessing",
-      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, epochs=8)
+          "what it predicts, so a warning needs the loss to rise by a third of guessing, or by 40 % with accuracies "
+          "that differ by a tenth",
+      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, wide=0.4,
+      epochs=8)
 def overfitting(record: Record, limits: Any) -> Finding | None:
     """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
     train, val = data_losses(record), record.logs("val_loss")
@@ -132,7 +134,7 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
     gap = mean(good[-3:]) - mean(held[-3:]) if good and held else None
     turned = after >= limits.stay and falling and rise > limits.rise and now - best > 0.02 * guess
     settled = len(val) >= limits.epochs and mean(val[-3:]) > 0.95 * mean(val[-6:-3])
-    wide = (gap is not None and gap > limits.gap and train[-1] < 0.5 * now and train[-1] < 0.3 * guess
+    wide = (gap is not None and gap > limits.gap and rise > limits.wide and train[-1] < 0.3 * guess
             and now > 0.15 * guess and settled)
     if not turned and not wide:
         return None
