@@ -152,16 +152,18 @@ def test_the_dense_product_with_its_activation(compiled, activation, shape, dtyp
     close(*both(compiled, "linear_gradient", (g, y), {"activation": activation}), 10 * rtol, 20 * atol)
 
 
-def test_small_and_half_precision_arrays_keep_the_plain_kernel():
+def test_small_arrays_and_those_of_two_shapes_keep_the_plain_kernel():
     device = find_device("cpu")
     plain = device.backend.kernels["gelu"]
 
-    def chosen(size, dtype):
-        return find_plan(device, SPECS["gelu"], (np.ones(size, dtype),), {}).kernel
+    def chosen(size):
+        return find_plan(device, SPECS["gelu"], (np.ones(size, "f"),), {}).kernel
 
-    assert chosen(100, "f") is plain
-    assert chosen(100_000, np.float16) is plain
-    assert chosen(100_000, "f") is plain.variants[0]
+    assert chosen(100) is plain
+    assert chosen(100_000) is plain.variants[0]
+    pair = np.ones((300, 100), "f"), np.ones(100, "f")
+    repeated = find_plan(device, SPECS["silu_gradient"], pair, {}).kernel
+    assert repeated is device.backend.kernels["silu_gradient"]
 
 
 @pytest.mark.peers
@@ -175,3 +177,15 @@ def test_torch_agrees(compiled, name, attrs, peer):
     (found,) = call(compiled, SPECS[name], (x,), attrs)
     expected = getattr(torch.nn.functional, peer)(torch.from_numpy(x), **attrs).numpy()
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 7), (5, 1000), (2, 3, 1025)])
+@pytest.mark.parametrize("row", [0, 1, 3, 1_000_003])
+def test_random_words_are_those_of_the_specification(compiled, shape, row):
+    control = np.array([2**64 - 1, 5, row, 0], np.uint64)
+    attrs = {"shape": shape, "stream": 2**63 + 11, "call": 2}
+    plan = find_plan(compiled, SPECS["random_words"], (control,), attrs)
+    assert plan.kernel in compiled.backend.kernels["random_words"].variants
+    (found,) = call(compiled, SPECS["random_words"], (control,), attrs)
+    (expected,) = call(find_device("cpu:reference"), SPECS["random_words"], (control,), attrs)
+    assert found.tobytes() == expected.tobytes()

@@ -1,4 +1,4 @@
-"""Compiled softmax, cross-entropies and other losses: rows of every length, values that are not finite, torch's opinion."""
+"""Compiled softmax, cross-entropies and other losses: rows of every length, what is not finite, torch."""
 
 import numpy as np
 import pytest

@@ -81,6 +81,10 @@ class Compiled:
             return self._function(*arguments)
         return self._first(kind, arguments)
 
+    def ready(self, kind: Any) -> bool:
+        """Tell whether it has run for this kind before."""
+        return kind in self._ready
+
     def _first(self, kind: Any, arguments: tuple[Any, ...]) -> Any:
         result = self._timed(lambda function: function(*arguments))
         self._ready.add(kind)

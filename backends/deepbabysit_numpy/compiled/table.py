@@ -8,10 +8,16 @@ from dataclasses import replace
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled import (
     activations,
+    convolution,
+    attention,
     dense,
     draws,
+    indexing,
     losses,
     normalization,
+    pooling,
+    recurrent,
+    reduction,
     softmax,
     statistics,
     updates,
@@ -19,10 +25,16 @@ from deepbabysit_numpy.compiled import (
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
+    **convolution.VARIANTS,
+    **attention.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
+    **indexing.VARIANTS,
     **losses.VARIANTS,
     **normalization.VARIANTS,
+    **pooling.VARIANTS,
+    **recurrent.VARIANTS,
+    **reduction.VARIANTS,
     **softmax.VARIANTS,
     **statistics.VARIANTS,
     **updates.VARIANTS,

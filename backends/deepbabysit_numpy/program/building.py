@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.runtime.chains import Chain
 from deepbabysit.runtime.device import Device
 from deepbabysit_numpy.compiled.loading import LISTENERS
 from deepbabysit_numpy.program.forms import FORMS
@@ -34,6 +35,8 @@ def trace(device: Device, call: Call) -> Trace | None:
     """Return the rows of a call, or None where it has none."""
     run, outs, ins, scratch = call
     arrays = [*outs, *ins, *scratch]
+    if isinstance(run, Chain):
+        return None
     if not all(type(a) is np.ndarray for a in arrays) or sum(a.nbytes for a in arrays) > LARGEST:
         return None
     found = Trace(arrays)

@@ -112,7 +112,7 @@ class Replay:
             return self._eager(arrays)
         if CONFIGURATION.count == self._version:  # a setting changed inside: what was recorded holds no more
             entry.slots = slots
-            entry.results = results
+            results = entry.results = tuple([result.detach() for result in results])  # the graph would hold memory
             entry.recording = recorder.finish()
         return results
 

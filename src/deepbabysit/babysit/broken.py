@@ -117,7 +117,7 @@ class _Watcher:
         self.part = 0
         self.found: Origin | None = None
 
-    def add(self, run: Any, outs: Any, ins: Any, scratch: Any, name: str = "") -> None:
+    def add(self, run: Any, outs: Any, ins: Any, scratch: Any, plan: Any = None) -> None:
         """Look at the outputs of one operation."""
         if self.found is not None:
             return
@@ -136,6 +136,7 @@ class _Watcher:
             inputs = [np.abs(self._device.to_host(i)) for i in ins if i.dtype.kind == "f" and i.size]
             largest = max((float(a[np.isfinite(a)].max(initial=0.0)) for a in inputs), default=0.0)
             nan = int(np.isnan(host).sum())
+            name = "" if plan is None else plan.spec.name
             self.found = Origin(self.passing, where, name, rows, self.part, nan, int(bad.sum()) - nan, largest)
             return
 

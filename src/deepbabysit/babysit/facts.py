@@ -19,6 +19,7 @@ from deepbabysit.data.checks import bad_rows
 NUMBERS = 2_000_000  # so many numbers are looked at for statistics of features
 SCANNED = 60_000_000  # so many are scanned for NaN
 RELATED = 800  # so many rows are compared with each other
+MANY = 10  # a feature with so many values is a measurement, with fewer a category
 SHOWN = 8  # so many row numbers are kept as examples
 
 
@@ -32,7 +33,7 @@ class InputFacts:
         mean, std, minimum, maximum: per feature.
         common: share of the most frequent value of each feature (a sparse feature is near 1).
         constant: features with one value only.
-        bits: sum over the features of log2 of how many different values each has: how well rows can be told apart.
+        bits: sum over the features with many values of log2 of how many each has: how well rows can be told apart.
         all_mean, all_std, all_minimum, all_maximum: over everything.
     """
 
@@ -137,7 +138,7 @@ class DataFacts:
     @property
     def continuous(self) -> bool:
         """Whether features take so many values that equal rows hardly come about by chance."""
-        return sum(found.bits for found in self.inputs) > 2 * math.log2(max(self.rows, 2)) + 10
+        return sum(found.bits for found in self.inputs) > math.log2(max(self.rows, 2)) + 8
 
 
 Arrays = Sequence[np.ndarray]
@@ -280,7 +281,7 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
         mean=_floats(mean), std=_floats(std), minimum=_floats(ordered[0]), maximum=_floats(ordered[-1]),
         common=tuple(_commonest(steps[:, column], count) for column in range(width)),
         constant=tuple(int(i) for i in np.flatnonzero(different == 1)) if count > 1 else (),
-        bits=float(np.log2(different).sum()),
+        bits=float(np.log2(different[different >= MANY]).sum()),
         all_mean=float(values.mean()), all_std=float(spread),
         all_minimum=float(ordered[0].min()), all_maximum=float(ordered[-1].max()),
     )

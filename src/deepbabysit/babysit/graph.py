@@ -291,9 +291,11 @@ def _layer_facts(visit: _Visit) -> LayerFacts:
     layer = visit.layer
     kernel = getattr(layer, "kernel", None)
     own = {name: value for name, value in layer.own() if isinstance(value, Parameter)}
-    settings: dict[str, Any] = {
-        name: getattr(layer, name) for name in SETTINGS if isinstance(getattr(layer, name, None), bool | int | float | str)
-    }
+    settings: dict[str, Any] = {}
+    for name in SETTINGS:
+        value = getattr(layer, name, None)
+        if isinstance(value, bool | int | float | str):
+            settings[name] = value
     config = _config(layer)
     settings.update({k: v for k, v in config.items() if k.endswith("initializer")})
     if own:
@@ -304,13 +306,14 @@ def _layer_facts(visit: _Visit) -> LayerFacts:
         if not isinstance(value, Parameter):
             values = value.numpy()
             settings[f"fresh_{name}"] = bool((values == values.reshape(-1)[0]).all()) if values.size else True
+    if visit.result.ndim > 2:
+        settings["positions"] = math.prod(visit.result.shape[1:-1])
     fan_in = None
     if isinstance(kernel, Parameter):
         fans = _fans(layer, kernel)
         fan_in = int(fans[0])
         settings["fan_out"] = int(fans[1])
         settings["unit_spread"] = unit_spread(kernel.numpy())
-        settings["dense"] = type(layer).__name__ == "Dense" and getattr(layer, "reparametrize", None) is None
     return LayerFacts(
         path=visit.path,
         kind=type(layer).__name__,

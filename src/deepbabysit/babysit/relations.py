@@ -75,7 +75,7 @@ class Association:
         alone: score of the best single feature (0 chance, 1 perfect), `second` of the second best, `feature` which;
             None where features were not tried alone.
         grouped: share of the best feature's variance that the label explains.
-        rare: recall of the rarest class by neighbours, None for numbers.
+        rare: share of the neighbours of the rarest class that are of that class, too; None for numbers.
     """
 
     rows: int
@@ -162,9 +162,8 @@ def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[
         else:
             conflicts += 1
             seen[key].add(label)
-            if len(examples) < EXAMPLES:
-                examples.append((first[key], row))
-    return Copies(equal, same, conflicts, tuple(examples))
+            examples.append((first[key], row))
+    return Copies(equal, same, conflicts, tuple(sorted(examples)[:EXAMPLES]))
 
 
 def overlap(
@@ -283,7 +282,7 @@ def associate(
                 shifted, shift = sigma, step
     found = Association(
         len(rows), float(close[0]), close_sigma, float(line[0]), line_sigma, shifted, shift,
-        rare=_rare(goal, near, labels),
+        rare=_rare(scaled, goal, labels),
     )
     single = len(labels.shape) == 0 or labels.kind == "one_hot" or labels.shape == (1,)
     if values.shape[1] < 3 or not single or (deadline is not None and clock() > deadline):
@@ -345,17 +344,21 @@ def _sigma(scores: np.ndarray) -> float:
     return float((scores[0] - twins.mean()) / max(float(twins.std(ddof=1)), 1e-6))
 
 
-def _rare(goal: np.ndarray, near: np.ndarray, labels: LabelFacts) -> float | None:
-    """Return how often the neighbours of the rarest class are mostly of that class, too."""
+def _rare(values: np.ndarray, goal: np.ndarray, labels: LabelFacts) -> float | None:
+    """Return which share of the nearest neighbours of the rarest class are of that class, too."""
     if labels.kind not in ("classes", "one_hot") or goal.shape[1] < 2:
         return None
     classes = goal.argmax(axis=1)
     counts = np.bincount(classes, minlength=goal.shape[1])
     rarest = int(np.where(counts > 0, counts, len(goal) + 1).argmin())
-    mine = classes == rarest
-    if mine.sum() < 3:
+    mine = np.flatnonzero(classes == rarest)
+    if len(mine) < 3:
         return None
-    return float(((classes[near] == rarest).mean(axis=1) >= 0.5)[mine].mean())
+    count = min(NEIGHBOURS, len(mine) - 1)
+    distances = ((values[mine] ** 2).sum(axis=1)[:, None] + (values**2).sum(axis=1)) - 2.0 * values[mine] @ values.T
+    distances[np.arange(len(mine)), mine] = np.inf
+    near = np.argpartition(distances, count - 1, axis=1)[:, :count]
+    return float((classes[near] == rarest).mean())
 
 
 def _alone(

@@ -139,8 +139,8 @@ class LayerFacts:
         trainable: whether anything in it is trained.
         settings: rate of a dropout, l1 and l2 of its kernel, use_bias, initializer names, momentum, ...
         sources: paths of the layers whose output it takes (empty: the model's input).
-        through: operations between those outputs and this layer's input, where they are not layers.
         parameters: name -> vitals of the weights as they stand.
+        through: operations between the sources' outputs and this layer's input, where they are not layers.
     """
 
     path: str
@@ -151,8 +151,8 @@ class LayerFacts:
     trainable: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
-    through: tuple[str, ...] = ()
     parameters: Mapping[str, TensorVitals] = field(default_factory=dict)
+    through: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,3 +153,16 @@ def batches(case: Case, count: int = 64) -> tuple[list[np.ndarray], list[np.ndar
         y = np.where(rng.random(size) < LABEL_NOISE, rng.integers(0, classes, size), labels[visit % count])
         targets.append(np.eye(classes, dtype=np.float32)[y] if case["loss"] == "mse" else y)
     return x, targets
+
+
+def table(case: Case, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `count` rows of the task of `batches` with their classes: a data set in the shape of MNIST, say."""
+    rng = np.random.default_rng(2)
+    inner, classes = math.prod(case["input"]), case["layers"][-1][1]
+    y = rng.integers(0, classes, count)
+    prototypes = rng.standard_normal((classes, *case["input"]), dtype=np.float32) * np.float32(3 / math.sqrt(inner))
+    x = rng.standard_normal((count, *case["input"]), dtype=np.float32)
+    x += prototypes[y]
+    noisy = rng.random(count) < LABEL_NOISE
+    y[noisy] = rng.integers(0, classes, int(noisy.sum()))
+    return x, y

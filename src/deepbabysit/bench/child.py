@@ -36,12 +36,17 @@ class Child:
 
     def __init__(self, name: str, threads: int) -> None:
         self.name, self.threads = name, threads
-        self._module = importlib.import_module(f"deepbabysit.bench.{library(name)}_side")
+        own = library(name)
+        self._module = importlib.import_module(f"deepbabysit.bench.{own}_side")
+        if own in ("torch", "jax"):  # at once, so that memory is counted from here
+            importlib.import_module(own)
         self._step: Callable[[], Any] | None = None
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Serve one request."""
         if message["do"] == "memory":
+            for module in message.get("imports", ()):
+                importlib.import_module(module)
             return resident()
         if message["do"] == "build":
             self._step = None

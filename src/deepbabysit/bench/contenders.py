@@ -17,7 +17,10 @@ from deepbabysit.errors import unknown
 NAMES = (
     "ours-replay", "torch-eager", "torch-fused", "torch-compile", "torch-last", "torch-compile-last", "jax",
 )  # fmt: skip
-MORE = ("ours-eager", "ours-plain", "ours-reference")
+MORE = (
+    "ours-eager", "ours-plain", "ours-reference", "ours-bare", "ours-fit", "ours-watched", "ours-loader", "ours-ahead",
+    "ours-gather", "torch-loader", "torch-batched",
+)  # fmt: skip
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -70,17 +73,23 @@ class Contender:
 
     def __init__(self, name: str, threads: int, command: list[str] | None = None) -> None:
         self.name = name
-        environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
-        # the child finds what this process finds, however the paths came about
-        environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
-        if library(name) == "jax":
-            environment["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
-            environment["JAX_PLATFORMS"] = "cpu"
+        environment = self.environment(name, threads)
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the child
         self._child = subprocess.Popen(
             command or [sys.executable, "-P", "-m", "deepbabysit.bench.child", name, str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment,
         )  # fmt: skip
+
+    @staticmethod
+    def environment(name: str, threads: int) -> dict[str, str]:
+        """Return the environment of a child."""
+        found = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
+        # the child finds what this process finds, however the paths came about
+        found["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
+        if library(name) == "jax":
+            found["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
+            found["JAX_PLATFORMS"] = "cpu"
+        return found
 
     def ask(self, **message: Any) -> dict[str, Any]:
         """Send one line, wait for one line.

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from deepbabysit import layers, losses, optimizers
 from deepbabysit.autograd.replay import record
 from deepbabysit.autograd.tensor import Tensor
-from deepbabysit.bench.cases import Case, batches, weights
+from deepbabysit.bench import ours_kernels
+from deepbabysit.bench.cases import Case, batches, table, weights
+from deepbabysit.data.loader import Loader
 from deepbabysit.layers.updates import training
 from deepbabysit.models.model import Sequential
 from deepbabysit.runtime.context import set_surroundings
@@ -29,6 +36,9 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
     set_device(device)
     set_surroundings(strict=plain != "ours-reference")
     device.plans.clear()
+    if task["kind"] == "kernel":
+        step, check = ours_kernels.build(task["kernel"], plain, device)
+        return step, {"check": check}
     return _BUILDERS[task["kind"]](task, plain, device), {}
 
 
@@ -108,4 +118,60 @@ def _step(task: dict[str, Any], name: str, device: Device) -> Callable[[], float
     return once
 
 
-_BUILDERS: dict[str, Callable[[dict[str, Any], str, Device], Callable[[], Any]]] = {"step": _step}
+def _epoch(task: dict[str, Any], name: str, device: Device) -> Callable[[], float]:
+    """Return one epoch through `fit`, with shuffling, metrics and table; watched or not; or as many bare steps."""
+    case = task["case"]
+    if name == "ours-bare":
+        step = _step(task, name, device)
+        count = -(-task["rows"] // case["batch"])
+        return lambda: [step() for _ in range(count)][-1]
+    x, y = table(case, task["rows"])
+    model = network(case, device)
+    model.compile(optimizers.Adam(1e-3), "cross_entropy", metrics=["accuracy"])
+    set_surroundings(strict=False)  # fit may do what has no kernel between steps
+    _terminal()
+    watched = name == "ours-watched"
+
+    def once() -> float:
+        history = model.fit(x, y, batch_size=case["batch"], epochs=1, device=device, babysit=watched)
+        return float(history.history["loss"][-1])
+
+    return once
+
+
+def _terminal() -> None:
+    """Let what is printed go to a terminal that nobody looks at, so that the live table is drawn."""
+    try:
+        main, side = os.openpty()
+    except (AttributeError, OSError):
+        return  # plain lines
+    subprocess.Popen(["cat"], stdin=main, stdout=subprocess.DEVNULL)
+    os.close(main)
+    os.environ["TERM"] = "xterm-256color"
+    sys.stdout = os.fdopen(side, "w", encoding="utf-8")
+
+
+def _loading(task: dict[str, Any], name: str, device: Device) -> Callable[[], int]:
+    """Return one shuffled epoch of batches: the loader, the loader with batches made ahead, or the bare gather."""
+    size = task["case"]["batch"]
+    x, y = table(task["case"], task["rows"])
+    if name == "ours-gather":
+        rng = np.random.default_rng(0)
+
+        def gather() -> int:
+            order, total = rng.permutation(len(x)), 0
+            for at in range(0, len(x), size):
+                rows = order[at : at + size]
+                total += len(x.take(rows, axis=0)) + len(y.take(rows, axis=0))
+            return total // 2
+
+        return gather
+    loader = Loader(x, y, batch_size=size, prefetch=2 if name == "ours-ahead" else 0)
+    return lambda: sum(len(batch.rows) for batch in loader)
+
+
+_BUILDERS: dict[str, Callable[[dict[str, Any], str, Device], Callable[[], Any]]] = {
+    "step": _step,
+    "epoch": _epoch,
+    "loading": _loading,
+}

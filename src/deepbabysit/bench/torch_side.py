@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit.bench.cases import Case, batches, shapes, weights
+from deepbabysit.bench import torch_kernels
+from deepbabysit.bench.cases import Case, batches, shapes, table, weights
 
 
 def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], Any], dict[str, Any]]:
@@ -17,6 +18,9 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     plain, _, where = name.partition(":")
+    if task["kind"] == "kernel":
+        step, check = torch_kernels.build(task["kernel"], plain, where or "cpu")
+        return step, {"check": check}
     return _BUILDERS[task["kind"]](task, plain, where or "cpu"), {}
 
 
@@ -92,4 +96,19 @@ def _step(task: dict[str, Any], name: str, device: str) -> Callable[[], float]:
     return step
 
 
-_BUILDERS: dict[str, Callable[[dict[str, Any], str, str], Callable[[], Any]]] = {"step": _step}
+def _loading(task: dict[str, Any], name: str, device: str) -> Callable[[], int]:
+    """Return one shuffled epoch of DataLoader: row by row as usual, or whole batches through a batch sampler."""
+    import torch
+    from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+
+    data = TensorDataset(*[torch.from_numpy(v) for v in table(task["case"], task["rows"])])
+    size = task["case"]["batch"]
+    loader: Any
+    if name == "torch-batched":
+        loader = DataLoader(data, sampler=BatchSampler(RandomSampler(data), size, drop_last=False), batch_size=None)
+    else:
+        loader = DataLoader(data, batch_size=size, shuffle=True)
+    return lambda: sum(len(y) for _, y in loader)
+
+
+_BUILDERS: dict[str, Callable[[dict[str, Any], str, str], Callable[[], Any]]] = {"step": _step, "loading": _loading}

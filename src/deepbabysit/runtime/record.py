@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.subnormals import flushed
+
+if TYPE_CHECKING:
+    from deepbabysit.runtime.funnel import Plan
 
 PROGRAM_AFTER = 15_000  # calls replayed from Python (some 50 ms), before a backend is asked for something faster
 
@@ -76,24 +79,22 @@ def run_calls(device: Device, calls: list[Any]) -> None:
 class Recorder:
     """Writes down every kernel call of this thread while it is the recorder in force."""
 
-    __slots__ = ("_after", "_before", "_calls", "arena", "device")
+    __slots__ = ("_after", "_before", "_calls", "_flags", "arena", "device")
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.arena = device.backend.arena()
         self._calls: list[Any] = []
+        self._flags: list[bool] = []
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
 
     def add(
-        self,
-        run: Callable[..., None],
-        outs: tuple[Array, ...],
-        ins: tuple[Array, ...],
-        scratch: tuple[Array, ...],
-        name: str = "",
+        self, run: Callable[..., None], outs: tuple[Array, ...], ins: tuple[Array, ...], scratch: tuple[Array, ...],
+        plan: Plan | None = None,
     ) -> None:
-        """Write one call down; `name` is the operation's (a recorder that only looks wants to know it)."""
+        """Write one call down; `plan` says which operation it is."""
+        self._flags.append(plan is not None and plan.elementwise)
         pin = self.arena.pin
         self._calls.append((run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch))))
 
@@ -102,8 +103,9 @@ class Recorder:
         raise RecordingRefused(f"{reason} ({user_line()})")
 
     def finish(self) -> Recording:
-        """Return what was written down."""
-        return Recording(self.device, self.arena, self._calls, self._before, self._after)
+        """Return what was written down; what the step returned is held by somebody else by now, and nothing more."""
+        calls = self.arena.finish(self._calls, self._flags, self.device)
+        return Recording(self.device, self.arena, calls, self._before, self._after)
 
     def repeat(self, action: Callable[[], None], before: bool) -> None:
         """Let a host action (a step count, a schedule) happen at every replay, before or after the kernel calls."""

@@ -51,6 +51,12 @@ class _Mode:
         self.place = place
         self.bits = bits
 
+    def on(self) -> bool:
+        """Tell whether the mode is set in this thread."""
+        room = _ROOM
+        self.get(room.address)
+        return room.words[self.place] & self.bits == self.bits
+
     def enter(self) -> int | None:
         """Set the mode; return the word to go back to, or None where it was set already."""
         room = _ROOM
@@ -93,6 +99,18 @@ def _mode() -> _Mode | None:
 def supported() -> bool:
     """Tell whether the mode can be set here."""
     return _mode() is not None
+
+
+def in_force() -> bool:
+    """Tell whether this thread reads and writes such numbers as 0 now.
+
+    >>> with flushed():
+    ...     inside = in_force()
+    >>> inside == supported(), in_force()
+    (True, False)
+    """
+    mode = _mode()
+    return mode is not None and mode.on()
 
 
 class flushed:  # noqa: N801  (used like a function)

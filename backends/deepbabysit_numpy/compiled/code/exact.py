@@ -13,6 +13,8 @@ import numpy as np
 
 from deepbabysit_numpy.compiled.jit import exact
 
+_STEP, _RATE, _SCALE, _CLIP_VALUE, _FACTOR, _APPLY = 0, 1, 2, 4, 6, 7  # places in the control array
+
 
 @exact
 def count(x: Any, out: Any) -> None:
@@ -86,12 +88,6 @@ def label_gradient(
             out[i, j] = v * weight
 
 
-# -- update rules: control, table, starts, progress as `deepbabysit.kernels.updates` lays them out ---------------------
-
-_RATE, _SCALE, _CLIP_VALUE, _FACTOR, _APPLY = 1, 2, 4, 6, 7
-_TRAINABLE, _TOUCHED, _MULTIPLIER, _DECAY, _L1, _L2 = range(6)
-
-
 @exact
 def _bounds(table: Any, starts: Any, place: Any, size: Any) -> Any:
     """Return where a segment begins and ends; the end is the beginning where nothing is to be done."""
@@ -111,6 +107,10 @@ def _effective(w: Any, g: Any, out: Any, control: Any, settings: Any, coupled: A
     by_scale, by_factor, by_both = real(scale), real(factor), real(scale * factor)
     penalized, scaled = l1 != 0.0 or l2 != 0.0, scale * factor != 1.0
     high, low, by_decay = real(limit), real(-limit), real(decay)
+    if not penalized and limit == np.inf and not (coupled and decay != 0.0):
+        for i in range(w.size):
+            out[i] = g[i] * by_both if scaled else g[i]
+        return
     for i in range(w.size):
         v = g[i]
         if penalized:
@@ -146,9 +146,10 @@ def sgd(
             continue
         rate = real(control[_RATE] * table[_MULTIPLIER, k])
         progress[0, k] += 1.0
-        _effective(w[a:b], g[a:b], space[a:b], control, table[:, k], True)
-        for i in range(a, b):
-            w[i] = w[i] - space[i] * rate
+        x, d = w[a:b], space[a:b]
+        _effective(x, g[a:b], d, control, table[:, k], True)
+        for i in range(x.size):
+            x[i] = x[i] - d[i] * rate
 
 
 @exact
@@ -167,11 +168,12 @@ def momentum(
             continue
         rate = real(control[_RATE] * table[_MULTIPLIER, k])
         progress[0, k] += 1.0
-        _effective(w[a:b], g[a:b], space[a:b], control, table[:, k], True)
-        for i in range(a, b):
-            v = velocity[i] * mu + space[i]
-            velocity[i] = v
-            w[i] = w[i] - ((v * mu + space[i]) * rate if ahead else v * rate)
+        x, d, speed = w[a:b], space[a:b], velocity[a:b]
+        _effective(x, g[a:b], d, control, table[:, k], True)
+        for i in range(x.size):
+            v = speed[i] * mu + d[i]
+            speed[i] = v
+            x[i] = x[i] - ((v * mu + d[i]) * rate if ahead else v * rate)
 
 
 @exact
@@ -190,12 +192,13 @@ def rmsprop(
             continue
         rate = real(control[_RATE] * table[_MULTIPLIER, k])
         progress[0, k] += 1.0
-        _effective(w[a:b], g[a:b], space[a:b], control, table[:, k], True)
-        for i in range(a, b):
-            v = space[i]
-            s = square[i] * rho + (v * v) * rest
-            square[i] = s
-            w[i] = w[i] - (v / (math.sqrt(s) + epsilon)) * rate
+        x, d, squares = w[a:b], space[a:b], square[a:b]
+        _effective(x, g[a:b], d, control, table[:, k], True)
+        for i in range(x.size):
+            v = d[i]
+            s = squares[i] * rho + (v * v) * rest
+            squares[i] = s
+            x[i] = x[i] - (v / (math.sqrt(s) + epsilon)) * rate
 
 
 @exact
@@ -219,17 +222,18 @@ def adam(
         epsilon, rate = real(own[2] * root), real(speed * root / (1.0 - own[0] ** age))
         decay = 1.0 - speed * table[_DECAY, k] if own[3] != 0.0 else 1.0
         kept = real(decay)
-        _effective(w[a:b], g[a:b], space[a:b], control, table[:, k], False)
-        for i in range(a, b):
-            v = space[i]
-            first = m[i] * b1 + v * c1
-            second = s[i] * b2 + (v * v) * c2
-            m[i] = first
-            s[i] = second
-            x = w[i]
-            if decay != 1.0:
-                x = x * kept
-            w[i] = x - (first / (math.sqrt(second) + epsilon)) * rate
+        x, d, means, squares = w[a:b], space[a:b], m[a:b], s[a:b]
+        _effective(x, g[a:b], d, control, table[:, k], False)
+        if decay != 1.0:
+            for i in range(x.size):
+                x[i] = x[i] * kept
+        for i in range(x.size):
+            v = d[i]
+            first = means[i] * b1 + v * c1
+            second = squares[i] * b2 + (v * v) * c2
+            means[i] = first
+            squares[i] = second
+            x[i] = x[i] - (first / (math.sqrt(second) + epsilon)) * rate
 
 
 @exact

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit_numpy.compiled.code.mathematics import decay, exp, log, order, place
-from deepbabysit_numpy.compiled.jit import exact, jit
+from deepbabysit_numpy.compiled.jit import jit, ordered
 
 _BLOCK = 4096  # elements: they stay in the first cache
 
@@ -39,7 +39,7 @@ def decay_rows(out: Any, begin: Any, end: Any) -> None:
         part[k] = decay(part[k])
 
 
-@exact
+@ordered
 def _in_turn(x: Any, first: Any, second: Any) -> Any:
     """Subtract the largest element before the logarithm, so that a large x costs no digits."""
     return (x - first) - second
@@ -117,3 +117,68 @@ def log_softmax_gradient(g: Any, y: Any, out: Any) -> None:
                 total += g[i, j]
             for j in range(width):
                 out[i, j] = g[i, j] - out[i, j] * total
+
+
+@jit
+def attention_hide(scores: Any, seen: Any) -> None:
+    """Write minus infinity where a key must not be seen; `seen` has length 1 on the axes along which it repeats."""
+    samples, heads, queries, keys = scores.shape
+    hidden = scores.dtype.type(-np.inf)
+    alone = seen.shape[3] == 1
+    for n in range(samples):
+        for h in range(heads):
+            for t in range(queries):
+                mask = seen[n % seen.shape[0], h % seen.shape[1], t % seen.shape[2]]
+                row = scores[n, h, t]
+                if not alone:
+                    for j in range(keys):
+                        row[j] = row[j] if mask[j] else hidden
+                elif not mask[0]:
+                    for j in range(keys):
+                        row[j] = hidden
+
+
+@jit
+def attention_weights(scores: Any, queries: Any, causal: Any) -> None:
+    """Softmax of each row, in place; where no key may be seen 0. Row r belongs to query ``r % queries``."""
+    rows, keys = scores.shape
+    real = scores.dtype.type
+    zero, one, hidden = real(0.0), real(1.0), real(-np.inf)
+    step = step_of(keys)
+    for begin in range(0, rows, step):
+        end = min(begin + step, rows)
+        for i in range(begin, end):
+            seen = min(i % queries + 1, keys) if causal else keys
+            row = scores[i]
+            highest = order(row[0])
+            for j in range(seen):
+                rank = order(row[j])
+                highest = rank if rank > highest else highest
+            largest = place(highest)
+            if largest == hidden:
+                largest = zero
+            for j in range(seen):
+                row[j] -= largest
+            for j in range(seen, keys):
+                row[j] = hidden
+        decay_rows(scores, begin, end)
+        for i in range(begin, end):
+            total = zero
+            for j in range(keys):
+                total += scores[i, j]
+            share = one / (one if total == zero else total)
+            for j in range(keys):
+                scores[i, j] *= share
+
+
+@jit
+def attention_pull(product: Any, weights: Any, factor: Any) -> None:
+    """``product = factor weights (product - sum(product weights))``, in place."""
+    rows, keys = product.shape
+    scale = product.dtype.type(factor)
+    for i in range(rows):
+        total = product.dtype.type(0.0)
+        for j in range(keys):
+            total += product[i, j] * weights[i, j]
+        for j in range(keys):
+            product[i, j] = (product[i, j] - total) * (weights[i, j] * scale)

@@ -97,8 +97,8 @@ def symmetric_init(record: Record, limits: Any) -> Iterator[Finding]:
             "symmetric_init", "error" if stuck else "note" if residual else "warning",
             0.97 if stuck else 0.4 if residual else 0.8,
             f"layer {layer.path}: all {layer.units} units start with equal weights (spread {spread:.2g}, limit "
-            f"{limits.spread:g}; every weight is about {kernel.mean:.3g}).{grad_text} Equal units stay equal: the layer "
-            f"is as good as one unit. Draw the kernel at random.",
+            f"{limits.spread:g}; every weight is about {kernel.mean:.3g}).{grad_text} Equal units stay equal: the "
+            f"layer is as good as one unit. Draw the kernel at random.",
             {"spread": spread, "limit": limits.spread, "mean": kernel.mean, "std": kernel.std,
              "gradient_norm": None if gradient is None else gradient.norm,
              "gradient_spread": None if gradient is None else gradient.unit_spread},
@@ -115,8 +115,9 @@ def expected_stds(layer: LayerFacts) -> tuple[float, float]:
 
 
 @rule(
-    "bad_init_scale", phase="check", low=0.5, high=2.0, shrunk=0.1, grown=8.0,
-    why="low, high: RULES, against the smallest and largest of He's, Glorot's and LeCun's standard deviation, so that a "
+    "bad_init_scale", phase="check", low=0.5, high=2.0, shrunk=0.02, grown=8.0,
+    why="low, high: RULES, against the smallest and largest of He's, Glorot's and LeCun's standard deviation, so that "
+    "a "
     "usual initializer on another activation stays silent. What counts is the product over the layers: below `shrunk` "
     "or above `grown` it is a warning, else a note. Normalized layers do not mind.",
     causes=("symmetric_init",),
@@ -131,7 +132,8 @@ def bad_init_scale(record: Record, limits: Any) -> Iterator[Finding]:
         kernel = layer.parameters.get("kernel")
         if kernel is None or kernel.count < 16 or kernel.std == 0.0 or normalized_after(record, layer):
             continue
-        if layer.settings.get("unit_spread", 1.0) <= 1e-6 or not layer.settings.get("kernel_initializer"):
+        equal = (layer.units or 1) > 1 and layer.settings.get("unit_spread", 1.0) <= 1e-6
+        if equal or not layer.settings.get("kernel_initializer"):
             continue
         low, high = expected_stds(layer)
         ratio = kernel.std / low if kernel.std < low else kernel.std / high if kernel.std > high else 1.0
@@ -193,8 +195,8 @@ def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:
     )
     return Finding(
         "unstable_activation_scale", "warning", min(0.9, 0.6 + 0.1 * abs(math.log10(ratio))),
-        f"the outputs of the {len(values)} hidden layers have standard deviations {shown}: {factor:.2g} times per layer "
-        f"(limits {limits.low:g} and {limits.high:g}), {ratio:.2g} times in all (limits {limits.shrunk:g} and "
+        f"the outputs of the {len(values)} hidden layers have standard deviations {shown}: {factor:.2g} times per "
+        f"layer (limits {limits.low:g} and {limits.high:g}), {ratio:.2g} times in all (limits {limits.shrunk:g} and "
         f"{limits.grown:g}). Late layers see almost nothing, or saturate. {advice}",
         {"stds": values, "factor": factor, "ratio": ratio, "limit_low": limits.low, "limit_high": limits.high},
         layer=layer.path,

@@ -66,7 +66,8 @@ def _refused(record: Record, code: str, advice: str) -> Finding | None:
 
 
 @rule(
-    "target_out_of_range", phase="check", share=0.0, why="A target outside of what the output can give is never reached.",
+    "target_out_of_range", phase="check", share=0.0, why="A target outside of what the output can give is never "
+    "reached.",
 )
 def target_out_of_range(record: Record, limits: Any) -> Iterator[Finding]:
     """Labels that are no class of the output, or targets beyond the last activation's range."""
@@ -86,9 +87,9 @@ def target_out_of_range(record: Record, limits: Any) -> Iterator[Finding]:
         return
     yield Finding(
         "target_out_of_range", "error", 0.95,
-        f"targets lie between {labels.minimum:.4g} and {labels.maximum:.4g}, and the last activation {activation} gives "
-        f"{low:g} to {high:g} only (limit: {percent(limits.share)} of the targets outside). Targets beyond cannot be "
-        f"reached, and the units saturate on the way. Use a linear output.",
+        f"targets lie between {labels.minimum:.4g} and {labels.maximum:.4g}, and the last activation {activation} "
+        f"gives {low:g} to {high:g} only (limit: {percent(limits.share)} of the targets outside). Targets beyond "
+        f"cannot be reached, and the units saturate on the way. Use a linear output.",
         {"minimum": labels.minimum, "maximum": labels.maximum, "low": low, "high": high, "activation": activation},
         layer=_last_layer(record),
         remedies=(
@@ -166,7 +167,8 @@ def missing_output_activation(record: Record, limits: Any) -> Finding | None:
     outside = output.minimum < -limits.slack or output.maximum > 1 + limits.slack
     if kind == LOG_PROBABILITIES:
         outside = output.maximum > limits.slack
-        bad, seen = outside, f"the output goes up to {output.maximum:.3g}, and a logarithm of a probability is at most 0"
+        bad, seen = outside, f"the output goes up to {output.maximum:.3g}, and a logarithm of a probability is at "
+        "most 0"
     elif kind == CLASS_PROBABILITIES:
         bad = outside or output.sums > limits.slack
         seen = (f"outputs lie between {output.minimum:.3g} and {output.maximum:.3g} and rows are up to "
@@ -244,7 +246,8 @@ def wrong_loss_for_output(record: Record, limits: Any) -> Finding | None:
             return None
         if binary or accuracy:
             return _mismatch(
-                record, f"the targets are {labels.classes} whole numbers, such as classes, and {run.loss} takes them as "
+                record, f"the targets are {labels.classes} whole numbers, such as classes, and {run.loss} takes them "
+                "as "
                 f"amounts" + (": class 2 would be twice class 1" if not binary else ""),
                 0.85 if accuracy and not binary else 0.5, "warning" if accuracy and not binary else "note",
                 f"{labels.classes} different targets, limit {int(limits.classes)}")
@@ -268,10 +271,11 @@ def _mismatch(record: Record, what: str, sure: float, severity: Any, seen: str) 
 
 
 @rule(
-    "initial_loss_off_chance", phase="check", above=3.0, slightly=2.0, below=0.5, far=6.0,
-    why="RULES names 0.8 to 2; good initializers with small batches reach 1.9 for few classes, so up to `above` it is "
-    "only noted. For numbers a spread of 1 in the outputs alone gives 2, so `far` is the limit there. `below` chance is "
-    "a trained model, or a loss that is no mean.",
+    "initial_loss_off_chance", phase="check", above=5.0, slightly=2.5, below=0.5, far=10.0,
+    why="RULES names 0.8 to 2; good initializers with small batches reach 3.5 for few classes and inputs off the "
+    "center, so up to `above` it is "
+    "only noted. For numbers a spread of 1 in the outputs alone gives 2, so `far` is the limit there. `below` chance "
+    "is a trained model, or a loss that is no mean.",
     causes=(
         "input_not_normalized", "target_not_normalized", "bad_init_scale", "unstable_activation_scale", "bad_bias_init",
         "loss_reduction_sum", "double_softmax", "missing_output_activation", "wrong_loss_for_output", "nan_in_data",
@@ -286,8 +290,8 @@ def initial_loss_off_chance(record: Record, limits: Any) -> Finding | None:
     if not math.isfinite(loss.first):
         return Finding(
             "initial_loss_off_chance", "error", 0.95,
-            f"the first loss is {loss.first} (guessing gives {chance:.3g}). Nothing can be learned from it. Look at the "
-            f"last activation and the inputs.",
+            f"the first loss is {loss.first} (guessing gives {chance:.3g}). Nothing can be learned from it. Look at "
+            f"the last activation and the inputs.",
             {"first": str(loss.first), "chance": chance, "limit": limits.above}, layer=_last_layer(record),
         )
     ratio = loss.first / chance
@@ -302,8 +306,8 @@ def initial_loss_off_chance(record: Record, limits: Any) -> Finding | None:
     )
     return Finding(
         "initial_loss_off_chance", "warning" if strong else "note", 0.8 if strong else 0.5,
-        f"the first loss is {loss.first:.4g}, {ratio:.3g} times that of guessing ({chance:.4g}; limits {limits.below:g} "
-        f"and {high:g}): {why}. Start the last layer small.",
+        f"the first loss is {loss.first:.4g}, {ratio:.3g} times that of guessing ({chance:.4g}; limits "
+        f"{limits.below:g} and {high:g}): {why}. Start the last layer small.",
         {"first": loss.first, "chance": chance, "ratio": ratio, "limit": high, "limit_below": limits.below,
          "rows": loss.rows},
         layer=_last_layer(record),

@@ -16,10 +16,10 @@ AGAIN = Remedy(
 
 
 @rule(
-    "split_leak", phase="check", rows=2, share=0.01, natural=3.0,
+    "split_leak", phase="check", rows=2, share=0.01, natural=3.0, least=8,
     why="Any copied row is too many (RULES: more than 0), but real tables hold a few repeats that a random split puts "
     "on both sides: up to `rows` of them, up to `share` of the part, or up to `natural` times the share of repeats "
-    "inside the training part are only noted.",
+    "inside the training part are only noted, and so is anything in a part of fewer than `least` rows.",
 )
 def split_leak(record: Record, limits: Any) -> Finding | None:
     """The same rows in training and validation data."""
@@ -29,14 +29,15 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
         return None
     share, repeats = found.rows / found.of, data.copies / data.rows
     discrete = not data.continuous or any(i.ids for i in data.inputs)
-    natural = found.rows <= limits.rows or share <= max(limits.share, limits.natural * repeats)
-    harmless = natural and (share < 0.5 or discrete)
+    tiny = found.of < limits.least
+    natural = tiny or found.rows <= limits.rows or share <= max(limits.share, limits.natural * repeats)
+    harmless = natural and (share < 0.5 or discrete or tiny)
     pairs = ", ".join(f"{a} = training row {b}" for a, b in found.examples[:3])
     return Finding(
         "split_leak", "note" if harmless else "error", 0.4 if harmless else 0.97 if not discrete else 0.8,
-        f"{found.rows} of {found.of} validation rows ({percent(share)}) stand in the training data, too (validation row "
-        f"{pairs}); inside the training data {percent(repeats)} of rows are repeats (limit {int(limits.rows)} rows, "
-        f"{percent(limits.share)}). Validation then measures memory. "
+        f"{found.rows} of {found.of} validation rows ({percent(share)}) stand in the training data, too (validation "
+        f"row {pairs}); inside the training data {percent(repeats)} of rows are repeats (limit {int(limits.rows)} "
+        f"rows, {percent(limits.share)}). Validation then measures memory. "
         + ("These look like natural repeats." if harmless else "Split again, without copies."),
         {"rows": found.rows, "of": found.of, "share": share, "repeats_in_training": repeats, "limit_rows": limits.rows,
          "limit_share": limits.share, "examples": [list(p) for p in found.examples]},
@@ -46,9 +47,10 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
 
 @rule(
     "feature_leak", phase="check", score=0.8, apart=0.3, sure=0.99, sure_apart=0.1, grouped=0.995, second_grouped=0.98,
-    why="score: Deepchecks and RULES say 0.8, but the best feature of iris or breast cancer reaches that honestly, next "
-    "to others nearly as good. So the best must also stand `apart` from the second best, be almost `sure` alone, or have "
-    "nothing but the label in its variance (`grouped`).",
+    why="score: Deepchecks and RULES say 0.8, but the best feature of iris or breast cancer reaches that honestly, "
+    "next "
+    "to others nearly as good. So the best must also stand `apart` from the second best, be almost `sure` alone, or "
+    "have nothing but the label in its variance (`grouped`).",
 )
 def feature_leak(record: Record, limits: Any) -> Finding | None:
     """One feature gives the label away."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.rules.data import percent
-from deepbabysit.babysit.rules.initialization import weighted
+from deepbabysit.babysit.rules.initialization import activation_after, weighted
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import LayerFacts, Record
 
@@ -144,8 +144,9 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
             yield Finding(
                 "batchnorm_misuse", "warning" if rate >= limits.dropped else "note", 0.6,
                 f"layer {norm.path} (BatchNorm) stands directly behind {before.path} (Dropout {rate:g}, limit "
-                f"{limits.dropped:g}): in training its inputs have {1 / (1 - rate):.3g} times the power that they have at "
-                f"inference, so the running variance is wrong there. Move the dropout behind the last BatchNorm.",
+                f"{limits.dropped:g}): in training its inputs have {1 / (1 - rate):.3g} times the power that they "
+                f"have at inference, so the running variance is wrong there. Move the dropout behind the last "
+                "BatchNorm.",
                 {"rate": rate, "power": 1 / (1 - rate), "limit": limits.dropped}, layer=norm.path,
                 remedies=(Remedy("Move the dropout behind the last BatchNorm."),),
             )
@@ -162,8 +163,8 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
 def _never_updated(norm: LayerFacts, reason: str, kept: float, limits: Any) -> Finding:
     return Finding(
         "batchnorm_misuse", "error" if kept == 1.0 else "warning", 0.95 if kept == 1.0 else 0.8,
-        f"layer {norm.path}: {reason}, so {percent(kept)} of the running statistics are still the starting values 0 and "
-        f"1 at the end (limit {percent(limits.kept)}). Inference then normalizes with statistics of no data. Use "
+        f"layer {norm.path}: {reason}, so {percent(kept)} of the running statistics are still the starting values 0 "
+        f"and 1 at the end (limit {percent(limits.kept)}). Inference then normalizes with statistics of no data. Use "
         f"momentum=0.9.",
         {"kept": kept, "limit": limits.kept, "momentum": norm.settings.get("momentum")}, layer=norm.path,
         remedies=(Remedy("Let the statistics follow faster.", "db.layers.BatchNorm(momentum=0.9)"),),
@@ -215,7 +216,10 @@ def mode_bug(record: Record, limits: Any) -> Iterator[Finding]:
     "output_ignores_input", phase="check", change=1e-6,
     why="Different rows give outputs that differ by 1e-2 of their size and more in any network that reads them; below "
     "1e-6 it is rounding. With weights drawn anew, only the structure can be the reason.",
-    causes=("symmetric_init", "bad_bias_init", "one_unit_softmax", "nan_in_data"),
+    causes=(
+        "symmetric_init", "bad_bias_init", "one_unit_softmax", "nan_in_data", "wrong_loss_for_output",
+        "missing_output_activation", "input_not_normalized", "bad_init_scale",
+    ),
 )
 def output_ignores_input(record: Record, limits: Any) -> Finding | None:
     """The same output whatever the input."""
@@ -232,8 +236,8 @@ def output_ignores_input(record: Record, limits: Any) -> Finding | None:
         return Finding(
             "output_ignores_input", "error", 0.97,
             f"outputs of different rows, and of zeros, differ by {found.drawn:.2g} of their size (limit "
-            f"{limits.change:g}), also with weights drawn anew: no path leads from the input to the output. Nothing can "
-            f"be learned about the inputs. Follow the data through call().",
+            f"{limits.change:g}), also with weights drawn anew: no path leads from the input to the output. Nothing "
+            f"can be learned about the inputs. Follow the data through call().",
             {"change": found.drawn, "limit": limits.change, "inputs_differ_by": found.inputs}, remedies=remedies,
         )
     layers = weighted(record)
@@ -258,7 +262,7 @@ def batch_leak(record: Record, limits: Any) -> Finding | None:
     found = record.probes.get("leak")
     if found is None or found.change <= limits.change:
         return None
-    where = f"; it begins in layer {found.layer}" if found.layer else ""
+    where = f"; first seen at layer {found.layer}" if found.layer else ""
     return Finding(
         "batch_leak", "error", 0.95,
         f"the output of one row changes by {found.change:.3g} of how outputs differ when only other rows of the batch "
@@ -274,7 +278,8 @@ def batch_leak(record: Record, limits: Any) -> Finding | None:
 
 @rule(
     "wrong_gradient", phase="check", error=1e-2,
-    why="1e-2: CS231n, gradient checks: probably wrong; in float64 a right one agrees to 1e-6. Where differences see no "
+    why="1e-2: CS231n, gradient checks: probably wrong; in float64 a right one agrees to 1e-6. Where differences see "
+    "no "
     "slope at all the gradient may be a straight-through estimate, made so on purpose.",
 )
 def wrong_gradient(record: Record, limits: Any) -> Finding | None:
@@ -287,8 +292,9 @@ def wrong_gradient(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "wrong_gradient", "warning" if flat else "error", 0.5 if flat else 0.95,
         f"by {found.parameter}, along a random direction, the tape gives {found.analytic:.6g} and differences "
-        f"{found.numeric:.6g}: {found.error:.2g} of the gradient's size apart (limit {limits.error:g}). Operations with "
-        f"a backward of their own: {names}. " + ("Differences see no slope: fine where a straight-through estimate is "
+        f"{found.numeric:.6g}: {found.error:.2g} of the gradient's size apart (limit {limits.error:g}). Operations "
+        f"with a backward of their own: {names}. " + ("Differences see no slope: fine where a straight-through "
+        "estimate is "
         "meant." if flat else "The optimizer follows the wrong one. Correct the backward."),
         {"error": found.error, "limit": limits.error, "analytic": found.analytic, "numeric": found.numeric,
          "functions": list(found.functions)},
@@ -318,16 +324,24 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
     limit = {"numbers": limits.unexplained, "loss": limits.left}.get(found.kind, limits.wrong)
     if found.error <= limit:
         return None
-    hidden = len(weighted(record)) > 1
+    layers = weighted(record)
+    outputs = record.model.output_units or 1
+    # the code of an autoencoder is meant to be narrow
+    narrow = found.kind == "numbers" and any((layer.units or outputs) < outputs for layer in layers[:-1])
+    bent = any(activation_after(record, layer) != "linear" for layer in layers[:-1])
+    hidden = bent and not narrow
     words = {"numbers": "of the variance are unexplained", "loss": "of the first loss is left"}.get(
         found.kind, "of the rows are wrong")
     shown = percent(found.error) if math.isfinite(found.error) else "all"
     return Finding(
         "underfitting", "warning" if hidden else "note", 0.8 if found.error > 3 * limit else 0.6,
         f"a copy cannot learn {found.rows} rows by heart: after {found.steps} steps of Adam, without dropout and "
-        f"penalties, {shown} {words} (limit {percent(limit)}; loss {found.first:.3g} to {found.last:.3g} at the best of "
-        f"3 rates). " + ("More data will not help. Look at the findings above, then at the size of the layers." if hidden
-                         else "A linear model cannot do more. Add a hidden layer where that is not enough."),
+        f"penalties, {shown} {words} (limit {percent(limit)}; loss {found.first:.3g} to {found.last:.3g} at the best "
+        f"of 3 rates). " + (
+            "More data will not help. Look at the findings above, then at the size of the layers." if hidden else
+            "A narrow layer in the middle allows no more." if bent else
+            "A linear model cannot do more. Add a hidden layer where that is not enough."
+        ),
         {"error": found.error if math.isfinite(found.error) else None, "limit": limit, "rows": found.rows,
          "steps": found.steps, "rate": found.rate, "first": found.first, "last": found.last},
         remedies=(
