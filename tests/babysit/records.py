@@ -83,6 +83,8 @@ def record(
             a + (b - a) * i / 30 for a, b in zip(points, points[1:], strict=False) for i in range(30)
         ]
     run.pop("start", None)
+    if "per_epoch" in run:
+        run["steps"] = run.pop("per_epoch")
     made = Record(
         run=replace(CLASSIFIER, **{"epochs": count or 20, **run}), model=ModelFacts(layers=tuple(layers)),
         steps=list(steps), epochs=epochs, losses=array("d", losses), stopped=stopped,

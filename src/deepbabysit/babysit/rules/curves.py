@@ -115,9 +115,9 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
 @rule("overfitting", phase="epoch",
       why="validation turns up while training falls; with little data every model does that a bit, without harm to "
           "what it predicts, so a warning needs the loss to rise by a third of guessing, or by 40 % with accuracies "
-          "that differ by a tenth",
+          "that differ by a tenth, or rows known by heart and 15 points between the accuracies",
       causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, wide=0.4,
-      epochs=8)
+      chasm=0.15, fitted=0.02, epochs=8)
 def overfitting(record: Record, limits: Any) -> Finding | None:
     """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
     train, val = data_losses(record), record.logs("val_loss")
@@ -136,6 +136,9 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
     settled = len(val) >= limits.epochs and mean(val[-3:]) > 0.95 * mean(val[-6:-3])
     wide = (gap is not None and gap > limits.gap and rise > limits.wide and train[-1] < 0.3 * guess
             and now > 0.15 * guess and settled)
+    by_heart = (gap is not None and gap > limits.chasm and train[-1] < limits.fitted * guess and now > 0.25 * guess
+                and settled)
+    wide = wide or by_heart
     if not turned and not wide:
         return None
     mild = not wide and now - best < limits.harm * guess
@@ -334,7 +337,7 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
 
 @rule("class_collapse", phase="epoch",
       why="nearly all rows get one class although several occur; early on that is usual, so two epochs must agree",
-      causes=("class_imbalance", *_STUCK), share=0.95, most=0.8, epochs=2, rows=100)
+      causes=("class_imbalance", "batch_too_large", *_STUCK), share=0.95, most=0.8, epochs=2, rows=100)
 def class_collapse(record: Record, limits: Any) -> Finding | None:
     """One class is predicted for nearly every row."""
     if len(record.epochs) < limits.epochs or done(record) < 0.2:
