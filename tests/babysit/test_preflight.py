@@ -10,7 +10,7 @@ from small_tasks import L, check, loud, model_for, scaled
 
 import deepbabysit as db
 from deepbabysit.babysit import preflight as module
-from deepbabysit.babysit.preflight import NEEDS, budget_for, preflight
+from deepbabysit.babysit.preflight import NEEDS, budget_for, planned_seconds, preflight
 from deepbabysit.babysit.rules import load
 from deepbabysit.babysit.rules.rule import RULES
 from deepbabysit.babysit.vitals import RunFacts
@@ -161,7 +161,10 @@ def test_when_the_time_is_spent_nothing_more_is_begun(monkeypatch: pytest.Monkey
 
 
 def test_budget_of_a_run() -> None:
-    assert budget_for(10.0) == 0.5 and budget_for(3600.0) == 2.0 and budget_for(None) == 2.0
+    assert budget_for(10.0) == 0.5 and budget_for(3600.0) == 2.0 and budget_for(None) == 2.0 and budget_for(0.1) == 0.1
+    short, long = RunFacts(steps=10, epochs=2, batch_size=32), RunFacts(steps=1000, epochs=50, batch_size=128)
+    assert planned_seconds(RunFacts(), 1000) is None
+    assert (planned_seconds(short, 1000) or 0) < 0.1 < 60 < (planned_seconds(long, 500_000) or 0)
 
 
 def test_preflight_fills_in_what_the_run_did_not_know() -> None:

@@ -24,6 +24,7 @@ class Engine:
         found: code -> finding.
         failed: code -> the exception of a rule that could not judge.
         asked: how many different rules have been asked, over all phases.
+        before: codes that were asked about before the run, by somebody else.
     """
 
     def __init__(self, record: Record, heard: Callable[[Finding], None] | None = None) -> None:
@@ -32,12 +33,13 @@ class Engine:
         self.found: dict[str, Finding] = {}
         self.failed: dict[str, Exception] = {}
         self._heard = heard
+        self.before: set[str] = set()
         self._asked: set[int] = set()
 
     @property
     def asked(self) -> int:
         """How many checks were made: codes of the rules that were asked."""
-        return len({code for rule in RULES if id(rule) in self._asked for code in rule.codes})
+        return len(self.before.union(code for rule in RULES if id(rule) in self._asked for code in rule.codes))
 
     def ask(self, phase: Phase) -> list[Finding]:
         """Ask the rules of a phase; returns what is new."""
