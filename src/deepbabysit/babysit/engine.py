@@ -23,6 +23,7 @@ class Engine:
     Attributes:
         found: code -> finding.
         failed: code -> the exception of a rule that could not judge.
+        checked: codes that somebody else looked for.
         asked: how many different rules have been asked, over all phases.
     """
 
@@ -31,13 +32,15 @@ class Engine:
         self.record = record
         self.found: dict[str, Finding] = {}
         self.failed: dict[str, Exception] = {}
+        self.checked: set[str] = set()
         self._heard = heard
         self._asked: set[int] = set()
 
     @property
     def asked(self) -> int:
         """How many checks were made: codes of the rules that were asked."""
-        return len({code for rule in RULES if id(rule) in self._asked for code in rule.codes})
+        codes = {code for rule in RULES if id(rule) in self._asked for code in rule.codes}
+        return len(codes | self.checked)
 
     def ask(self, phase: Phase) -> list[Finding]:
         """Ask the rules of a phase; returns what is new."""

@@ -15,12 +15,14 @@ from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
-from deepbabysit.babysit.reading import model_facts, run_facts
+from deepbabysit.babysit.preflight import budget_for, preflight
+from deepbabysit.babysit.reading import model_facts, planned_seconds, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
 from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
+LEAST_CHECK = 0.05  # seconds: with less the check before the first step finds out nothing
 ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
 
 
@@ -34,6 +36,7 @@ class Sitter(Listener):
         every: measure every so many steps, whatever it costs (None: as the cost allows).
         callbacks: the run's callbacks, for the facts.
         verdict: say the verdict at the end where there is something to say.
+        check: seconds for the check before the first step; None: 5 % of what the run is thought to take, at most two.
 
     Attributes:
         record: everything that was measured.
@@ -47,6 +50,7 @@ class Sitter(Listener):
         every: int | None = None,
         callbacks: Sequence[Any] = (),
         verdict: bool = True,
+        check: float | None = None,
     ) -> None:
         self.record = Record() if record is None else record
         self.engine = Engine(self.record, self._hear)
@@ -54,6 +58,7 @@ class Sitter(Listener):
         self._every = every
         self._callbacks = callbacks
         self._verdict = verdict
+        self._budget = check
         self._controls: Controls | None = None
         self._guard: Guard | None = None
         self._info = RunInfo(epochs=0)
@@ -100,8 +105,30 @@ class Sitter(Listener):
         self._controls = controls
         self.record.model = model_facts(controls.layer)
         self.record.run = run_facts(self._info, controls, self.record.model, self._callbacks)
+        self._check(controls)
         self._guard = controls.step.guard = Guard(controls)
         self._before = controls.optimizer.steps
+
+    def _check(self, controls: Controls) -> None:
+        """Look at data and model before the first step, where the run is long enough to be worth it."""
+        seconds = self._budget
+        if seconds is None:
+            seconds = budget_for(planned_seconds(self._info, controls))
+        if seconds < LEAST_CHECK:
+            return
+        train, held = controls.data
+        try:
+            record, found = preflight(controls.layer, train, None, held, self.record.run, seconds)
+        except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
+            self.record.probes["unchecked"] = str(error)
+            return
+        self.record.data = record.data
+        self.record.probes.update(record.probes)
+        if record.model.layers:
+            self.record.model = record.model
+        self.record.run = record.run
+        self.engine.checked.update(getattr(found, "asked", ()))
+        self.engine.take(found)
 
     def epoch_begin(self, epoch: int) -> None:
         """Count anew what is counted by epoch."""

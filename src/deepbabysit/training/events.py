@@ -154,6 +154,7 @@ class Controls:
         say: shows a line to the user.
         stop: ends the run after the step or epoch; takes the reason.
         steps: steps of the trainer before this run.
+        data: the loaders of the training and the validation part; None where there is none.
     """
 
     step: Any
@@ -166,6 +167,7 @@ class Controls:
     say: Callable[[str], None]
     stop: Callable[[str], None]
     steps: int
+    data: tuple[Any, Any]
 
 
 class Listener:

@@ -55,7 +55,7 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
         return None
     start, guess = first_level(curve, record.run.batch_size), chance(record)
     now = min(losses + finite(record.logs("val_loss")))  # dropout hides progress in the training loss
-    if not start or start <= 0 or (classified(record) and start < 0.5 * (record.run.chance or 0.0)):
+    if not start or start <= 0 or start < 0.5 * (record.run.chance or 0.0):
         return None
     # the first steps may lie far above guessing; what was learned is measured from whichever is lower
     level = min(start, guess) if guess else start
@@ -280,7 +280,7 @@ def suspicious_validation(record: Record, limits: Any) -> Finding | None:
 
 
 @rule("no_better_than_baseline", phase="end",
-      why="the best loss of the run is that of a guess that knows only how often each class occurs",
+      why="the best loss of the run is that of a guess that knows nothing but the targets' mean or number of classes",
       causes=(*_STUCK, "not_learning", "class_collapse", "batch_too_large", "stopped_too_early", "overfitting"),
       share=0.97, epochs=2)
 def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
@@ -290,7 +290,7 @@ def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
     if isinstance(balance, float):
         guess = balance
     losses = finite(record.logs("val_loss")) or finite(data_losses(record))
-    if guess is None or not classified(record) or len(losses) < limits.epochs:
+    if guess is None or len(losses) < limits.epochs:
         return None
     if lagging(record):
         losses = finite(data_losses(record))
