@@ -84,6 +84,11 @@ class Sitter(Listener):
         self._predicted: Counter[int] = Counter()
 
     @property
+    def begun(self) -> bool:
+        """Whether the run has come as far as its first step."""
+        return self._controls is not None
+
+    @property
     def findings(self) -> list[Finding]:
         """What was found, likeliest cause first."""
         return self.engine.ranked()
