@@ -8,8 +8,8 @@ from dataclasses import replace
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled import (
     activations,
-    convolution,
     attention,
+    convolution,
     dense,
     draws,
     indexing,
