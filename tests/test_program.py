@@ -290,14 +290,15 @@ def test_update_rules_have_the_bits_of_the_plain_kernels(name, dtype, lengths, d
 @pytest.mark.parametrize(("loss", "gradient"), [(1.0, 1.0), (np.nan, 1.0), (1.0, np.inf), (1.0, np.nan), (1.0, 3e38)])
 def test_weights_are_kept_when_something_breaks(loss, gradient, taken):
     probe = np.full(30, gradient, "f")
-    ins = (np.array(loss, "f"), probe, host_control(7, 0.1), np.ones(30, "f"), np.zeros(30, "f"), np.array([taken]))
-    outs = (ins[4], ins[5])
-    call = (functools.partial(DEVICE.backend.kernels["keep_when_broken"].run, DEVICE), outs, ins, ())
+    kept, mark, ring = np.zeros(30, "f"), np.array([taken]), np.zeros(4)
+    ins = (np.array(loss, "f"), probe, host_control(7, 0.1), np.ones(30, "f"), kept, mark, ring)
+    outs = (kept, mark, ring)
+    call = (functools.partial(DEVICE.backend.kernels["keep_step"].run, DEVICE), outs, ins, ())
     found = building.trace(DEVICE, call)
     assert found is not None
     assert machine.Rows(found.rows)() == 0
     results = [a.copy() for a in outs]
-    outs[0][...], outs[1][...] = 0.0, taken
+    outs[0][...], outs[1][...], outs[2][...] = 0.0, taken, 0.0
     with np.errstate(over="ignore"):
         call[0](outs, *ins)
     assert [a.tobytes() for a in outs] == [a.tobytes() for a in results]

@@ -1,6 +1,8 @@
 """From which number of elements a compiled kernel takes over: below, the plain one is as fast or too short to matter.
 
-Chosen where one call saves ten microseconds or more, so that small programs never wait for Numba.
+Chosen where one call saves ten microseconds or more, so that small programs never wait for Numba. What is chosen here
+holds for eager steps and replays alike: a step that has become a program of machine calls runs the kernel that was
+chosen, or a compiled one with the same bits (dropout, update rules).
 """
 
 from __future__ import annotations
@@ -17,9 +19,13 @@ LEAST: dict[str, int] = {
     "pool": 2048,
     "pool channels": 4,
     "elementwise": 8192,
+    "beside_wide_loops": 1 << 62,  # never: NumPy's own loop has 512-bit vectors
     "softmax": 4096,
     "cell": 2048,
     "units": 32,
     "attention": 4096,
     "statistics": 1024,
+    "reduction": 8192,
+    "conv": 1 << 14,  # operations
+    "conv_part": 1 << 20,  # operations of a part: a tenth of the time that waking a thread takes
 }

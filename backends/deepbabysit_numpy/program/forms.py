@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.kernels.updates import STEP
 from deepbabysit_numpy.compiled import draws, updates
 from deepbabysit_numpy.compiled.loading import Compiled
 from deepbabysit_numpy.kernels.guarding import KERNELS as GUARDING
@@ -56,19 +57,18 @@ def _cross_entropy_gradient(
     )
 
 
-def _keep_when_broken(
-    ctx: Any, outs: Any, loss: Any, probe: Any, control: Any, w: Any, kept: Any, taken: Any
+def _keep_step(
+    ctx: Any, outs: Any, loss: Any, probe: Any, control: Any, w: Any, kept: Any, taken: Any, ring: Any
 ) -> None:
-    out, mark = outs
-    np.copyto(out, kept)  # nothing where they are the same memory
-    np.copyto(mark, taken)
-    _KEEP(None, loss.reshape(1), probe, control, w, out, mark)
+    for out, source in zip(outs, (kept, taken, ring), strict=True):
+        np.copyto(out, source)  # nothing where they are the same memory
+    _KEEP(None, loss.reshape(-1), probe, control[STEP : STEP + 1], w, *outs)
 
 
 FORMS: dict[Callable[..., Any], Callable[..., None]] = {
     LOSSES["softmax_cross_entropy"].run: _cross_entropy,
     LOSSES["softmax_cross_entropy_gradient"].run: _cross_entropy_gradient,
-    GUARDING["keep_when_broken"].run: _keep_when_broken,
+    GUARDING["keep_step"].run: _keep_step,
     RANDOM["dropout"].run: draws.VARIANTS["dropout"].run,
     # the same bits at every size
     **{UPDATES[name].run: updates.VARIANTS[name].run for name in UPDATES if name in RULES},

@@ -12,8 +12,6 @@ import numpy as np
 
 from deepbabysit_numpy.compiled.jit import exact
 
-_STEP = 0  # place in the control array
-
 
 @exact
 def count(x: Any, out: Any) -> None:
@@ -88,11 +86,14 @@ def label_gradient(
 
 
 @exact
-def keep(loss: Any, probe: Any, control: Any, w: Any, out: Any, mark: Any) -> None:
-    """Copy the weights and note the step when the first number that is not finite comes up."""
-    fine = np.isfinite(loss[0])
+def keep(loss: Any, probe: Any, step: Any, w: Any, kept: Any, taken: Any, ring: Any) -> None:
+    """Write the loss into the ring; copy the weights, once, when a number is not finite."""
+    number = np.int64(step[0])
+    ring[number % ring.size] = loss[0]
+    fine = math.isfinite(loss[0])
     for i in range(probe.size):
-        fine = fine and np.isfinite(probe[i])
-    if not fine and mark[0] == 0.0:
-        out[:] = w
-        mark[0] = control[_STEP]
+        fine = fine and math.isfinite(probe[i])
+    if not fine and taken[0] == 0:
+        for i in range(w.size):
+            kept[i] = w[i]
+        taken[0] = step[0]
