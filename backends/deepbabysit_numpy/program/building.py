@@ -1,7 +1,7 @@
 """Turns a recorded list of calls into a program: rows of machine calls, and calls of Python between them.
 
-Every call that has rows is run both ways on what its buffers hold, and on noise of the same shapes: only one whose
-rows give the bits of its kernel is taken. That also proves what shapes alone decide, such as the order of a sum.
+Every call that has rows is run both ways on copies of its arrays, and on noise in them: only one whose rows give the
+bits of its kernel is taken. That also proves what shapes alone decide, such as the order of a sum.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit.runtime.chains import Chain
+from deepbabysit.runtime.buffers import ALIGNMENT
+from deepbabysit.runtime.chains import Chain, extent
 from deepbabysit.runtime.device import Device
 from deepbabysit_numpy.compiled.loading import LISTENERS
 from deepbabysit_numpy.program.forms import FORMS
 from deepbabysit_numpy.program.machine import Row, Rows
+from deepbabysit_numpy.program.rows import address
 from deepbabysit_numpy.program.tracing import Trace
 
 LARGEST = 1 << 19  # bytes of a call's arrays: above, the call itself costs nothing next to what it does
@@ -58,50 +60,73 @@ def trace(device: Device, call: Call) -> Trace | None:
     return found
 
 
-def _bits(arrays: Sequence[np.ndarray]) -> list[bytes]:
-    return [a.tobytes() for a in arrays]
+class _Elsewhere:
+    """A call on copies of its arrays: they lie to each other, and on cache lines, as the originals do."""
+
+    def __init__(self, call: Call) -> None:
+        run, *groups = call
+        arrays = list({id(a): a for group in groups for a in group}.values())
+        spans: list[list[int]] = []
+        for begin, end in sorted(map(extent, arrays)):
+            if spans and begin < spans[-1][1]:
+                spans[-1][1] = max(spans[-1][1], end)
+            else:
+                spans.append([begin, end])
+        rooms = [(begin, end, _room(begin, end)) for begin, end in spans]
+        self._originals = arrays
+        self._fillers = []
+        made = {}
+        for array in arrays:
+            first, last = extent(array)
+            begin, memory = next((b, m) for b, e, m in rooms if b <= first and last <= e)
+            form = (array.shape, array.dtype, memory, address(array) - begin, array.strides)
+            self._fillers.append(np.ndarray(*form))
+            made[id(array)] = np.ndarray(*form)
+            made[id(array)].flags.writeable = array.flags.writeable
+        self.call: Call = (run, *[tuple([made[id(a)] for a in group]) for group in groups])  # type: ignore[assignment]
+
+    def results(self, values: Sequence[np.ndarray], run: Callable[[], Any]) -> list[bytes]:
+        """Return the bits of the outputs when the arrays held these values."""
+        for filler, value in zip(self._fillers, values, strict=True):
+            filler[...] = value
+        run()
+        return [out.tobytes() for out in self.call[1]]
+
+    def values(self, noise: bool) -> list[np.ndarray]:
+        """Return what the originals hold, or noise in place of all that is no whole number."""
+        random = np.random.default_rng(0)
+        return [
+            random.standard_normal(a.shape).astype(a.dtype) if noise and a.dtype.kind == "f" else a.copy()
+            for a in self._originals
+        ]
 
 
-def _restore(arrays: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
-    for array, value in zip(arrays, values, strict=True):
-        array[...] = value
+def _room(begin: int, end: int) -> np.ndarray:
+    memory = np.empty(end - begin + 2 * ALIGNMENT, np.uint8)
+    start = (begin - address(memory)) % ALIGNMENT
+    return memory[start : start + end - begin]
 
 
-def _same_on_noise(device: Device, call: Call, rows: Rows) -> bool:
-    """Compare both ways on noise; the buffers are as before afterwards."""
-    _, outs, ins, _ = call
-    everything = [a for a in (*outs, *ins) if a.flags.writeable]
-    saved = [a.copy() for a in everything]
-    random = np.random.default_rng(0)
-    noise = [random.standard_normal(a.shape).astype(a.dtype) if a.dtype.kind == "f" else a.copy() for a in everything]
-    try:
-        _restore(everything, noise)
+def same_bits(device: Device, call: Call) -> bool:
+    """Tell whether the rows of a call give its kernel's bits, on what its arrays hold now and on noise."""
+    copy = _Elsewhere(call)
+    found = trace(device, copy.call)
+    if found is None:
+        return False
+    rows = Rows(found.rows)
+    failed: list[int] = []
+    for noise in (True, False):
+        values = copy.values(noise)
         try:
             with np.errstate(all="ignore"):
-                _run(device, call)
+                expected = copy.results(values, lambda: _run(device, copy.call))
         except (ArithmeticError, ValueError, TypeError, IndexError):
-            return True  # not what this kernel is for
-        expected = _bits(outs)
-        _restore(everything, noise)
-        return rows() == 0 and _bits(outs) == expected
-    finally:
-        _restore(everything, saved)
-
-
-def _accepted(device: Device, call: Call, rows: Rows) -> bool:
-    """Run a call both ways; tells whether all bits are equal. Afterwards the call has happened once."""
-    _, outs, _, _ = call
-    if not _same_on_noise(device, call, rows):
-        _run(device, call)
-        return False
-    saved = [a.copy() for a in outs]
-    _run(device, call)
-    results = [a.copy() for a in outs]
-    _restore(outs, saved)
-    if rows() == 0 and _bits(outs) == _bits(results):
-        return True
-    _restore(outs, results)
-    return False
+            if noise:
+                continue  # not what this kernel is for
+            return False
+        if copy.results(values, lambda: failed.append(rows())) != expected:
+            return False
+    return not any(failed)
 
 
 class Program:
@@ -135,9 +160,10 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
     pending: list[Row] = []
     for call in calls:
         found = trace(device, call)
-        if found is None or not _accepted(device, call, Rows(found.rows)):
-            if found is None:
-                _run(device, call)
+        if found is not None and not same_bits(device, call):
+            found = None
+        _run(device, call)
+        if found is None:
             if pending:
                 parts.append((Rows(pending), None, pending))
                 pending = []
