@@ -1,6 +1,8 @@
 """From which number of elements a compiled kernel takes over: below, the plain one is as fast or too short to matter.
 
-Chosen where one call saves ten microseconds or more, so that small programs never wait for Numba.
+Chosen where one call saves ten microseconds or more, so that small programs never wait for Numba. What is chosen here
+holds for eager steps and replays alike: a step that has become a program of machine calls runs the kernel that was
+chosen, or a compiled one with the same bits (dropout, update rules).
 """
 
 from __future__ import annotations
