@@ -26,8 +26,8 @@ from deepbabysit_numpy.compiled import (
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
-    **convolution.VARIANTS,
     **attention.VARIANTS,
+    **convolution.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
     **functions.VARIANTS,
