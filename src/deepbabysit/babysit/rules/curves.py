@@ -20,6 +20,7 @@ from deepbabysit.babysit.rules.signals import (
     lagging,
     last_level,
     steady_rate,
+    warming,
 )
 from deepbabysit.babysit.vitals import Record
 
@@ -50,7 +51,7 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
     """The loss does not leave its start."""
     losses = finite(data_losses(record))
     curve = finite_curve(record)
-    if len(losses) < limits.epochs or len(curve) < limits.steps:
+    if len(losses) < limits.epochs or len(curve) < limits.steps or warming(record):
         return None
     start, guess = first_level(curve, record.run.batch_size), chance(record)
     now = min(losses + finite(record.logs("val_loss")))  # dropout hides progress in the training loss
@@ -113,9 +114,10 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
 
 @rule("overfitting", phase="epoch",
       why="validation turns up while training falls; with little data every model does that a bit, without harm to "
-          "what it predicts, so a warning needs accuracy to differ by a tenth or the loss to rise by a third of "
-          "guessing",
-      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, epochs=8)
+          "what it predicts, so a warning needs the loss to rise by a third of guessing, or by 40 % with accuracies "
+          "that differ by a tenth, or rows known by heart and 15 points between the accuracies",
+      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, wide=0.4,
+      chasm=0.15, fitted=0.02, epochs=8)
 def overfitting(record: Record, limits: Any) -> Finding | None:
     """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
     train, val = data_losses(record), record.logs("val_loss")
@@ -132,8 +134,11 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
     gap = mean(good[-3:]) - mean(held[-3:]) if good and held else None
     turned = after >= limits.stay and falling and rise > limits.rise and now - best > 0.02 * guess
     settled = len(val) >= limits.epochs and mean(val[-3:]) > 0.95 * mean(val[-6:-3])
-    wide = (gap is not None and gap > limits.gap and train[-1] < 0.5 * now and train[-1] < 0.3 * guess
+    wide = (gap is not None and gap > limits.gap and rise > limits.wide and train[-1] < 0.3 * guess
             and now > 0.15 * guess and settled)
+    by_heart = (gap is not None and gap > limits.chasm and train[-1] < limits.fitted * guess and now > 0.25 * guess
+                and settled)
+    wide = wide or by_heart
     if not turned and not wide:
         return None
     mild = not wide and now - best < limits.harm * guess
@@ -332,7 +337,7 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
 
 @rule("class_collapse", phase="epoch",
       why="nearly all rows get one class although several occur; early on that is usual, so two epochs must agree",
-      causes=("class_imbalance", *_STUCK), share=0.95, most=0.8, epochs=2, rows=100)
+      causes=("class_imbalance", "batch_too_large", *_STUCK), share=0.95, most=0.8, epochs=2, rows=100)
 def class_collapse(record: Record, limits: Any) -> Finding | None:
     """One class is predicted for nearly every row."""
     if len(record.epochs) < limits.epochs or done(record) < 0.2:

@@ -24,6 +24,7 @@ from deepbabysit.babysit.rules.signals import (
     steady_rate,
     update_ratios,
     usual_ratio,
+    warming,
 )
 from deepbabysit.babysit.vitals import Record
 
@@ -77,7 +78,7 @@ def update_too_small(record: Record, limits: Any) -> Finding | None:
     """Updates are too small to change anything, and the loss has not moved."""
     recent = record.steps[-5:]
     ratio = usual_ratio(recent)
-    if ratio is None or ratio >= limits.ratio or len(record.losses) < limits.least or _warming(record):
+    if ratio is None or ratio >= limits.ratio or len(record.losses) < limits.least or warming(record):
         return None
     gain = _gain(record)
     if gain is None or gain > limits.gain or _good_from_the_start(record):
@@ -99,15 +100,6 @@ def _gain(record: Record) -> float | None:
     if not start or not now or mean(start) <= 0:
         return None
     return (mean(start) - mean(now)) / mean(start)
-
-
-def _warming(record: Record) -> bool:
-    """Tell whether the rate is still far below the highest it has been or will be."""
-    rates = [s.rate for s in record.steps if s.rate is not None]
-    if not rates or record.run.schedule == "constant":
-        return False
-    top = max([*rates, record.run.rate or 0.0])
-    return rates[-1] < 0.2 * top
 
 
 def _good_from_the_start(record: Record) -> bool:
@@ -224,7 +216,7 @@ def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
     """Small steps, little progress, and the loss still near its start."""
     curve = finite_curve(record)
     planned = (record.run.steps or 0) * (record.run.epochs or 0)
-    if len(curve) < max(limits.steps, limits.share * planned) or _warming(record) or _good_from_the_start(record):
+    if len(curve) < max(limits.steps, limits.share * planned) or warming(record) or _good_from_the_start(record):
         return None
     ratio = usual_ratio(record.steps[-5:])
     gain = _gain(record)
