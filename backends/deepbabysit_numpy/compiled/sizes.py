@@ -12,6 +12,7 @@ LEAST: dict[str, int] = {
     "linear_gradient": 4096,
     "loss": 512,
     "norm": 2048,
+    "norm part": 1 << 17,  # elements of a part: 30 microseconds and more
     "take": 4096,
     "scatter": 512,
     "pool": 2048,
