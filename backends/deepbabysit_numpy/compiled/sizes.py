@@ -17,6 +17,7 @@ LEAST: dict[str, int] = {
     "scatter": 512,
     "pool": 2048,
     "pool channels": 4,
+    "pool part": 1 << 17,  # elements of a part
     "elementwise": 8192,
     "beside_wide_loops": 1 << 62,  # never: NumPy's own loop has 512-bit vectors
     "softmax": 4096,
