@@ -23,6 +23,7 @@ from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
+LEAST_CHECK = 0.05  # seconds: with less the check before the first step finds out nothing
 ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
 
 
@@ -70,6 +71,7 @@ class Sitter(Listener):
         self._every = every
         self._callbacks = callbacks
         self._verdict = verdict
+        self._budget = check
         self._controls: Controls | None = None
         self._guard: Guard | None = None
         self._info = RunInfo(epochs=0)
@@ -93,6 +95,11 @@ class Sitter(Listener):
         self._told = (0, 0.0, 0.0)
         self._epoch_began = (0.0, 0.0)
         self._predicted: Counter[int] = Counter()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run has come as far as its first step."""
+        return self._controls is not None
 
     @property
     def findings(self) -> list[Finding]:
@@ -132,10 +139,14 @@ class Sitter(Listener):
             return
         _LOOKED[model] = form
         seconds = planned_seconds(run, self.record.model.parameters)
-        record, found = preflight(
-            model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
-            budget_for(seconds), loss=controls.loss,
-        )
+        try:
+            record, found = preflight(
+                model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
+                budget_for(seconds), loss=controls.loss,
+            )
+        except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
+            self.record.probes["unchecked"] = str(error)
+            return
         self.record.data = record.data
         self.record.probes.update({name: value for name, value in record.probes.items() if value is not None})
         known = record.run

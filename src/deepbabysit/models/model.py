@@ -10,6 +10,7 @@ import numpy as np
 
 from deepbabysit import losses, metrics
 from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.babysit.blame import blame
 from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.errors import spelled, unknown
 from deepbabysit.kernels.shapes import BATCH, show_shape
@@ -201,6 +202,10 @@ class Model(Layer):
             resume: continue the run in `run_dir`.
             split: "shuffle" or "time" (the last part is held out, in order).
 
+        Raises:
+            TypeError, ValueError: something is surely wrong before the first step; ``error.finding`` is the finding
+                where the data are at fault.
+
         Returns:
             The History; its `findings` are what the babysitter found, likeliest cause first, and ``verdict()`` is its
             summary. The best weights are in the model when an EarlyStopping asked for that.
@@ -213,12 +218,17 @@ class Model(Layer):
         5.0
         """
         sitter = _sitter(babysit, callbacks)
-        history = self.trainer.fit(
-            x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
-            validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
-            sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
-            run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
-        )
+        try:
+            history = self.trainer.fit(
+                x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+                validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
+                sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
+                run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
+            )
+        except (TypeError, ValueError) as error:
+            if sitter is not None and not sitter.begun:
+                error.finding = blame(error, self, x, y)  # type: ignore[union-attr]
+            raise
         if sitter is not None:
             history.findings, history.judge = sitter.findings, sitter.verdict
         return history

@@ -106,7 +106,7 @@ def _good_from_the_start(record: Record) -> bool:
     """Tell whether the run began far better than guessing: fine-tuning."""
     start = first_level(record.curve(), record.run.batch_size)
     known = record.run.chance
-    return start is not None and known is not None and "cross" in (record.run.loss or "") and start < 0.5 * known
+    return start is not None and known is not None and start < 0.5 * known
 
 
 @rule("learning_rate_too_high", phase="step",
@@ -180,7 +180,7 @@ def _too_high(
       why="a run that stands far above what it could reach while each step still changes over 2 % of the weights is "
           "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %)",
       causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.015, poor=0.08, epochs=3,
-      progress=0.1)
+      progress=0.1, most=0.25)
 def restless(record: Record, limits: Any) -> Finding | None:
     """The loss has stopped falling, not at the bottom, while the weights still move fast."""
     losses = finite(data_losses(record))
@@ -193,7 +193,9 @@ def restless(record: Record, limits: Any) -> Finding | None:
         return None
     level, before = losses[-1], losses[-3]
     gain = (before - level) / max(before, 1e-12)
-    if gain > limits.progress or level < limits.poor * guess:
+    # the faster the weights move, the more progress is only what slower steps would have had long ago
+    allowed = min(limits.progress * math.sqrt(ratio / limits.ratio), limits.most)
+    if gain > allowed or level < limits.poor * guess:
         return None
     strength = min(math.log10(ratio / limits.ratio) / 1.5, 1.0)
     confidence = 0.66 + 0.3 * strength
