@@ -52,6 +52,7 @@ class Geometry(NamedTuple):
     tall: int  # rows of a tile
     together: int  # images in a block
     rows: int  # rows of windows in a block
+    shift: int = 0  # channels from one panel of columns to the next, where every channel stays by itself
     packed: int = 0  # numbers in the weights of a group
     top: int = 0
     left: int = 0
@@ -74,7 +75,7 @@ class Job(NamedTuple):
     """
 
     geo: Geometry
-    width: tuple[int, ...]
+    width: tuple[int | bool, ...]  # as tiles want it
     parts: int
     buffer: int  # numbers in the border of a part
     classes: np.ndarray
@@ -185,6 +186,9 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
         horizontal = _forward_axis(lay.kw, lay.dw, lay.left, lay.ow)
         image, result = (lay.h, lay.w, lay.c), (lay.oh, lay.ow, lay.f)
         step, stride, inner, columns = (lay.sh, lay.sw), (1, 1), depth, out
+    groups, apart = (1, True) if lay.depthwise else (lay.groups, False)
+    if apart:
+        inner, columns = 1, lay.c
     vectors = tiles.vectors_for(columns, size)
     lines = max(axis.end for axis in vertical)
     work = 2.0 * lay.n * lay.oh * lay.ow * lay.f * depth * lay.kh * lay.kw
@@ -193,10 +197,11 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
     together, rows = _blocks(lay.n, lines, line_bytes, parts)
     geo = Geometry(
         images=lay.n, height=image[0], width=image[1], channels=image[2], out_height=result[0], out_width=result[1],
-        out_channels=result[2], groups=lay.groups, inner=inner, columns=columns,
+        out_channels=result[2], groups=groups, inner=inner, columns=columns,
         wide=vectors * (tiles.register_bytes() // size), tall=tiles.tile_rows(vectors), together=together, rows=rows,
         lines=lines,
     )
+    geo = geo._replace(shift=geo.wide * apart)
     classes: list[list[int]] = []
     weights: list[list[int]] = []
     runs: list[list[int]] = []
@@ -230,7 +235,7 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
             taps += found
             start += inner * len(found) * geo.wide * panels
     return Job(
-        geo._replace(packed=start), (0,) * vectors, parts, 0, _table(classes, 9), _table(weights, 3), _table(pieces),
+        geo._replace(packed=start), (False if apart else 0,) * vectors, parts, 0, _table(classes, 9), _table(weights, 3), _table(pieces),
         _table(runs, 3), np.concatenate(places), np.concatenate(targets), _table(taps),
     )
 
@@ -238,7 +243,8 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
 @lru_cache(maxsize=512)
 def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     """Return the tables for the gradient of the kernel: the sums run over the windows."""
-    out = lay.f // lay.groups
+    groups, apart = (1, True) if lay.depthwise else (lay.groups, False)
+    out = lay.f // groups
     vectors = tiles.vectors_for(out, size)
     wide, tall = vectors * (tiles.register_bytes() // size), tiles.tile_rows(vectors)
     bordered = lay.w + lay.left + lay.right
@@ -250,7 +256,7 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     geo = Geometry(
         images=lay.n, height=lay.h, width=lay.w, channels=lay.c, top=lay.top, left=lay.left, bordered=bordered,
         padded=int(lay.padded), lines=lay.oh, down=lay.sh, along=lay.sw, span=span, out_height=lay.oh,
-        out_width=lay.ow, out_channels=lay.f, groups=lay.groups, inner=lay.depth, columns=out, wide=wide, tall=tall,
+        out_width=lay.ow, out_channels=lay.f, groups=groups, inner=lay.depth, shift=wide * apart, columns=out, wide=wide, tall=tall,
         together=count, rows=rows, piece=max(_SLOPES // (lay.ow * wide * size), 1),
     )
     plane = ((rows - 1) * lay.sh + span if lay.padded else lay.h) * bordered * lay.c
@@ -264,9 +270,9 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     last = np.minimum(np.arange(-(-places.size // tall) * tall), places.size - 1)  # rows behind the last repeat it
     nothing = _table([])
     pieces = -(-count * rows // geo.piece)
-    geo = geo._replace(calls=max(pieces * lay.groups * -(-out // wide) * (last.size // tall), 1))
+    geo = geo._replace(calls=max(pieces * groups * -(-out // wide) * (last.size // tall), 1))
     return Job(
-        geo, (0,) * vectors, parts, count * plane if lay.padded else 0, nothing, nothing, nothing, runs, places[last],
+        geo, (False if apart else 0,) * vectors, parts, count * plane if lay.padded else 0, nothing, nothing, nothing, runs, places[last],
         targets[last], nothing,
     )
 
@@ -300,10 +306,11 @@ def _convolve(
     init.fill(0)
     if bias is not None:
         init[: bias.size] = bias
-    kind = (dtype, len(job.width))
+    kind = (dtype, job.width)
     weights = kernel.reshape(lay.kh * lay.kw, lay.depth, lay.f)
     some = job.parts if weights.size > 1 << 15 else 1
-    team.TEAM.run(_PACK, dtype, some, weights, job.taps, job.weights, geo, adjoint, packed)
+    team.TEAM.run(_PACK, dtype, some, weights, job.taps, job.weights, geo,
+                  adjoint and not lay.depthwise, packed)
     team.TEAM.run(
         _DIRECT, kind, job.parts, job.width, x.reshape(-1), packed, init, y.reshape(-1), geo, job.classes,
         job.pieces, job.runs, job.places, job.targets, rectify,
@@ -322,7 +329,7 @@ def _kernel_gradient(lay: Layout, scratch: Any, x: Any, g: Any, outs: Any) -> No
     lay = _seen(lay)
     border, gradients, sums = scratch
     job = _kernel_job(lay, dk.itemsize, len(border))
-    kind = (dk.dtype, len(job.width))
+    kind = (dk.dtype, job.width)
     team.TEAM.run(
         _BY_KERNEL, kind, job.parts, job.width, x.reshape(-1), g.reshape(-1), gradients, sums,
         border, job.geo, job.runs, job.places, job.targets,
@@ -337,7 +344,7 @@ def _kernel_gradient(lay: Layout, scratch: Any, x: Any, g: Any, outs: Any) -> No
 def _wide_enough(found: plain.Shapes, *dtypes: Any) -> bool:
     """Tell whether the compiled kernels take a convolution."""
     lay = found.layout
-    if lay is None or lay.depthwise or any(dtype != found.dtype for dtype in dtypes):
+    if lay is None or (lay.depthwise and lay.f != lay.c) or any(dtype != found.dtype for dtype in dtypes):
         return False
     work = 2.0 * lay.n * lay.oh * lay.ow * lay.f * lay.depth * lay.kh * lay.kw
     return work >= LEAST["conv"] and work > 0 and available()
@@ -403,6 +410,7 @@ _CONV = _kernel(plain.of_conv, False)
 VARIANTS: dict[str, Kernel] = {
     "affine_conv": Kernel(_affine, scratch=_affine_scratch, dtypes=_DTYPES, supports=_takes_affine, contiguous=True),
     "conv": _CONV,
+    "depthwise_conv": _kernel(plain.of_depthwise, False),
     "conv_input_gradient": _kernel(plain.of_input_gradient, True),
     "conv_transpose": _kernel(plain.of_transpose, True),
     "conv_kernel_gradient": _gradients(False),

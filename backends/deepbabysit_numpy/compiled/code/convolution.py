@@ -117,7 +117,7 @@ def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y:
             for job in range(geo.groups * panels):
                 group, panel = job // panels, job % panels
                 w = packed.ctypes.data + (group * geo.packed + weights + panel * depth * geo.wide) * size
-                from_here = source + group * geo.inner * size
+                from_here = source + (group * geo.inner + panel * geo.shift) * size
                 column = group * geo.columns + panel * geo.wide
                 to, valid = result + column * size, geo.columns - panel * geo.wide
                 begin = first_run
@@ -182,7 +182,7 @@ def by_kernel(part: Any, parts: Any, width: Any, x: Any, g: Any, gradients: Any,
                         prefetch(ahead, some)
                         ahead += some * 64
                         left -= some
-                    outer(width, x, source + group * geo.inner * size, places.ctypes.data + 8 * k,
+                    outer(width, x, source + (group * geo.inner + panel * geo.shift) * size, places.ctypes.data + 8 * k,
                           runs.ctypes.data + 24 * begin, amount, slopes + column, result.ctypes.data + column,
                           targets.ctypes.data + 8 * k, geo.columns - panel * geo.wide,
                           geo.along * geo.channels * size, geo.out_channels * size)
