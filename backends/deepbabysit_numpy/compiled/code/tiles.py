@@ -28,7 +28,7 @@ def _long(value: int) -> Any:
 class _Writer:
     """Writes the instructions of one tile."""
 
-    def __init__(self, builder: Any, real: Any, width: Any) -> None:
+    def __init__(self, builder: Any, real: Any, width: Any, rows: int = 0) -> None:
         vectors = width.count
         self.b = builder
         self.apart = width.dtype == types.boolean
@@ -36,7 +36,7 @@ class _Writer:
         self.real = ir.FloatType() if self.size == 4 else ir.DoubleType()
         self.lanes = register_bytes() // self.size
         self.vectors = vectors
-        self.rows = tile_rows(vectors)
+        self.rows = rows or tile_rows(vectors)
         self.kind = ir.VectorType(self.real, self.lanes)
         self.mask = ir.VectorType(_BIT, self.lanes)
         self.zero = ir.Constant(self.kind, None)
@@ -152,10 +152,6 @@ def _finish(w: _Writer, sums: list[Any], targets: list[Any], rectify: Any, masks
             w.store(b.select(below, w.zero, value), target, v, masks[v])
 
 
-def _typed(width: Any, like: Any, count: int) -> Any:
-    return types.void(width, like, *[types.int64] * count)
-
-
 @intrinsic
 def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count: Any, w: Any, y: Any, targets: Any,
          init: Any, fresh: Any, rectify: Any, valid: Any) -> Any:
@@ -173,7 +169,7 @@ def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count
         rectify: whether numbers below 0 become 0.
         valid: how many columns there are.
     """
-    signature = _typed(width, like, 11)
+    signature = types.void(width, like, *[types.int64] * 11)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         out = _Writer(builder, like.dtype, width)
@@ -214,15 +210,18 @@ def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count
 
 
 @intrinsic
-def outer(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count: Any, w: Any, y: Any, targets: Any,
-          valid: Any, x_step: Any, w_step: Any) -> Any:
-    """``y[targets[r], :valid] += sum over runs, k of x[rows[r] + run + k x_step] * w[run + k w_step, :valid]``."""
-    signature = _typed(width, like, 10)
+def outer(typing: Any, width: Any, height: Any, like: Any, x: Any, rows: Any, runs: Any, count: Any, w: Any, y: Any,
+          targets: Any, valid: Any, x_step: Any, w_step: Any) -> Any:
+    """``y[targets[r], :valid] += sum over runs, k of x[rows[r] + run + k x_step] * w[run + k w_step, :valid]``.
+
+    `height` is a tuple whose length is the number of rows; the rest as in `tile`.
+    """
+    signature = types.void(width, height, like, *[types.int64] * 10)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out = _Writer(builder, like.dtype, width)
+        out = _Writer(builder, like.dtype, width, height.count)
         b = builder
-        _, _, x, rows, runs, count, w, y, targets, valid, x_step, w_step = args
+        _, _, _, x, rows, runs, count, w, y, targets, valid, x_step, w_step = args
         masks = out.masks(valid)
         places = [out.number(rows, _long(row)) for row in range(out.rows)]
         to = [b.add(y, out.number(targets, _long(row))) for row in range(out.rows)]
