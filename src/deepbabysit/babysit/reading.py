@@ -15,7 +15,7 @@ from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, RunFacts
 from deepbabysit.training.events import Controls, RunInfo
 
 _ROWS = 10_000  # targets that are looked at
-_SPEED = 5e9  # multiplications and additions per second, as a small processor does them
+_SPEED = 1e11  # multiplications and additions per second of a fast processor
 _STEP = 50e-6  # seconds that a step costs by itself
 
 
