@@ -15,8 +15,6 @@ from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, RunFacts
 from deepbabysit.training.events import Controls, RunInfo
 
 _ROWS = 10_000  # targets that are looked at
-_SPEED = 1e11  # multiplications and additions per second of a fast processor
-_STEP = 50e-6  # seconds that a step costs by itself
 
 
 def model_facts(model: Any) -> ModelFacts:
@@ -76,9 +74,3 @@ def _labels(y: Any) -> LabelFacts | None:
         return None
     rows = y if len(y) <= _ROWS else y[:: -(-len(y) // _ROWS)]
     return label_facts(rows) if y.dtype.kind != "f" or np.isfinite(rows).all() else None
-
-
-def planned_seconds(info: RunInfo, controls: Controls) -> float:
-    """Return a low guess of how long a run will take: multiplications of its weights, and each step's own cost."""
-    rows = (info.samples or 0) * info.epochs
-    return 6.0 * info.parameters * rows / _SPEED + _STEP * (info.steps or 0) * info.epochs

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.measures import of_segments
-from deepbabysit.babysit.preflight import budget_for, preflight
-from deepbabysit.babysit.reading import model_facts, planned_seconds, run_facts
+from deepbabysit.babysit.preflight import budget_for, planned_seconds, preflight
+from deepbabysit.babysit.reading import model_facts, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
 from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
@@ -26,6 +27,17 @@ from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
 LEAST_CHECK = 0.05  # seconds: with less the check before the first step finds out nothing
 ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
+
+
+_LOOKED: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # model -> form of the data that it was checked with
+
+
+def _form(loader: Any) -> Any:
+    """Return what tells data apart without looking at them: rows, shapes, types."""
+    if loader is None:
+        return None
+    arrays = [a for a in (loader.x, loader.y) if isinstance(a, np.ndarray)]
+    return (loader.rows, loader.batch_size, *((a.shape, a.dtype) for a in arrays))
 
 
 @final
@@ -38,7 +50,7 @@ class Sitter(Listener):
         every: measure every so many steps, whatever it costs (None: as the cost allows).
         callbacks: the run's callbacks, for the facts.
         verdict: say the verdict at the end where there is something to say.
-        check: seconds for the check before the first step; None: 5 % of what the run is thought to take, at most two.
+        check: look at data and model before the first step (once for the same model and data of one form).
 
     Attributes:
         record: everything that was measured.
@@ -52,15 +64,15 @@ class Sitter(Listener):
         every: int | None = None,
         callbacks: Sequence[Any] = (),
         verdict: bool = True,
-        check: float | None = None,
+        check: bool = True,
     ) -> None:
+        self._check = check
         self.record = Record() if record is None else record
         self.engine = Engine(self.record, self._hear)
         self._stop = stop
         self._every = every
         self._callbacks = callbacks
         self._verdict = verdict
-        self._budget = check
         self._controls: Controls | None = None
         self._guard: Guard | None = None
         self._info = RunInfo(epochs=0)
@@ -112,29 +124,38 @@ class Sitter(Listener):
         self._controls = controls
         self.record.model = model_facts(controls.layer)
         self.record.run = run_facts(self._info, controls, self.record.model, self._callbacks)
-        self._check(controls)
         self._guard = controls.step.guard = Guard(controls)
         self._before = controls.optimizer.steps
+        if self._check:
+            self._look(controls)
 
-    def _check(self, controls: Controls) -> None:
-        """Look at data and model before the first step, where the run is long enough to be worth it."""
-        seconds = self._budget
-        if seconds is None:
-            seconds = budget_for(planned_seconds(self._info, controls))
-        if seconds < LEAST_CHECK:
+    def _look(self, controls: Controls) -> None:
+        """Check data and model before the first step, within the time that the plan allows."""
+        run, model = self.record.run, controls.layer
+        form = (
+            _form(controls.data), _form(controls.validation), controls.loss.name, run.batch_size, controls.weighted,
+            self.record.model.parameters,
+        )
+        if controls.data is None or _LOOKED.get(model) == form:
             return
-        train, held = controls.data
+        _LOOKED[model] = form
+        seconds = planned_seconds(run, self.record.model.parameters)
         try:
-            record, found = preflight(controls.layer, train, None, held, self.record.run, seconds)
+            record, found = preflight(
+                model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
+                budget_for(seconds), loss=controls.loss,
+            )
         except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
             self.record.probes["unchecked"] = str(error)
             return
         self.record.data = record.data
-        self.record.probes.update(record.probes)
-        if record.model.layers:
-            self.record.model = record.model
-        self.record.run = record.run
-        self.engine.checked.update(getattr(found, "asked", ()))
+        self.record.probes.update({name: value for name, value in record.probes.items() if value is not None})
+        known = record.run
+        self.record.run = replace(
+            run, weighted=known.weighted, task=known.task or run.task, classes=known.classes or run.classes,
+            chance=known.chance or run.chance,
+        )
+        self.engine.before.update(found.asked)
         self.engine.take(found)
 
     def epoch_begin(self, epoch: int) -> None:

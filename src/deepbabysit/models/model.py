@@ -14,9 +14,10 @@ from deepbabysit.babysit.blame import blame
 from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.errors import spelled, unknown
 from deepbabysit.kernels.shapes import BATCH, show_shape
+from deepbabysit.layers.fusion import fusible, rectifies
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.symbolic import symbolic
-from deepbabysit.models.functional import Step, as_inputs, flat, run_steps, trace
+from deepbabysit.models.functional import Step, as_inputs, flat, pair, run_steps, trace
 from deepbabysit.models.summary import summarize
 from deepbabysit.models.writing import write_model
 from deepbabysit.optimizers import get as get_optimizer
@@ -350,6 +351,7 @@ class Functional(Model):
         self._outputs = as_inputs(outputs, "outputs")
         self.several = len(self._outputs) > 1  # a list of one output is that output, as in Keras 2
         self._steps: list[Step] = trace(self._inputs, self._outputs)
+        pair(self._steps, self._outputs)
         self.layers: list[Layer] = list({id(s.run): s.run for s in self._steps if isinstance(s.run, Layer)}.values())
         self.built = True
         self.input_shape = self._inputs[0].shape[1:]
@@ -464,8 +466,13 @@ class Sequential(Model):
                 f"or make the model with db.Model([input, ...], outputs)"
             )
         x = inputs[0]
-        for layer in self.layers:
-            x = layer(x)
+        layers = iter(zip(self.layers, [*self.layers[1:], None], strict=True))
+        for layer, following in layers:
+            if rectifies(layer, following) and fusible(layer, following, x):
+                x = layer(x, rectify=True)
+                next(layers)
+            else:
+                x = layer(x)
         return x
 
     def __len__(self) -> int:

@@ -154,7 +154,7 @@ class Controls:
         say: shows a line to the user.
         stop: ends the run after the step or epoch; takes the reason.
         steps: steps of the trainer before this run.
-        data: the loaders of the training and the validation part; None where there is none.
+        data, validation: the loaders of both parts, or None; `weighted` whether samples or classes are weighted.
     """
 
     step: Any
@@ -167,7 +167,9 @@ class Controls:
     say: Callable[[str], None]
     stop: Callable[[str], None]
     steps: int
-    data: tuple[Any, Any]
+    data: Any = None
+    validation: Any = None
+    weighted: bool = False
 
 
 class Listener:

@@ -6,7 +6,6 @@ contracted.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
