@@ -53,7 +53,7 @@ def model_facts(model: Any) -> ModelFacts:
 
 def run_facts(info: RunInfo, controls: Controls, model: ModelFacts, callbacks: Any = ()) -> RunFacts:
     """Return how a run is set up, the task and the loss of guessing included."""
-    optimizer, loader = controls.optimizer, controls.data[0]
+    optimizer, loader = controls.optimizer, controls.data
     schedule = optimizer.schedule
     facts = setup_facts(
         controls.layer, controls.loss, optimizer, samples=info.samples or 0,
