@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -332,3 +333,30 @@ def test_figures_have_limits() -> None:
     lines = tables.figures_table(found).splitlines()
     assert lines[2].rstrip(" |").endswith("no")
     assert lines[3].rstrip(" |").endswith("yes")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals")
+def test_stopped_children_do_not_outlive_a_killed_parent() -> None:
+    code = (
+        "import sys\n"
+        "from deepbabysit.bench.contenders import Pool\n"
+        "pool = Pool(1)\n"
+        "pool.ask('ours-replay', do='memory')\n"
+        "print(pool.pids()['ours-replay'], flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=Contender.environment(OURS, 1),
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    status = Path(f"/proc/{child}/status")
+    assert "T (stopped)" in status.read_text()
+    parent.kill()
+    parent.communicate()
+    for _ in range(100):
+        if not status.exists() or "Z (zombie)" in status.read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("the child still runs")

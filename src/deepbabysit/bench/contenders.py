@@ -115,6 +115,11 @@ class Contender:
             raise ContenderError(f"{self.name}: {answer['error']}")
         return answer
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._child.pid
+
     def pause(self) -> None:
         """Stop the child: threads that wait by spinning would take the cores from the one that is timed."""
         if hasattr(signal, "SIGSTOP") and self._child.poll() is None:
@@ -168,6 +173,10 @@ class Pool:
             raise
         child.pause()
         return answer
+
+    def pids(self) -> dict[str, int]:
+        """Return the process of each child."""
+        return {name: child.pid for name, child in self._children.items()}
 
     def drop(self, name: str) -> None:
         """End one child."""

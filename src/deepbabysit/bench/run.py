@@ -23,6 +23,7 @@ def run(
     names: Sequence[str] = (),
     parts: Sequence[str] = (),
     say: Callable[[str], None] = print,
+    save: Callable[[results.Results], None] = lambda found: None,
 ) -> results.Results:
     """Measure; returns what `results.write` writes.
 
@@ -33,6 +34,7 @@ def run(
         names: contenders; none means all that can run here.
         parts: names in `PARTS`; none means all.
         say: called with each line of progress.
+        save: called with what there is so far, again and again.
 
     Raises:
         ValueError: a network, a contender or a part has an unknown name.
@@ -47,7 +49,8 @@ def run(
     found["skipped"] = reasons
     meter = Meter()
     with Pool(threads) as pool:
-        session = Session(pool, threads, quick, keys, [n for n in wanted if n not in reasons], bool(names), say, found)
+        here = [name for name in wanted if name not in reasons]
+        session = Session(pool, threads, quick, keys, here, bool(names), say, found, save)
         session.limits({})
         for name, measure in PARTS.items():
             if not parts or name in parts:
