@@ -6,9 +6,39 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import dense, draws, losses, updates
+from deepbabysit_numpy.compiled import (
+    activations,
+    convolution,
+    attention,
+    dense,
+    draws,
+    indexing,
+    losses,
+    normalization,
+    pooling,
+    recurrent,
+    reduction,
+    softmax,
+    statistics,
+    updates,
+)
 
-VARIANTS: dict[str, Kernel] = {**dense.VARIANTS, **draws.VARIANTS, **losses.VARIANTS, **updates.VARIANTS}
+VARIANTS: dict[str, Kernel] = {
+    **activations.VARIANTS,
+    **convolution.VARIANTS,
+    **attention.VARIANTS,
+    **dense.VARIANTS,
+    **draws.VARIANTS,
+    **indexing.VARIANTS,
+    **losses.VARIANTS,
+    **normalization.VARIANTS,
+    **pooling.VARIANTS,
+    **recurrent.VARIANTS,
+    **reduction.VARIANTS,
+    **softmax.VARIANTS,
+    **statistics.VARIANTS,
+    **updates.VARIANTS,
+}
 
 
 def with_variants(plain: Mapping[str, Kernel]) -> dict[str, Kernel]:

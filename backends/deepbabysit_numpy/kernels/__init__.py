@@ -8,6 +8,7 @@ from deepbabysit_numpy.kernels import (
     attention,
     convolution,
     elementwise,
+    guarding,
     indexing,
     losses,
     normalization,
@@ -17,6 +18,7 @@ from deepbabysit_numpy.kernels import (
     recurrent,
     reduction,
     sequences,
+    statistics,
     structure,
     updates,
 )
@@ -26,6 +28,7 @@ KERNELS: dict[str, Kernel] = {
     **attention.KERNELS,
     **convolution.KERNELS,
     **elementwise.KERNELS,
+    **guarding.KERNELS,
     **indexing.KERNELS,
     **losses.KERNELS,
     **normalization.KERNELS,
@@ -35,6 +38,7 @@ KERNELS: dict[str, Kernel] = {
     **recurrent.KERNELS,
     **reduction.KERNELS,
     **sequences.KERNELS,
+    **statistics.KERNELS,
     **structure.KERNELS,
     **updates.KERNELS,
 }

@@ -6,7 +6,7 @@ The loop calls the methods of its listeners; only callbacks may change the run. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +128,7 @@ class StepInfo:
         total: steps done in the whole run, this one included.
         samples: samples of the epoch seen so far.
         logs: running means over the epoch so far, read from the device only when looked at.
+        batches: the arrays of its micro-batches.
     """
 
     epoch: int
@@ -135,10 +136,47 @@ class StepInfo:
     total: int
     samples: int
     logs: Mapping[str, float]
+    batches: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What a run hands to those who look inside it.
+
+    Attributes:
+        step: the training step; its `tap` and `guard` may be set.
+        optimizer: bound to the parameters.
+        layer: what is trained.
+        loss: what is minimized.
+        streams: the run's random streams.
+        device: where it runs.
+        batch: ``batch(epoch, step)`` -> the arrays of a step's micro-batches and the numbers of their rows, again.
+        say: shows a line to the user.
+        stop: ends the run after the step or epoch; takes the reason.
+        steps: steps of the trainer before this run.
+    """
+
+    step: Any
+    optimizer: Any
+    layer: Any
+    loss: Any
+    streams: Any
+    device: Any
+    batch: Callable[[int, int], tuple[list[Any], list[Any]]]
+    say: Callable[[str], None]
+    stop: Callable[[str], None]
+    steps: int
 
 
 class Listener:
-    """Somebody who watches a run; every method is empty and may be written by a subclass."""
+    """Somebody who watches a run; every method is empty and may be written by a subclass.
+
+    Attributes:
+        wake: the next step of the trainer (from 0, over all its runs) that `step_begin` and `step_end` are called for;
+            those before it are passed over.
+    """
+
+    wake: int = 0
 
     @property
     def needs_batch_values(self) -> bool:
@@ -147,6 +185,9 @@ class Listener:
 
     def run_begin(self, run: RunInfo) -> None:
         """Say what is going to happen; raises what is surely wrong before the first step."""
+
+    def handed(self, controls: Controls) -> None:
+        """Take what is needed to look inside the steps; called after `run_begin`."""
 
     def epoch_begin(self, epoch: int) -> None:
         """Announce an epoch."""

@@ -1,0 +1,97 @@
+"""Kernels that go element by element, or row by row, over arrays of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled.loading import Compiled, available
+from deepbabysit_numpy.compiled.sizes import LEAST
+
+FLOATS = frozenset({"float32", "float64"})
+HALF_TOO = frozenset({"float16", *FLOATS})
+Choice = tuple[Compiled, tuple[Any, ...]]
+_BLOCK = 16 * 1024
+_WIDEN, _NARROW = Compiled("half", "widen"), Compiled("half", "narrow")
+
+
+def same_forms(forms: Any, least: int) -> bool:
+    """Tell whether the inputs have one shape and one dtype, and enough elements."""
+    shape, dtype = forms[0]
+    for form in forms:
+        if form.shape != shape or form.dtype != dtype:
+            return False
+    size = prod(shape)
+    return size >= least and size > 0 and available()
+
+
+def widen(source: Any, target: Any) -> None:
+    """Write float16 into an array of float32; both contiguous and of one shape."""
+    _WIDEN("half", source.reshape(-1).view(np.uint16), target.reshape(-1))
+
+
+def narrow(source: Any, target: Any) -> None:
+    """Write float32 into an array of float16; both contiguous and of one shape."""
+    _NARROW("half", source.reshape(-1), target.reshape(-1).view(np.uint16))
+
+
+def _single(source: Any) -> Any:
+    target = np.empty(source.shape, np.float32)
+    widen(source, target)
+    return target
+
+
+def sweep(function: Compiled, out: Any, ins: tuple[Any, ...], numbers: tuple[Any, ...] = ()) -> None:
+    """Run ``function(*ins, out, *numbers)``; see `sweep_rows`."""
+    sweep_rows(function, out.reshape(-1), [a.reshape(-1) for a in ins], numbers)
+
+
+def sweep_rows(function: Compiled, out: Any, ins: list[Any], numbers: tuple[Any, ...] = ()) -> None:
+    """Run ``function(*ins, out, *numbers)`` over arrays whose first axis can be cut.
+
+    Inputs in the memory of the output are copied block by block: a loop is vectorized only where reading and writing do
+    not overlap. float16 is computed in float32, block by block.
+    """
+    half = out.dtype == np.float16
+    if not half and not any(np.may_share_memory(out, a) for a in ins):
+        function(out.dtype, *ins, out, *numbers)
+        return
+    step = max(_BLOCK // prod(out.shape[1:]), 1)
+    for begin in range(0, len(out), step):
+        part = slice(begin, begin + step)
+        if half:
+            sources, target = [_single(a[part]) for a in ins], np.empty(out[part].shape, np.float32)
+            function(target.dtype, *sources, target, *numbers)
+            narrow(target, out[part])
+        else:
+            function(out.dtype, *[a[part].copy() for a in ins], out[part], *numbers)
+
+
+def flat_kernel(choose: Compiled | Callable[..., Choice], least: str = "elementwise") -> Kernel:
+    """Return the kernel of a compiled loop.
+
+    Arguments:
+        choose: the compiled function, or ``choose(**attrs)`` -> (compiled function, numbers that it takes).
+        least: name of the threshold in `sizes.LEAST`.
+    """
+
+    def takes(forms: Any, **attrs: Any) -> bool:
+        return same_forms(forms, LEAST[least])
+
+    if isinstance(choose, Compiled):
+        fixed: Choice = (choose, ())
+
+        def chosen(**attrs: Any) -> Choice:
+            return fixed
+    else:
+        chosen = choose
+
+    def run(ctx: Any, outs: Any, *ins: Any, **attrs: Any) -> None:
+        function, numbers = chosen(**attrs)
+        sweep(function, outs[0], ins, numbers)
+
+    return Kernel(run, dtypes=HALF_TOO, supports=takes, contiguous=True)

@@ -1,0 +1,324 @@
+"""The sitter: listens to a training, measures it now and then, asks the rules, says what they find."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any, final
+
+import numpy as np
+
+from deepbabysit.babysit.agenda import Agenda
+from deepbabysit.babysit.broken import Guard, find_origin
+from deepbabysit.babysit.engine import Engine
+from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.reading import model_facts, run_facts
+from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
+from deepbabysit.babysit.verdict import verdict
+from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
+from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
+
+ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
+
+
+@final
+class Sitter(Listener):
+    """Watches one run of `fit`.
+
+    Arguments:
+        stop: end the run at a finding that is surely an error.
+        record: what is known already (facts about the data); a fresh one by default.
+        every: measure every so many steps, whatever it costs (None: as the cost allows).
+        callbacks: the run's callbacks, for the facts.
+        verdict: say the verdict at the end where there is something to say.
+
+    Attributes:
+        record: everything that was measured.
+        findings: what was found, likeliest cause first.
+    """
+
+    def __init__(
+        self,
+        stop: bool = False,
+        record: Record | None = None,
+        every: int | None = None,
+        callbacks: Sequence[Any] = (),
+        verdict: bool = True,
+    ) -> None:
+        self.record = Record() if record is None else record
+        self.engine = Engine(self.record, self._hear)
+        self._stop = stop
+        self._every = every
+        self._callbacks = callbacks
+        self._verdict = verdict
+        self._controls: Controls | None = None
+        self._guard: Guard | None = None
+        self._info = RunInfo(epochs=0)
+        self._agenda = Agenda(None)
+        self._activity: dict[str, np.ndarray] = {}
+        self._tap: Tap | None = None
+        self._change: Change | None = None
+        self._pair: Pair | None = None
+        self._penalty = 0.0
+        self._before = 0  # steps of the optimizer before this run
+        self._epoch = self._start = 0  # the epoch, and the step of this run that it began with
+        self._broken = False
+        self._target = 0  # the next step of this run that may be measured
+        self._last = -1  # the last step of the epoch
+        self._mark = (0, 0.0)  # step and time since which nothing was measured
+        self._ended = 0.0
+        self._asked = 0
+        self._asking = 0.0
+        self._since = 0
+        self._time = self._wait = 0.0
+        self._told = (0, 0.0, 0.0)
+        self._epoch_began = (0.0, 0.0)
+        self._predicted: Counter[int] = Counter()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was found, likeliest cause first."""
+        return self.engine.ranked()
+
+    def verdict(self) -> str:
+        """Return one screen about the run."""
+        return verdict(self.record, self.findings, self.engine.asked)
+
+    # -- the run -------------------------------------------------------------------------------------------------------
+
+    def run_begin(self, run: RunInfo) -> None:
+        """Take the plan."""
+        self._info = run
+        planned = None if run.steps is None else run.steps * (run.epochs - run.first_epoch)
+        self._agenda = Agenda(planned, self._every)
+
+    def handed(self, controls: Controls) -> None:
+        """Read the facts and stand by the step."""
+        self._controls = controls
+        self.record.model = model_facts(controls.layer)
+        self.record.run = run_facts(self._info, controls, self.record.model, self._callbacks)
+        self._guard = controls.step.guard = Guard(controls)
+        self._before = controls.optimizer.steps
+
+    def epoch_begin(self, epoch: int) -> None:
+        """Count anew what is counted by epoch."""
+        self._epoch_began = (self._time, self._wait)
+        self._predicted.clear()
+        self._epoch, self._start = epoch, self._done()
+        self._last = -1 if self._info.steps is None else self._start + self._info.steps - 1
+        self._plan(self._start)
+
+    def _done(self) -> int:
+        """Return how many steps of this run are done."""
+        return 0 if self._controls is None else self._controls.optimizer.steps - self._before
+
+    def _plan(self, count: int) -> None:
+        """Begin to take the time of steps that are not measured, and choose where to wake up: a step before it is due.
+
+        Between two wakings nothing of ours runs in Python.
+        """
+        self._target = self._agenda.next(count)
+        if count <= self._last < self._target:
+            self._target = self._last
+        self._sleep(count if self._pair is not None else max(self._target - 1, count))
+        self._ended = perf_counter()
+        self._mark = (count, self._ended)
+
+    def _sleep(self, until: int) -> None:
+        """Ask to be called again at a step of this run."""
+        if self._controls is not None:
+            self.wake = self._controls.steps + until
+
+    def _close(self, count: int, now: float) -> None:
+        """Take note of the steps since the mark."""
+        steps = count - self._mark[0]
+        if steps > 0:
+            self._agenda.passed(steps, now - self._mark[1])
+            self._time += now - self._mark[1]
+        self._mark = (count, now)
+
+    def step_begin(self, epoch: int, step: int) -> None:
+        """Stand by a step that is measured."""
+        count = self._start + step
+        if count < self._target or self._controls is None:
+            return
+        now = perf_counter()
+        waited = now - self._ended  # the wait of one step stands for those since the last look
+        self._wait += waited * max(count - self._told[0], 1)
+        self._told = (count, *self._told[1:])
+        self._close(count, now)
+        if self._agenda.due(count, wanted=count == self._last):
+            self._tap = self._controls.step.tap = Tap(self._controls.device, self._activity)
+            self._change = Change(self._controls)
+
+    def step_end(self, step: StepInfo) -> None:
+        """Read the losses; measure where it is due."""
+        count = self._done()  # this step included
+        if self._pair is not None:
+            self._compare()
+        if count <= self._target:
+            self._ended = perf_counter()
+            self._sleep(max(self._target - 1, count))
+            return
+        self._read()
+        tap = self._tap
+        if tap is not None and self._controls is not None:
+            self._controls.step.tap = self._tap = None
+            self._measure(step, tap)
+            self.engine.ask("step")
+            now = perf_counter()
+            self._agenda.took(count - 1, now - self._mark[1])
+            self._time += min(now - self._mark[1], self._agenda.usual or math.inf)
+        else:
+            self._close(count, perf_counter())
+        self._plan(count)
+
+    def evaluation_begin(self, steps: int | None) -> None:
+        """Leave the evaluation out of the time of the steps."""
+        self._close(self._done(), perf_counter())
+
+    def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Take the numbers of the epoch and ask."""
+        self._read()
+        if self._info.validation_samples is None:
+            self._close(self._done(), perf_counter())
+        time, wait = self._epoch_began
+        total = sum(self._predicted.values())
+        predicted = {c: n / total for c, n in self._predicted.items()} if total else None
+        waited = min(self._wait - wait, self._time - time)
+        self.record.epochs.append(
+            EpochVitals(
+                epoch, {k: float(v) for k, v in logs.items()}, predicted, self._time - time - waited, waited
+            )
+        )
+        # short epochs are asked about now and then; the end of the run always is
+        if self._agenda.spare(self._asking) or epoch + 1 >= ASKED_AGAIN * self._asked:
+            began = perf_counter()
+            self._asked = epoch + 1
+            self.engine.ask("epoch")
+            self._asking = perf_counter() - began
+            self._agenda.beside(self._asking)
+
+    def run_end(self, stopped: str) -> None:
+        """Ask a last time; say the verdict where something is wrong."""
+        if self._controls is None:
+            return
+        self._controls.step.tap = None
+        self._read()
+        self.record.stopped = stopped
+        if self.record.epochs and self._asked != self.record.epochs[-1].epoch + 1:
+            self.engine.ask("epoch")
+        self.engine.ask("end")
+        if self._verdict and any(f.severity != "note" for f in self.findings):
+            self._controls.say(self.verdict())
+
+    # -- measuring -----------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Read the losses of the steps since the last look; find out where a number was not finite."""
+        guard = self._guard
+        count, known = self._done(), len(self.record.losses)
+        if guard is None or count <= known:
+            return
+        self.record.losses.frombytes(guard.losses(self._before + known + 1, self._before + count))
+        if not self._broken and guard.step() is not None:
+            self._find_origin()
+
+    def _measure(self, step: StepInfo, tap: Tap) -> None:
+        controls, change = self._controls, self._change
+        assert controls is not None and change is not None
+        self._change = None
+        parameters = change.parameters()
+        loss = self.record.losses[-1] if len(self.record.losses) else None
+        penalized = any(p.penalty is not None for p in parameters.values())
+        if penalized:
+            self._penalty = float(controls.optimizer.penalty().item())
+        targets = self._targets(step)
+        predicted, actual = classes(targets, tap.output)
+        self._predicted.update(predicted)
+        # between weights and update stands what the rule makes of the gradient: norms of all gradients together
+        norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
+        norm = math.sqrt(sum(n * n for n in norms)) if norms else None
+        clip = controls.optimizer.clip_norm
+        _, time, wait = self._told
+        count = self._done()
+        steps = max(count - self._since, 1)
+        self.record.steps.append(
+            StepVitals(
+                step=count - 1, epoch=step.epoch,
+                loss=None if loss is None else loss + self._penalty, data_loss=loss if penalized else None,
+                rate=float(controls.optimizer.applied_rate), gradient_norm=norm,
+                clip_factor=None if clip is None or not norm else min(1.0, clip / norm),
+                layers=tap.finish(), parameters=parameters, seconds=(self._time - time) / steps,
+                waiting=(self._wait - wait) / steps, predicted=predicted, actual=actual,
+            )
+        )
+        self._told, self._since = (count, self._time, self._wait), count
+        self._pair = Pair(controls)
+
+    def _targets(self, step: StepInfo) -> Any:
+        arrays = step.batches[0] if step.batches else ()
+        signature = getattr(self._controls.step, "signature", None) if self._controls is not None else None
+        if signature is None or signature.targets != 1 or len(arrays) <= signature.inputs:
+            return None
+        return arrays[signature.inputs]
+
+    def _compare(self) -> None:
+        """Compare the gradient of the measured step with that of the step after it."""
+        pair, self._pair = self._pair, None
+        if pair is None or not self.record.steps:
+            return
+        noise, turn = pair.compare(self.record.run.batch_size or 1)
+        self.record.steps[-1] = replace(self.record.steps[-1], noise=noise, turn=turn)
+
+    def _find_origin(self) -> None:
+        """A number was not finite: find where it began, and ask the rules now."""
+        self._broken = True
+        controls, guard = self._controls, self._guard
+        assert controls is not None and guard is not None
+        kept = guard.step() or 0
+        count = kept - 1 - self._before  # the step in this run
+        place = {"step": count, "epoch": self._epoch}
+        tap, controls.step.tap = controls.step.tap, None
+        try:
+            arrays, rows = controls.batch(self._epoch, count - self._start)
+            if arrays:
+                # random streams count the steps of the trainer
+                origin = find_origin(controls, guard.kept, arrays, controls.steps + count)
+                if origin is not None:
+                    known = [int(rows[origin.part][i]) for i in origin.rows if i < len(rows[origin.part])]
+                    self.record.probes["origin"] = {
+                        **place, "pass": origin.pass_, "layer": origin.layer, "operation": origin.operation,
+                        "rows": known, "nan": origin.nan, "infinite": origin.infinite, "largest": origin.largest,
+                    }
+        finally:
+            controls.step.tap = tap
+        self.record.probes["broken"] = place
+        self.engine.ask("step")
+
+    # -- saying --------------------------------------------------------------------------------------------------------
+
+    def _hear(self, finding: Finding) -> None:
+        """Say a finding once, as it appears; notes wait for the verdict."""
+        controls = self._controls
+        if controls is None:
+            return
+        if finding.severity != "note":
+            controls.say(spoken(finding))
+        if self._stop and finding.severity == "error":
+            controls.stop(f"babysit: {finding.code}")
+
+
+def spoken(finding: Finding) -> str:
+    """Return a finding as it is said while the run goes on."""
+    place = [] if finding.epoch is None else [f"epoch {finding.epoch + 1}"]
+    if finding.step is not None:
+        place.append(f"step {finding.step + 1}")
+    where = f" ({', '.join(place)})" if place else ""
+    lines = [f"{finding.severity}: {finding.code}{where}: {finding.message}"]
+    if finding.remedies:
+        lines.append(f"  try first: {finding.remedies[0].text}")
+    return "\n".join(lines)

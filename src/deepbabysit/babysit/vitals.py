@@ -1,0 +1,247 @@
+"""Vitals: plain numbers about a run and its moments. They know nothing of layers or backends.
+
+Any framework could fill them in; the rules read nothing else. What was not measured is None, never a made-up number.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class TensorVitals:
+    """Statistics of one array.
+
+    Attributes:
+        count: how many numbers.
+        mean, std, minimum, maximum, largest: over the finite numbers; `largest` is the largest absolute value.
+        zeros: how many are exactly 0.
+        nonfinite: how many are NaN or infinite.
+        norm: square root of the sum of squares.
+    """
+
+    count: int
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    largest: float
+    zeros: int
+    nonfinite: int
+    norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnitVitals:
+    """Activity of the units of one layer.
+
+    Attributes:
+        units: how many units (the last axis).
+        dead: units that gave 0 for every sample of the last batches that were measured, `rows` rows in all.
+        saturated: share of values on the flat part of the activation (None where it has none).
+        active: share of values that are not 0.
+    """
+
+    units: int
+    dead: int
+    saturated: float | None
+    active: float
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerVitals:
+    """One layer's output at one moment."""
+
+    path: str
+    output: TensorVitals
+    units: UnitVitals | None = None
+    gradient: TensorVitals | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterVitals:
+    """One trained tensor at one moment.
+
+    `update` is the norm of its last change, `penalty` that of the gradient of its L1 and L2 penalties; `gradient` is
+    without these.
+    """
+
+    path: str
+    weight: TensorVitals
+    gradient: TensorVitals | None = None
+    update: float | None = None
+    penalty: float | None = None
+    trainable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StepVitals:
+    """One optimizer step.
+
+    Attributes:
+        step: steps done before this one in the run; `epoch` its epoch.
+        loss: what was minimized, penalty included; `data_loss` without it (None where nothing penalizes).
+        rate: the learning rate applied.
+        gradient_norm: norm of all gradients before clipping; `clip_factor` what clipping multiplied them by.
+        layers, parameters: measured only at sampled steps (else empty).
+        seconds: duration of the step; `waiting`: seconds spent waiting for data before it (means since the last
+            sampled step).
+        noise: gradient noise scale in samples: the batch at which noise and signal of the gradient are equal.
+        turn: cosine between the gradients of this step and the next.
+        predicted, actual: how often each class was predicted and meant in the batch; empty where there are no classes.
+        memory: bytes held by the process.
+    """
+
+    step: int
+    epoch: int
+    loss: float | None = None
+    data_loss: float | None = None
+    rate: float | None = None
+    gradient_norm: float | None = None
+    clip_factor: float | None = None
+    layers: Mapping[str, LayerVitals] = field(default_factory=dict)
+    parameters: Mapping[str, ParameterVitals] = field(default_factory=dict)
+    seconds: float | None = None
+    waiting: float | None = None
+    memory: int | None = None
+    noise: float | None = None
+    turn: float | None = None
+    predicted: Mapping[int, int] = field(default_factory=dict)
+    actual: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochVitals:
+    """One epoch: its logs (``loss``, ``val_loss``, metrics, ``learning_rate``), what the model predicts, times."""
+
+    epoch: int
+    logs: Mapping[str, float]
+    predicted: Mapping[int, float] | None = None
+    seconds: float | None = None
+    waiting: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """What is known of a layer from its construction, in the order of the computation.
+
+    Attributes:
+        path, kind: its path and class name (``Dense``, ``Conv2D``, ``BatchNorm``, ``Dropout``, ``Activation``, ...).
+        activation: name of its activation, or None.
+        units: length of its output's last axis.
+        inputs: fan-in of its kernel, or None.
+        trainable: whether anything in it is trained.
+        settings: rate of a dropout, l1 and l2 of its kernel, use_bias, initializer names, momentum, ...
+        sources: paths of the layers whose output it takes (empty: the model's input).
+        parameters: name -> vitals of the weights as they stand.
+        through: operations between the sources' outputs and this layer's input, where they are not layers.
+    """
+
+    path: str
+    kind: str
+    activation: str | None = None
+    units: int | None = None
+    inputs: int | None = None
+    trainable: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    parameters: Mapping[str, TensorVitals] = field(default_factory=dict)
+    through: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The model's graph as a list, and what is asked of it.
+
+    Attributes:
+        layers: in the order of the computation.
+        output_units: length of the output's last axis; `output_shape` of one sample's output.
+        output_activation: the last activation; ``linear`` for none, None where it is not known.
+        parameters, trainable: how many numbers there are, and how many are trained.
+        functions: operations with a derivative of the user's own on the way.
+    """
+
+    layers: tuple[LayerFacts, ...] = ()
+    output_units: int | None = None
+    output_activation: str | None = None
+    parameters: int = 0
+    trainable: int = 0
+    output_shape: tuple[int, ...] = ()
+    functions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """How the run was set up.
+
+    Attributes:
+        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``; None where the targets do not say.
+        loss: name of the loss; `loss_kind`: what it takes (labels, one-hot, probabilities, logits, numbers).
+        optimizer, optimizer_settings: name and settings (momentum, clip_norm, weight_decay, ...).
+        rate: the first learning rate; `schedule`: its name, ``constant`` where there is none.
+        steps: optimizer steps per epoch; `epochs` planned.
+        chance: the loss of guessing (ln C, variance, ...), None where unknown.
+        dropout: largest dropout rate; `l1`, `l2`: largest factors; `augmented`, `early_stopping`, `weighted`.
+    """
+
+    task: str | None = None
+    loss: str | None = None
+    loss_kind: str | None = None
+    optimizer: str | None = None
+    optimizer_settings: Mapping[str, Any] = field(default_factory=dict)
+    rate: float | None = None
+    schedule: str = "constant"
+    batch_size: int | None = None
+    samples: int | None = None
+    validation_samples: int | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    chance: float | None = None
+    classes: int | None = None
+    dropout: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    augmented: bool = False
+    early_stopping: bool = False
+    weighted: bool = False
+    by_hand: bool = False
+    metrics: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Record:
+    """Everything that is known of a run so far: what the rules read.
+
+    Attributes:
+        run, model: facts.
+        data: facts about the data by name (`deepbabysit.babysit.facts` fills it in).
+        steps, epochs: vitals in order; `steps` holds the sampled ones.
+        losses: the loss of every step without penalties, in order.
+        probes: results of experiments on the side (one batch overfitted, range test, ...), by name.
+        stopped: why the run ended; empty while it goes on.
+    """
+
+    run: RunFacts = field(default_factory=RunFacts)
+    model: ModelFacts = field(default_factory=ModelFacts)
+    data: Any = None
+    steps: list[StepVitals] = field(default_factory=list)
+    epochs: list[EpochVitals] = field(default_factory=list)
+    losses: Any = field(default_factory=lambda: array("d"))
+    probes: dict[str, Any] = field(default_factory=dict)
+    stopped: str = ""
+
+    def logs(self, name: str) -> list[float]:
+        """Return one number of every epoch that has it."""
+        return [epoch.logs[name] for epoch in self.epochs if name in epoch.logs]
+
+    def curve(self) -> np.ndarray:
+        """Return the losses of all steps that are known, in order."""
+        if len(self.losses):
+            return np.array(self.losses)
+        return np.array([step.loss for step in self.steps if step.loss is not None], np.float64)
