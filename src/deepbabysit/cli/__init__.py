@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "bench",
         help="measure against PyTorch, JAX and the machine's own limits",
         description="Time training steps, kernels, data loading, fit, memory and start-up, each contender in a process "
-        "of its own, in turns. All of it takes about 15 minutes, --quick about 3. Exit status 1: a contender failed, or "
+        "of its own, in turns. All of it takes about 15 minutes, --quick about 3. Exit status 1: a contender failed or "
         "computed something else than the others.",
     ))  # fmt: skip
     commands.add_parser("devices", help="list backends and devices, and why one cannot run")
