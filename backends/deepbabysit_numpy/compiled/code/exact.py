@@ -14,6 +14,7 @@ import numpy as np
 from deepbabysit_numpy.compiled.jit import exact
 
 _STEP, _RATE, _SCALE, _CLIP_VALUE, _FACTOR, _APPLY = 0, 1, 2, 4, 6, 7  # places in the control array
+_TRAINABLE, _TOUCHED, _MULTIPLIER, _DECAY, _L1, _L2 = range(6)
 
 
 @exact
