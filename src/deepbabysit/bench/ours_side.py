@@ -45,6 +45,11 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
     return _BUILDERS[task["kind"]](task, plain, device), {}
 
 
+def finish() -> None:
+    """Wait until the device has done everything."""
+    default_device().backend.synchronize()
+
+
 def report() -> dict[str, list[str]]:
     """Return which operations ran compiled, which had a compiled kernel that did not take them, which ran plain.
 

@@ -14,6 +14,8 @@ from deepbabysit.errors import unknown
 PARTS: dict[str, Callable[[Session], None]] = {
     "steps": networks.measure, "kernels": kernels.measure, **around.PARTS,
 }  # fmt: skip
+LIMITS: dict[str, int] = {}
+"""What `limits_side` is asked for: nothing means products of 1024 rows and memory well beyond the last cache."""
 
 
 def run(
@@ -51,7 +53,7 @@ def run(
     with Pool(threads) as pool:
         here = [name for name in wanted if name not in reasons]
         session = Session(pool, threads, quick, keys, here, bool(names), say, found, save)
-        session.limits({})
+        session.limits(LIMITS)
         for name, measure in PARTS.items():
             if not parts or name in parts:
                 say(f"-- {name}")
