@@ -32,7 +32,7 @@ def made(monkeypatch) -> list[record.Recording]:
 
     monkeypatch.setattr(chains, "PIECE", 640)
     monkeypatch.setattr(chains, "LEAST", 0)
-    monkeypatch.setattr(record, "PROGRAM_AFTER", 10**9)
+    monkeypatch.setattr(record, "PROGRAM_CALLS", 10**9)
     monkeypatch.setattr(replay.Recorder, "finish", kept)
     return recordings
 

@@ -47,33 +47,48 @@ def _lane_scratch(position: int) -> Any:
 
     def scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
         channels = forms[position].shape[-1]
-        return Form((4, _lanes(channels)), forms[position].dtype), Form((7, channels), _FLOAT64)
+        return Form((6, _lanes(channels)), forms[position].dtype), Form((8, channels), _FLOAT64)
 
     return scratch
 
 
-def _batch_norm(ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, epsilon: float = 1e-3) -> None:
-    y, mean, var = outs
-    lanes, totals = ctx.scratch
-    _BATCH(x.dtype, x.reshape(-1), gamma, beta, y.reshape(-1), mean, var, float(epsilon), lanes, totals)
+def _forward(rectify: bool) -> Any:
+    def run(ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, epsilon: float = 1e-3) -> None:
+        y, mean, var = outs
+        _BATCH(x.dtype, x.reshape(-1), gamma, beta, y.reshape(-1), mean, var, float(epsilon), *ctx.scratch, rectify)
+
+    return run
 
 
-def _inference(
-    ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
-) -> None:
-    lanes, totals = ctx.scratch
-    y = outs[0].reshape(-1)
-    _INFERENCE(x.dtype, x.reshape(-1), gamma, beta, mean, var, y, float(epsilon), lanes, totals)
+def _inference(rectify: bool) -> Any:
+    def run(
+        ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
+    ) -> None:
+        y = outs[0].reshape(-1)
+        _INFERENCE(x.dtype, x.reshape(-1), gamma, beta, mean, var, y, float(epsilon), *ctx.scratch, rectify)
+
+    return run
 
 
-def _batch_gradient(
+def _gradient(
     ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
 ) -> None:
+    _spread(ctx, outs, g, x, gamma, gamma, mean, var, epsilon, False)
+
+
+def _relu_gradient(
+    ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
+) -> None:
+    _spread(ctx, outs, g, x, gamma, beta, mean, var, epsilon, True)
+
+
+def _spread(
+    ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, epsilon: float, rectify: bool
+) -> None:
     by_input, by_gamma, by_beta = outs
-    lanes, totals = ctx.scratch
     _BATCH_GRADIENT(
-        x.dtype, g.reshape(-1), x.reshape(-1), gamma, mean, var, by_input.reshape(-1), by_gamma, by_beta,
-        float(epsilon), lanes, totals,
+        x.dtype, g.reshape(-1), x.reshape(-1), gamma, beta, mean, var, by_input.reshape(-1), by_gamma, by_beta,
+        float(epsilon), *ctx.scratch, rectify,
     )
 
 
@@ -116,25 +131,20 @@ def _rms_gradient(ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, *, epsilon: f
 # -- groups ----------------------------------------------------------------------------------------------------------
 
 
-def _samples(array: Any) -> Any:
-    return array.reshape(array.shape[0], -1)
-
-
 def _group_norm(
     ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, groups: int, epsilon: float = 1e-5
 ) -> None:
-    lanes, totals = ctx.scratch
-    _GROUP(x.dtype, _samples(x), gamma, beta, _samples(outs[0]), groups, float(epsilon), lanes, totals)
+    y = outs[0].reshape(-1)
+    _GROUP(x.dtype, x.reshape(-1), gamma, beta, y, len(x), groups, float(epsilon), *ctx.scratch)
 
 
 def _group_gradient(
     ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, *, groups: int, epsilon: float = 1e-5
 ) -> None:
     by_input, by_gamma, by_beta = outs
-    lanes, totals = ctx.scratch
     _GROUP_GRADIENT(
-        x.dtype, _samples(g), _samples(x), gamma, _samples(by_input), by_gamma, by_beta, groups, float(epsilon), lanes,
-        totals[:5], totals[5:],
+        x.dtype, g.reshape(-1), x.reshape(-1), gamma, by_input.reshape(-1), by_gamma, by_beta, len(x), groups,
+        float(epsilon), *ctx.scratch,
     )
 
 
@@ -143,9 +153,12 @@ def _kernel(run: Any, scratch: Any = None, position: int = 0) -> Kernel:
 
 
 VARIANTS: dict[str, Kernel] = {
-    "batch_norm": _kernel(_batch_norm, _lane_scratch(0)),
-    "batch_norm_inference": _kernel(_inference, _lane_scratch(0)),
-    "batch_norm_gradient": _kernel(_batch_gradient, _lane_scratch(1)),
+    "batch_norm": _kernel(_forward(False), _lane_scratch(0)),
+    "batch_norm_gradient": _kernel(_gradient, _lane_scratch(1)),
+    "batch_norm_inference": _kernel(_inference(False), _lane_scratch(0)),
+    "batch_norm_relu": _kernel(_forward(True), _lane_scratch(0)),
+    "batch_norm_relu_gradient": _kernel(_relu_gradient, _lane_scratch(1)),
+    "batch_norm_relu_inference": _kernel(_inference(True), _lane_scratch(0)),
     "layer_norm": _kernel(_layer_norm),
     "layer_norm_gradient": _kernel(_layer_gradient, _row_scratch),
     "rms_norm": _kernel(_rms_norm),

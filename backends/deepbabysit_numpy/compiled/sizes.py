@@ -17,6 +17,7 @@ LEAST: dict[str, int] = {
     "pool": 2048,
     "pool channels": 4,
     "elementwise": 8192,
+    "beside_wide_loops": 1 << 62,  # never: NumPy's own loop has 512-bit vectors
     "softmax": 4096,
     "cell": 2048,
     "units": 32,

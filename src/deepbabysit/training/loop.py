@@ -346,6 +346,7 @@ class Trainer:
         controls = Controls(
             step, self.optimizer, self.layer, self.loss, run_streams, place,
             lambda epoch, number: source.again(epoch, number, accumulate), say, stops.append, self.steps,
+            source.loader, None if validation is None else validation.loader, source.weighted,
         )
         for listener in audience:
             listener.run_begin(info)

@@ -6,15 +6,11 @@ contracted.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from deepbabysit_numpy.compiled.jit import exact
-
-_STEP, _RATE, _SCALE, _CLIP_VALUE, _FACTOR, _APPLY = 0, 1, 2, 4, 6, 7  # places in the control array
-_TRAINABLE, _TOUCHED, _MULTIPLIER, _DECAY, _L1, _L2 = range(6)
 
 
 @exact
@@ -87,154 +83,6 @@ def label_gradient(
             if share != 0.0:
                 v = v - by_all
             out[i, j] = v * weight
-
-
-@exact
-def _bounds(table: Any, starts: Any, place: Any, size: Any) -> Any:
-    """Return where a segment begins and ends; the end is the beginning where nothing is to be done."""
-    begin = starts[place]
-    if table[_TRAINABLE, place] == 0.0 or table[_TOUCHED, place] == 0.0:
-        return begin, begin
-    return begin, starts[place + 1] if place + 1 < starts.size else size
-
-
-@exact
-def _effective(w: Any, g: Any, out: Any, control: Any, settings: Any, coupled: Any) -> None:
-    """Write the gradient that the rule uses: scaled, with penalties, clipped, with coupled decay."""
-    real = w.dtype.type
-    scale, factor, limit = control[_SCALE], control[_FACTOR], control[_CLIP_VALUE]
-    l1, l2, decay = settings[_L1], settings[_L2], settings[_DECAY]
-    by_l1, by_l2 = real(l1), real(2.0 * l2)
-    by_scale, by_factor, by_both = real(scale), real(factor), real(scale * factor)
-    penalized, scaled = l1 != 0.0 or l2 != 0.0, scale * factor != 1.0
-    high, low, by_decay = real(limit), real(-limit), real(decay)
-    if not penalized and limit == np.inf and not (coupled and decay != 0.0):
-        for i in range(w.size):
-            out[i] = g[i] * by_both if scaled else g[i]
-        return
-    for i in range(w.size):
-        v = g[i]
-        if penalized:
-            v = v * by_scale
-            if l2 != 0.0:
-                v = v + w[i] * by_l2
-            if l1 != 0.0:
-                x = w[i]
-                v = v + (real(1.0) if x > 0 else (real(-1.0) if x < 0 else (real(0.0) if x == 0 else x))) * by_l1
-            if factor != 1.0:
-                v = v * by_factor
-        elif scaled:
-            v = v * by_both
-        if limit != np.inf:
-            v = low if v < low else v
-            v = high if v > high else v
-        if coupled and decay != 0.0:
-            v = v + w[i] * by_decay
-        out[i] = v
-
-
-@exact
-def sgd(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, states: Any, own: Any, space: Any
-) -> None:
-    """``w -= rate g``."""
-    real = w.dtype.type
-    if control[_APPLY] == 0.0:
-        return
-    for k in range(starts.size):
-        a, b = _bounds(table, starts, k, w.size)
-        if a == b:
-            continue
-        rate = real(control[_RATE] * table[_MULTIPLIER, k])
-        progress[0, k] += 1.0
-        x, d = w[a:b], space[a:b]
-        _effective(x, g[a:b], d, control, table[:, k], True)
-        for i in range(x.size):
-            x[i] = x[i] - d[i] * rate
-
-
-@exact
-def momentum(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, states: Any, own: Any, space: Any
-) -> None:
-    """``v = mu v + g; w -= rate v``, or Nesterov's form."""
-    real = w.dtype.type
-    velocity = states[0]
-    if control[_APPLY] == 0.0:
-        return
-    mu, ahead = real(own[0]), own[1] != 0.0
-    for k in range(starts.size):
-        a, b = _bounds(table, starts, k, w.size)
-        if a == b:
-            continue
-        rate = real(control[_RATE] * table[_MULTIPLIER, k])
-        progress[0, k] += 1.0
-        x, d, speed = w[a:b], space[a:b], velocity[a:b]
-        _effective(x, g[a:b], d, control, table[:, k], True)
-        for i in range(x.size):
-            v = speed[i] * mu + d[i]
-            speed[i] = v
-            x[i] = x[i] - ((v * mu + d[i]) * rate if ahead else v * rate)
-
-
-@exact
-def rmsprop(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, states: Any, own: Any, space: Any
-) -> None:
-    """``s = rho s + (1 - rho) g^2; w -= rate g / (sqrt(s) + eps)``."""
-    real = w.dtype.type
-    square = states[0]
-    if control[_APPLY] == 0.0:
-        return
-    rho, rest, epsilon = real(own[0]), real(1.0 - own[0]), real(own[1])
-    for k in range(starts.size):
-        a, b = _bounds(table, starts, k, w.size)
-        if a == b:
-            continue
-        rate = real(control[_RATE] * table[_MULTIPLIER, k])
-        progress[0, k] += 1.0
-        x, d, squares = w[a:b], space[a:b], square[a:b]
-        _effective(x, g[a:b], d, control, table[:, k], True)
-        for i in range(x.size):
-            v = d[i]
-            s = squares[i] * rho + (v * v) * rest
-            squares[i] = s
-            x[i] = x[i] - (v / (math.sqrt(s) + epsilon)) * rate
-
-
-@exact
-def adam(
-    control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, states: Any, own: Any, space: Any
-) -> None:
-    """Both moments and the step, with the bias corrections folded into step and epsilon."""
-    real = w.dtype.type
-    m, s = states
-    if control[_APPLY] == 0.0:
-        return
-    b1, c1, b2, c2 = real(own[0]), real(1.0 - own[0]), real(own[1]), real(1.0 - own[1])
-    for k in range(starts.size):
-        a, b = _bounds(table, starts, k, w.size)
-        if a == b:
-            continue
-        age = progress[0, k] + 1.0
-        progress[0, k] = age
-        root = math.sqrt(1.0 - own[1] ** age)
-        speed = control[_RATE] * table[_MULTIPLIER, k]
-        epsilon, rate = real(own[2] * root), real(speed * root / (1.0 - own[0] ** age))
-        decay = 1.0 - speed * table[_DECAY, k] if own[3] != 0.0 else 1.0
-        kept = real(decay)
-        x, d, means, squares = w[a:b], space[a:b], m[a:b], s[a:b]
-        _effective(x, g[a:b], d, control, table[:, k], False)
-        if decay != 1.0:
-            for i in range(x.size):
-                x[i] = x[i] * kept
-        for i in range(x.size):
-            v = d[i]
-            first = means[i] * b1 + v * c1
-            second = squares[i] * b2 + (v * v) * c2
-            means[i] = first
-            squares[i] = second
-            x[i] = x[i] - (first / (math.sqrt(second) + epsilon)) * rate
 
 
 @exact

@@ -1,6 +1,6 @@
 """Pooling of channels-last images: rows of a window first, in long loops, then its columns.
 
-The inner loops index flat rows by number: taking a slice for each window costs more than the window.
+Most inner loops run over slices: numbers that are added up as indices may be negative to Numba, which looks at each.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ def max_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -
             out = target[n, p]
             for q in range(columns):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
-                here, there, to = left * channels, min(left + 1, right - 1) * channels, q * channels
+                place = min(left + 1, right - 1) * channels
+                here, there = line[left * channels : (left + 1) * channels], line[place : place + channels]
+                to = out[q * channels : (q + 1) * channels]
                 for c in range(channels):
-                    a, b = line[here + c], line[there + c]
-                    out[to + c] = b if (b > a) | (b != b) else a
+                    a, b = here[c], there[c]
+                    to[c] = b if (b > a) | (b != b) else a
                 for s in range(left + 2, right):
-                    there = s * channels
+                    there = line[s * channels : (s + 1) * channels]
                     for c in range(channels):
-                        a, b = out[to + c], line[there + c]
-                        out[to + c] = b if (b > a) | (b != b) else a
+                        a, b = to[c], there[c]
+                        to[c] = b if (b > a) | (b != b) else a
 
 
 @jit
@@ -102,18 +104,21 @@ def max_pool_gradient(g: Any, x: Any, y: Any, out: Any, line: Any, window: Any, 
             first, last = _reach(p, stride[0], before[0], window[0], height)
             for q in range(y.shape[2]):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
+                top, flow = y[n, p, q], g[n, p, q]
                 for c in range(channels):
                     line[c] = zero
                 for r in range(first, last):
                     for s in range(left, right):
+                        source = x[n, r, s]
                         for c in range(channels):
-                            line[c] += one if x[n, r, s, c] == y[n, p, q, c] else zero
+                            line[c] += one if source[c] == top[c] else zero
                 for c in range(channels):
-                    line[c] = g[n, p, q, c] / line[c]
+                    line[c] = flow[c] / line[c]
                 for r in range(first, last):
                     for s in range(left, right):
+                        source, target = x[n, r, s], out[n, r, s]
                         for c in range(channels):
-                            out[n, r, s, c] += line[c] * (one if x[n, r, s, c] == y[n, p, q, c] else zero)
+                            target[c] += line[c] * (one if source[c] == top[c] else zero)
 
 
 @jit
@@ -168,8 +173,9 @@ def avg_pool_gradient(g: Any, out: Any, window: Any, stride: Any, before: Any) -
             first, last = _reach(p, stride[0], before[0], window[0], height)
             for q in range(g.shape[2]):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
-                share = real(1.0) / real((last - first) * (right - left))
+                share, flow = real(1.0) / real((last - first) * (right - left)), g[n, p, q]
                 for r in range(first, last):
                     for s in range(left, right):
+                        target = out[n, r, s]
                         for c in range(channels):
-                            out[n, r, s, c] += g[n, p, q, c] * share
+                            target[c] += flow[c] * share

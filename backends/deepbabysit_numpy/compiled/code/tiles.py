@@ -237,3 +237,22 @@ def outer(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, coun
         return context.get_dummy_value()
 
     return signature, write
+
+
+@intrinsic
+def prefetch(typing: Any, address: Any, lines: Any) -> Any:
+    """Ask for cache lines that are read soon; nothing happens where the memory is not there."""
+    signature = types.void(types.int64, types.int64)
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address, lines = args
+        pointer = _BYTE.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, second_level, data = (ir.Constant(_INT, n) for n in (0, 2, 1))
+        with cgutils.for_range(builder, lines, intp=_LONG) as loop:
+            where = builder.add(address, builder.mul(loop.index, _long(64)))
+            builder.call(function, [builder.inttoptr(where, pointer), read, second_level, data])
+        return context.get_dummy_value()
+
+    return signature, write
