@@ -14,13 +14,16 @@ LEAST: dict[str, int] = {
     "linear_gradient": 4096,
     "loss": 512,
     "norm": 2048,
+    "norm part": 1 << 17,  # elements of a part: 30 microseconds and more
     "take": 4096,
     "scatter": 512,
     "pool": 2048,
     "pool channels": 4,
+    "pool part": 1 << 17,  # elements of a part
     "elementwise": 8192,
+    "kinked": 2048,  # NumPy's copies with a mask are slow
     "beside_wide_loops": 1 << 62,  # never: NumPy's own loop has 512-bit vectors
-    "softmax": 4096,
+    "softmax": 1024,
     "cell": 2048,
     "units": 32,
     "attention": 4096,

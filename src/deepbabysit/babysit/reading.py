@@ -15,8 +15,6 @@ from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, RunFacts
 from deepbabysit.training.events import Controls, RunInfo
 
 _ROWS = 10_000  # targets that are looked at
-_SPEED = 5e9  # multiplications and additions per second, as a small processor does them
-_STEP = 50e-6  # seconds that a step costs by itself
 
 
 def model_facts(model: Any) -> ModelFacts:
@@ -55,12 +53,12 @@ def model_facts(model: Any) -> ModelFacts:
 
 def run_facts(info: RunInfo, controls: Controls, model: ModelFacts, callbacks: Any = ()) -> RunFacts:
     """Return how a run is set up, the task and the loss of guessing included."""
-    optimizer, loader = controls.optimizer, controls.data[0]
+    optimizer, loader = controls.optimizer, controls.data
     schedule = optimizer.schedule
     facts = setup_facts(
         controls.layer, controls.loss, optimizer, samples=info.samples or 0,
         validation_samples=info.validation_samples, batch_size=(info.batch_size or 0) * info.accumulate or None,
-        epochs=info.epochs, weighted=loader.sample_weight is not None, metrics=dict.fromkeys(info.metrics, ""),
+        epochs=info.epochs, weighted=controls.weighted, metrics=dict.fromkeys(info.metrics, ""),
     )
     facts = replace(
         facts, steps=info.steps, rate=float(schedule.rate(0) if schedule.name == "constant" else schedule.base),
