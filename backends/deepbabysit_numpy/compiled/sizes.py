@@ -1,6 +1,8 @@
 """From which number of elements a compiled kernel takes over: below, the plain one is as fast or too short to matter.
 
-Chosen where one call saves ten microseconds or more, so that small programs never wait for Numba.
+Chosen where one call saves ten microseconds or more, so that small programs never wait for Numba. What is chosen here
+holds for eager steps and replays alike: a step that has become a program of machine calls runs the kernel that was
+chosen, or a compiled one with the same bits (dropout, update rules).
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ LEAST: dict[str, int] = {
     "pool channels": 4,
     "pool part": 1 << 17,  # elements of a part
     "elementwise": 8192,
+    "kinked": 2048,  # NumPy's copies with a mask are slow
     "beside_wide_loops": 1 << 62,  # never: NumPy's own loop has 512-bit vectors
-    "softmax": 4096,
+    "softmax": 1024,
     "cell": 2048,
     "units": 32,
     "attention": 4096,

@@ -15,8 +15,6 @@ from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, RunFacts
 from deepbabysit.training.events import Controls, RunInfo
 
 _ROWS = 10_000  # targets that are looked at
-_SPEED = 5e9  # multiplications and additions per second, as a small processor does them
-_STEP = 50e-6  # seconds that a step costs by itself
 
 
 def model_facts(model: Any) -> ModelFacts:
@@ -55,7 +53,7 @@ def model_facts(model: Any) -> ModelFacts:
 
 def run_facts(info: RunInfo, controls: Controls, model: ModelFacts, callbacks: Any = ()) -> RunFacts:
     """Return how a run is set up, the task and the loss of guessing included."""
-    optimizer, loader = controls.optimizer, controls.data[0]
+    optimizer, loader = controls.optimizer, controls.data
     schedule = optimizer.schedule
     facts = setup_facts(
         controls.layer, controls.loss, optimizer, samples=info.samples or 0,
