@@ -129,7 +129,8 @@ def _scaled_samples(rng: np.random.Generator) -> Iterator[Sample]:
         numbers = rng.integers(-shape[0], shape[0], 7)
         for x in (rng.integers(0, 256, shape).astype(np.uint8), drawing.normal(rng, shape)):
             yield Sample((x, numbers, *pair), {"dtype": "float64"}, gradient=False)
-    yield Sample((np.ones((3, 2)), np.zeros(0, np.int32), np.zeros(2), np.ones(2)), {"dtype": "float32"}, gradient=False)
+    nobody = (np.ones((3, 2)), np.zeros(0, np.int32), np.zeros(2), np.ones(2))
+    yield Sample(nobody, {"dtype": "float32"}, gradient=False)
 
 
 TAKE_SCALED = define(
