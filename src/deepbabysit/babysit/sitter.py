@@ -16,11 +16,13 @@ from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.measures import of_segments
 from deepbabysit.babysit.preflight import budget_for, planned_seconds, preflight
 from deepbabysit.babysit.reading import model_facts, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
 from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
+from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
 LEAST_CHECK = 0.05  # seconds: with less the check before the first step finds out nothing
@@ -71,7 +73,6 @@ class Sitter(Listener):
         self._every = every
         self._callbacks = callbacks
         self._verdict = verdict
-        self._budget = check
         self._controls: Controls | None = None
         self._guard: Guard | None = None
         self._info = RunInfo(epochs=0)
@@ -336,6 +337,7 @@ class Sitter(Listener):
         kept = guard.step() or 0
         count = kept - 1 - self._before  # the step in this run
         place = {"step": count, "epoch": self._epoch}
+        self.record.probes["broken"] = {**place, "growth": self._growth(guard)}
         tap, controls.step.tap = controls.step.tap, None
         try:
             arrays, rows = controls.batch(self._epoch, count - self._start)
@@ -350,8 +352,18 @@ class Sitter(Listener):
                     }
         finally:
             controls.step.tap = tap
-        self.record.probes["broken"] = place
         self.engine.ask("step")
+
+    def _growth(self, guard: Guard) -> float | None:
+        """Return how many times longer the weights of the broken step are than those that were measured last."""
+        if not self.record.steps or self._controls is None:
+            return None
+        before = sum(p.weight.norm**2 for p in self.record.steps[-1].parameters.values())
+        parts = zip(flats_of(self._controls.optimizer), guard.kept, strict=True)
+        now = sum(
+            v.norm**2 for flat, kept in parts for v in of_segments(self._controls.device, kept, flat.segments)
+        )
+        return math.sqrt(now / before) if before > 0.0 and math.isfinite(now) else None
 
     # -- saying --------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from deepbabysit.bench.cases import Case, batches, table, weights
 from deepbabysit.data.loader import Loader
 from deepbabysit.layers.updates import training
 from deepbabysit.models.model import Sequential
-from deepbabysit.runtime import record
+from deepbabysit.runtime import record as runtime_record
 from deepbabysit.runtime.context import set_surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.registry import default_device, find_device, set_device
@@ -37,16 +38,24 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
     set_device(device)
     set_surroundings(strict=plain != "ours-reference")
     device.plans.clear()
-    if task["kind"] == "step":  # what is timed is a step that runs often, so the warm-up makes its program
-        record.PROGRAM_CALLS = record.PROGRAM_REPLAYS = 0
+    # what long trainings come to: not in the middle of a turn, but before the first
+    runtime_record.PROGRAM_CALLS, runtime_record.PROGRAM_REPLAYS = 1, 0
     if task["kind"] == "kernel":
         step, check = ours_kernels.build(task["kernel"], plain, device)
         return step, {"check": check}
     return _BUILDERS[task["kind"]](task, plain, device), {}
 
 
+def finish() -> None:
+    """Wait until the device has done everything."""
+    default_device().backend.synchronize()
+
+
 def report() -> dict[str, list[str]]:
-    """Return which operations ran compiled, which had a compiled kernel that did not take them, which ran plain."""
+    """Return which operations ran compiled, which had a compiled kernel that did not take them, which ran plain.
+
+    "programs" says how many of the recordings of this process have become programs of machine calls.
+    """
     device = default_device()
     found: dict[str, set[str]] = {"compiled": set(), "passed": set(), "plain": set(), "reference": set()}
     for plan in device.plans.values():
@@ -59,7 +68,12 @@ def report() -> dict[str, list[str]]:
             found["passed" if kernel.variants else "plain"].add(plan.spec.name)
         else:
             found["compiled"].add(plan.spec.name)
-    return {key: sorted(names) for key, names in found.items()}
+    recordings = [thing for thing in gc.get_objects() if type(thing) is runtime_record.Recording]
+    programs = sum(recording.program is not None for recording in recordings)
+    return {
+        **{key: sorted(names) for key, names in found.items()},
+        "programs": [f"{programs} of {len(recordings)} recordings"],
+    }
 
 
 def network(case: Case, device: Device) -> Sequential:

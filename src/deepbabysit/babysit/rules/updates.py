@@ -113,7 +113,7 @@ def _good_from_the_start(record: Record) -> bool:
       why="the cause behind divergence: the loss left its start upwards (or became NaN) while steps were a large part "
           "of the weights; consecutive gradients that point against each other mean jumping from wall to wall",
       causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.03, first=0.3, turn=-0.3,
-      usual=0.01)
+      usual=0.01, growth=3.0)
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
     curve = record.curve()
@@ -127,6 +127,15 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     largest = max(known, default=0.0)
     evidence: dict[str, Any] = {"rate": record.run.rate, "largest_ratio": largest, "start": start, "level": now}
     last = record.steps[-1]
+    place = record.probes.get("broken", {})
+    growth = place.get("growth") or 1.0
+    if broken and growth > limits.growth and largest <= limits.ratio and not _by_operation(record):
+        return _too_high(
+            record, "error", 0.8,
+            f"the loss became NaN or infinite after the weights grew {growth:.3g} times longer since step "
+            f"{last.step + 1} (limit {limits.growth:g})",
+            {**evidence, "growth": growth, "limit": limits.growth}, place["step"], place["epoch"],
+        )
     if (broken or now > 1.5 * start) and largest > limits.ratio and not _by_operation(record):
         what = "became NaN or infinite" if broken else f"grew from {start:.3g} to {now:.3g}"
         return _too_high(
