@@ -12,6 +12,8 @@ from deepbabysit_numpy.kernels.indexing import check_numbers
 
 _DTYPES = frozenset({"float32", "float64"})
 _INTEGERS = ("int32", "int64")
+_RAW = ("uint8", "int64", "float32", "float64")
+_SCALED = Compiled("indexing", "take_scaled")
 _TAKE, _SCATTER = Compiled("indexing", "take"), Compiled("indexing", "scatter_add")
 
 
@@ -39,7 +41,26 @@ def _scatter_add(ctx: Any, outs: Any, values: Any, indices: Any, *, shape: Any, 
         check_numbers("scatter_add", indices, length)
 
 
+def _takes_scaled(forms: Any, *, dtype: Any = "float32") -> bool:
+    x, numbers, shift, scale = forms
+    row, width = x.shape[1:], prod(x.shape[1:])
+    fits = x.dtype.name in _RAW and numbers.dtype.name in _INTEGERS and shift.dtype == scale.dtype == "float64"
+    same = shift.shape == scale.shape and (shift.shape == row or prod(shift.shape) == 1)
+    size = prod(numbers.shape) * width
+    return fits and same and size >= LEAST["take scaled"] and size > 0 and x.shape[0] > 0 and available()
+
+
+def _take_scaled(
+    ctx: Any, outs: Any, x: Any, indices: Any, shift: Any, scale: Any, *, dtype: Any = "float32"
+) -> None:
+    out, length = outs[0].reshape(len(indices), -1), len(x)
+    rows, kind = x.reshape(length, -1), (x.dtype, indices.dtype, out.dtype)
+    if not _SCALED(kind, rows, indices, shift.reshape(-1), scale.reshape(-1), out):
+        check_numbers("take_scaled", indices, length)
+
+
 VARIANTS: dict[str, Kernel] = {
     "take": Kernel(_take, supports=_takes_rows("take"), contiguous=True),
+    "take_scaled": Kernel(_take_scaled, supports=_takes_scaled, contiguous=True),
     "scatter_add": Kernel(_scatter_add, supports=_takes_rows("scatter"), contiguous=True),
 }

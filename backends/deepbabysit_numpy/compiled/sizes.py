@@ -16,6 +16,7 @@ LEAST: dict[str, int] = {
     "norm": 2048,
     "norm part": 1 << 17,  # elements of a part: 30 microseconds and more
     "take": 4096,
+    "take scaled": 4096,
     "scatter": 512,
     "pool": 2048,
     "pool channels": 4,

@@ -32,6 +32,15 @@ def _take(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = 0) -> None:
     np.take(x, indices, axis=axis, out=outs[0], mode="wrap")
 
 
+def _take_scaled(
+    ctx: Any, outs: Any, x: Any, indices: Any, shift: Any, scale: Any, *, dtype: Any = "float32"
+) -> None:
+    check_numbers("take_scaled", indices, len(x))
+    rows = x.take(indices, axis=0, mode="wrap").astype(np.float64)
+    np.subtract(rows, shift, out=rows)
+    np.divide(rows, scale, out=outs[0], casting="same_kind")
+
+
 def _scatter_add(ctx: Any, outs: Any, values: Any, indices: Any, *, shape: Any, axis: int = 0) -> None:
     out = outs[0]
     axis %= len(shape)
@@ -65,6 +74,7 @@ def _one_hot(ctx: Any, outs: Any, labels: Any, *, classes: int, dtype: Any = "fl
 
 KERNELS: dict[str, Kernel] = {
     "take": Kernel(_take),
+    "take_scaled": Kernel(_take_scaled),
     "scatter_add": Kernel(_scatter_add),
     "take_along_axis": Kernel(_take_along_axis),
     "add_along_axis": Kernel(_add_along_axis),

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from deepbabysit.data.checks import check_finite
 from deepbabysit.data.rows import as_rows
+from deepbabysit.data.scaled import ScaledRows
 from deepbabysit.errors import unknown
 
 _BLOCK = 1 << 18  # elements worked on at a time: the float64 temporaries stay in cache
@@ -59,6 +60,25 @@ class Normalizer(ABC):
         """Return ``(x - shift) / scale``, a new array; float64 stays float64, anything else becomes float32."""
         array = self._checked(x, "transform")
         return self._apply(array, _float_of(array, dtype), forward=True)
+
+    def lazy(self, x: Any, dtype: DTypeLike | None = None) -> ScaledRows:
+        """Return x as a source for `Loader` whose rows are scaled when they are asked for, with transform's values.
+
+        Nothing is copied: pixels stay bytes, a quarter of the memory, until they are in a batch.
+
+        >>> pixels = np.array([[0, 255], [51, 102]], np.uint8)
+        >>> MinMax(axis=None).fit(pixels).lazy(pixels)[np.array([1, 0])].tolist()
+        [[0.2, 0.4], [0.0, 1.0]]
+        """
+        array = self._checked(x, "lazy")
+        shift, scale = self.shift, self.scale
+        if self.columns is not None:
+            whole = np.zeros(array.shape[1:]), np.ones(array.shape[1:])
+            whole[0][self.columns], whole[1][self.columns] = shift, scale
+            shift, scale = whole
+        elif shift.size > 1:
+            shift, scale = np.broadcast_to(shift, array.shape[1:]), np.broadcast_to(scale, array.shape[1:])
+        return ScaledRows(array, shift, scale, _float_of(array, dtype))
 
     def inverse(self, x: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
         """Return ``x * scale + shift``: what transform came from."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels import drawing
-from deepbabysit.kernels.shapes import normalize_axis, show_shape
+from deepbabysit.kernels.shapes import broadcast, normalize_axis, show_shape
 from deepbabysit.kernels.spec import BadInput, Form, Sample, Shape, define
 
 
@@ -90,6 +90,56 @@ SCATTER_ADD = define(
     scatter_add, infer=_scatter_infer, samples=_scatter_samples, saves_inputs=(1,), differentiable=(0,),
     errors=lambda: [BadInput((np.ones(3), np.zeros(2, int)), {"shape": (4,)}, ValueError, "must have shape (2,)")],
     vjp=lambda op, g, x, out, needs, shape, axis: (op.take(g[0], x[1], axis=axis), None),
+)
+
+
+
+def take_scaled(xp: Any, x: Any, indices: Any, shift: Any, scale: Any, *, dtype: Any = "float32") -> Any:
+    """Take rows by number and scale them, ``(x[indices] - shift) / scale``, computed in float64: a batch of raw data.
+
+    Arguments:
+        x: (N, ...), whole or floating numbers.
+        indices: whole numbers (n,).
+        shift, scale: of the shape of a row, or with lengths 1 in it.
+        dtype: of the result.
+
+    >>> import deepbabysit as db, numpy as np
+    >>> pixels = db.tensor(np.array([[0, 255], [51, 102]], np.uint8))
+    >>> db.ops.take_scaled(pixels, db.tensor([1, 0]), db.tensor([0.0]), db.tensor([255.0])).numpy().tolist()
+    [[0.2, 0.4], [0.0, 1.0]]
+    """
+    rows = xp.astype(xp.take(x, indices, axis=0), xp.float64)
+    return xp.astype((rows - xp.astype(shift, xp.float64)) / xp.astype(scale, xp.float64), np.dtype(dtype))
+
+
+def _scaled_infer(shapes: Any, dtypes: Any, *, dtype: Any = "float32") -> tuple[Form, ...]:
+    x, indices, *vectors = shapes
+    _need_integers("take_scaled", dtypes[1])
+    if len(indices) != 1 or len(x) < 1:
+        raise ValueError(f"take_scaled: rows (N, ...) and numbers (n,); got {show_shape(x)} and {show_shape(indices)}")
+    for shape in vectors:
+        if broadcast("take_scaled", (x[1:], shape)) != x[1:]:
+            raise ValueError(f"take_scaled: shift and scale are for rows {show_shape(x[1:])}; got {show_shape(shape)}")
+    return (Form((*indices, *x[1:]), np.dtype(dtype)),)
+
+
+def _scaled_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, vector in (((5, 3), (3,)), ((4, 2, 3), (1, 1)), ((6, 2), (1,)), ((3, 2, 2), (2, 2)), ((2, 0), (1,))):
+        pair = (rng.normal(size=vector), rng.uniform(0.5, 2.0, vector))
+        numbers = rng.integers(-shape[0], shape[0], 7)
+        for x in (rng.integers(0, 256, shape).astype(np.uint8), drawing.normal(rng, shape)):
+            yield Sample((x, numbers, *pair), {"dtype": "float64"}, gradient=False)
+    nobody = (np.ones((3, 2)), np.zeros(0, np.int32), np.zeros(2), np.ones(2))
+    yield Sample(nobody, {"dtype": "float32"}, gradient=False)
+
+
+TAKE_SCALED = define(
+    take_scaled, infer=_scaled_infer, samples=_scaled_samples, differentiable=(),
+    errors=lambda: [
+        BadInput((np.ones((3, 2)), np.ones(2), np.ones(2), np.ones(2)), {}, TypeError, "whole numbers"),
+        BadInput((np.ones((3, 2)), np.zeros(2, int), np.ones((4, 2)), np.ones(2)), {}, ValueError, "for rows (2,)"),
+        BadInput((np.ones((3, 2)), np.zeros((2, 1), int), np.ones(2), np.ones(2)), {}, ValueError, "numbers (n,)"),
+    ],
 )
 
 # -- one entry per position (labels) ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.jit import jit
+from deepbabysit_numpy.compiled.jit import exact, jit
 
 
 @jit
@@ -37,4 +37,25 @@ def scatter_add(values: Any, numbers: Any, out: Any) -> Any:
             return False
         for j in range(width):
             out[number, j] += values[i, j]
+    return True
+
+
+@exact
+def take_scaled(x: Any, numbers: Any, shift: Any, scale: Any, out: Any) -> Any:
+    """Copy rows as ``(row - shift) / scale``, rounded as NumPy does it; returns False at a number that names none."""
+    length, width = x.shape
+    real, single = out.dtype.type, shift.size == 1
+    for i in range(numbers.size):
+        number = np.int64(numbers[i])
+        if number < 0:
+            number += length
+        if number < 0 or number >= length:
+            return False
+        source, target = x[number], out[i]
+        if single:
+            for j in range(width):
+                target[j] = real((np.float64(source[j]) - shift[0]) / scale[0])
+        else:
+            for j in range(width):
+                target[j] = real((np.float64(source[j]) - shift[j]) / scale[j])
     return True
