@@ -15,7 +15,8 @@ from deepbabysit.runtime import threads
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call, find_plan
 from deepbabysit_numpy import open_backend
-from deepbabysit_numpy.compiled import convolution, sizes, tiles
+from deepbabysit_numpy.compiled import convolution, sizes
+from deepbabysit_numpy.compiled.code import registers
 from deepbabysit_numpy.compiled.convolution import VARIANTS
 
 DOUBLE = {"f": 3e-5, "d": 1e-13}
@@ -187,9 +188,9 @@ def test_kernel_and_bias_gradient_come_in_one_pass(teams, number):
 
 
 def test_the_widths_of_tiles_follow_from_the_columns():
-    lanes = tiles.register_bytes() // 4
-    assert [tiles.vectors_for(n * lanes, 4) for n in (1, 2, 3, 4, 8, 12)] == [1, 2, 3, 4, 4, 4]
-    assert tiles.vectors_for(1, 4) == 1
+    lanes = registers.register_bytes() // 4
+    assert [registers.vectors_for(n * lanes, 4) for n in (1, 2, 3, 4, 8, 12)] == [1, 2, 3, 4, 4, 4]
+    assert registers.vectors_for(1, 4) == 1
 
 
 def test_small_convolutions_and_several_outputs_of_a_channel_keep_the_plain_kernel():

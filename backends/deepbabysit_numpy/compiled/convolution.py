@@ -14,7 +14,9 @@ import numpy as np
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime import threads
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import team, tiles
+from deepbabysit_numpy.compiled import team
+from deepbabysit_numpy.compiled.code import registers
+from deepbabysit_numpy.compiled.code.geometry import Geometry
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 from deepbabysit_numpy.kernels import convolution as plain
@@ -30,42 +32,6 @@ _MANY_CHANNELS = 6
 _LONG = np.dtype(np.int64)
 
 
-class Geometry(NamedTuple):
-    """Lengths that the compiled code reads.
-
-    The image that is read has `images` of (height, width, channels). A tile's sums run over `inner` channels of a
-    group, its `columns` are channels of a group of the result. A border (`top`, `left`, `bordered` wide) is written
-    only for the gradient of the kernel.
-    """
-
-    images: int
-    height: int
-    width: int
-    channels: int
-    lines: int  # rows of windows
-    out_height: int
-    out_width: int
-    out_channels: int
-    groups: int
-    inner: int
-    columns: int
-    wide: int  # columns of a tile
-    tall: int  # rows of a tile
-    together: int  # images in a block
-    rows: int  # rows of windows in a block
-    shift: int = 0  # channels from one panel of columns to the next, where every channel stays by itself
-    packed: int = 0  # numbers in the weights of a group
-    top: int = 0
-    left: int = 0
-    bordered: int = 0
-    padded: int = 0
-    down: int = 1  # rows of the image from one row of windows to the next
-    along: int = 1  # columns of the image from one window to the next
-    span: int = 1  # rows of the image that a row of windows covers
-    piece: int = 1  # rows of windows in a piece of a sum over windows
-    calls: int = 1  # tiles of a block, about
-
-
 class Job(NamedTuple):
     """Everything about a convolution that follows from shapes and the number of threads.
 
@@ -75,7 +41,9 @@ class Job(NamedTuple):
     end in `taps`, begin in the packed weights.
     """
 
-    geo: Geometry
+    geo: tuple[int, ...]  # a Geometry; plain tuples reach compiled code faster
+    first: int  # numbers that sums begin with
+    packed: int  # numbers in the packed weights
     width: tuple[int | bool, ...]  # as tiles want it
     height: tuple[int, ...]  # a tuple as long as a tile of the kernel's gradient is high
     parts: int
@@ -191,7 +159,7 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
     groups, apart = (1, True) if lay.depthwise else (lay.groups, False)
     if apart:
         inner, columns = 1, lay.c
-    vectors = tiles.vectors_for(columns, size)
+    vectors = registers.vectors_for(columns, size)
     lines = max(axis.end for axis in vertical)
     work = 2.0 * lay.n * lay.oh * lay.ow * lay.f * depth * lay.kh * lay.kw
     parts = team.parts(max(lay.n * lines, 1), work, LEAST["conv_part"], number)
@@ -200,7 +168,8 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
     geo = Geometry(
         images=lay.n, height=image[0], width=image[1], channels=image[2], out_height=result[0], out_width=result[1],
         out_channels=result[2], groups=groups, inner=inner, columns=columns,
-        wide=vectors * (tiles.register_bytes() // size), tall=tiles.tile_rows(vectors), together=together, rows=rows,
+        wide=vectors * (registers.register_bytes() // size), tall=registers.tile_rows(vectors), together=together,
+        rows=rows,
         lines=lines,
     )
     geo = geo._replace(shift=geo.wide * apart)
@@ -237,7 +206,8 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
             taps += found
             start += inner * len(found) * geo.wide * panels
     return Job(
-        geo._replace(packed=start), _width(vectors, apart), (), parts, 0, _table(classes, 9), _table(weights, 3),
+        tuple(geo._replace(packed=start)), result[2] + geo.wide, start * groups, _width(vectors, apart), (), parts, 0,
+        _table(classes, 9), _table(weights, 3),
         _table(pieces), _table(runs, 3), np.concatenate(places), np.concatenate(targets), _table(taps),
     )
 
@@ -262,8 +232,8 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     """
     groups, apart = (1, True) if lay.depthwise else (lay.groups, False)
     out = lay.f // groups
-    vectors = tiles.vectors_for(out, size)
-    wide = vectors * (tiles.register_bytes() // size)
+    vectors = registers.vectors_for(out, size)
+    wide = vectors * (registers.register_bytes() // size)
     work = 2.0 * lay.n * lay.oh * lay.ow * lay.f * lay.depth * lay.kh * lay.kw
     parts = team.parts(max(lay.n * lay.oh, 1), work, LEAST["conv_part"], number)
     # with few channels a class would have fewer elements than a tile has rows: then the border is written
@@ -283,7 +253,7 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     for i in range(lay.kh):
         for j in range(lay.kw):
             members.setdefault((*down[i], *across[j]), []).append(i * lay.kw + j)
-    tall = tiles.best_rows(vectors, [len(taps) * lay.depth for taps in members.values()])
+    tall = registers.best_rows(vectors, [len(taps) * lay.depth for taps in members.values()])
     classes: list[list[int]] = []
     runs: list[np.ndarray] = []
     places: list[np.ndarray] = []
@@ -316,9 +286,10 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     pieces = -(-together * rows // geo.piece)
     nothing = _table([])
     return Job(
-        geo._replace(calls=max(pieces * groups * -(-out // wide) * (place // tall), 1)), _width(vectors, apart),
-        (0,) * tall, parts, together * height * line * lay.c if bordered else 0, _table(classes, 5), nothing, nothing,
-        _table(np.concatenate(runs or [np.zeros((0, 3))]), 3), _joined(places), _joined(targets), nothing,
+        tuple(geo._replace(calls=max(pieces * groups * -(-out // wide) * (place // tall), 1))), 0, 0,
+        _width(vectors, apart), (0,) * tall, parts, together * height * line * lay.c if bordered else 0,
+        _table(classes, 5), nothing, nothing, _table(np.concatenate(runs or [np.zeros((0, 3))]), 3), _joined(places),
+        _joined(targets), nothing,
     )
 
 
@@ -342,9 +313,7 @@ def _seen(lay: Layout) -> Layout:
 
 
 def _scratch(job: Job, dtype: Any) -> tuple[Form, ...]:
-    packed = job.geo.packed * job.geo.groups
-    first = job.geo.out_channels + job.geo.wide
-    return Form((job.parts, job.buffer), dtype), Form((packed,), dtype), Form((first,), dtype)
+    return Form((job.parts, job.buffer), dtype), Form((job.packed,), dtype), Form((job.first,), dtype)
 
 
 def _convolve(

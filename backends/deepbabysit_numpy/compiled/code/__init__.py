@@ -1,1 +1,1 @@
-"""What Numba compiles: these modules import it, so nobody imports them but `loading`."""
+"""What Numba compiles, and numbers that it depends on: only `geometry` and `registers` do not import Numba."""

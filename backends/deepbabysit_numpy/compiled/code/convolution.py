@@ -14,16 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit_numpy.compiled.code.geometry import Geometry
 from deepbabysit_numpy.compiled.code.tiles import outer, prefetch, tile
 from deepbabysit_numpy.compiled.jit import jit
 
 
 @jit
-def pack(part: Any, parts: Any, kernel: Any, taps: Any, weights: Any, geo: Any, turned: Any, packed: Any) -> None:
+def pack(part: Any, parts: Any, kernel: Any, taps: Any, weights: Any, lengths: Any, turned: Any, packed: Any) -> None:
     """Write a kernel (taps, in of a group, out) in the order in which tiles read it, with zeros behind the columns.
 
     Where it is turned, sums run over the outputs and the columns are the inputs.
     """
+    geo = Geometry(*lengths)
     groups, inner, columns, wide = geo.groups, geo.inner, geo.columns, geo.wide
     zero = packed.dtype.type(0.0)
     unit = 0
@@ -94,9 +96,10 @@ def _following(x: Any, block: Any, end: Any, bands: Any, geo: Any) -> Any:
 
 
 @jit
-def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y: Any, geo: Any, classes: Any,
+def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y: Any, lengths: Any, classes: Any,
            pieces: Any, runs: Any, places: Any, targets: Any, rectify: Any) -> None:
     """Write the convolution of this part's blocks; see `compiled/convolution.py` for the tables."""
+    geo = Geometry(*lengths)
     size, tall = x.itemsize, geo.tall
     bands = -(-geo.lines // geo.rows)
     total = -(-geo.images // geo.together) * bands
@@ -142,8 +145,9 @@ def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y:
 
 @jit
 def by_kernel(part: Any, parts: Any, width: Any, height: Any, x: Any, g: Any, gradients: Any, sums: Any, border: Any,
-              geo: Any, classes: Any, runs: Any, places: Any, targets: Any) -> None:
+              lengths: Any, classes: Any, runs: Any, places: Any, targets: Any) -> None:
     """Write the gradients for kernel and bias by this part's blocks into its own copies; `sums` may be empty."""
+    geo = Geometry(*lengths)
     size, tall = x.itemsize, geo.tall
     mine, result, total_slope = border[part], gradients[part], sums[part]
     zero = result.dtype.type(0.0)

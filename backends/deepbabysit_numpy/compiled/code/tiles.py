@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from deepbabysit_numpy.compiled.tiles import register_bytes, tile_rows
+from deepbabysit_numpy.compiled.code.registers import register_bytes, tile_rows
 
 _LONG, _INT, _BIT, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(1), ir.IntType(8)
 _UNROLLED = 2
