@@ -127,7 +127,7 @@ def test_the_first_steps_are_measured_densely_and_later_ones_as_the_time_allows(
     assert agenda.spent <= 0.026 * agenda.elapsed
     assert agenda.spent >= 0.009 * agenda.elapsed
     gaps = [b - a for a, b in zip(measured, measured[1:], strict=False)]
-    assert max(gaps) < 2000
+    assert max(gaps) < 10_000
 
 
 def test_a_run_that_is_watched_every_so_many_steps() -> None:

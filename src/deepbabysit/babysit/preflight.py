@@ -36,7 +36,7 @@ from deepbabysit.training.arrays import arrange
 
 BUDGET = 2.0  # seconds
 LEAST = 0.1  # seconds that every run may spend: less than it takes to import the library
-STEP_SECONDS, OPERATIONS = 3e-4, 5e9  # overhead of a step, operations per second: for a rough plan
+STEP_SECONDS, OPERATIONS = 1e-4, 5e10  # overhead of a step, operations per second: for a rough plan
 BATCH = 64  # rows of the batch on which experiments are made
 READ = 4096  # rows that are read of a source that is no array
 

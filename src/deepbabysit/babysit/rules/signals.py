@@ -109,7 +109,7 @@ def data_losses(record: Record, name: str = "loss") -> list[float]:
 
 def chance(record: Record) -> float | None:
     """Return the loss of guessing: from the task, or the level at which the run began (regression)."""
-    if record.run.chance is not None and "cross" in (record.run.loss or ""):
+    if record.run.chance is not None and record.run.chance > 0.0:
         return record.run.chance
     return first_level(record.curve(), record.run.batch_size)
 

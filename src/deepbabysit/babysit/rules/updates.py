@@ -106,14 +106,14 @@ def _good_from_the_start(record: Record) -> bool:
     """Tell whether the run began far better than guessing: fine-tuning."""
     start = first_level(record.curve(), record.run.batch_size)
     known = record.run.chance
-    return start is not None and known is not None and "cross" in (record.run.loss or "") and start < 0.5 * known
+    return start is not None and known is not None and start < 0.5 * known
 
 
 @rule("learning_rate_too_high", phase="step",
       why="the cause behind divergence: the loss left its start upwards (or became NaN) while steps were a large part "
           "of the weights; consecutive gradients that point against each other mean jumping from wall to wall",
       causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.03, first=0.3, turn=-0.3,
-      usual=0.01)
+      usual=0.01, growth=3.0)
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
     curve = record.curve()
@@ -127,6 +127,15 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     largest = max(known, default=0.0)
     evidence: dict[str, Any] = {"rate": record.run.rate, "largest_ratio": largest, "start": start, "level": now}
     last = record.steps[-1]
+    place = record.probes.get("broken", {})
+    growth = place.get("growth") or 1.0
+    if broken and growth > limits.growth and largest <= limits.ratio and not _by_operation(record):
+        return _too_high(
+            record, "error", 0.8,
+            f"the loss became NaN or infinite after the weights grew {growth:.3g} times longer since step "
+            f"{last.step + 1} (limit {limits.growth:g})",
+            {**evidence, "growth": growth, "limit": limits.growth}, place["step"], place["epoch"],
+        )
     if (broken or now > 1.5 * start) and largest > limits.ratio and not _by_operation(record):
         what = "became NaN or infinite" if broken else f"grew from {start:.3g} to {now:.3g}"
         return _too_high(
@@ -180,7 +189,7 @@ def _too_high(
       why="a run that stands far above what it could reach while each step still changes over 2 % of the weights is "
           "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %)",
       causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.015, poor=0.08, epochs=3,
-      progress=0.1)
+      progress=0.1, most=0.25)
 def restless(record: Record, limits: Any) -> Finding | None:
     """The loss has stopped falling, not at the bottom, while the weights still move fast."""
     losses = finite(data_losses(record))
@@ -193,7 +202,9 @@ def restless(record: Record, limits: Any) -> Finding | None:
         return None
     level, before = losses[-1], losses[-3]
     gain = (before - level) / max(before, 1e-12)
-    if gain > limits.progress or level < limits.poor * guess:
+    # the faster the weights move, the more progress is only what slower steps would have had long ago
+    allowed = min(limits.progress * math.sqrt(ratio / limits.ratio), limits.most)
+    if gain > allowed or level < limits.poor * guess:
         return None
     strength = min(math.log10(ratio / limits.ratio) / 1.5, 1.0)
     confidence = 0.66 + 0.3 * strength
