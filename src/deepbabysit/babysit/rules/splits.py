@@ -64,7 +64,7 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
     gap = found.alone - found.second
     wide = found.alone > limits.score and gap > limits.apart
     perfect = found.alone >= limits.sure and gap > limits.sure_apart
-    label = found.grouped >= limits.grouped and found.alone >= limits.sure
+    label = found.grouped >= limits.grouped and found.alone >= limits.score
     if not (wide or perfect or label):
         return None
     sure = perfect or label
