@@ -34,6 +34,8 @@ class InputFacts:
         common: share of the most frequent value of each feature (a sparse feature is near 1).
         constant: features with one value only.
         bits: sum over the features with many values of log2 of how many each has: how well rows can be told apart.
+        typical: how far values that differ from their feature's median lie from it (root of the mean square): of sparse
+            features only what is there counts.
         most: how many different values the feature has that has most of them.
         all_mean, all_std, all_minimum, all_maximum: over everything.
     """
@@ -50,6 +52,7 @@ class InputFacts:
     constant: tuple[int, ...]
     bits: float
     most: int
+    typical: float
     all_mean: float
     all_std: float
     all_minimum: float
@@ -276,6 +279,8 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
     mean, std = values.mean(axis=0), values.std(axis=0)
     std[different == 1] = 0.0  # rounding leaves a trace where all values are equal
     spread = values.std()
+    away = values - np.median(ordered, axis=0)
+    away = away[away != 0]
     return InputFacts(
         shape=tuple(array.shape[1:]),
         whole=array.dtype.kind in "iub" or bool((values == np.round(values)).all()),
@@ -285,6 +290,7 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
         common=tuple(_commonest(steps[:, column], count) for column in range(width)),
         constant=tuple(int(i) for i in np.flatnonzero(different == 1)) if count > 1 else (),
         most=int(different.max()),
+        typical=float(np.sqrt((away**2).mean())) if away.size else 0.0,
         bits=float(np.log2(different[different >= MANY]).sum()),
         all_mean=float(values.mean()), all_std=float(spread),
         all_minimum=float(ordered[0].min()), all_maximum=float(ordered[-1].max()),

@@ -28,7 +28,7 @@ from deepbabysit.babysit.task import (
     setup_facts,
     with_task,
 )
-from deepbabysit.babysit.vitals import Record, RunFacts
+from deepbabysit.babysit.vitals import ModelFacts, Record, RunFacts
 from deepbabysit.data.loader import Loader
 from deepbabysit.errors import spelled
 from deepbabysit.layers.layer import Layer
@@ -149,16 +149,23 @@ def preflight(
     begun = time.perf_counter()
     found_loss = loss if loss is not None else getattr(getattr(model, "_trainer", None), "loss", None)
     given = gather(model, x, y, validation, until=begun + 0.2 * budget_seconds)
-    found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun)
+    found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun, planned=True)
     return found.record, found
 
 
 def planned_seconds(run: RunFacts, parameters: int) -> float | None:
-    """Return roughly how long a run will take, from its steps and the size of its model; None without a plan."""
+    """Return roughly how long a run will take, from its steps and the products per sample; None without a plan."""
     if not run.steps or not run.epochs:
         return None
     step = STEP_SECONDS + 6.0 * parameters * (run.batch_size or 1) / OPERATIONS
     return run.steps * run.epochs * step
+
+
+def _products(model: ModelFacts) -> int:
+    """Return how many products of a weight and a number one sample takes: filters work at many places."""
+    return sum(
+        (layer.inputs or 0) * (layer.units or 0) * int(layer.settings.get("positions", 1)) for layer in model.layers
+    )
 
 
 def budget_for(seconds: float | None) -> float:
@@ -302,16 +309,20 @@ class _Examination:
 
 
 def _examine(
-    model: Layer, given: Given, run: RunFacts, loss: Any, optimizer: Any, budget: float, begun: float | None = None
+    model: Layer, given: Given, run: RunFacts, loss: Any, optimizer: Any, budget: float, begun: float | None = None,
+    planned: bool = False,
 ) -> Findings:
+    """Look at model and data; in a `planned` run layers that share weights may show that there is more time."""
     begun = time.perf_counter() if begun is None else begun
     record = Record(run=run)
     now = _Examination(given, loss, record, begun, budget, {})
     with np.errstate(all="ignore"):
         subject = _look_at_model(model, now)
+        if planned and subject is not None:
+            now.budget = max(budget, budget_for(planned_seconds(run, _products(record.model)) or 0.0))
         ids = record.probes.pop("ids", ())
         record.data = data_facts(
-            given.x, given.y, given.validation, ids=ids, deadline=begun + 0.6 * budget
+            given.x, given.y, given.validation, ids=ids, deadline=begun + 0.6 * now.budget
         )
         _note_data(record.data, given, now)
         record.run = with_task(run, loss, record.data.labels, record.model)

@@ -147,7 +147,8 @@ class Subject:
     def __init__(self, model: Layer, loss: Any, x: Sequence[np.ndarray], y: np.ndarray | None, dtype: Any) -> None:
         self.seed = streams().seed
         self.model = independent_copy(model)
-        if model.device.name == "cpu" and model.count_params() <= PLAIN:
+        filters = any("Conv" in type(layer).__name__ for _, layer in model.walk())
+        if model.device.name == "cpu" and model.count_params() <= PLAIN and not filters:
             self.model.to("cpu:reference")  # nothing has to be compiled or loaded for it
         self.loss = loss
         self.x = list(x)

@@ -79,7 +79,8 @@ class Association:
         grouped: share of the best feature's variance that the label explains.
         contradicted: of the rows whose neighbours agree on a class, the share that has another one; None for numbers.
         carried_sigma: how far the training neighbours of validation rows, or a linear model, know their labels, in
-            standard deviations above shuffled ones; None where nothing was compared. `carried_rows` how many rows that were.
+            standard deviations above shuffled ones; None where nothing was compared. `carried_rows` how many rows that
+            were.
         rare: share of the neighbours of the rarest class that are of that class, too; None for numbers.
     """
 

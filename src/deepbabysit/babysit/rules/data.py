@@ -148,9 +148,9 @@ def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> 
 
 
 @rule(
-    "input_normalized_twice", phase="check", largest=0.1, std=0.02, outliers=0.5, sparse=0.7,
+    "input_normalized_twice", phase="check", largest=0.1, std=0.02, outliers=0.5,
     why="Data scaled once have values near 1; pixels divided by 255 twice end below 0.004, digits by 16 twice below "
-    "0.063. Sparse text features have small spreads too, but values above 0.1; dense ones below `std` may "
+    "0.063. In sparse text features the words that occur are above `std`; others may "
     "have outliers up to `outliers`.",
 )
 def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
@@ -161,9 +161,8 @@ def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
     entering = record.probes.get("entering") or {}
     for number, found in enumerate(data.inputs):
         size = max(abs(found.all_minimum), abs(found.all_maximum))
-        dense = not found.common or float(np.median(found.common)) < limits.sparse
-        small = size < limits.largest and found.all_std <= limits.std * 2
-        outliers = size < limits.outliers and found.all_std < limits.std and dense
+        small = size < limits.largest and found.typical <= limits.std * 2
+        outliers = size < limits.outliers and found.typical < limits.std
         if found.ids or size == 0.0 or not (small or outliers):
             continue
         if entering and max(value["top"] for value in entering.values()) > 10 * size:

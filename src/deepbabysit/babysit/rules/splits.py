@@ -52,7 +52,8 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
     why="score: Deepchecks and RULES say 0.8, but the best feature of iris or breast cancer reaches that honestly, "
     "next "
     "to others nearly as good. So the best must also stand `apart` from the second best, be almost `sure` alone, or "
-    "have nothing but the label in its variance (`grouped`).",
+    "have nothing but the label in its variance (`grouped`); only the last two are warnings, since one coordinate of "
+    "honest clusters can stand apart, too.",
 )
 def feature_leak(record: Record, limits: Any) -> Finding | None:
     """One feature gives the label away."""
@@ -63,11 +64,12 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
     gap = found.alone - found.second
     wide = found.alone > limits.score and gap > limits.apart
     perfect = found.alone >= limits.sure and gap > limits.sure_apart
-    label = found.grouped >= limits.grouped and found.alone >= limits.sure
+    label = found.grouped >= limits.grouped and found.alone >= limits.score
     if not (wide or perfect or label):
         return None
+    sure = perfect or label
     return Finding(
-        "feature_leak", "warning", 0.95 if label else 0.85,
+        "feature_leak", "warning" if sure else "note", 0.95 if label else 0.85 if sure else 0.5,
         f"feature {found.feature} alone predicts the target with a score of {found.alone:.3f} (0 is chance, 1 perfect; "
         f"limit {limits.score:g}); the next best feature reaches {found.second:.3f}, and the label explains "
         f"{percent(found.grouped)} of its variance. It may be the label under another name, missing when the model is "
