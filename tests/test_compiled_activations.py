@@ -18,7 +18,7 @@ pytest.importorskip("numba")
 ROOT = Path(__file__).resolve().parents[1]
 # the errors that the module names, in units of the last place: float32, float64
 ULPS = {
-    "exp": (1.0, 1.0), "decay": (1.0, 1.0), "expm1": (1.5, 1.9), "log": (0.9, 0.9), "tanh": (2.6, 2.6),
+    "exp": (1.0, 1.0), "decay": (1.0, 1.0), "expm1": (1.6, 1.9), "log": (0.9, 0.9), "tanh": (2.6, 2.6),
     "sigmoid": (2.5, 2.0), "erf": (1.1, 3.0), "log1p": (1.5, 1.5), "softplus_tail": (1.7, 1.7),
 }
 GIVES_SUBNORMAL = ("exp", "expm1", "log", "log1p", "tanh", "erf")

@@ -102,7 +102,7 @@ def test_every_shape_is_the_reference_in_float64(
         space = tuple(max((w - 1) * d + e - sum(p), 1) for w, d, e, p in zip(
             window, dilation, extra, attrs["padding"], strict=True))
         if depth == 1 and groups > 1:
-            depth = 2
+            groups, out = out, 1  # every channel by itself
         values = arguments(rng, (images, *space, depth * groups), (*window, depth, out * groups), attrs, dtype)
         device = Device("cpu", open_backend())
         for found, expected in zip(three(device, *values, attrs), wide(*values, attrs), strict=True):
@@ -162,19 +162,44 @@ def test_tiles_of_every_width_write_their_columns_only(teams, columns):
     assert (buffer[g.size :] == 7).all()
 
 
+@pytest.mark.parametrize("activation", ["linear", "relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_bias_and_activation_are_those_of_the_parts(teams, number, activation):
+    rng = np.random.default_rng(4)
+    x, kernel, _ = arguments(rng, (3, 6, 7, 4), (3, 3, 4, 20), SAME)
+    x[0, 0, 0, 0], bias, device = np.nan, draw(rng, 20), teams(number)
+    y = call(device, SPECS["conv"], (x, kernel), SAME)[0] + bias
+    if activation != "linear":
+        y = call(device, SPECS[activation], (y,))[0]
+    found = call(device, SPECS["affine_conv"], (x, kernel, bias), {**SAME, "activation": activation})[0]
+    np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-5)
+    assert np.isnan(found[0, :2, :2]).all() and np.isfinite(found[1:]).all()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_kernel_and_bias_gradient_come_in_one_pass(teams, number):
+    rng = np.random.default_rng(5)
+    x, _, g = arguments(rng, (5, 6, 7, 8), (3, 3, 8, 20), SAME)
+    device, attrs = teams(number), {**SAME, "window": (3, 3)}
+    by_kernel, by_bias = call(device, SPECS["conv_parameter_gradients"], (x, g), attrs)
+    assert by_kernel.tobytes() == call(device, SPECS["conv_kernel_gradient"], (x, g), attrs)[0].tobytes()
+    np.testing.assert_allclose(by_bias, g.astype("d").sum(axis=(0, 1, 2)), rtol=1e-5, atol=1e-5)
+
+
 def test_the_widths_of_tiles_follow_from_the_columns():
     lanes = tiles.register_bytes() // 4
     assert [tiles.vectors_for(n * lanes, 4) for n in (1, 2, 3, 4, 8, 12)] == [1, 2, 3, 4, 4, 4]
     assert tiles.vectors_for(1, 4) == 1
 
 
-def test_small_convolutions_and_depthwise_ones_keep_the_plain_kernel():
+def test_small_convolutions_and_several_outputs_of_a_channel_keep_the_plain_kernel():
     device = Device("cpu", open_backend())
     rng = np.random.default_rng(3)
     small, kernel = draw(rng, (1, 3, 3, 2)), draw(rng, (3, 3, 2, 2))
     assert find_plan(device, SPECS["conv"], (small, kernel), SAME).kernel is not VARIANTS["conv"]
-    large, by_channel = draw(rng, (8, 20, 20, 16)), draw(rng, (3, 3, 1, 16))
-    attrs = {**SAME, "groups": 16}
-    assert find_plan(device, SPECS["conv"], (large, by_channel), attrs).kernel is not VARIANTS["conv"]
+    large, attrs = draw(rng, (8, 20, 20, 16)), {**SAME, "groups": 16}
+    for multiplier, taken in ((1, True), (2, False)):
+        by_channel = draw(rng, (3, 3, 1, 16 * multiplier))
+        assert (find_plan(device, SPECS["conv"], (large, by_channel), attrs).kernel is VARIANTS["conv"]) == taken
     kernel = draw(rng, (3, 3, 16, 16))
     assert find_plan(device, SPECS["conv"], (large, kernel), SAME).kernel is VARIANTS["conv"]

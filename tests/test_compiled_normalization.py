@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deepbabysit.kernels import SPECS
+from deepbabysit.runtime import threads
 from deepbabysit.runtime.funnel import call, find_plan
 
 pytest.importorskip("numba")
@@ -159,3 +160,28 @@ def test_group_norm_agrees_with_torch(compiled, groups):
     found = call(compiled, SPECS["group_norm_gradient"], (g, x, gamma), {"groups": groups})
     for one, other in zip(found, (tx, tw, tb), strict=True):
         np.testing.assert_allclose(one, other.grad.numpy(), atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "batch_norm_relu", "layer_norm"])
+@pytest.mark.parametrize("number", [2, 3])
+def test_several_threads_give_the_same_numbers_each_time(compiled, name, number, monkeypatch):
+    x, g, gamma, beta = draw((35, 3, 24), np.float32, offset=5.0)
+    alone = call(compiled, SPECS[name], (x, gamma, beta), {})
+    monkeypatch.setattr(threads, "_CHOSEN", [number])
+    compiled.plans.clear()
+    one, two = (call(compiled, SPECS[name], (x, gamma, beta), {}) for _ in range(2))
+    for a, b, c in zip(alone, one, two, strict=True):
+        assert b.tobytes() == c.tobytes()
+        close(b, a.astype(np.float64), np.float32)
+    if name == "layer_norm":
+        assert alone[0].tobytes() == one[0].tobytes()
+        return
+    vectors = (gamma, beta) if name == "batch_norm_relu" else (gamma,)
+    arrays = (g, x, *vectors, *alone[1:])
+    several = call(compiled, SPECS[f"{name}_gradient"], arrays, {})
+    monkeypatch.setattr(threads, "_CHOSEN", [1])  # fewer than were planned
+    fewer = call(compiled, SPECS[f"{name}_gradient"], arrays, {})
+    compiled.plans.clear()
+    for a, b, c in zip(call(compiled, SPECS[f"{name}_gradient"], arrays, {}), several, fewer, strict=True):
+        assert a.tobytes() == c.tobytes()
+        np.testing.assert_allclose(b, a, atol=1e-4)

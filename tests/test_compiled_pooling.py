@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deepbabysit.kernels import SPECS
+from deepbabysit.runtime import threads
 from deepbabysit.runtime.funnel import call, find_plan
 from deepbabysit.runtime.registry import find_device
 
@@ -36,7 +37,9 @@ def pooled(geometry, dtype=np.float32, channels=5, ties=True):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("kind", ["max", "avg"])
-def test_every_geometry_agrees_with_the_reference(compiled, kind, geometry, dtype):
+@pytest.mark.parametrize("number", [1, 2])
+def test_every_geometry_agrees_with_the_reference(compiled, number, kind, geometry, dtype, monkeypatch):
+    monkeypatch.setattr(threads, "_CHOSEN", [number])
     reference = find_device("cpu:reference")
     x, attrs = pooled(geometry, dtype), attributes(geometry)
     plan = find_plan(compiled, SPECS[f"{kind}_pool"], (x,), attrs)

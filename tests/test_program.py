@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import os
 import sys
+import threading
 import weakref
 from typing import Any
 
@@ -422,6 +424,45 @@ def test_loops_are_numpys_own():
     assert find_loop(np.add, (f, f, f)) not in (None, find_loop(np.add, (d, d, d)))
     assert find_loop(np.add, (f, f, d)) is None
     assert find_loop(np.matmul, (f, f, f)) is None  # a loop of another kind
+
+
+def test_programs_of_several_threads_are_made_and_run_at_once():
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((4, 16, 9)).astype("f")
+    weight = db.tensor(rng.standard_normal((9, 7)).astype("f"), requires_grad=True)
+    function = lambda x: db.ops.softmax(db.ops.tanh(db.ops.matmul(x, weight)) * 2.0)  # noqa: E731
+    expected = [function(db.tensor(x)).numpy().tobytes() for x in inputs]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        run = db.record(function)
+        for _ in range(200):
+            if run(inputs[number]).numpy().tobytes() != expected[number]:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_program_runs_in_a_forked_process(made):
+    run = db.record(lambda x: db.ops.tanh(x * 2.0).sum(axis=0))
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype("f")
+    values = [run(x).numpy().tobytes() for _ in range(5)]
+    assert made[0].program is not None
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = int(run(x).numpy().tobytes() != values[0])
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ _PACK, _DIRECT, _BY_KERNEL = (Compiled("convolution", name) for name in ("pack",
 _BLOCK = 384 << 10  # bytes of a block's image and result: a share of the second-level cache
 _PIECE = 40 << 10  # bytes of weights that stay in the first-level cache
 _SLOPES = 16 << 10  # bytes of a result's gradient that stay there
+_MANY_CHANNELS = 6
 _LONG = np.dtype(np.int64)
 
 
@@ -52,6 +53,7 @@ class Geometry(NamedTuple):
     tall: int  # rows of a tile
     together: int  # images in a block
     rows: int  # rows of windows in a block
+    shift: int = 0  # channels from one panel of columns to the next, where every channel stays by itself
     packed: int = 0  # numbers in the weights of a group
     top: int = 0
     left: int = 0
@@ -74,7 +76,8 @@ class Job(NamedTuple):
     """
 
     geo: Geometry
-    width: tuple[int, ...]
+    width: tuple[int | bool, ...]  # as tiles want it
+    height: tuple[int, ...]  # a tuple as long as a tile of the kernel's gradient is high
     parts: int
     buffer: int  # numbers in the border of a part
     classes: np.ndarray
@@ -185,6 +188,9 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
         horizontal = _forward_axis(lay.kw, lay.dw, lay.left, lay.ow)
         image, result = (lay.h, lay.w, lay.c), (lay.oh, lay.ow, lay.f)
         step, stride, inner, columns = (lay.sh, lay.sw), (1, 1), depth, out
+    groups, apart = (1, True) if lay.depthwise else (lay.groups, False)
+    if apart:
+        inner, columns = 1, lay.c
     vectors = tiles.vectors_for(columns, size)
     lines = max(axis.end for axis in vertical)
     work = 2.0 * lay.n * lay.oh * lay.ow * lay.f * depth * lay.kh * lay.kw
@@ -193,10 +199,11 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
     together, rows = _blocks(lay.n, lines, line_bytes, parts)
     geo = Geometry(
         images=lay.n, height=image[0], width=image[1], channels=image[2], out_height=result[0], out_width=result[1],
-        out_channels=result[2], groups=lay.groups, inner=inner, columns=columns,
+        out_channels=result[2], groups=groups, inner=inner, columns=columns,
         wide=vectors * (tiles.register_bytes() // size), tall=tiles.tile_rows(vectors), together=together, rows=rows,
         lines=lines,
     )
+    geo = geo._replace(shift=geo.wide * apart)
     classes: list[list[int]] = []
     weights: list[list[int]] = []
     runs: list[list[int]] = []
@@ -230,45 +237,98 @@ def _job(lay: Layout, adjoint: bool, size: int, number: int) -> Job:
             taps += found
             start += inner * len(found) * geo.wide * panels
     return Job(
-        geo._replace(packed=start), (0,) * vectors, parts, 0, _table(classes, 9), _table(weights, 3), _table(pieces),
-        _table(runs, 3), np.concatenate(places), np.concatenate(targets), _table(taps),
+        geo._replace(packed=start), _width(vectors, apart), (), parts, 0, _table(classes, 9), _table(weights, 3),
+        _table(pieces), _table(runs, 3), np.concatenate(places), np.concatenate(targets), _table(taps),
     )
+
+
+def _ranges(window: int, stride: int, dilation: int, before: int, length: int, out: int) -> list[tuple[int, int]]:
+    """Return for each element of the kernel the first and last window in which it meets the image."""
+    found = []
+    for i in range(window):
+        offset = i * dilation - before
+        first = min(max(-(offset // stride), 0), out)
+        last = min(max((length - 1 - offset) // stride + 1, first), out)
+        found.append((first, last))
+    return found
 
 
 @lru_cache(maxsize=512)
 def _kernel_job(lay: Layout, size: int, number: int) -> Job:
-    """Return the tables for the gradient of the kernel: the sums run over the windows."""
-    out = lay.f // lay.groups
+    """Return the tables for the gradient of the kernel: the sums run over the windows.
+
+    Here a class has the elements of the kernel that meet the image in the same windows. Columns of `classes`: first
+    and last row of windows, begin in `runs`, begin and end in `places`.
+    """
+    groups, apart = (1, True) if lay.depthwise else (lay.groups, False)
+    out = lay.f // groups
     vectors = tiles.vectors_for(out, size)
-    wide, tall = vectors * (tiles.register_bytes() // size), tiles.tile_rows(vectors)
-    bordered = lay.w + lay.left + lay.right
+    wide = vectors * (tiles.register_bytes() // size)
     work = 2.0 * lay.n * lay.oh * lay.ow * lay.f * lay.depth * lay.kh * lay.kw
     parts = team.parts(max(lay.n * lay.oh, 1), work, LEAST["conv_part"], number)
-    line_bytes = (lay.sh * bordered * lay.c + lay.ow * lay.f) * size
-    count, rows = _blocks(lay.n, lay.oh, line_bytes, parts)
+    # with few channels a class would have fewer elements than a tile has rows: then the border is written
+    bordered = lay.padded and lay.depth < _MANY_CHANNELS
+    line = lay.w + (lay.left + lay.right if bordered else 0)
+    line_bytes = (lay.sh * line * lay.c + lay.ow * lay.f) * size
+    together, rows = _blocks(lay.n, lay.oh, line_bytes, parts)
     span = (lay.kh - 1) * lay.dh + 1
+    top, left = (0, 0) if bordered else (lay.top, lay.left)
+    height = (rows - 1) * lay.sh + span if bordered else lay.h
+    if bordered:
+        down, across = [(0, lay.oh)] * lay.kh, [(0, lay.ow)] * lay.kw
+    else:
+        down = _ranges(lay.kh, lay.sh, lay.dh, lay.top, lay.h, lay.oh)
+        across = _ranges(lay.kw, lay.sw, lay.dw, lay.left, lay.w, lay.ow)
+    members: dict[tuple[int, int, int, int], list[int]] = {}
+    for i in range(lay.kh):
+        for j in range(lay.kw):
+            members.setdefault((*down[i], *across[j]), []).append(i * lay.kw + j)
+    tall = tiles.best_rows(vectors, [len(taps) * lay.depth for taps in members.values()])
+    classes: list[list[int]] = []
+    runs: list[np.ndarray] = []
+    places: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    run = place = 0
+    for (first, last, begin, end), taps in members.items():
+        if first >= last or begin >= end:
+            continue
+        grid = np.ogrid[:together, first:last]
+        at = ((grid[0] * height + grid[1] * lay.sh - top) * line + begin * lay.sw - left) * lay.c
+        slopes = ((grid[0] * lay.oh + grid[1]) * lay.ow + begin) * lay.f
+        runs.append(np.stack([at.reshape(-1) * size, slopes.reshape(-1) * size, np.full(at.size, end - begin)], 1))
+        number_of = np.array(taps)[:, None]
+        channels = np.arange(lay.depth)
+        offsets = ((number_of // lay.kw * lay.dh * line + number_of % lay.kw * lay.dw) * lay.c + channels).reshape(-1)
+        results = ((number_of * lay.depth + channels) * lay.f).reshape(-1)
+        # rows behind the last repeat it
+        kept = np.minimum(np.arange(-(-offsets.size // tall) * tall), offsets.size - 1)
+        places.append(offsets[kept] * size)
+        targets.append(results[kept] * size)
+        classes.append([first, last, run, place, place + kept.size])
+        run += at.size
+        place += kept.size
     geo = Geometry(
-        images=lay.n, height=lay.h, width=lay.w, channels=lay.c, top=lay.top, left=lay.left, bordered=bordered,
-        padded=int(lay.padded), lines=lay.oh, down=lay.sh, along=lay.sw, span=span, out_height=lay.oh,
-        out_width=lay.ow, out_channels=lay.f, groups=lay.groups, inner=lay.depth, columns=out, wide=wide, tall=tall,
-        together=count, rows=rows, piece=max(_SLOPES // (lay.ow * wide * size), 1),
+        images=lay.n, height=lay.h, width=lay.w, channels=lay.c, top=lay.top, left=lay.left, bordered=line,
+        padded=int(bordered), lines=lay.oh, down=lay.sh, along=lay.sw, span=span, out_height=lay.oh, out_width=lay.ow,
+        out_channels=lay.f, groups=groups, inner=lay.depth, shift=wide * apart, columns=out, wide=wide, tall=tall,
+        together=together, rows=rows, piece=max(_SLOPES // (lay.ow * wide * size), 1),
     )
-    plane = ((rows - 1) * lay.sh + span if lay.padded else lay.h) * bordered * lay.c
-    grid = np.ogrid[:count, :rows]
-    at = (grid[0] * plane + grid[1] * lay.sh * bordered * lay.c) * size
-    slopes = (grid[0] * lay.oh + grid[1]) * lay.ow * lay.f * size
-    runs = np.stack([at.reshape(-1), slopes.reshape(-1), np.full(at.size, lay.ow)], 1).astype(_LONG)
-    taps = np.ogrid[: lay.kh, : lay.kw, : lay.depth]
-    places = ((taps[0] * lay.dh * bordered + taps[1] * lay.dw) * lay.c + taps[2]).reshape(-1) * size
-    targets = np.arange(places.size) * lay.f * size
-    last = np.minimum(np.arange(-(-places.size // tall) * tall), places.size - 1)  # rows behind the last repeat it
+    pieces = -(-together * rows // geo.piece)
     nothing = _table([])
-    pieces = -(-count * rows // geo.piece)
-    geo = geo._replace(calls=max(pieces * lay.groups * -(-out // wide) * (last.size // tall), 1))
     return Job(
-        geo, (0,) * vectors, parts, count * plane if lay.padded else 0, nothing, nothing, nothing, runs, places[last],
-        targets[last], nothing,
+        geo._replace(calls=max(pieces * groups * -(-out // wide) * (place // tall), 1)), _width(vectors, apart),
+        (0,) * tall, parts, together * height * line * lay.c if bordered else 0, _table(classes, 5), nothing, nothing,
+        _table(np.concatenate(runs or [np.zeros((0, 3))]), 3), _joined(places), _joined(targets), nothing,
     )
+
+
+def _joined(tables: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([*tables, np.zeros(0, _LONG)]).astype(_LONG)
+
+
+def _width(vectors: int, apart: bool) -> tuple[int | bool, ...]:
+    """Return what tells tiles how wide they are: see `code/tiles.py`."""
+    return (False if apart else 0,) * vectors
 
 
 # -- the kernels -----------------------------------------------------------------------------------------------------
@@ -300,10 +360,11 @@ def _convolve(
     init.fill(0)
     if bias is not None:
         init[: bias.size] = bias
-    kind = (dtype, len(job.width))
+    kind = (dtype, len(job.width), lay.depthwise)
     weights = kernel.reshape(lay.kh * lay.kw, lay.depth, lay.f)
     some = job.parts if weights.size > 1 << 15 else 1
-    team.TEAM.run(_PACK, dtype, some, weights, job.taps, job.weights, geo, adjoint, packed)
+    team.TEAM.run(_PACK, dtype, some, weights, job.taps, job.weights, geo,
+                  adjoint and not lay.depthwise, packed)
     team.TEAM.run(
         _DIRECT, kind, job.parts, job.width, x.reshape(-1), packed, init, y.reshape(-1), geo, job.classes,
         job.pieces, job.runs, job.places, job.targets, rectify,
@@ -322,10 +383,10 @@ def _kernel_gradient(lay: Layout, scratch: Any, x: Any, g: Any, outs: Any) -> No
     lay = _seen(lay)
     border, gradients, sums = scratch
     job = _kernel_job(lay, dk.itemsize, len(border))
-    kind = (dk.dtype, len(job.width))
+    kind = (dk.dtype, len(job.width), lay.depthwise, len(job.height))
     team.TEAM.run(
-        _BY_KERNEL, kind, job.parts, job.width, x.reshape(-1), g.reshape(-1), gradients, sums,
-        border, job.geo, job.runs, job.places, job.targets,
+        _BY_KERNEL, kind, job.parts, job.width, job.height, x.reshape(-1), g.reshape(-1), gradients, sums,
+        border, job.geo, job.classes, job.runs, job.places, job.targets,
     )
     for out, copies in zip(outs, (gradients, sums), strict=False):
         total = out.reshape(-1)
@@ -337,7 +398,7 @@ def _kernel_gradient(lay: Layout, scratch: Any, x: Any, g: Any, outs: Any) -> No
 def _wide_enough(found: plain.Shapes, *dtypes: Any) -> bool:
     """Tell whether the compiled kernels take a convolution."""
     lay = found.layout
-    if lay is None or lay.depthwise or any(dtype != found.dtype for dtype in dtypes):
+    if lay is None or (lay.depthwise and lay.f != lay.c) or any(dtype != found.dtype for dtype in dtypes):
         return False
     work = 2.0 * lay.n * lay.oh * lay.ow * lay.f * lay.depth * lay.kh * lay.kw
     return work >= LEAST["conv"] and work > 0 and available()
@@ -403,6 +464,7 @@ _CONV = _kernel(plain.of_conv, False)
 VARIANTS: dict[str, Kernel] = {
     "affine_conv": Kernel(_affine, scratch=_affine_scratch, dtypes=_DTYPES, supports=_takes_affine, contiguous=True),
     "conv": _CONV,
+    "depthwise_conv": _kernel(plain.of_depthwise, False),
     "conv_input_gradient": _kernel(plain.of_input_gradient, True),
     "conv_transpose": _kernel(plain.of_transpose, True),
     "conv_kernel_gradient": _gradients(False),

@@ -19,7 +19,7 @@ from deepbabysit_numpy.program.forms import FORMS
 from deepbabysit_numpy.program.machine import Row, Rows
 from deepbabysit_numpy.program.tracing import Trace
 
-LARGEST = 4 << 20  # bytes of a call's arrays: above, the call itself costs nothing next to what it does
+LARGEST = 1 << 19  # bytes of a call's arrays: above, the call itself costs nothing next to what it does
 
 Call = tuple[Callable[..., None], tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
 

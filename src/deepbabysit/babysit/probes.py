@@ -26,7 +26,7 @@ from deepbabysit.runtime.random import Streams, streams
 
 FITTED = 16  # rows that must be learned by heart
 FIT_RATES = (1e-2, 1e-3, 1e-1)
-FIT_STEPS = 200
+FIT_STEPS = 400
 PLAIN = 50_000  # copies of models of up to so many numbers run on the reference: compiled kernels would not pay
 DRAWS = 5  # sets of weights with which an output must be the same before it is said to ignore its input
 

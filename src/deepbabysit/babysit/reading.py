@@ -58,7 +58,7 @@ def run_facts(info: RunInfo, controls: Controls, model: ModelFacts, callbacks: A
     facts = setup_facts(
         controls.layer, controls.loss, optimizer, samples=info.samples or 0,
         validation_samples=info.validation_samples, batch_size=(info.batch_size or 0) * info.accumulate or None,
-        epochs=info.epochs, weighted=loader.sample_weight is not None, metrics=dict.fromkeys(info.metrics, ""),
+        epochs=info.epochs, weighted=controls.weighted, metrics=dict.fromkeys(info.metrics, ""),
     )
     facts = replace(
         facts, steps=info.steps, rate=float(schedule.rate(0) if schedule.name == "constant" else schedule.base),

@@ -78,8 +78,8 @@ class Association:
             None where features were not tried alone.
         grouped: share of the best feature's variance that the label explains.
         contradicted: of the rows whose neighbours agree on a class, the share that has another one; None for numbers.
-        carried_sigma: how far the training neighbours of validation rows know their labels, in standard deviations
-            above shuffled ones; None where nothing was compared. `carried_rows` how many rows that were.
+        carried_sigma: how far the training neighbours of validation rows, or a linear model, know their labels, in
+            standard deviations above shuffled ones; None where nothing was compared. `carried_rows` how many rows that were.
         rare: share of the neighbours of the rarest class that are of that class, too; None for numbers.
     """
 
@@ -417,10 +417,15 @@ def _carried(
     other = (other - other.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     distances = (values**2).sum(axis=1) - 2.0 * theirs @ values.T
     near = np.argpartition(distances, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
-    guess = goal[near].mean(axis=1)
+    kernel = values @ values.T
+    kernel.flat[:: len(kernel) + 1] += 0.02 * len(values) * values.shape[1] ** 0.5
+    line = theirs @ (values.T @ np.linalg.solve(kernel, goal))
     rng = np.random.Generator(np.random.Philox(13))
     orders = [np.arange(len(other)), *(rng.permutation(len(other)) for _ in range(TWINS))]
-    return _sigma(np.array([float((other[order] * guess).mean()) for order in orders]))
+    return max(
+        _sigma(np.array([float((other[order] * guess).mean()) for order in orders]))
+        for guess in (goal[near].mean(axis=1), line)
+    )
 
 
 def _alone(

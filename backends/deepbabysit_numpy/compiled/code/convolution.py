@@ -117,7 +117,7 @@ def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y:
             for job in range(geo.groups * panels):
                 group, panel = job // panels, job % panels
                 w = packed.ctypes.data + (group * geo.packed + weights + panel * depth * geo.wide) * size
-                from_here = source + group * geo.inner * size
+                from_here = source + (group * geo.inner + panel * geo.shift) * size
                 column = group * geo.columns + panel * geo.wide
                 to, valid = result + column * size, geo.columns - panel * geo.wide
                 begin = first_run
@@ -141,8 +141,8 @@ def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y:
 
 
 @jit
-def by_kernel(part: Any, parts: Any, width: Any, x: Any, g: Any, gradients: Any, sums: Any, border: Any, geo: Any,
-              runs: Any, places: Any, targets: Any) -> None:
+def by_kernel(part: Any, parts: Any, width: Any, height: Any, x: Any, g: Any, gradients: Any, sums: Any, border: Any,
+              geo: Any, classes: Any, runs: Any, places: Any, targets: Any) -> None:
     """Write the gradients for kernel and bias by this part's blocks into its own copies; `sums` may be empty."""
     size, tall = x.itemsize, geo.tall
     mine, result, total_slope = border[part], gradients[part], sums[part]
@@ -157,32 +157,40 @@ def by_kernel(part: Any, parts: Any, width: Any, x: Any, g: Any, gradients: Any,
     for block in range(part * total // parts, (part + 1) * total // parts):
         first, top = block // bands * geo.together, block % bands * geo.rows
         count, lines = min(geo.together, geo.images - first), min(geo.rows, geo.lines - top)
+        source, slopes = x.ctypes.data, g.ctypes.data
+        slopes += first * geo.out_height * geo.out_width * geo.out_channels * size
         if geo.padded:
             _fill(mine, x, first, count, top * geo.down, (lines - 1) * geo.down + geo.span, geo)
-            source = mine.ctypes.data
+            source = mine.ctypes.data - top * geo.down * geo.bordered * geo.channels * size
         else:
-            source = x.ctypes.data + (first * geo.height + top * geo.down) * geo.width * geo.channels * size
+            source += first * geo.height * geo.width * geo.channels * size
         ahead, left = _following(x, block + 1, (part + 1) * total // parts, bands, geo)
         some = left // geo.calls + 1
-        begin_here = (first * geo.out_height + top) * geo.out_width * geo.out_channels
-        slopes = g.ctypes.data + begin_here * size
-        for begin in range(0, count * lines, geo.piece):
-            amount = min(geo.piece, count * lines - begin)
-            if total_slope.size:
-                at = begin_here + begin * geo.out_width * geo.out_channels
-                for _ in range(amount * geo.out_width):
-                    for i in range(total_slope.size):
-                        total_slope[i] += g[at + i]
-                    at += geo.out_channels
-            for job in range(geo.groups * panels):
-                group, panel = job // panels, job % panels
-                column = (group * geo.columns + panel * geo.wide) * size
-                for k in range(0, places.size, tall):
-                    if left > 0:
-                        prefetch(ahead, some)
-                        ahead += some * 64
-                        left -= some
-                    outer(width, x, source + group * geo.inner * size, places.ctypes.data + 8 * k,
-                          runs.ctypes.data + 24 * begin, amount, slopes + column, result.ctypes.data + column,
-                          targets.ctypes.data + 8 * k, geo.columns - panel * geo.wide,
-                          geo.along * geo.channels * size, geo.out_channels * size)
+        if total_slope.size:
+            at = (first * geo.out_height + top) * geo.out_width * geo.out_channels
+            for _ in range(count * lines * geo.out_width):
+                for i in range(total_slope.size):
+                    total_slope[i] += g[at + i]
+                at += geo.out_channels
+        for piece in range(0, count * lines, geo.piece):
+            for number in range(classes.shape[0]):
+                begin_line, end_line, run, first_place, end_place = classes[number]
+                before = max(begin_line, top) - begin_line
+                begin = before + piece
+                end = min(begin + geo.piece, before + count * (min(end_line, top + lines) - begin_line - before))
+                if end <= begin:
+                    continue
+                for job in range(geo.groups * panels):
+                    group, panel = job // panels, job % panels
+                    column = (group * geo.columns + panel * geo.wide) * size
+                    from_here = source + (group * geo.inner + panel * geo.shift) * size
+                    for k in range(first_place, end_place, tall):
+                        if left > 0:
+                            prefetch(ahead, some)
+                            ahead += some * 64
+                            left -= some
+                        outer(width, height, x, from_here, places.ctypes.data + 8 * k,
+                              runs.ctypes.data + 24 * (run + begin), end - begin, slopes + column,
+                              result.ctypes.data + column, targets.ctypes.data + 8 * k,
+                              geo.columns - panel * geo.wide, geo.along * geo.channels * size,
+                              geo.out_channels * size)

@@ -6,6 +6,7 @@ contracted.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np

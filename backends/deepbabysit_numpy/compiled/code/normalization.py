@@ -25,6 +25,13 @@ def _step(width: Any) -> Any:
 
 
 @ordered
+def _bounds(part: Any, parts: Any, size: Any, channels: Any) -> Any:
+    """Return where a part of the rows begins and ends."""
+    rows = size // channels
+    return rows * part // parts * channels, rows * (part + 1) // parts * channels
+
+
+@ordered
 def _clear(lanes: Any) -> None:
     zero = lanes.dtype.type(0.0)
     for i in range(lanes.shape[0]):
@@ -107,7 +114,7 @@ def _moments(x: Any, begin: Any, end: Any, lanes: Any, totals: Any) -> None:
 
 @ordered
 def _scale_lanes(x: Any, y: Any, begin: Any, end: Any, lanes: Any, rectify: Any) -> None:
-    """``y = (x - center) * scale + shift``, or the larger of that and 0; NaN stays. Three lanes: center, scale, shift."""
+    """``y = (x - center) * scale + shift``, or the larger of that and 0; NaN stays. Lanes: center, scale, shift."""
     width, zero = lanes.shape[1], lanes.dtype.type(0.0)
     center, scale, shift = lanes[0], lanes[1], lanes[2]
     for at in range(begin, end, width):
@@ -132,27 +139,39 @@ def _affine(mean: Any, var: Any, gamma: Any, beta: Any, epsilon: Any, lanes: Any
 
 
 @jit
-def batch_norm(
-    x: Any, gamma: Any, beta: Any, y: Any, mean: Any, var: Any, epsilon: Any, lanes: Any, totals: Any, rectify: Any
-) -> None:
-    """Statistics in one pass, the result in a second."""
-    real, channels = x.dtype.type, gamma.size
-    _moments(x, 0, x.size, lanes, totals)
-    count = float(x.size // channels)
-    for j in range(channels):
-        mean[j] = real(totals[0, j])
-        var[j] = real(totals[1, j] / count)
-    _affine(mean, var, gamma, beta, epsilon, lanes, totals)
-    _scale_lanes(x, y, 0, x.size, lanes, rectify)
+def moments(part: Any, parts: Any, x: Any, lanes: Any, totals: Any) -> None:
+    """Mean and sum of squared distances of each channel over a part of the rows, into totals 0 and 1 of the part."""
+    begin, end = _bounds(part, parts, x.size, totals.shape[2])
+    _moments(x, begin, end, lanes[part], totals[part])
 
 
 @jit
-def batch_norm_inference(
-    x: Any, gamma: Any, beta: Any, mean: Any, var: Any, y: Any, epsilon: Any, lanes: Any, totals: Any, rectify: Any
+def join_moments(parts: Any, size: Any, totals: Any, mean: Any, var: Any) -> None:
+    """Mean and variance of all rows from those of the parts."""
+    real, channels = mean.dtype.type, mean.size
+    for j in range(channels):
+        done, middle, square = 0.0, 0.0, 0.0
+        for part in range(parts):
+            begin, end = _bounds(part, parts, size, channels)
+            count = float((end - begin) // channels)
+            share = count / (done + count)
+            far = totals[part, 0, j] - middle
+            square += totals[part, 1, j] + far * far * (done * share)
+            middle = totals[part, 0, j] if part == 0 else middle + far * share
+            done += count
+        mean[j] = real(middle)
+        var[j] = real(square / done)
+
+
+@jit
+def normalize(
+    part: Any, parts: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, y: Any, epsilon: Any, lanes: Any,
+    totals: Any, rectify: Any,
 ) -> None:
-    """One pass with given statistics."""
-    _affine(mean, var, gamma, beta, epsilon, lanes, totals)
-    _scale_lanes(x, y, 0, x.size, lanes, rectify)
+    """One pass over a part of the rows with given statistics."""
+    begin, end = _bounds(part, parts, x.size, gamma.size)
+    _affine(mean, var, gamma, beta, epsilon, lanes[part], totals[part])
+    _scale_lanes(x, y, begin, end, lanes[part], rectify)
 
 
 @ordered
@@ -209,37 +228,57 @@ def _spread_gradient(g: Any, x: Any, out: Any, begin: Any, end: Any, lanes: Any,
 
 
 @jit
-def batch_norm_gradient(
-    g: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, by_input: Any, by_gamma: Any, by_beta: Any,
-    epsilon: Any, lanes: Any, totals: Any, rectify: Any,
+def gradient_sums(
+    part: Any, parts: Any, g: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, epsilon: Any, lanes: Any,
+    totals: Any, rectify: Any,
 ) -> None:
-    """Both sums in one pass, the gradient of the input in a second."""
-    real, channels = x.dtype.type, gamma.size
-    _affine(mean, var, gamma, beta, epsilon, lanes, totals)
-    _gradient_sums(g, x, 0, x.size, lanes, totals, rectify)
-    count = float(x.size // channels)
+    """Both sums over a part of the rows, into totals 3 and 4 of the part."""
+    begin, end = _bounds(part, parts, x.size, gamma.size)
+    _affine(mean, var, gamma, beta, epsilon, lanes[part], totals[part])
+    _gradient_sums(g, x, begin, end, lanes[part], totals[part], rectify)
+
+
+@jit
+def join_gradient(
+    parts: Any, size: Any, gamma: Any, var: Any, by_gamma: Any, by_beta: Any, epsilon: Any, totals: Any
+) -> None:
+    """Gradients of scale and shift; what the input's gradient is made with, into totals 3 to 5 of the first part."""
+    real, channels = gamma.dtype.type, gamma.size
+    count = float(size // channels)
     for j in range(channels):
-        inverse, factor, total = 1.0 / math.sqrt(var[j] + epsilon), totals[1, j], totals[3, j]
-        scaled = totals[4, j] * inverse
+        total, product = 0.0, 0.0
+        for part in range(parts):
+            total += totals[part, 3, j]
+            product += totals[part, 4, j]
+        inverse = 1.0 / math.sqrt(var[j] + epsilon)
+        factor, scaled = gamma[j] * inverse, product * inverse
         by_gamma[j] = real(scaled)
         by_beta[j] = real(total)
-        totals[3, j] = factor
-        totals[4, j] = factor * inverse * scaled / count
-        totals[5, j] = factor * total / count
-    _repeat(totals[3:6], lanes[3:6])
-    _spread_gradient(g, x, by_input, 0, x.size, lanes, rectify)
+        totals[0, 3, j] = factor
+        totals[0, 4, j] = factor * inverse * scaled / count
+        totals[0, 5, j] = factor * total / count
+
+
+@jit
+def spread_gradient(part: Any, parts: Any, g: Any, x: Any, out: Any, lanes: Any, totals: Any, rectify: Any) -> None:
+    """The gradient of a part of the input; lanes 0 to 2 are still those of `gradient_sums`."""
+    begin, end = _bounds(part, parts, x.size, totals.shape[2])
+    _repeat(totals[0, 3:6], lanes[part, 3:6])
+    _spread_gradient(g, x, out, begin, end, lanes[part], rectify)
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
 @jit
-def row_norm(x: Any, gamma: Any, beta: Any, y: Any, epsilon: Any, centered: Any) -> None:
+def row_norm(
+    part: Any, parts: Any, x: Any, gamma: Any, beta: Any, y: Any, epsilon: Any, centered: Any
+) -> None:
     """Each row with mean square 1, and mean 0 where `centered`, times gamma, plus beta."""
     real = x.dtype.type
     rows, width = x.shape
     zero, one, count, small = real(0.0), real(1.0), real(width), real(epsilon)
-    for i in range(rows):
+    for i in range(rows * part // parts, rows * (part + 1) // parts):
         source, target = x[i], y[i]
         mean = zero
         if centered:

@@ -18,12 +18,15 @@ def _reach(place: Any, step: Any, before: Any, size: Any, length: Any) -> Any:
 
 
 @jit
-def max_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -> None:
+def max_pool(
+    part: Any, parts: Any, x: Any, y: Any, lines: Any, window: Any, stride: Any, before: Any
+) -> None:
     """Largest value of each window; NaN stays."""
+    line = lines[part]
     images, height, width, channels = x.shape
     rows, columns = y.shape[1], y.shape[2]
     flat, target = x.reshape(images, height, width * channels), y.reshape(images, rows, columns * channels)
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         for p in range(rows):
             first, last = _reach(p, stride[0], before[0], window[0], height)
             one, two = flat[n, first], flat[n, min(first + 1, last - 1)]
@@ -52,7 +55,9 @@ def max_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -
 
 
 @jit
-def halved_gradient(g: Any, x: Any, y: Any, out: Any, lines: Any) -> None:
+def halved_gradient(
+    part: Any, parts: Any, g: Any, x: Any, y: Any, out: Any, lines: Any
+) -> None:
     """Gradient of the maximum over 2 x 2 windows side by side; what they leave out becomes 0."""
     real = x.dtype.type
     zero, one = real(0.0), real(1.0)
@@ -60,9 +65,9 @@ def halved_gradient(g: Any, x: Any, y: Any, out: Any, lines: Any) -> None:
     rows, columns = y.shape[1], y.shape[2]
     flat, target = x.reshape(images, height, width * channels), out.reshape(images, height, width * channels)
     tops, flows = y.reshape(images, rows, columns * channels), g.reshape(images, rows, columns * channels)
-    top, share = lines[0], lines[1]
+    top, share = lines[part, 0], lines[part, 1]
     used = 2 * columns * channels
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         for p in range(rows):
             found, flow = tops[n, p], flows[n, p]
             for q in range(columns):
@@ -93,12 +98,15 @@ def halved_gradient(g: Any, x: Any, y: Any, out: Any, lines: Any) -> None:
 
 
 @jit
-def max_pool_gradient(g: Any, x: Any, y: Any, out: Any, line: Any, window: Any, stride: Any, before: Any) -> None:
+def max_pool_gradient(
+    part: Any, parts: Any, g: Any, x: Any, y: Any, out: Any, lines: Any, window: Any, stride: Any, before: Any
+) -> None:
     """Each window gives its gradient to its largest elements, in equal parts; a window of NaN gives NaN."""
     real = x.dtype.type
     zero, one = real(0.0), real(1.0)
+    line = lines[part, 0]
     images, height, width, channels = x.shape
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         out[n] = zero
         for p in range(y.shape[1]):
             first, last = _reach(p, stride[0], before[0], window[0], height)
@@ -122,13 +130,16 @@ def max_pool_gradient(g: Any, x: Any, y: Any, out: Any, line: Any, window: Any, 
 
 
 @jit
-def avg_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -> None:
+def avg_pool(
+    part: Any, parts: Any, x: Any, y: Any, lines: Any, window: Any, stride: Any, before: Any
+) -> None:
     """Mean of the real elements of each window."""
     real = x.dtype.type
+    line = lines[part]
     images, height, width, channels = x.shape
     rows, columns = y.shape[1], y.shape[2]
     flat, target = x.reshape(images, height, width * channels), y.reshape(images, rows, columns * channels)
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         for p in range(rows):
             first, last = _reach(p, stride[0], before[0], window[0], height)
             one = flat[n, first]
@@ -162,12 +173,14 @@ def avg_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -
 
 
 @jit
-def avg_pool_gradient(g: Any, out: Any, window: Any, stride: Any, before: Any) -> None:
+def avg_pool_gradient(
+    part: Any, parts: Any, g: Any, out: Any, window: Any, stride: Any, before: Any
+) -> None:
     """Each window gives equal parts of its gradient to its real elements."""
     real = g.dtype.type
     zero = real(0.0)
     images, height, width, channels = out.shape
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         out[n] = zero
         for p in range(g.shape[1]):
             first, last = _reach(p, stride[0], before[0], window[0], height)

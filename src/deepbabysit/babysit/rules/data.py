@@ -344,7 +344,7 @@ def _one_class(counts: Any, rows: int) -> Finding | None:
 
 
 @rule(
-    "corrupted_labels", phase="check", sigma=3.5, shifted=6.0, rows=60, known=8.0, carried=3.0, held=30,
+    "corrupted_labels", phase="check", sigma=3.5, shifted=6.0, rows=60, known=8.0, carried=2.0, held=30,
     contradicted=0.25, drift=0.25,
     why="Neighbours and a linear model on the true pairing are compared with 24 pairings whose rows are shuffled. On "
     "real "
