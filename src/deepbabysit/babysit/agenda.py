@@ -5,7 +5,7 @@ from __future__ import annotations
 DENSE = (0, 1, 2, 4, 8, 16)
 ALWAYS = 4  # so many of them are measured whatever it costs
 GOAL = 0.01  # share of the time that passes which measuring may take
-AHEAD = 0.015  # share of the whole planned run that may be spent beside that, a part of it at once
+AHEAD = 0.01  # share of the whole planned run that may be spent beside that, a part of it at once
 AT_ONCE = 0.4  # that part
 LEAST = 0.03  # seconds that every run may spend, but no more than `SHORT` of it
 SHORT = 0.15
