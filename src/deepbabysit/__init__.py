@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepbabysit import data, initializers, layers, losses, metrics, models, regularizers
+    from deepbabysit import babysit, data, initializers, layers, losses, metrics, models, regularizers
     from deepbabysit.autograd import ops
     from deepbabysit.autograd.checkpointing import checkpoint
     from deepbabysit.autograd.function import Function
@@ -47,6 +47,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "Parameter": ("autograd.parameter", "Parameter"),
     "Sequential": ("models.model", "Sequential"),
     "Tensor": ("autograd.tensor", "Tensor"),
+    "babysit": ("babysit", ""),
     "backends": ("runtime.registry", "backends"),
     "callbacks": ("training.callbacks", ""),
     "checkpoint": ("autograd.checkpointing", "checkpoint"),
