@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,18 +41,25 @@ class Usage:
     shared: int
 
 
-def source(name: str) -> str:
+def source(file: str) -> str:
     """Return one file of `src` with the files it includes put in (each once)."""
+    return with_includes((SOURCES / file).read_text(encoding="utf-8"))
+
+
+def with_includes(text: str) -> str:
+    """Return a source with the files of `src` that it includes put in (each once)."""
     seen: set[str] = set()
 
-    def read(file: str) -> str:
+    def insert(match: re.Match[str]) -> str:
+        file = match[1]
+        if not (SOURCES / file).exists():
+            return match[0]
         if file in seen:
             return ""
         seen.add(file)
-        text = (SOURCES / file).read_text(encoding="utf-8").replace("#pragma once\n", "")
-        return _INCLUDE.sub(lambda match: read(match[1]) if (SOURCES / match[1]).exists() else match[0], text)
+        return _INCLUDE.sub(insert, (SOURCES / file).read_text(encoding="utf-8").replace("#pragma once\n", ""))
 
-    return read(name)
+    return _INCLUDE.sub(insert, text)
 
 
 @cache
@@ -77,10 +85,8 @@ def _candidates() -> list[str]:
     if importlib.util.find_spec("cuda") is not None and importlib.util.find_spec("cuda.pathfinder") is not None:
         from cuda import pathfinder
 
-        try:
+        with suppress(RuntimeError, OSError):  # then plain wheels and the system's path follow
             found.append(str(pathfinder.load_nvidia_dynamic_lib("nvrtc").abs_path))
-        except (RuntimeError, OSError):
-            pass  # not in any place it knows; what follows are plain wheels and the system's path
     wheels = importlib.util.find_spec("nvidia")
     for folder in [] if wheels is None else list(wheels.submodule_search_locations or ()):
         for pattern in ("cuda_nvrtc/lib/libnvrtc.so.*", "cu*/lib/libnvrtc.so.*", "*/bin/nvrtc64*.dll"):
@@ -207,3 +213,16 @@ def _write(path: Path, code: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def nearest(capability: int) -> int:
+    """Return the newest architecture that NVRTC knows and a GPU of this capability runs.
+
+    Raises:
+        CompileError: it knows none.
+    """
+    # machine code runs on a newer GPU of the same major number only
+    known = [a for a in architectures() if a <= capability and a // 10 == capability // 10]
+    if not known:
+        raise CompileError(f"NVRTC {'.'.join(map(str, version()))} does not know compute capability {capability / 10}")
+    return max(known)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 HEADERS = Path(__file__).parent / "host"
+PRELUDE = '#include "cuda_host.h"\n'
 ORDERS = {"forward": 0, "reverse": 1, "shuffled": 2}
 FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-w", "-DHOST")
 
@@ -35,12 +36,14 @@ def compiler() -> str:
 
 def kernel_names(text: str) -> list[str]:
     """Return the kernels that a source defines, those made by macros included."""
+    empty = _folder() / "empty"
+    empty.mkdir(exist_ok=True)
+    (empty / "cuda_host.h").touch()
     plain = subprocess.run(
-        [compiler(), "-E", "-P", "-x", "c++", "-std=c++17", "-DHOST", "-I", str(HEADERS), "-"],
+        [compiler(), "-E", "-P", "-x", "c++", "-std=c++17", "-DHOST", "-I", str(empty), "-"],
         input=text, capture_output=True, text=True, check=True,
     ).stdout
-    start = plain.rfind("struct float16")  # what stands before are system headers
-    found = re.findall(r'extern "C"\s+void\s+(?:\w+\(.*?\)\s+)?(\w+)\s*\(', plain[start:])
+    found = re.findall(r'extern "C"\s+__global__\s+void\s+(?:__launch_bounds__\([^()]*\)\s+)?(\w+)\s*\(', plain)
     return list(dict.fromkeys(found))
 
 
@@ -73,7 +76,7 @@ class HostModule:
         Raises:
             DivergentBarrier: a barrier was not reached by all threads.
         """
-        held = [np.uint64(a.ctypes.data) if isinstance(a, np.ndarray) and a.ndim else np.asarray(a)[()] for a in arguments]
+        held = [np.uint64(a.ctypes.data) if np.ndim(a) else np.asarray(a)[()] for a in arguments]
         cells = [np.array(value) for value in held]
         parameters = (ctypes.c_void_p * max(1, len(cells)))(*[cell.ctypes.data for cell in cells])
         status = self.library.host_launch(
@@ -102,7 +105,7 @@ def _build(text: str, names: tuple[str, ...], defines: tuple[str, ...], sanitize
         f'  if (!strcmp(name, "{name}")) return host::launch({name}, grid, block, shared, params, order, seed);'
         for name in names
     )
-    unit = f"""{text}
+    unit = f"""{PRELUDE}{text}
 extern "C" const char* host_message() {{ return host::message; }}
 extern "C" int host_launch(const char* name, const unsigned* grid, const unsigned* block, size_t shared, void** params,
                            int order, unsigned seed) {{
@@ -110,19 +113,40 @@ extern "C" int host_launch(const char* name, const unsigned* grid, const unsigne
   return 2;
 }}
 """
-    flags = [*FLAGS, *[f"-D{define}" for define in defines]]
+    flags = list(FLAGS)
     if sanitize:
         flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g"]
+    chosen = [f"-D{define}" for define in defines]
     header = (HEADERS / "cuda_host.h").read_text(encoding="utf-8")
-    digest = hashlib.sha256("\0".join([compiler(), *flags, header, unit]).encode()).hexdigest()[:24]
+    digest = hashlib.sha256("\0".join([compiler(), *flags, *chosen, header, unit]).encode()).hexdigest()[:24]
     path = _folder() / f"{digest}.so"
     if not path.exists():
         temporary = path.with_suffix(f".{os.getpid()}.part")
         done = subprocess.run(
-            [compiler(), *flags, "-I", str(HEADERS), "-x", "c++", "-", "-o", str(temporary)],
+            [compiler(), *flags, *chosen, "-I", str(_headers(tuple(flags))), "-x", "c++", "-", "-o", str(temporary)],
             input=unit, capture_output=True, text=True, check=False,
         )
         if done.returncode:
             raise RuntimeError(done.stderr[-4000:])
         os.replace(temporary, path)
     return path
+
+
+@cache
+def _headers(flags: tuple[str, ...]) -> Path:
+    """Return a folder with the header and its compiled form, which saves half a second per source."""
+    text = (HEADERS / "cuda_host.h").read_text(encoding="utf-8")
+    digest = hashlib.sha256("\0".join([compiler(), *flags, text]).encode()).hexdigest()[:16]
+    folder = _folder() / f"header-{digest}"
+    if not (folder / "cuda_host.h.gch").exists():
+        folder.mkdir(exist_ok=True)
+        header = folder / f"{os.getpid()}.h"
+        header.write_text(text, encoding="utf-8")
+        made = folder / f"{os.getpid()}.gch"
+        subprocess.run(
+            [compiler(), *[f for f in flags if f != "-shared"], "-x", "c++-header", str(header), "-o", str(made)],
+            check=True, capture_output=True,
+        )
+        os.replace(header, folder / "cuda_host.h")
+        os.replace(made, folder / "cuda_host.h.gch")
+    return folder

@@ -125,3 +125,9 @@ __device__ __forceinline__ Words philox(uint64_t c0, uint64_t c1, uint64_t c2, u
   Words words = {{c0, c1, c2, c3}};
   return words;
 }
+
+// -- four elements at a time, in accesses of at most 16 bytes -----------------------------------------------------------
+
+template <class T> struct __align__(sizeof(T) * 4 < 16 ? sizeof(T) * 4 : 16) Vector { T v[4]; };
+template <class T> __device__ __forceinline__ const Vector<T>& vector(const T* p) { return *(const Vector<T>*)p; }
+template <class T> __device__ __forceinline__ Vector<T>& vector(T* p) { return *(Vector<T>*)p; }

@@ -1,0 +1,12 @@
+"""The table of kernels of this backend, one file per family."""
+
+from __future__ import annotations
+
+from deepbabysit.runtime.backend import Kernel
+from deepbabysit_cupy.kernels import (
+    elementwise,
+)
+
+KERNELS: dict[str, Kernel] = {
+    **elementwise.KERNELS,
+}

@@ -1,0 +1,29 @@
+"""A CUDA device without a GPU: the backend over the emulated CuPy."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import emulated_cupy
+import pytest
+
+from deepbabysit.runtime.device import Device
+
+
+@pytest.fixture(scope="session")
+def emulation() -> Iterator[Any]:
+    """The emulated device's state; `deepbabysit_cupy` is imported anew over it, with g++ in the compiler's place."""
+    with emulated_cupy.installed() as state:
+        from deepbabysit_cupy import compiler
+
+        compiler.version = lambda: (12, 9)
+        compiler.architectures = lambda: (75, 80, 90)
+        compiler.machine_code = lambda text, architecture, folder, name="": text.encode()
+        yield state
+
+
+@pytest.fixture(scope="session")
+def cuda(emulation: Any) -> Device:
+    """The emulated device."""
+    from deepbabysit_cupy.backend import CupyBackend
+
+    return Device("cuda:0", CupyBackend(0))
