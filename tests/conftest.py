@@ -30,3 +30,16 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data files: {folder} is not a folder; set DEEPBABYSIT_DATA")
     return folder
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """A CPU whose compiled kernels take arrays of every size."""
+    pytest.importorskip("numba")
+    from deepbabysit.runtime.device import Device
+    from deepbabysit_numpy import open_backend
+    from deepbabysit_numpy.compiled import sizes
+
+    for name in sizes.LEAST:
+        monkeypatch.setitem(sizes.LEAST, name, 0)
+    return Device("cpu", open_backend())

@@ -12,7 +12,6 @@ import pytest
 
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.updates import TABLE_ROWS, host_control
-from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call, find_plan
 from deepbabysit.runtime.notices import Notices
 from deepbabysit.runtime.registry import find_device
@@ -68,18 +67,6 @@ def test_without_numba_the_plain_kernels_serve_and_one_line_says_so():
 
 
 # -- with it -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def compiled(monkeypatch) -> Device:
-    """A CPU whose compiled kernels take arrays of every size."""
-    pytest.importorskip("numba")
-    from deepbabysit_numpy import open_backend
-    from deepbabysit_numpy.compiled import sizes
-
-    for name in sizes.LEAST:
-        monkeypatch.setitem(sizes.LEAST, name, 0)
-    return Device("cpu", open_backend())
 
 
 def variants() -> list[str]:

@@ -11,4 +11,5 @@ LEAST: dict[str, int] = {
     "linear": 8192,
     "linear_gradient": 4096,
     "loss": 512,
+    "statistics": 1024,
 }

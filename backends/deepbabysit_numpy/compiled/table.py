@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import dense, draws, losses, updates
+from deepbabysit_numpy.compiled import dense, draws, losses, statistics, updates
 
-VARIANTS: dict[str, Kernel] = {**dense.VARIANTS, **draws.VARIANTS, **losses.VARIANTS, **updates.VARIANTS}
+VARIANTS: dict[str, Kernel] = {
+    **dense.VARIANTS, **draws.VARIANTS, **losses.VARIANTS, **statistics.VARIANTS, **updates.VARIANTS
+}
 
 
 def with_variants(plain: Mapping[str, Kernel]) -> dict[str, Kernel]:

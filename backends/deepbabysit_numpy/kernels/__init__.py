@@ -17,6 +17,7 @@ from deepbabysit_numpy.kernels import (
     recurrent,
     reduction,
     sequences,
+    statistics,
     structure,
     updates,
 )
@@ -35,6 +36,7 @@ KERNELS: dict[str, Kernel] = {
     **recurrent.KERNELS,
     **reduction.KERNELS,
     **sequences.KERNELS,
+    **statistics.KERNELS,
     **structure.KERNELS,
     **updates.KERNELS,
 }

@@ -14,6 +14,7 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     recurrent,
     reduction,
     sequences,
+    statistics,
     structure,
     updates,
 )

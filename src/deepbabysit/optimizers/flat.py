@@ -96,6 +96,11 @@ class FlatBuffer:
         begin = self._begins[index]
         return flat[begin : begin + parameter.size].reshape(parameter.shape)
 
+    @property
+    def segments(self) -> tuple[tuple[int, int], ...]:
+        """Where each parameter lies: pairs ``(begin, size)``."""
+        return tuple((begin, m.parameter.size) for begin, m in zip(self._begins, self.members, strict=False))
+
     def place(self) -> None:
         """Move every parameter that is elsewhere into the buffer; gradients that are there already come along."""
         for member, view, slot in zip(self.members, self.views, self.slots, strict=True):
