@@ -64,7 +64,7 @@ def flat_source(name: str, dtypes: tuple[str, ...], single: tuple[bool, ...], at
     last = " ".join(f"y{i}[i] = {_write(f'r{i}', d)};" for i, d in enumerate(kinds))
     return f"""#include "common.cuh"
 {text}
-extern "C" __global__ void __launch_bounds__({THREADS}) {name}({', '.join([*outputs, *inputs, 'int64_t n'])}) {{
+extern "C" __global__ void __launch_bounds__({THREADS}) map_{name}({', '.join([*outputs, *inputs, 'int64_t n'])}) {{
 {once}
   int64_t thread = blockIdx.x * (int64_t)blockDim.x + threadIdx.x, threads = (int64_t)gridDim.x * blockDim.x;
   int64_t whole = n - n % {VECTOR};
@@ -100,7 +100,7 @@ def strided_source(name: str, dtypes: tuple[str, ...], axes: int, attrs: tuple[A
     last = " ".join(f"y{i}[o_y{i}] = {_write(f'r{i}', d)};" for i, d in enumerate(kinds))
     return f"""#include "common.cuh"
 {text}
-extern "C" __global__ void __launch_bounds__({THREADS}) {name}({', '.join([*arrays, 'int64_t n', *numbers])}) {{
+extern "C" __global__ void __launch_bounds__({THREADS}) map_{name}({', '.join([*arrays, 'int64_t n', *numbers])}) {{
   int64_t threads = (int64_t)gridDim.x * blockDim.x;
   for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += threads) {{
     int64_t rest = i; {starts}
@@ -146,14 +146,14 @@ def run_map(name: str, ctx: Any, outs: Any, ins: Any, attrs: dict[str, Any]) -> 
         alone or x.flags.c_contiguous and x.shape == out.shape for x, alone in zip(ins, single, strict=True)
     )
     if straight and all(_aligned(a) for a in (*outs, *ins)):
-        function = library.made(flat_source(name, dtypes, single, key), name)
+        function = library.made(flat_source(name, dtypes, single, key), f"map_{name}")
         grid = blocks(count, THREADS * VECTOR, ctx.backend.most_blocks)
         function((grid,), (THREADS,), (*outs, *ins, np.int64(count)))
         return
     lengths, strides = layout(out.shape, [_strides(a, out.shape) for a in (*outs, *ins)])
     if len(lengths) > AXES:
         raise ValueError(f"{name}: arrays with more than {AXES} separate axes are not supported on CUDA; copy them first")
-    function = library.made(strided_source(name, dtypes, len(lengths), key), name)
+    function = library.made(strided_source(name, dtypes, len(lengths), key), f"map_{name}")
     numbers = [np.int64(n) for n in (count, *lengths, *[s for mine in strides for s in mine])]
     function((blocks(count, THREADS, ctx.backend.most_blocks),), (THREADS,), (*outs, *ins, *numbers))
 
