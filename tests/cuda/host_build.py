@@ -17,6 +17,7 @@ import pytest
 HEADERS = Path(__file__).parent / "host"
 PRELUDE = '#include "cuda_host.h"\n'
 ORDERS = {"forward": 0, "reverse": 1, "shuffled": 2}
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
 FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-w", "-DHOST")
 
 
@@ -101,52 +102,44 @@ def _folder() -> Path:
 
 
 def _build(text: str, names: tuple[str, ...], defines: tuple[str, ...], sanitize: bool) -> Path:
+    """Return the library of a source: built once, kept by a digest of all that went into it."""
+    flags = [*FLAGS, *(SANITIZERS if sanitize else ())]
+    calls = "\n".join(f"static void call_{name}() {{ host::call({name}); }}" for name in names)
     table = "\n".join(
-        f'  if (!strcmp(name, "{name}")) return host::launch({name}, grid, block, shared, params, order, seed);'
+        f'  if (!strcmp(name, "{name}")) return host_run(call_{name}, grid, block, shared, params, order, seed);'
         for name in names
     )
     unit = f"""{PRELUDE}{text}
-extern "C" const char* host_message() {{ return host::message; }}
+{calls}
+extern "C" int host_run(void (*)(), const unsigned*, const unsigned*, size_t, void**, int, unsigned);
 extern "C" int host_launch(const char* name, const unsigned* grid, const unsigned* block, size_t shared, void** params,
                            int order, unsigned seed) {{
 {table}
   return 2;
 }}
 """
-    flags = list(FLAGS)
-    if sanitize:
-        flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g"]
+    scheduler = _scheduler(tuple(flags))
     chosen = [f"-D{define}" for define in defines]
+    return _compiled([*flags, *chosen], unit, [str(scheduler)], ".so")
+
+
+@cache
+def _scheduler(flags: tuple[str, ...]) -> Path:
+    """Return the compiled scheduler, which every library contains."""
+    return _compiled([f for f in flags if f != "-shared"], (HEADERS / "cuda_host.cpp").read_text(), ["-c"], ".o")
+
+
+def _compiled(flags: list[str], unit: str, more: list[str], suffix: str) -> Path:
     header = (HEADERS / "cuda_host.h").read_text(encoding="utf-8")
-    digest = hashlib.sha256("\0".join([compiler(), *flags, *chosen, header, unit]).encode()).hexdigest()[:24]
-    path = _folder() / f"{digest}.so"
+    digest = hashlib.sha256("\0".join([compiler(), *flags, *more, header, unit]).encode()).hexdigest()[:24]
+    path = _folder() / f"{digest}{suffix}"
     if not path.exists():
-        temporary = path.with_suffix(f".{os.getpid()}.part")
+        temporary = path.with_suffix(f".{os.getpid()}{suffix}")
         done = subprocess.run(
-            [compiler(), *flags, *chosen, "-I", str(_headers(tuple(flags))), "-x", "c++", "-", "-o", str(temporary)],
+            [compiler(), *flags, "-I", str(HEADERS), "-x", "c++", "-", "-x", "none", *more, "-o", str(temporary)],
             input=unit, capture_output=True, text=True, check=False,
         )
         if done.returncode:
             raise RuntimeError(done.stderr[-4000:])
         os.replace(temporary, path)
     return path
-
-
-@cache
-def _headers(flags: tuple[str, ...]) -> Path:
-    """Return a folder with the header and its compiled form, which saves half a second per source."""
-    text = (HEADERS / "cuda_host.h").read_text(encoding="utf-8")
-    digest = hashlib.sha256("\0".join([compiler(), *flags, text]).encode()).hexdigest()[:16]
-    folder = _folder() / f"header-{digest}"
-    if not (folder / "cuda_host.h.gch").exists():
-        folder.mkdir(exist_ok=True)
-        header = folder / f"{os.getpid()}.h"
-        header.write_text(text, encoding="utf-8")
-        made = folder / f"{os.getpid()}.gch"
-        subprocess.run(
-            [compiler(), *[f for f in flags if f != "-shared"], "-x", "c++-header", str(header), "-o", str(made)],
-            check=True, capture_output=True,
-        )
-        os.replace(header, folder / "cuda_host.h")
-        os.replace(made, folder / "cuda_host.h.gch")
-    return folder

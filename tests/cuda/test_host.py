@@ -9,7 +9,7 @@ from host_build import ORDERS, DivergentBarrier, HostModule
 
 PRELUDE = """
 #include "cuda_host.h"
-struct float16 {};
+
 """
 REDUCE = PRELUDE + """
 extern "C" __global__ void total(const float* x, float* y, int n) {
