@@ -1,15 +1,29 @@
-"""The measuring instrument: its protocol, its figures on fake timings, a dying child."""
+"""The measuring instrument: its protocol, its figures on fake timings, a dying child, its file, its tables."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-pytest.importorskip("benchmarks.steps")
-from benchmarks.cases import CASES, work
-from benchmarks.contenders import Contender, ContenderError
-from benchmarks.steps import summary
+from deepbabysit.bench import results, tables
+from deepbabysit.bench.cases import CASES, QUICK, batches, select, shapes, weights, work
+from deepbabysit.bench.contenders import Contender, ContenderError, Pool, missing
+from deepbabysit.bench.networks import floor
+from deepbabysit.bench.session import OURS
+from deepbabysit.bench.turns import Pace, disagreement, run_turns, summary
+from deepbabysit.cli import main
+
+SMALL = {"net": "small", "input": [6, 6, 1], "batch": 8, "loss": "ce", "layers": [
+    ["conv", 3, 3, "same", "relu"], ["norm"], ["pool"], ["flatten"], ["dense", 5, "relu"], ["dense", 3, None]]}
+DENSE = {"net": "dense", "input": [5], "batch": 8, "loss": "mse", "layers": [["dense", 4, "relu"], ["dense", 3, None]]}
+TINY = Pace(2, 0.001)
 
 
 def test_medians_and_paired_ratios() -> None:
@@ -18,6 +32,7 @@ def test_medians_and_paired_ratios() -> None:
     assert found["a"]["ratio"] == 1.0
     assert found["b"]["ratio"] == 2.0
     assert found["b"]["median"] == 8.0
+    assert summary({"a": [1.0, 2.0, 4.0], "b": [2.0, 8.0, 8.0]}, "b")["a"]["ratio"] == 0.5
 
 
 def test_work_of_the_worked_example() -> None:
@@ -26,8 +41,195 @@ def test_work_of_the_worked_example() -> None:
     assert flops == 2 * 64 * (2 * 784 * 512 + 3 * (512 * 256 + 256 * 10))
 
 
+def test_shapes_and_work_of_a_network_with_images() -> None:
+    assert shapes(CASES["lenet5@32"])[-5:] == [[5, 5, 16], [400], [120], [84], [10]]
+    flops, parameters = work(CASES["lenet5@32"])
+    assert parameters == sum(v.size for layer in weights(CASES["lenet5@32"]) for v in layer) == 61706
+    dense = 3 * (400 * 120 + 120 * 84 + 84 * 10)
+    assert flops == 2 * 32 * (2 * 784 * 25 * 6 + 3 * 100 * 150 * 16 + dense)
+
+
+@pytest.mark.parametrize("key", ["tiny@64", "lenet5@32", "100-mse@32"])
+def test_the_task_can_be_learned_but_not_by_heart(key: str) -> None:
+    case = CASES[key]
+    x, y = batches(case, 4)
+    assert len(x) == 4
+    assert len(y) == 32
+    assert x[0].shape == (case["batch"], *case["input"])
+    assert x[0].dtype == np.float32
+    labels = [v.argmax(1) if case["loss"] == "mse" else v for v in y]
+    same = np.mean([np.mean(labels[n] == labels[n + 4]) for n in range(28)])
+    assert 0.55 < same < 0.85  # two visits of a batch differ in about a third of the labels
+    again = batches(case, 4)
+    assert all(np.array_equal(a, b) for a, b in zip(x + y, again[0] + again[1], strict=True))
+
+
+def test_patterns_of_cases() -> None:
+    assert select(["tiny"]) == ["tiny@64"]
+    assert select(["lenet5@32", "worked@6*"]) == ["worked@64", "lenet5@32"]
+    assert set(QUICK) <= set(CASES)
+    with pytest.raises(ValueError, match="lenet5"):
+        select(["lenet"])
+
+
+def test_floor_uses_the_bandwidth_at_the_size_of_the_states() -> None:
+    limits = {"flops": 1e9, "bandwidth": [[1000, 1e9], [100_000, 1e6]], "call": 0.5}
+    assert floor(2e9, 10, limits) == pytest.approx(2 + 280 / 1e9 + 0.5)
+    assert floor(2e9, 1000, limits) == pytest.approx(2 + 28_000 / 1e6 + 0.5)
+    assert floor(0, 100_000, limits) == pytest.approx(2_800_000 / 1e6 + 0.5)
+
+
 def test_a_dying_child_is_reported_with_its_stderr() -> None:
     child = Contender("dead", 1, [sys.executable, "-c", "raise SystemExit('no such thing')"])
     with pytest.raises(ContenderError, match="no such thing"):
         child.ask(do="measure", steps=1)
     child.close()
+
+
+def test_an_error_in_a_child_is_reported_and_the_child_starts_anew() -> None:
+    with Pool(1) as pool:
+        with pytest.raises(ContenderError, match="build comes first"):
+            pool.ask(OURS, do="measure", steps=1)
+        assert pool.ask(OURS, do="build", task={"kind": "step", "case": DENSE, "batches": 4}) == {"report": {}}
+
+
+def test_limits_of_the_machine_are_positive_numbers() -> None:
+    with Pool(1) as pool:
+        pool.ask("limits", do="build", task={"size": 32, "bytes": 1 << 22, "repeats": 2})
+        found = pool.ask("limits", do="run", steps=1)["results"][0]
+    assert found["flops"] > 0
+    assert found["call"] > 0
+    assert [size for size, _ in found["bandwidth"]] == [1 << 20, 1 << 22]
+    assert all(rate > 0 for _, rate in found["bandwidth"])
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("case", [SMALL, DENSE], ids=["images", "dense"])
+def test_all_contenders_compute_the_same_losses(case: dict[str, Any]) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    names = [OURS, "ours-eager", "ours-plain", "torch-eager", "torch-fused", "torch-last", "jax"]
+    names = [name for name in names if case is SMALL or name != "torch-last"]
+    with Pool(1) as pool:
+        turns = run_turns(pool, {n: (n, {"kind": "step", "case": case, "batches": 4}) for n in names}, TINY)
+    assert not turns.failed
+    assert list(turns.first) == names
+    assert disagreement(turns.first, dropout=False) == ""
+    for name in names:
+        assert turns.first[name] == pytest.approx(turns.first[OURS], rel=1e-4)
+        assert len(set(turns.first[name])) == 5  # it trains, and on batches that differ
+
+
+def test_a_contender_that_computes_something_else_is_named() -> None:
+    same = [1.0, 0.9, 0.8, 0.7, 0.6]
+    assert disagreement({"a": same, "b": same}, dropout=False) == ""
+    other = [1.0, 0.9, 0.81, 0.7, 0.6]
+    assert "step 3: the loss of a is 0.8, that of b 0.81" in disagreement({"a": same, "b": other}, dropout=False)
+    assert disagreement({"a": same, "b": other}, dropout=True) == ""
+    assert disagreement({"a": same, "b": [float("nan")] * 5}, dropout=True) != ""
+
+
+def test_the_compiled_contender_runs_compiled_kernels_and_the_plain_one_does_not() -> None:
+    pytest.importorskip("numba")
+    case = {**DENSE, "input": [64], "batch": 256, "layers": [["dense", 128, "relu"], ["dense", 3, None]]}
+    with Pool(1) as pool:
+        task = {"kind": "step", "case": case, "batches": 4}
+        turns = run_turns(pool, {n: (n, task) for n in (OURS, "ours-plain", "ours-reference")}, TINY)
+    assert {"linear", "linear_gradient", "adam_update"} <= set(turns.kernels[OURS]["compiled"])
+    assert turns.kernels[OURS]["reference"] == []
+    assert turns.kernels["ours-plain"]["compiled"] == []
+    assert "adam_update" in turns.kernels["ours-plain"]["plain"]
+    assert "adam_update" in turns.kernels["ours-reference"]["reference"]
+    assert turns.first["ours-plain"] == pytest.approx(turns.first[OURS], rel=1e-5)
+
+
+def fake() -> results.Results:
+    found = results.new(2)
+    machine = found["machine_info"]
+    machine["limits"] = {"flops": 1e11, "bandwidth": [[1 << 20, 1e11], [1 << 30, 1e10]], "call": 1e-6}
+    machine["load"] = {"before": 0.1, "others": 0.0, "seconds": 5.0, "under_load": False}
+    for key, torch in (("100-mse@64", 4.0), ("worked@64", 9.0), ("tiny@64", 100.0)):
+        operations, parameters = work(CASES[key])
+        times = {OURS: [1e-3] * 3, "torch-eager": [2e-3 * torch] * 3, "torch-fused": [1e-3 * torch] * 3,
+                 "jax": [2e-3] * 3}
+        for name, row in summary(times, OURS).items():
+            extra = {"net": CASES[key]["net"], "operations": operations, "parameters": parameters, **row}
+            found["benchmarks"].append(results.row("steps", key, name, times[name], extra))
+    found["skipped"] = {"ours-replay:cuda": "no GPU: none found"}
+    return found
+
+
+def test_tables_of_a_run() -> None:
+    text = tables.report(fake())
+    assert "PyTorch's best / ours, geometric mean over 2 dense rows: 6.00 (at least 1.5: met)" in text
+    assert "JAX / ours, geometric mean over 2 dense rows: 2.00 (at least 1.15: met)" in text
+    row = next(line for line in text.splitlines() if line.startswith("| worked@64"))
+    assert [cell.strip() for cell in row.split("|")[1:-1]][:5] == [
+        "worked@64", "1 ms ±0 %", "9 ms ±0 % (fused)", "2 ms ±0 %", "2.00"]
+    assert "CPU against GPU: skipped: no GPU: none found" in text
+    assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
+    assert "under load" not in text
+
+
+def test_load_is_told() -> None:
+    found = fake()
+    found["machine_info"]["load"].update(others=0.9, under_load=True)
+    assert "others 0.9: taken under load" in tables.report(found)
+
+
+def test_the_file_is_read_back_and_by_pytest_benchmark(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_benchmark")
+    path = tmp_path / "run.json"
+    results.write(path, fake())
+    assert tables.report(results.read(path)) == tables.report(fake())
+    tool = shutil.which("pytest-benchmark", path=str(Path(sys.executable).parent)) or shutil.which("pytest-benchmark")
+    assert tool is not None
+    done = subprocess.run(
+        [tool, "compare", str(path), "--columns=median,iqr,rounds"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "steps[worked@64-torch-fused]" in done.stdout
+    assert "benchmark 'steps: tiny@64': 4 tests" in done.stdout
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps({"other": 1}))
+    with pytest.raises(ValueError, match="holds no benchmarks"):
+        results.read(bad)
+
+
+def test_the_command_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.json"
+    arguments = ["bench", "--quick", "--threads", "1", "--parts", "steps", "--contenders", OURS, "ours-eager"]
+    assert main([*arguments, "--cases", "tiny@64", "--json", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "load of the machine" in text
+    assert "| tiny@64" in text
+    found = results.read(path)
+    assert [row["extra_info"]["contender"] for row in found["benchmarks"]] == [OURS, "ours-eager"]
+    assert all(row["stats"]["median"] > 0 for row in found["benchmarks"])
+    assert main(["bench", "--show", str(path)]) == 0
+    assert "| tiny@64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cases", "workd@64"], "worked@64"),
+        (["--contenders", "troch-eager"], "torch-eager"),
+        (["--parts", "step"], "steps"),
+        (["--threads", "0"], "at least 1"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_before_anything_is_measured(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_peer_or_device_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "deepbabysit[peers]" in missing("jax")
+    assert missing(OURS) == ""
+    assert missing("ours-replay:nowhere").startswith("no GPU")

@@ -74,7 +74,7 @@ def test_replay_really_replays(monkeypatch: pytest.MonkeyPatch) -> None:
         original(self)
 
     monkeypatch.setattr(Recording, "replay", counted)
-    classifier().fit(X[:64], Y[:64], batch_size=16, epochs=5, verbose=0)
+    classifier().fit(X[:64], Y[:64], batch_size=16, epochs=5, verbose=0, babysit=False)
     assert count == 5 * 4 - 2  # all but the eager first step and the recorded second
 
 

@@ -11,6 +11,7 @@ from deepbabysit.runtime.backend import Arena, Backend
 from deepbabysit.runtime.buffers import SMALL, HostArena, ThreadPools
 from deepbabysit_numpy.compiled.table import with_variants
 from deepbabysit_numpy.kernels import KERNELS
+from deepbabysit_numpy.program import program
 
 
 class NumpyBackend(Backend):
@@ -21,6 +22,7 @@ class NumpyBackend(Backend):
 
     def __init__(self) -> None:
         self.kernels = with_variants(KERNELS)
+        self.program = program
         self._pools = ThreadPools()
 
     def asarray(self, values: Any, dtype: Any = None) -> np.ndarray:

@@ -13,23 +13,27 @@ from deepbabysit_numpy.compiled.sizes import LEAST
 
 _DTYPES = frozenset({"float32", "float64"})
 _KINDS = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
-_EPILOGUE, _GRADIENT = Compiled("dense", "bias_relu"), Compiled("dense", "gradient")
+_GRADIENT = Compiled("dense", "gradient")
+_RELU = Compiled("dense", "bias_relu")
+_EPILOGUES = {
+    "linear": (_RELU, (False,)),
+    "relu": (_RELU, (True,)),
+    "sigmoid": (Compiled("dense", "bias_sigmoid"), ()),  # tanh alone is as fast in NumPy
+}
 
 
 def _takes_linear(forms: Any, *, activation: str = "linear") -> bool:
     x, kernel, bias = forms
     size = prod(x.shape[:-1]) * kernel.shape[1]
-    # exp and tanh stay with NumPy, whose loops are vectorized
-    return (
-        activation in ("linear", "relu") and x.dtype == kernel.dtype == bias.dtype and size >= LEAST["linear"]
-        and size > 0 and available()
-    )
+    fits = activation in _EPILOGUES and x.dtype == kernel.dtype == bias.dtype
+    return fits and size >= LEAST["linear"] and size > 0 and available()
 
 
 def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear") -> None:
     y = outs[0].reshape(-1, kernel.shape[1])
     np.matmul(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), kernel, y)
-    _EPILOGUE(y.dtype, y, bias, activation == "relu")
+    epilogue, more = _EPILOGUES[activation]
+    epilogue(y.dtype, y, bias, *more)
 
 
 def _takes_gradient(forms: Any, *, activation: str = "linear") -> bool:

@@ -1,4 +1,4 @@
-"""Dropout in one pass: the words are drawn, compared and multiplied in registers."""
+"""Random words, and dropout in one pass over words that have just been drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
-_DROPOUT = Compiled("draws", "dropout")
+_DROPOUT, _WORDS = Compiled("draws", "dropout"), Compiled("draws", "random_words")
 
 
 def _takes(forms: Any, *, rate: float, stream: int, call: int = 0, noise_shape: Any = None) -> bool:
@@ -31,6 +31,17 @@ def _dropout(
     _DROPOUT(kind, x, y, factor, control, columns, number, order, limit, kept)
 
 
+def _takes_words(forms: Any, *, shape: Any, stream: int, call: int = 0) -> bool:
+    size = prod(shape)
+    return sys.byteorder == "little" and size >= LEAST["dropout"] and size > 0 and available()
+
+
+def _random_words(ctx: Any, outs: Any, control: Any, *, shape: Any, stream: int, call: int = 0) -> None:
+    out = outs[0].reshape(-1)
+    _WORDS(out.dtype, out, control, prod(shape[1:]), np.uint64(stream), np.uint64(call))
+
+
 VARIANTS: dict[str, Kernel] = {
-    "dropout": Kernel(_dropout, dtypes=frozenset({"float32", "float64"}), supports=_takes, contiguous=True)
+    "dropout": Kernel(_dropout, dtypes=frozenset({"float32", "float64"}), supports=_takes, contiguous=True),
+    "random_words": Kernel(_random_words, supports=_takes_words, contiguous=True),
 }

@@ -1,9 +1,8 @@
-"""How kernels are compiled: for one thread without the GIL, kept on disk, and with NaN in mind.
+"""How kernels are compiled: without the GIL and without threads of their own, kept on disk, and with NaN in mind.
 
-One thread is the decision for all of them. The threads of BLAS wait by spinning, so that a second team has to fight
-them for the cores; and what these kernels wait for is memory: two threads took 3 % less time than one for Adam over
-half a million numbers. So ``db.set_num_threads`` sets what BLAS uses, no result here depends on it, and forking is
-safe.
+A compiled function runs in the thread that calls it. Where two cores help, `team` calls it in several threads at once,
+on different rows. Most kernels wait for memory instead: two threads took 3 % less time than one for Adam over half a
+million numbers.
 """
 
 from __future__ import annotations
@@ -39,7 +38,21 @@ FOLDER, NO_FOLDER = _folder()
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call, for the types it is called with."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+    return _compile(function, FASTMATH)
+
+
+def exact(function: Callable[..., Any]) -> Any:
+    """Compile a function whose every operation rounds as it is written: NumPy's bits."""
+    return _compile(function, False)
+
+
+def ordered(function: Callable[..., Any]) -> Any:
+    """Compile a small function that others contain: its sums keep their order, which is what keeps the digits."""
+    return numba.njit(error_model="numpy", fastmath={"contract"}, forceinline=True)(function)
+
+
+def _compile(function: Callable[..., Any], fastmath: Any) -> Any:
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     if FOLDER is None:
         return numba.njit(**options)(function)
     with _LOCK:  # Numba asks its configuration for the folder when it decorates

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -50,6 +51,10 @@ TIMES = _Times()
 NOTICES.add_summary(TIMES.report)
 
 
+# thread -> what is told of calls instead of their being run: `(module, name, arguments)`
+LISTENERS: dict[int, Callable[[str, str, tuple[Any, ...]], None]] = {}
+
+
 class Compiled:
     """A compiled function by the name of its module and its own; one for each dtype that it was called with.
 
@@ -68,18 +73,35 @@ class Compiled:
 
     def __call__(self, kind: Any, *arguments: Any) -> Any:
         """Run it; `kind` is what the types of the arguments follow from (a dtype)."""
+        if LISTENERS:
+            listener = LISTENERS.get(threading.get_ident())
+            if listener is not None:
+                return listener(self._module, self._name, arguments)
         if kind in self._ready:
             return self._function(*arguments)
         return self._first(kind, arguments)
 
+    def ready(self, kind: Any) -> bool:
+        """Tell whether it has run for this kind before."""
+        return kind in self._ready
+
     def _first(self, kind: Any, arguments: tuple[Any, ...]) -> Any:
+        result = self._timed(lambda function: function(*arguments))
+        self._ready.add(kind)
+        return result
+
+    def compile(self, signature: tuple[Any, ...]) -> Any:
+        """Make it ready for these Numba types; returns Numba's dispatcher."""
+        self._timed(lambda function: function.compile(signature))
+        return self.function()
+
+    def _timed(self, make: Callable[[Any], Any]) -> Any:
         with TIMES.lock:
             begin = time.perf_counter()
-            function = self._load()
+            function = self.function()
             known = len(function.signatures)
-            result = function(*arguments)
+            result = make(function)
             seconds = time.perf_counter() - begin
-            self._ready.add(kind)
             if len(function.signatures) > known:
                 TIMES.kernels += 1
                 TIMES.compiled += not sum(function.stats.cache_hits.values())
@@ -87,7 +109,8 @@ class Compiled:
             TIMES.total += seconds
         return result
 
-    def _load(self) -> Any:
+    def function(self) -> Any:
+        """Return Numba's dispatcher."""
         if self._function is None:
             from deepbabysit_numpy.compiled import jit
 

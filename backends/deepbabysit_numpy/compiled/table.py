@@ -6,10 +6,34 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import dense, draws, losses, statistics, updates
+from deepbabysit_numpy.compiled import (
+    activations,
+    attention,
+    dense,
+    draws,
+    indexing,
+    losses,
+    normalization,
+    pooling,
+    recurrent,
+    softmax,
+    statistics,
+    updates,
+)
 
 VARIANTS: dict[str, Kernel] = {
-    **dense.VARIANTS, **draws.VARIANTS, **losses.VARIANTS, **statistics.VARIANTS, **updates.VARIANTS
+    **activations.VARIANTS,
+    **attention.VARIANTS,
+    **dense.VARIANTS,
+    **draws.VARIANTS,
+    **indexing.VARIANTS,
+    **losses.VARIANTS,
+    **normalization.VARIANTS,
+    **pooling.VARIANTS,
+    **recurrent.VARIANTS,
+    **softmax.VARIANTS,
+    **statistics.VARIANTS,
+    **updates.VARIANTS,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import sqrt
 from typing import Any
 
@@ -38,29 +38,16 @@ def _gradient_scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
     return form, form
 
 
-def _hidden(q: Any, k: Any, causal: bool) -> Any:
-    """Return where a causal limit hides keys."""
-    return np.arange(q.shape[2])[:, None] < np.arange(k.shape[2]) if causal else None
-
-
 def _part(mask: Any, part: slice) -> Any:
     """Return the mask of a block of samples."""
     return mask[part] if mask.ndim == 4 and mask.shape[0] > 1 else mask
 
 
-def _weigh(scores: Any, q: Any, k: Any, mask: Any, hidden: Any, factor: float, part: slice) -> None:
-    """Write the attention weights of a block into `scores`."""
-    np.matmul(np.multiply(q, scores.dtype.type(factor)), np.swapaxes(k, -1, -2), out=scores)
-    unseen = hidden is not None
-    if mask is not None:
-        here = _part(mask, part)
-        if here.dtype.kind == "b":
-            np.copyto(scores, -np.inf, where=np.logical_not(here))
-        else:
-            np.add(scores, here, out=scores, casting="same_kind")
+def _normalize(scores: Any, unseen: bool, causal: bool) -> None:
+    """Make scores weights, in place; `unseen`: some of them may be minus infinity."""
+    if causal:
+        np.copyto(scores, -np.inf, where=np.arange(scores.shape[2])[:, None] < np.arange(scores.shape[3]))
         unseen = True
-    if hidden is not None:
-        np.copyto(scores, -np.inf, where=hidden)
     highest = scores.max(axis=-1, keepdims=True)
     if unseen:  # a row without keys: subtracting its maximum would give NaN
         np.copyto(highest, 0.0, where=np.isneginf(highest))
@@ -72,6 +59,15 @@ def _weigh(scores: Any, q: Any, k: Any, mask: Any, hidden: Any, factor: float, p
     np.divide(scores, total, out=scores)
 
 
+def _pull(product: Any, weights: Any, factor: Any) -> None:
+    """Make the gradient of the weights, `product`, that of the scores times a factor, in place."""
+    total = np.einsum("nhts,nhts->nht", product, weights)[..., None]
+    np.subtract(product, total, out=product)
+    np.multiply(product, weights, out=product)
+    if factor != 1.0:
+        np.multiply(product, factor, out=product)
+
+
 def _factor(q: Any, scale: float | None) -> float:
     return 1.0 / sqrt(q.shape[-1]) if scale is None else scale
 
@@ -81,50 +77,75 @@ def _blocks(n: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n))
 
 
-def _attention(
-    ctx: Any, outs: Any, q: Any, k: Any, v: Any, *mask: Any, causal: bool = False, scale: float | None = None
-) -> None:
-    y = outs[0]
-    work = _work(y.dtype)
-    block = ctx.scratch[0]
-    hidden = _hidden(q, k, causal)
-    for part in _blocks(len(q), len(block)):
-        scores = block[: part.stop - part.start]
-        queries, keys, values = (a[part].astype(work, copy=False) for a in (q, k, v))
-        _weigh(scores, queries, keys, mask[0] if mask else None, hidden, _factor(q, scale), part)
-        if y.dtype == work:
-            np.matmul(scores, values, out=y[part])
-        else:
-            y[part] = np.matmul(scores, values)
+def attention_kernels(
+    normalize: Callable[[Any, bool, bool], None], pull: Callable[[Any, Any, Any], None],
+    takes: Callable[[Form, Form], bool] = lambda q, k: True,
+) -> dict[str, Kernel]:
+    """Return the kernels of attention and its gradient.
+
+    Arguments:
+        normalize: ``normalize(scores, unseen, causal)`` makes scores weights, in place.
+        pull: ``pull(product, weights, factor)`` carries a gradient from the weights to the scores, in place.
+        takes: ``takes(q, k)`` tells from the forms of queries and keys whether these kernels run.
+    """
+
+    def weigh(scores: Any, q: Any, k: Any, mask: Any, causal: bool, factor: float, part: slice) -> None:
+        np.matmul(np.multiply(q, scores.dtype.type(factor)), np.swapaxes(k, -1, -2), out=scores)
+        if mask is not None:
+            here = _part(mask, part)
+            if here.dtype.kind == "b":
+                np.copyto(scores, -np.inf, where=np.logical_not(here))
+            else:
+                np.add(scores, here, out=scores, casting="same_kind")
+        normalize(scores, mask is not None, causal)
+
+    def attention(
+        ctx: Any, outs: Any, q: Any, k: Any, v: Any, *mask: Any, causal: bool = False, scale: float | None = None
+    ) -> None:
+        y = outs[0]
+        work = _work(y.dtype)
+        block = ctx.scratch[0]
+        for part in _blocks(len(q), len(block)):
+            scores = block[: part.stop - part.start]
+            queries, keys, values = (a[part].astype(work, copy=False) for a in (q, k, v))
+            weigh(scores, queries, keys, mask[0] if mask else None, causal, _factor(q, scale), part)
+            if y.dtype == work:
+                np.matmul(scores, values, out=y[part])
+            else:
+                y[part] = np.matmul(scores, values)
+
+    def attention_gradient(
+        ctx: Any, outs: Any, g: Any, q: Any, k: Any, v: Any, *mask: Any, causal: bool = False,
+        scale: float | None = None, scores: bool = False,
+    ) -> None:
+        by_q, by_k, by_v = outs[:3]
+        work = _work(by_q.dtype)
+        first, second = ctx.scratch
+        factor = work.type(_factor(q, scale))
+        for part in _blocks(len(q), len(first)):
+            count = part.stop - part.start
+            flow, queries, keys, values = (a[part].astype(work, copy=False) for a in (g, q, k, v))
+            weights, product = first[:count], second[:count]
+            weigh(weights, queries, keys, mask[0] if mask else None, causal, factor, part)
+            by_v[part] = np.matmul(np.swapaxes(weights, -1, -2), flow)
+            np.matmul(flow, np.swapaxes(values, -1, -2), out=product)
+            if scores:
+                pull(product, weights, 1.0)
+                outs[3][part] = product
+                np.multiply(product, factor, out=product)
+            else:
+                pull(product, weights, factor)
+            by_q[part] = np.matmul(product, keys)
+            by_k[part] = np.matmul(np.swapaxes(product, -1, -2), queries)
+
+    return {
+        "attention": Kernel(
+            attention, scratch=_scratch, supports=lambda forms, **attrs: takes(forms[0], forms[1])
+        ),
+        "attention_gradient": Kernel(
+            attention_gradient, scratch=_gradient_scratch, supports=lambda forms, **attrs: takes(forms[1], forms[2])
+        ),
+    }
 
 
-def _attention_gradient(
-    ctx: Any, outs: Any, g: Any, q: Any, k: Any, v: Any, *mask: Any, causal: bool = False, scale: float | None = None,
-    scores: bool = False,
-) -> None:
-    by_q, by_k, by_v = outs[:3]
-    work = _work(by_q.dtype)
-    first, second = ctx.scratch
-    hidden = _hidden(q, k, causal)
-    factor = work.type(_factor(q, scale))
-    for part in _blocks(len(q), len(first)):
-        count = part.stop - part.start
-        flow, queries, keys, values = (a[part].astype(work, copy=False) for a in (g, q, k, v))
-        weights, product = first[:count], second[:count]
-        _weigh(weights, queries, keys, mask[0] if mask else None, hidden, factor, part)
-        by_v[part] = np.matmul(np.swapaxes(weights, -1, -2), flow)
-        np.matmul(flow, np.swapaxes(values, -1, -2), out=product)
-        total = np.einsum("nhts,nhts->nht", product, weights)[..., None]
-        np.subtract(product, total, out=product)
-        np.multiply(product, weights, out=product)
-        if scores:
-            outs[3][part] = product
-        np.multiply(product, factor, out=product)
-        by_q[part] = np.matmul(product, keys)
-        by_k[part] = np.matmul(np.swapaxes(product, -1, -2), queries)
-
-
-KERNELS: dict[str, Kernel] = {
-    "attention": Kernel(_attention, scratch=_scratch),
-    "attention_gradient": Kernel(_attention_gradient, scratch=_gradient_scratch),
-}
+KERNELS: dict[str, Kernel] = attention_kernels(_normalize, _pull)

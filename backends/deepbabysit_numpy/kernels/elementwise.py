@@ -70,6 +70,24 @@ def _sigmoid(ctx: Any, outs: Any, x: Any) -> None:
     np.add(y, 0.5, y)
 
 
+def _like_output(forms: Any, **attrs: Any) -> Any:
+    return (forms[1],)
+
+
+def _sigmoid_gradient(ctx: Any, outs: Any, g: Any, y: Any) -> None:
+    slope = ctx.scratch[0]
+    np.subtract(1.0, y, slope)
+    np.multiply(slope, y, slope)
+    np.multiply(slope, g, outs[0])
+
+
+def _tanh_gradient(ctx: Any, outs: Any, g: Any, y: Any) -> None:
+    slope = ctx.scratch[0]
+    np.multiply(y, y, slope)
+    np.subtract(1.0, slope, slope)
+    np.multiply(slope, g, outs[0])
+
+
 def _softmax(ctx: Any, outs: Any, x: Any, *, axis: int = -1) -> None:
     y = outs[0]
     np.subtract(x, x.max(axis=axis, keepdims=True), y)
@@ -81,6 +99,20 @@ def _log_softmax(ctx: Any, outs: Any, x: Any, *, axis: int = -1) -> None:
     y = outs[0]
     np.subtract(x, x.max(axis=axis, keepdims=True), y)
     np.subtract(y, np.log(np.exp(y).sum(axis=axis, keepdims=True)), y)
+
+
+def _softmax_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, axis: int = -1) -> None:
+    weighted = ctx.scratch[0]
+    np.multiply(g, y, weighted)
+    np.subtract(g, weighted.sum(axis=axis, keepdims=True), weighted)
+    np.multiply(weighted, y, outs[0])
+
+
+def _log_softmax_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, axis: int = -1) -> None:
+    powers = ctx.scratch[0]
+    np.exp(y, powers)
+    np.multiply(powers, g.sum(axis=axis, keepdims=True), powers)
+    np.subtract(g, powers, outs[0])
 
 
 KERNELS: dict[str, Kernel] = {
@@ -106,4 +138,8 @@ KERNELS: dict[str, Kernel] = {
     "sigmoid": Kernel(_sigmoid),
     "softmax": Kernel(_softmax),
     "log_softmax": Kernel(_log_softmax),
+    "sigmoid_gradient": Kernel(_sigmoid_gradient, scratch=_like_output),
+    "tanh_gradient": Kernel(_tanh_gradient, scratch=_like_output),
+    "softmax_gradient": Kernel(_softmax_gradient, scratch=_like_output),
+    "log_softmax_gradient": Kernel(_log_softmax_gradient, scratch=_like_output),
 }

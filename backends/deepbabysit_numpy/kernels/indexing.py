@@ -12,7 +12,8 @@ from deepbabysit.runtime.backend import Kernel
 _FEW = 4096
 
 
-def _check(name: str, indices: Any, length: int) -> None:
+def check_numbers(name: str, indices: Any, length: int) -> None:
+    """Refuse indices outside of an axis."""
     if indices.size and (indices.max() >= length or indices.min() < -length):
         worst = int(indices.max()) if indices.max() >= length else int(indices.min())
         raise IndexError(
@@ -25,16 +26,16 @@ def _take(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = 0) -> None:
         try:
             x.take(indices, axis, outs[0])
         except IndexError:
-            _check("take", indices, x.shape[axis])
+            check_numbers("take", indices, x.shape[axis])
         return
-    _check("take", indices, x.shape[axis])
+    check_numbers("take", indices, x.shape[axis])
     np.take(x, indices, axis=axis, out=outs[0], mode="wrap")
 
 
 def _scatter_add(ctx: Any, outs: Any, values: Any, indices: Any, *, shape: Any, axis: int = 0) -> None:
     out = outs[0]
     axis %= len(shape)
-    _check("scatter_add", indices, shape[axis])
+    check_numbers("scatter_add", indices, shape[axis])
     out.fill(0)
     rows = np.moveaxis(out, axis, 0)
     flat = values.reshape((*shape[:axis], indices.size, *shape[axis + 1 :]))
@@ -42,13 +43,13 @@ def _scatter_add(ctx: Any, outs: Any, values: Any, indices: Any, *, shape: Any, 
 
 
 def _take_along_axis(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = -1) -> None:
-    _check("take_along_axis", indices, x.shape[axis])
+    check_numbers("take_along_axis", indices, x.shape[axis])
     np.copyto(outs[0], np.take_along_axis(x, indices, axis=axis))
 
 
 def _add_along_axis(ctx: Any, outs: Any, values: Any, indices: Any, *, axis: int = -1, length: int) -> None:
     out = outs[0]
-    _check("add_along_axis", indices, length)
+    check_numbers("add_along_axis", indices, length)
     out.fill(0)
     if indices.shape[axis] == 1:
         np.put_along_axis(out, indices, values, axis=axis)

@@ -12,6 +12,7 @@ from deepbabysit.runtime.context import CONFIGURATION, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.record import Recorder, Recording, RecordingRefused
 from deepbabysit.runtime.registry import default_device
+from deepbabysit.runtime.subnormals import flushed
 
 WARM_UP = 1  # eager runs before the first recording: parameters and buffers exist then
 KEPT = 8  # recordings of different shapes that are kept
@@ -85,10 +86,16 @@ class Replay:
             return self._eager(arrays)
         return self._record(entry, arrays)
 
+    def eager(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Run the step once without a recording (the same bits): somebody wants to look inside."""
+        return self._eager(arrays)
+
+    @flushed()  # as a replay does it
     def _eager(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         device = self._device
         return _as_tuple(self._step(*[Tensor(device.asarray(a), device) for a in arrays]))
 
+    @flushed()
     def _record(self, entry: _Entry, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         device = self._device
         recorder = Recorder(device)
@@ -105,7 +112,7 @@ class Replay:
             return self._eager(arrays)
         if CONFIGURATION.count == self._version:  # a setting changed inside: what was recorded holds no more
             entry.slots = slots
-            entry.results = results
+            results = entry.results = tuple([result.detach() for result in results])  # the graph would hold memory
             entry.recording = recorder.finish()
         return results
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from deepbabysit.autograd.raw import raw_operations
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.context import surroundings
+from deepbabysit.runtime.subnormals import flushed
 
 if TYPE_CHECKING:
     from deepbabysit.autograd.tensor import Tensor
@@ -78,6 +79,7 @@ class Handed:
 HANDED = Handed()
 
 
+@flushed()
 def sweep(
     roots: Sequence[Tensor],
     seeds: Sequence[Any],

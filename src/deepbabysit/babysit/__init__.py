@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from deepbabysit.babysit.codes import explain
     from deepbabysit.babysit.finding import Finding, Remedy
     from deepbabysit.babysit.preflight import check
+    from deepbabysit.babysit.watching import watch
 
 _HOME = {
     "Finding": "finding",
     "Remedy": "finding",
     "check": "preflight",
     "explain": "codes",
+    "watch": "watching",
 }
 
-__all__ = ["Finding", "Remedy", "check", "explain"]
+__all__ = ["Finding", "Remedy", "check", "explain", "watch"]
 
 
 def __getattr__(name: str) -> Any:

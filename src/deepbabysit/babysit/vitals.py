@@ -5,9 +5,12 @@ Any framework could fill them in; the rules read nothing else. What was not meas
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,11 @@ class TensorVitals:
 
 @dataclass(frozen=True, slots=True)
 class UnitVitals:
-    """Activity of the units of one layer over a batch.
+    """Activity of the units of one layer.
 
     Attributes:
         units: how many units (the last axis).
-        dead: units that gave 0 for every sample.
+        dead: units that gave 0 for every sample of the last batches that were measured, `rows` rows in all.
         saturated: share of values on the flat part of the activation (None where it has none).
         active: share of values that are not 0.
     """
@@ -48,6 +51,7 @@ class UnitVitals:
     dead: int
     saturated: float | None
     active: float
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,18 @@ class LayerVitals:
 
 @dataclass(frozen=True, slots=True)
 class ParameterVitals:
-    """One trained tensor at one moment; `update` is the norm of its last change."""
+    """One trained tensor at one moment.
+
+    `update` is the norm of its last change, `penalty` that of the gradient of its L1 and L2 penalties; `gradient` is
+    without these.
+    """
 
     path: str
     weight: TensorVitals
     gradient: TensorVitals | None = None
     update: float | None = None
+    penalty: float | None = None
+    trainable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,12 @@ class StepVitals:
         rate: the learning rate applied.
         gradient_norm: norm of all gradients before clipping; `clip_factor` what clipping multiplied them by.
         layers, parameters: measured only at sampled steps (else empty).
-        seconds: duration of the step; `waiting`: seconds spent waiting for data before it.
+        seconds: duration of the step; `waiting`: seconds spent waiting for data before it (means since the last
+            sampled step).
+        noise: gradient noise scale in samples: the batch at which noise and signal of the gradient are equal.
+        turn: cosine between the gradients of this step and the next.
+        predicted, actual: how often each class was predicted and meant in the batch; empty where there are no classes.
+        memory: bytes held by the process.
     """
 
     step: int
@@ -95,6 +110,10 @@ class StepVitals:
     seconds: float | None = None
     waiting: float | None = None
     memory: int | None = None
+    noise: float | None = None
+    turn: float | None = None
+    predicted: Mapping[int, int] = field(default_factory=dict)
+    actual: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +140,7 @@ class LayerFacts:
         settings: rate of a dropout, l1 and l2 of its kernel, use_bias, initializer names, momentum, ...
         sources: paths of the layers whose output it takes (empty: the model's input).
         parameters: name -> vitals of the weights as they stand.
+        through: operations between the sources' outputs and this layer's input, where they are not layers.
     """
 
     path: str
@@ -132,17 +152,28 @@ class LayerFacts:
     settings: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     parameters: Mapping[str, TensorVitals] = field(default_factory=dict)
+    through: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """The model's graph as a list, and what is asked of it."""
+    """The model's graph as a list, and what is asked of it.
+
+    Attributes:
+        layers: in the order of the computation.
+        output_units: length of the output's last axis; `output_shape` of one sample's output.
+        output_activation: the last activation; ``linear`` for none, None where it is not known.
+        parameters, trainable: how many numbers there are, and how many are trained.
+        functions: operations with a derivative of the user's own on the way.
+    """
 
     layers: tuple[LayerFacts, ...] = ()
     output_units: int | None = None
     output_activation: str | None = None
     parameters: int = 0
     trainable: int = 0
+    output_shape: tuple[int, ...] = ()
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +221,8 @@ class Record:
     Attributes:
         run, model: facts.
         data: facts about the data by name (`deepbabysit.babysit.facts` fills it in).
-        steps, epochs: vitals in order.
+        steps, epochs: vitals in order; `steps` holds the sampled ones.
+        losses: the loss of every step without penalties, in order.
         probes: results of experiments on the side (one batch overfitted, range test, ...), by name.
         stopped: why the run ended; empty while it goes on.
     """
@@ -200,9 +232,16 @@ class Record:
     data: Any = None
     steps: list[StepVitals] = field(default_factory=list)
     epochs: list[EpochVitals] = field(default_factory=list)
+    losses: Any = field(default_factory=lambda: array("d"))
     probes: dict[str, Any] = field(default_factory=dict)
     stopped: str = ""
 
     def logs(self, name: str) -> list[float]:
         """Return one number of every epoch that has it."""
         return [epoch.logs[name] for epoch in self.epochs if name in epoch.logs]
+
+    def curve(self) -> np.ndarray:
+        """Return the losses of all steps that are known, in order."""
+        if len(self.losses):
+            return np.array(self.losses)
+        return np.array([step.loss for step in self.steps if step.loss is not None], np.float64)

@@ -1,4 +1,4 @@
-"""The command line: ``deepbabysit train | devices | env``."""
+"""The command line: ``deepbabysit train | bench | devices | env``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,21 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0, help="start of all random numbers (default: 0)")
     train.add_argument("--quiet", action="store_true", help="print the result only")
 
+    bench = commands.add_parser(
+        "bench",
+        help="measure against PyTorch, JAX and the machine's own limits",
+        description="Time training steps, kernels, data loading, fit, memory and start-up, each contender in a process "
+        "of its own, in turns. All of it takes about 15 minutes, --quick about 3.",
+    )
+    bench.add_argument("--quick", action="store_true", help="fewer networks, shorter turns")
+    bench.add_argument("--cases", nargs="+", metavar="NET@BATCH", help="networks, such as worked@64, tiny, '*@32'")
+    bench.add_argument("--parts", nargs="+", metavar="PART",
+                       help="of steps, kernels, loading, fit, memory, startup (default: all)")
+    bench.add_argument("--contenders", nargs="+", metavar="NAME", help="such as ours-replay, torch-fused, jax")
+    bench.add_argument("--threads", type=int, default=2, help="processors of each contender (default: 2)")
+    bench.add_argument("--json", metavar="FILE", help="write what pytest-benchmark compare reads")
+    bench.add_argument("--show", metavar="FILE", help="print the tables of such a file and measure nothing")
+
     commands.add_parser("devices", help="list backends and devices, and why one cannot run")
     commands.add_parser("env", help="print versions, threads and machine, for reports")
     return top
@@ -53,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from deepbabysit.cli.train import train
 
             return train(options)
+        if options.command == "bench":
+            from deepbabysit.cli.bench import bench
+
+            return bench(options)
         from deepbabysit.cli import environment
 
         return environment.devices() if options.command == "devices" else environment.env()

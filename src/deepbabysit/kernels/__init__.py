@@ -5,6 +5,7 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     attention,
     convolution,
     elementwise,
+    guarding,
     indexing,
     losses,
     normalization,

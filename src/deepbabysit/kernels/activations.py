@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels import drawing
-from deepbabysit.kernels.shapes import elementwise_float, need_floating, normalize_axis
+from deepbabysit.kernels.shapes import elementwise_float, need_floating, normalize_axis, result_dtype, show_shape
 from deepbabysit.kernels.spec import BadInput, Form, Sample, Tolerance, define
 
 REMEMBERED = ("softmax", "log_softmax", "sigmoid")
@@ -58,8 +58,38 @@ def sigmoid(xp: Any, x: Any) -> Any:
 SIGMOID = define(
     sigmoid, infer=elementwise_float("sigmoid"), errors=_integers, composite=True, saves_outputs=(0,),
     inplace=((0, 0),), samples=drawing.unary(extremes=(-1e4, -40.0, 0.0, 40.0, 1e4)),
-    vjp=lambda op, g, x, out, needs: (op.multiply(g[0], op.multiply(out[0], op.subtract(1.0, out[0]))),),
+    vjp=lambda op, g, x, out, needs: (op.sigmoid_gradient(g[0], out[0]),),
 )
+
+
+def _pair_samples(low: float, high: float) -> Any:
+    """Return `samples` for a gradient of (g, output), with outputs between two numbers."""
+
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
+        for shape in ((), (0,), (1,), (3, 4), drawing.draw_shape(rng)):
+            yield Sample((drawing.normal(rng, shape), rng.uniform(low, high, shape)))
+        yield Sample((drawing.normal(rng, (4, 3)).T, drawing.strided(rng.uniform(low, high, (3, 4)))))
+        yield Sample((np.array([np.inf, np.nan, -1.0, 2.0]), np.array([0.5, low, np.nan, high])), gradient=False)
+
+    return samples
+
+
+def sigmoid_gradient(xp: Any, g: Any, y: Any) -> Any:
+    """Gradient of sigmoid from its output: ``g * (y * (1 - y))``."""
+    return g * (y * (1.0 - y))
+
+
+SIGMOID_GRADIENT = define(sigmoid_gradient, infer=elementwise_float("sigmoid_gradient"), composite=True,
+                          inplace=((0, 0),), samples=_pair_samples(0.0, 1.0))
+
+
+def tanh_gradient(xp: Any, g: Any, y: Any) -> Any:
+    """Gradient of tanh from its output: ``g * (1 - y * y)``."""
+    return g * (1.0 - y * y)
+
+
+TANH_GRADIENT = define(tanh_gradient, infer=elementwise_float("tanh_gradient"), composite=True, inplace=((0, 0),),
+                       samples=_pair_samples(-1.0, 1.0))
 
 
 def _along_axis_infer(name: str) -> Any:
@@ -87,13 +117,11 @@ def softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
     return shifted / xp.sum(shifted, axis=axis, keepdims=True)
 
 
-def _softmax_vjp(op: Any, g: Any, x: Any, out: Any, needs: Any, axis: int) -> Any:
-    weighted = op.multiply(g[0], out[0])
-    return (op.subtract(weighted, op.multiply(out[0], op.sum(weighted, axis=axis, keepdims=True))),)
-
-
-SOFTMAX = define(softmax, infer=_along_axis_infer("softmax"), samples=_along_axis_samples, errors=_integers,
-                 composite=True, vjp=_softmax_vjp, saves_outputs=(0,), inplace=((0, 0),))
+SOFTMAX = define(
+    softmax, infer=_along_axis_infer("softmax"), samples=_along_axis_samples, errors=_integers, composite=True,
+    saves_outputs=(0,), inplace=((0, 0),),
+    vjp=lambda op, g, x, out, needs, axis: (op.softmax_gradient(g[0], out[0], axis=axis),),
+)
 
 
 def log_softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
@@ -102,12 +130,58 @@ def log_softmax(xp: Any, x: Any, *, axis: int = -1) -> Any:
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
-def _log_softmax_vjp(op: Any, g: Any, x: Any, out: Any, needs: Any, axis: int) -> Any:
-    return (op.subtract(g[0], op.multiply(op.exp(out[0]), op.sum(g[0], axis=axis, keepdims=True))),)
+LOG_SOFTMAX = define(
+    log_softmax, infer=_along_axis_infer("log_softmax"), samples=_along_axis_samples, errors=_integers, composite=True,
+    saves_outputs=(0,), inplace=((0, 0),),
+    vjp=lambda op, g, x, out, needs, axis: (op.log_softmax_gradient(g[0], out[0], axis=axis),),
+)
 
 
-LOG_SOFTMAX = define(log_softmax, infer=_along_axis_infer("log_softmax"), samples=_along_axis_samples,
-                     errors=_integers, composite=True, vjp=_log_softmax_vjp, saves_outputs=(0,), inplace=((0, 0),))
+def _gradient_along_axis_infer(name: str) -> Any:
+    base = _along_axis_infer(name)
+
+    def infer(shapes: Any, dtypes: Any, *, axis: int = -1) -> tuple[Form, ...]:
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{name}: gradient and output need one shape; got {show_shape(shapes[0])} and {show_shape(shapes[1])}"
+            )
+        forms: tuple[Form, ...] = base(shapes, [result_dtype(dtypes)], axis=axis)
+        return forms
+
+    return infer
+
+
+def _gradient_along_axis_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for sample in _along_axis_samples(rng):
+        shape = sample.inputs[0].shape
+        yield Sample((drawing.normal(rng, shape), rng.uniform(-1.0, 1.0, shape)), sample.attrs)
+    yield Sample((drawing.normal(rng, (4, 3)).T, drawing.strided(rng.random((3, 4)))))
+
+
+def _shapes_differ() -> list[BadInput]:
+    return [BadInput((np.ones((2, 3)), np.ones((2, 1))), {}, ValueError, "need one shape")]
+
+
+def softmax_gradient(xp: Any, g: Any, y: Any, *, axis: int = -1) -> Any:
+    """Gradient of softmax from its output: ``y * (g - sum(g * y))`` along the axis."""
+    return y * (g - xp.sum(g * y, axis=axis, keepdims=True))
+
+
+SOFTMAX_GRADIENT = define(
+    softmax_gradient, infer=_gradient_along_axis_infer("softmax_gradient"), samples=_gradient_along_axis_samples,
+    errors=_shapes_differ, composite=True, inplace=((0, 0),),
+)
+
+
+def log_softmax_gradient(xp: Any, g: Any, y: Any, *, axis: int = -1) -> Any:
+    """Gradient of the logarithm of softmax from its output: ``g - exp(y) * sum(g)`` along the axis."""
+    return g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True)
+
+
+LOG_SOFTMAX_GRADIENT = define(
+    log_softmax_gradient, infer=_gradient_along_axis_infer("log_softmax_gradient"),
+    samples=_gradient_along_axis_samples, errors=_shapes_differ, composite=True, inplace=((0, 0),),
+)
 
 # -- the family of ReLU ----------------------------------------------------------------------------------------------
 # Where the derivative follows from the output, the output is what backward reads: the input need not be kept.

@@ -204,7 +204,7 @@ def tanh(xp: Any, x: Any) -> Any:
 TANH = define(
     tanh, infer=elementwise_float("tanh"), samples=drawing.unary(extremes=(-1e4, -1e-8, 0.0, 1e4)),
     errors=_integers, inplace=((0, 0),), saves_outputs=(0,),
-    vjp=lambda op, g, x, out, needs: (op.multiply(g[0], op.subtract(1.0, op.multiply(out[0], out[0]))),),
+    vjp=lambda op, g, x, out, needs: (op.tanh_gradient(g[0], out[0]),),
 )
 
 

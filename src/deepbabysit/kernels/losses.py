@@ -99,8 +99,7 @@ def _with_probabilities(op: Any, gradient: Any, g: Any, probabilities: Any) -> A
     """Add what flows back through the probabilities, the second output."""
     if g is None:
         return gradient
-    weighted = op.multiply(g, probabilities)
-    more = op.subtract(weighted, op.multiply(probabilities, op.sum(weighted, axis=-1, keepdims=True)))
+    more = op.softmax_gradient(g, probabilities)
     return more if gradient is None else op.add(gradient, more)
 
 

@@ -142,6 +142,8 @@ class Layer(ABC):
             changed = hook(self, tensors, result)
             if changed is not None:
                 result = changed
+        if mode.tap is not None:
+            mode.tap(self, result)
         if own is not None:
             own.commit()
         if any(t.device.abstract for t in _flat(tensors)):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from deepbabysit.autograd.parameter import State
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.runtime.context import surroundings
+from deepbabysit.runtime.subnormals import flushed
 
 
 class Updates:
@@ -50,6 +51,6 @@ def training() -> Iterator[None]:
     True
     """
     updates = Updates()
-    with surroundings(training=True, updates=updates):
+    with flushed(), surroundings(training=True, updates=updates):
         yield
     updates.commit()

@@ -10,6 +10,7 @@ import numpy as np
 
 from deepbabysit import losses, metrics
 from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.errors import spelled, unknown
 from deepbabysit.kernels.shapes import BATCH, show_shape
 from deepbabysit.layers.layer import Layer
@@ -193,13 +194,15 @@ class Model(Layer):
             device: "auto", a device name, or None for where the model is.
             seed: start of every random number of the run; None takes that of `db.set_seed`.
             verbose: "auto", 0 silent, 1 lines or table, 2 one line per epoch.
-            babysit: for the babysitter, which is not part of the package yet: nothing watches.
+            babysit: True watches the run and says what is wrong, without changing a bit of it; "stop" also ends it at
+                an error; False watches nothing.
             run_dir: folder for the run's files.
             resume: continue the run in `run_dir`.
             split: "shuffle" or "time" (the last part is held out, in order).
 
         Returns:
-            The History; the best weights are in the model when an EarlyStopping asked for that.
+            The History; its `findings` are what the babysitter found, likeliest cause first, and ``verdict()`` is its
+            summary. The best weights are in the model when an EarlyStopping asked for that.
 
         >>> import deepbabysit as db
         >>> model = db.Sequential([db.layers.Dense(1, input_shape=1)])
@@ -208,12 +211,16 @@ class Model(Layer):
         >>> round(float(model.predict([[2.0]])[0, 0]), 2)
         5.0
         """
-        return self.trainer.fit(
+        sitter = _sitter(babysit, callbacks)
+        history = self.trainer.fit(
             x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
             validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
             sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
-            run_dir=run_dir, resume=resume, split=split,
+            run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
         )
+        if sitter is not None:
+            history.findings, history.judge = sitter.findings, sitter.verdict
+        return history
 
     @spelled
     def evaluate(
@@ -300,6 +307,17 @@ class Model(Layer):
 
 def _metric(metric: Any, loss: Any) -> metrics.Metric:
     return metrics.get(metric, loss=loss)
+
+
+def _sitter(babysit: Any, callbacks: Any) -> Sitter | None:
+    """Return who watches a run."""
+    if isinstance(babysit, Sitter):
+        return babysit
+    if babysit is False or babysit is None:
+        return None
+    if babysit is not True and babysit != "stop":
+        raise ValueError(f'babysit is True, "stop" (end the run at an error) or False; got {babysit!r}')
+    return Sitter(babysit == "stop", callbacks=callbacks if isinstance(callbacks, list | tuple) else (callbacks,))
 
 
 def _precision(precision: str | None) -> np.dtype[Any]:

@@ -24,10 +24,10 @@ from deepbabysit.runtime.context import CONFIGURATION, current, no_grad
 from deepbabysit.runtime.funnel import call
 from deepbabysit.runtime.random import streams
 from deepbabysit.runtime.record import host_action
+from deepbabysit.runtime.subnormals import flushed
 
-_COPY, _ADD = SPECS["copy"], SPECS["add"]
-_STATISTICS, _CLIP = SPECS["gradient_statistics"], SPECS["clip_control"]
-_PENALTY, _AVERAGE = SPECS["weight_penalty"], SPECS["average_update"]
+_COPY, _ADD, _PENALTY = SPECS["copy"], SPECS["add"], SPECS["weight_penalty"]
+_STATISTICS, _CLIP, _AVERAGE = SPECS["gradient_statistics"], SPECS["clip_control"], SPECS["average_update"]
 _COMMON = ("parameters", "learning_rate", "clip_norm", "clip_value", "ema")
 FORMAT = 1
 
@@ -391,6 +391,7 @@ class Optimizer(ABC):
         )
         self._flats[0].device.write(self._control, values)
 
+    @flushed()
     def update(self) -> None:
         """Do the device's part of a step: kernel calls only, so that it can be recorded. `prepare` comes first.
 
@@ -414,9 +415,8 @@ class Optimizer(ABC):
         self._constrain()
         if self._ema is not None:
             for flat in self._flats:
-                call(
-                    flat.device, _AVERAGE, (control, flat.average, flat.w), {"decay": self._ema}, outs=(flat.average,)
-                )
+                arrays, attrs = (control, flat.average, flat.w), {"decay": self._ema}
+                call(flat.device, _AVERAGE, arrays, attrs, outs=(flat.average,))
 
     @property
     def _reduces(self) -> bool:

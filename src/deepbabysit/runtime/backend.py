@@ -66,6 +66,10 @@ class Arena:
         """Return the array as the recording keeps it."""
         return array
 
+    def finish(self, calls: list[Any], flags: list[bool], device: Any) -> list[Any]:
+        """Return the calls of a finished recording, improved where possible; `flags` names the elementwise ones."""
+        return calls
+
 
 class Backend(ABC):
     """An array library and the kernels written for it.
@@ -75,12 +79,16 @@ class Backend(ABC):
         xp: the array namespace, with array-API names.
         kernels: operation name -> Kernel; what is missing runs as the reference.
         abstract: True when arrays have a shape and no values.
+        program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
+            returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
+            where a backend has no such thing.
     """
 
     name: str
     xp: Any
     kernels: Mapping[str, Kernel]
     abstract: bool = False
+    program: Callable[[Any, list[Any]], Callable[[], None] | None] | None = None
 
     @abstractmethod
     def asarray(self, values: Any, dtype: Any = None) -> Array:

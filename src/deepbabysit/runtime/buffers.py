@@ -15,6 +15,7 @@ import numpy as np
 
 from deepbabysit.kernels.spec import Shape
 from deepbabysit.runtime.backend import Arena
+from deepbabysit.runtime.chains import extent, merge_chains
 
 SMALL = 32 * 1024  # bytes; below this NumPy's and malloc's own caches are as fast
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
@@ -101,6 +102,11 @@ class BufferPool:
         """Return the bytes of all pooled memory, in use or not."""
         return sum(size * len(blocks) for size, blocks in self._blocks.items())
 
+    def idle(self) -> list[tuple[int, int]]:
+        """Return the addresses between which memory that is not in use lies."""
+        every = [block for blocks in self._blocks.values() for block in blocks]
+        return [extent(block.lease) for block in every if not _in_use(block)]
+
     def free(self) -> int:
         """Give memory that is not in use back to the system; returns the number of bytes."""
         before = self.held()
@@ -134,3 +140,15 @@ class HostArena(Arena):
             return array
         offset = array.ctypes.data - np.frombuffer(raw, np.uint8).ctypes.data
         return np.ndarray(array.shape, array.dtype, raw, offset, array.strides)
+
+    def finish(self, calls: list[Any], flags: list[bool], device: Any) -> list[Any]:
+        """Merge elementwise chains, and let go of the memory that nothing needs any more."""
+        idle = self._pool.idle()
+
+        def private(array: np.ndarray) -> bool:
+            begin, end = extent(array)
+            return any(first <= begin and end <= last for first, last in idle)
+
+        merged = merge_chains(calls, flags, private, device)
+        self._pool.free()
+        return merged

@@ -29,9 +29,12 @@ class Mode:
         strict: whether running a reference instead of a kernel is an error.
         updates: where layers leave their new state, or None outside of training.
         deterministic: whether an operation without a deterministic path is an error.
+        tap: ``tap(layer, output)`` is shown what every layer computes, or None.
     """
 
-    __slots__ = ("deterministic", "device", "grad", "recorder", "scope", "streams", "strict", "training", "updates")
+    __slots__ = (
+        "deterministic", "device", "grad", "recorder", "scope", "streams", "strict", "tap", "training", "updates",
+    )
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Mode:
         strict: bool = False,
         updates: Any = None,
         deterministic: bool = False,
+        tap: Any = None,
     ) -> None:
         self.grad = grad
         self.training = training
@@ -54,12 +58,13 @@ class Mode:
         self.strict = strict
         self.updates = updates
         self.deterministic = deterministic
+        self.tap = tap
 
     def scoped(self, scope: str, training: bool, updates: Any) -> Mode:
         """Return the same surroundings inside a layer (what `but` does, without its cost)."""
         return Mode(
             self.grad, training, self.recorder, self.device, self.streams, scope, self.strict, updates,
-            self.deterministic,
+            self.deterministic, self.tap,
         )
 
     def but(self, **changes: Any) -> Mode:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.subnormals import flushed
+
+if TYPE_CHECKING:
+    from deepbabysit.runtime.funnel import Plan
+
+PROGRAM_AFTER = 15_000  # calls replayed from Python (some 50 ms), before a backend is asked for something faster
 
 
 class RecordingRefused(RuntimeError):
@@ -16,9 +22,12 @@ class RecordingRefused(RuntimeError):
 
 
 class Recording:
-    """A recorded list of kernel calls; `replay` runs them again on what their inputs hold now."""
+    """A recorded list of kernel calls; `replay` runs them again on what their inputs hold now.
 
-    __slots__ = ("_after", "_arena", "_before", "_calls", "_device")
+    A recording that is replayed often becomes a program of its backend, with the same bits.
+    """
+
+    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_left", "program")
 
     def __init__(self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any]) -> None:
         self._device = device
@@ -26,39 +35,66 @@ class Recording:
         self._calls = calls
         self._before = before
         self._after = after
+        self._left = PROGRAM_AFTER
+        self.program: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
-        device = self._device
+        with flushed():
+            self._replay()
+
+    def _replay(self) -> None:
         for action in self._before:
             action()
-        for run, outs, ins, scratch in self._calls:
-            if scratch:
-                device.scratch = scratch
-            run(outs, *ins)
+        if self.program is not None:
+            self.program()
+        else:
+            self._left -= len(self._calls)
+            if self._left > 0 or not self._build():
+                run_calls(self._device, self._calls)
         for action in self._after:
             action()
+
+    def _build(self) -> bool:
+        """Let the backend make a program; tells whether that ran the calls."""
+        backend = self._device.backend
+        if backend.program is not None:
+            self.program = backend.program(self._device, self._calls)
+        if self.program is None:
+            self._left = sys.maxsize
+        return self.program is not None
+
+
+def run_calls(device: Device, calls: list[Any]) -> None:
+    """Run recorded calls in order."""
+    for run, outs, ins, scratch in calls:
+        if scratch:
+            device.scratch = scratch
+        run(outs, *ins)
 
 
 class Recorder:
     """Writes down every kernel call of this thread while it is the recorder in force."""
 
-    __slots__ = ("_after", "_before", "_calls", "arena", "device")
+    __slots__ = ("_after", "_before", "_calls", "_flags", "arena", "device")
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.arena = device.backend.arena()
         self._calls: list[Any] = []
+        self._flags: list[bool] = []
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
 
     def add(
-        self, run: Callable[..., None], outs: tuple[Array, ...], ins: tuple[Array, ...], scratch: tuple[Array, ...]
+        self, run: Callable[..., None], outs: tuple[Array, ...], ins: tuple[Array, ...], scratch: tuple[Array, ...],
+        plan: Plan | None = None,
     ) -> None:
-        """Write one call down."""
+        """Write one call down; `plan` says which operation it is."""
+        self._flags.append(plan is not None and plan.elementwise)
         pin = self.arena.pin
         self._calls.append((run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch))))
 
@@ -67,8 +103,9 @@ class Recorder:
         raise RecordingRefused(f"{reason} ({user_line()})")
 
     def finish(self) -> Recording:
-        """Return what was written down."""
-        return Recording(self.device, self.arena, self._calls, self._before, self._after)
+        """Return what was written down; what the step returned is held by somebody else by now, and nothing more."""
+        calls = self.arena.finish(self._calls, self._flags, self.device)
+        return Recording(self.device, self.arena, calls, self._before, self._after)
 
     def repeat(self, action: Callable[[], None], before: bool) -> None:
         """Let a host action (a step count, a schedule) happen at every replay, before or after the kernel calls."""

@@ -150,6 +150,11 @@ def backends() -> list[BackendInfo]:
     return found
 
 
+def opened_devices() -> list[Device]:
+    """Return every device that was opened so far, without opening others."""
+    return list(_REGISTRY.devices.values())
+
+
 def devices() -> list[Device]:
     """Return every device that can run here.
 

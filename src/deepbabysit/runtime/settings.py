@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deepbabysit.runtime import threads
 from deepbabysit.runtime.context import CONFIGURATION, set_surroundings
-from deepbabysit.runtime.registry import devices
+from deepbabysit.runtime.registry import devices, opened_devices
 
 
 def deterministic(value: bool = True) -> None:
@@ -37,9 +38,11 @@ def free() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Choose how many threads matrix products use, now and in libraries that are loaded later.
+    """Choose how many threads the CPU uses, for matrix products and for compiled kernels alike.
 
-    Compiled kernels use one, so that no second team of threads fights with that of BLAS.
+    It holds for this process from here on, for the processes that it starts, and for libraries that are loaded later.
+    Until then it is what OPENBLAS_NUM_THREADS or OMP_NUM_THREADS says, else the number of processors that the process
+    may use. The last bits of results can depend on it; with the same number they are the same run after run.
 
     Arguments:
         count: at least 1.
@@ -56,6 +59,10 @@ def set_num_threads(count: int) -> None:
         os.environ[variable] = str(count)
     for setter in _blas_setters():
         setter(count)
+    threads.choose(count)
+    for device in opened_devices():  # plans and recorded steps hold scratch memory for each thread
+        device.plans.clear()
+    CONFIGURATION.bump()
 
 
 # by the build of OpenBLAS: NumPy's own wheels, other wheels, the system's

@@ -6,7 +6,7 @@ The loop calls the methods of its listeners; only callbacks may change the run. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +128,8 @@ class StepInfo:
         total: steps done in the whole run, this one included.
         samples: samples of the epoch seen so far.
         logs: running means over the epoch so far, read from the device only when looked at.
+        loss: the step's own loss without penalties, on the device; overwritten by the next step.
+        batches: the arrays of its micro-batches; `rows` the numbers of their rows in the data.
     """
 
     epoch: int
@@ -135,6 +137,34 @@ class StepInfo:
     total: int
     samples: int
     logs: Mapping[str, float]
+    loss: Any = None
+    batches: Sequence[Any] = ()
+    rows: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What a run hands to those who look inside it.
+
+    Attributes:
+        step: the training step; its `tap` and `guard` may be set.
+        optimizer: bound to the parameters.
+        layer: what is trained.
+        loss: what is minimized.
+        streams: the run's random streams.
+        device: where it runs.
+        say: shows a line to the user.
+        stop: ends the run after the step or epoch; takes the reason.
+    """
+
+    step: Any
+    optimizer: Any
+    layer: Any
+    loss: Any
+    streams: Any
+    device: Any
+    say: Callable[[str], None]
+    stop: Callable[[str], None]
 
 
 class Listener:
@@ -147,6 +177,9 @@ class Listener:
 
     def run_begin(self, run: RunInfo) -> None:
         """Say what is going to happen; raises what is surely wrong before the first step."""
+
+    def handed(self, controls: Controls) -> None:
+        """Take what is needed to look inside the steps; called after `run_begin`."""
 
     def epoch_begin(self, epoch: int) -> None:
         """Announce an epoch."""

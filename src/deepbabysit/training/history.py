@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from deepbabysit.errors import require
@@ -27,6 +27,7 @@ class History(Listener):
         monitor: the name that the best epoch is chosen by.
         best: its best value, or None; `best_epoch` is the epoch (from 0, as in `epoch`).
         seconds: how long the run took.
+        judge: returns the babysitter's verdict; None where nobody watched.
 
     >>> from deepbabysit.training.events import RunInfo
     >>> history = History()
@@ -47,6 +48,7 @@ class History(Listener):
         self.mode = "min"
         self.epochs = 0
         self.seconds = 0.0
+        self.judge: Callable[[], str] | None = None
         self._before = 0.0
         self._began: float | None = None
 
@@ -95,6 +97,12 @@ class History(Listener):
     def best(self) -> float | None:
         """The best finite value of `monitor`, or None."""
         return self._best().value
+
+    def verdict(self) -> str:
+        """Return one screen about the run: what happened, likely causes with evidence, what to try first."""
+        if self.judge is None:
+            return "nobody watched this run (babysit=False), so there is no verdict"
+        return self.judge()
 
     def plot(self, path: Any = None) -> Figure:
         """Draw the curves of training and validation, the learning rate and the best epoch.
@@ -177,5 +185,5 @@ def _plain(value: float) -> float | str:
 
 
 def _finding(finding: Any) -> Any:
-    to_config = getattr(finding, "to_config", None)
+    to_config = getattr(finding, "to_config", None) or getattr(finding, "as_dict", None)
     return to_config() if callable(to_config) else finding if isinstance(finding, dict | str) else str(finding)

@@ -26,7 +26,7 @@ from deepbabysit.training.arrays import Source, arrange, as_arrays, check_rows, 
 from deepbabysit.training.callback import CallbackList, check_monitor
 from deepbabysit.training.callbacks import EarlyStopping
 from deepbabysit.training.display import display_for
-from deepbabysit.training.events import LazyLogs, Listener, RunInfo, StepInfo, direction
+from deepbabysit.training.events import Controls, LazyLogs, Listener, RunInfo, StepInfo, direction
 from deepbabysit.training.history import History
 from deepbabysit.training.interrupt import Interrupt, interruptible
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
@@ -342,8 +342,14 @@ class Trainer:
             Signature(source.inputs, source.targets, source.weighted), replay, say,
         )
         evaluation = None if validation is None else self._evaluation(validation, place)
+        stops: list[str] = []
+        controls = Controls(
+            step, self.optimizer, self.layer, self.loss, run_streams, place, say, stops.append
+        )
         for listener in audience:
             listener.run_begin(info)
+        for listener in audience:
+            listener.handed(controls)
         for note in notes:
             say(note)
         if self.replay and not replay:
@@ -354,7 +360,9 @@ class Trainer:
                 for epoch in range(epochs):
                     for listener in audience:
                         listener.epoch_begin(epoch)
-                    stop = self._run_epoch(epoch, source, step, accumulate, names, audience, watchers, interrupt)
+                    stop = self._run_epoch(
+                        epoch, source, step, accumulate, names, audience, watchers, interrupt, stops
+                    )
                     logs = step.sums.read()
                     rate = float(self.optimizer.applied_rate)
                     if validation is not None and evaluation is not None and not interrupt.asked:
@@ -364,7 +372,7 @@ class Trainer:
                     self._observe(logs)
                     for listener in audience:
                         listener.epoch_end(epoch, logs)
-                    stop = stop or self._stop_reason(watchers, interrupt)
+                    stop = stop or self._stop_reason(watchers, interrupt, stops)
                     if stop:
                         reason = stop
                         break
@@ -389,32 +397,36 @@ class Trainer:
         audience: Sequence[Listener],
         watchers: CallbackList,
         interrupt: Interrupt,
+        stops: Sequence[str],
     ) -> str:
         """Run the steps of an epoch; returns why the run must end, or an empty string."""
         step.sums.clear()
         waiting: list[list[np.ndarray]] = []
+        rows: list[np.ndarray] = []
         number = samples = 0
         count = len(source.loader)
         batches = source.loader.epoch(epoch)
         try:
             for place, batch in enumerate(batches):
                 waiting.append(source.arrays(batch))
+                rows.append(batch.rows)
                 samples += len(batch.rows)
                 if len(waiting) < accumulate and place + 1 < count:
                     continue
                 for listener in audience:
                     listener.step_begin(epoch, number)
-                step(waiting, self.steps)
+                loss = step(waiting, self.steps)
                 self.steps += 1
-                waiting = []
-                info = StepInfo(epoch, number, self.steps, samples, LazyLogs(names, self._reader(step, self.steps)))
+                logs = LazyLogs(names, self._reader(step, self.steps))
+                info = StepInfo(epoch, number, self.steps, samples, logs, loss, waiting, rows)
+                waiting, rows = [], []
                 for listener in audience:
                     listener.step_end(info)
                 number += 1
                 if number == 1:
                     NOTICES.report()
-                if interrupt.asked or (stop := watchers.stop_reason):
-                    return "interrupt" if interrupt.asked else stop
+                if stop := self._stop_reason(watchers, interrupt, stops):
+                    return stop
         finally:
             close = getattr(batches, "close", None)
             if close is not None:
@@ -433,8 +445,8 @@ class Trainer:
 
         return read
 
-    def _stop_reason(self, watchers: CallbackList, interrupt: Interrupt) -> str:
-        return "interrupt" if interrupt.asked else watchers.stop_reason
+    def _stop_reason(self, watchers: CallbackList, interrupt: Interrupt, stops: Sequence[str]) -> str:
+        return "interrupt" if interrupt.asked else stops[0] if stops else watchers.stop_reason
 
     def _observe(self, logs: dict[str, float]) -> None:
         """Show the epoch's value to a schedule that follows a metric (plateau)."""

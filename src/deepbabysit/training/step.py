@@ -108,6 +108,8 @@ class TrainStep:
         signature: how the arrays of a batch are meant.
         replay: whether the step is recorded and replayed.
         say: called with a line when it cannot be.
+        tap: while it is set, steps run eagerly (the same bits) and it is shown what each layer computes.
+        guard: set before the first step; called with the loss between gradients and update, part of the recording.
         exchange: called between gradients and update with the flat gradient buffers, and with the sums of losses and
             of weights of this worker; it adds up all of them in place over the workers (an all-reduce).
     """
@@ -132,9 +134,11 @@ class TrainStep:
         self._metrics = list(metrics)
         self._device = device
         self._streams = streams
-        self._signature = signature
+        self._signature = self.signature = signature
         self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
         self.sums = Sums(device, loss, metrics)
+        self.tap: Callable[[Layer, Any], None] | None = None
+        self.guard: Callable[[Tensor], None] | None = None
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
         self._whole = Replay(self._run_whole, device, replay, say)
         self._first = Replay(self._run_first, device, replay, say)
@@ -149,14 +153,22 @@ class TrainStep:
     def __call__(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
         """Train on one batch, or on several micro-batches as if they were one; returns the loss (on the device)."""
         self._streams.begin(step)
+        tap = self.tap
         if len(batches) == 1 and self._exchange is None:
-            return self._whole(batches[0])[0]
+            if tap is None:
+                return self._whole(batches[0])[0]
+            with surroundings(tap=tap):
+                return self._whole.eager(batches[0])[0]
         row = 0
         weights: list[Array] = []
         losses: list[Array] = []
         for number, batch in enumerate(batches):
             self._streams.begin(step, row)
-            total, weight = (self._first if number == 0 else self._more)(batch)
+            if tap is not None and number == 0:
+                with surroundings(tap=tap):
+                    total, weight = self._first.eager(batch)
+            else:
+                total, weight = (self._first if number == 0 else self._more)(batch)
             losses.append(self._device.asarray(total.data))
             weights.append(self._device.asarray(weight.data))
             row += batch[0].shape[0]
@@ -166,6 +178,30 @@ class TrainStep:
         return self._last(stacked)[0]
 
     # -- compute -------------------------------------------------------------------------------------------------------
+
+    def again(
+        self,
+        batches: Sequence[Sequence[Array]],
+        step: int,
+        tap: Callable[[Layer, Any], None],
+        turning: Callable[[], None],
+    ) -> None:
+        """Compute the losses of a step's micro-batches and sweep back, with `tap`; no sum is added, no state changed.
+
+        `turning` is called between the two passes. Gradients are overwritten; the caller keeps what is needed.
+        """
+        row = 0
+        for batch in batches:
+            self._streams.begin(step, row)
+            tensors = [Tensor(self._device.asarray(a), self._device) for a in batch]
+            x, y, given = self._signature.split(tensors)
+            with surroundings(training=True, updates=Updates(), streams=self._streams, tap=tap):
+                prediction = self._layer(*x)
+                with surroundings(scope="loss"):
+                    loss = self._loss.mean(*self._loss.parts(y, prediction, given))
+            turning()
+            loss.backward(release=True)
+            row += batch[0].shape[0]
 
     def _forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Updates]:
         x, y, given = self._signature.split(tensors)
@@ -184,7 +220,7 @@ class TrainStep:
         self._optimizer.zero_grad()
         loss.backward(release=True)
         updates.commit()
-        self._update()
+        self._update(loss)
         return loss.detach()
 
     def _run_first(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,17 +241,19 @@ class TrainStep:
                 wide = share.astype(gradient.dtype)
                 call(self._device, SPECS["multiply"], (gradient, wide.data), outs=(gradient,))
             loss = self._loss.mean(total, weight)
-        self._update()
+        self._update(loss)
         return loss
 
     # -- update --------------------------------------------------------------------------------------------------------
 
-    def _update(self) -> None:
+    def _update(self, loss: Tensor) -> None:
         if self._penalized:
             with surroundings(grad=False):
                 penalty = self._optimizer.penalty().astype(np.float64).reshape(1)
                 self.sums.add("penalty", _pair(penalty, penalty * 0.0 + 1.0))
         host_action(self._optimizer.prepare, before=True)
+        if self.guard is not None:
+            self.guard(loss)
         self._optimizer.update()
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from deepbabysit_numpy.compiled.code.mathematics import sigmoid
 from deepbabysit_numpy.compiled.jit import jit
+
+_BLOCK = 4096  # elements: they stay in the first cache
 
 
 @jit
@@ -21,6 +24,21 @@ def bias_relu(y: Any, bias: Any, rectify: Any) -> None:
         for i in range(rows):
             for j in range(width):
                 y[i, j] += bias[j]
+
+
+@jit
+def bias_sigmoid(y: Any, bias: Any) -> None:
+    """``y = sigmoid(y + bias)``; the second loop runs over many rows, so that none is too short to be vectorized."""
+    rows, width = y.shape
+    step = max(_BLOCK // width, 1)
+    for begin in range(0, rows, step):
+        end = min(begin + step, rows)
+        for i in range(begin, end):
+            for j in range(width):
+                y[i, j] += bias[j]
+        part = y[begin:end].reshape((end - begin) * width)
+        for k in range(part.size):
+            part[k] = sigmoid(part[k])
 
 
 @jit

@@ -1,45 +1,72 @@
-"""Dropout with its draws made on the way: Philox4x64-10 as `deepbabysit.kernels.random` lays it out."""
+"""Random words, and dropout with its draws made on the way: Philox4x64-10 as `deepbabysit.kernels.random` lays it out."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from deepbabysit_numpy.compiled.jit import jit
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
-_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _ZERO, _EIGHT = np.uint64(0), np.uint64(8)
 _BLOCKS = 128
 
 
-@jit
-def _high(x: Any, y_low: Any, y_high: Any) -> Any:
-    """Return the upper 64 bits of a product of 64-bit words, made of 32-bit pieces: this form is vectorized."""
-    low, high = x & _LOW, x >> _HALF
-    cross, other = low * y_high, high * y_low
-    carry = ((low * y_low) >> _HALF) + (cross & _LOW) + (other & _LOW)
-    return high * y_high + (cross >> _HALF) + (other >> _HALF) + (carry >> _HALF)
+@intrinsic
+def _product(context: Any, x: Any, y: Any) -> Any:
+    """Return the upper and the lower half of a product of 64-bit words: one instruction on most machines.
+
+    Made of 32-bit pieces it could be vectorized, which takes as long with 512-bit registers and longer with shorter ones.
+    """
+    halves = types.UniTuple(types.uint64, 2)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, wide = ir.IntType(64), ir.IntType(128)
+        product = builder.mul(*[builder.zext(argument, wide) for argument in arguments])
+        upper = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), word)
+        return context.make_tuple(builder, halves, [upper, builder.trunc(product, word)])
+
+    return halves(types.uint64, types.uint64), generate
 
 
 @jit
-def _fill(words: Any, block: Any, step: Any, call: Any, seed: Any, stream: Any) -> None:
-    """Write the four words of so many blocks into the four rows of `words`; each round passes over all blocks."""
-    for i in range(words.shape[1]):
-        words[0, i], words[1, i], words[2, i], words[3, i] = block + np.uint64(i), step, call, _ZERO
-    k0, k1 = seed, stream
-    m0_low, m0_high, m1_low, m1_high = _M0 & _LOW, _M0 >> _HALF, _M1 & _LOW, _M1 >> _HALF
-    for _ in range(10):
-        for i in range(words.shape[1]):
-            c0, c1, c2, c3 = words[0, i], words[1, i], words[2, i], words[3, i]
-            words[0, i] = _high(c2, m1_low, m1_high) ^ c1 ^ k0
-            words[1, i] = c2 * _M1
-            words[2, i] = _high(c0, m0_low, m0_high) ^ c3 ^ k1
-            words[3, i] = c0 * _M0
-        k0 += _W0
-        k1 += _W1
+def _fill(words: Any, blocks: Any, block: Any, step: Any, call: Any, seed: Any, stream: Any) -> None:
+    """Write the four words of each of so many blocks."""
+    for i in range(blocks):
+        c0, c1, c2, c3 = block + np.uint64(i), step, call, _ZERO
+        k0, k1 = seed, stream
+        for _ in range(10):
+            upper0, lower0 = _product(c0, _M0)
+            upper1, lower1 = _product(c2, _M1)
+            c0, c1, c2, c3 = upper1 ^ c1 ^ k0, lower1, upper0 ^ c3 ^ k1, lower0
+            k0 += _W0
+            k1 += _W1
+        words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3] = c0, c1, c2, c3
+
+
+@jit
+def random_words(out: Any, control: Any, columns: Any, stream: Any, call: Any) -> None:
+    """The 32-bit words of a draw."""
+    first = control[2] * np.uint64(columns)
+    block, skip = first // _EIGHT, np.int64(first % _EIGHT)
+    words = np.empty(4 * _BLOCKS, np.uint64)
+    halves = words.view(np.uint32)
+    place = 0
+    while place < out.size:
+        blocks = min(_BLOCKS, (out.size - place + skip + 7) // 8)
+        _fill(words, blocks, block, control[1], call, control[0], stream)
+        block += np.uint64(blocks)
+        count = min(8 * blocks - skip, out.size - place)
+        target, source = out[place : place + count], halves[skip : skip + count]
+        for j in range(count):
+            target[j] = source[j]
+        place += count
+        skip = np.int64(0)
 
 
 @jit
@@ -53,17 +80,13 @@ def dropout(
     first = control[2] * np.uint64(columns)
     block = first // _EIGHT
     skip = np.int64(first % _EIGHT)
-    rows = np.empty((4, _BLOCKS), np.uint64)
     words = np.empty(4 * _BLOCKS, np.uint64)
     halves = words.view(np.uint32)  # the low half comes first on every machine this kernel is chosen on
     size = x.size
     place = 0
     while place < size:
         blocks = min(_BLOCKS, (size - place + skip + 7) // 8)
-        _fill(rows, block, step, call, seed, stream)
-        for i in range(_BLOCKS):
-            for j in range(4):
-                words[4 * i + j] = rows[j, i]
+        _fill(words, blocks, block, step, call, seed, stream)
         block += np.uint64(blocks)
         count = min(8 * blocks - skip, size - place)
         draws, source = halves[skip : skip + count], x[place : place + count]

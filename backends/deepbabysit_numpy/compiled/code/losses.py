@@ -1,4 +1,4 @@
-"""Softmax cross-entropy with integer labels, row by row while the row is in the cache."""
+"""Cross-entropies from logits and other losses: rows while they are in the cache, element by element in one pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,32 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit_numpy.compiled.code.mathematics import log, sigmoid, softplus_tail
+from deepbabysit_numpy.compiled.code.softmax import decay_rows, shift, step_of
 from deepbabysit_numpy.compiled.jit import jit
+
+_LOG_2 = math.log(2.0)
+
+
+@jit
+def _finish(p: Any, losses: Any, masses: Any, begin: Any, end: Any) -> None:
+    """Make rows of shifted logits probabilities, and add the logarithm of their sums times `masses` to the losses."""
+    decay_rows(p, begin, end)
+    width = p.shape[1]
+    one = p.dtype.type(1.0)
+    totals = np.empty(end - begin, p.dtype)
+    for i in range(begin, end):
+        total = p.dtype.type(0.0)
+        for j in range(width):
+            total += p[i, j]
+        totals[i - begin] = total
+        share = one / total
+        for j in range(width):
+            p[i, j] *= share
+    for k in range(end - begin):
+        totals[k] = log(totals[k])
+    for k in range(end - begin):
+        losses[begin + k] += masses[k] * totals[k]
 
 
 @jit
@@ -15,32 +40,28 @@ def cross_entropy(x: Any, labels: Any, losses: Any, p: Any, smoothing: Any, igno
     """Losses and probabilities; a label that is no class gives NaN, an ignored one 0."""
     real = x.dtype.type
     rows, classes = x.shape
-    main, share = real(1.0 - smoothing), real(smoothing / classes)
-    for i in range(rows):
-        largest = x[i, 0]
-        for j in range(1, classes):
-            v = x[i, j]
-            if v > largest or v != v:
-                largest = v
-        total, shifts = real(0.0), real(0.0)
-        for j in range(classes):
-            v = x[i, j] - largest
-            shifts += v
-            e = math.exp(v)
-            p[i, j] = e
-            total += e
-        label = np.int64(labels[i])
-        if ignores and label == ignored:
-            losses[i] = real(0.0)
-        elif label < 0 or label >= classes:
-            losses[i] = real(np.nan)
-        else:
-            loss = math.log(total) - main * (x[i, label] - largest)
-            if smoothing != 0.0:
-                loss -= share * shifts
-            losses[i] = loss
-        for j in range(classes):
-            p[i, j] /= total
+    main, share, step = real(1.0 - smoothing), real(smoothing / classes), step_of(classes)
+    masses = np.ones(min(step, rows), x.dtype)
+    for begin in range(0, rows, step):
+        end = min(begin + step, rows)
+        for i in range(begin, end):
+            shift(x, p, i)
+            label = np.int64(labels[i])
+            if 0 <= label < classes:
+                loss = -main * p[i, label]
+                if smoothing != 0.0:
+                    shifts = real(0.0)
+                    for j in range(classes):
+                        shifts += p[i, j]
+                    loss -= share * shifts
+                losses[i] = loss
+            else:
+                losses[i] = real(np.nan)
+        _finish(p, losses, masses, begin, end)
+    if ignores:
+        for i in range(rows):
+            if labels[i] == ignored:
+                losses[i] = real(0.0)
 
 
 @jit
@@ -61,3 +82,80 @@ def cross_entropy_gradient(
             for j in range(classes):
                 out[i, j] = (p[i, j] - share) * weight
             out[i, label] = (p[i, label] - share - main) * weight
+
+
+@jit
+def soft_cross_entropy(x: Any, targets: Any, losses: Any, p: Any, smoothing: Any) -> None:
+    """Losses against rows of target probabilities, and probabilities."""
+    real = x.dtype.type
+    rows, classes = x.shape
+    main, share, step = real(1.0 - smoothing), real(smoothing / classes), step_of(classes)
+    masses = np.empty(min(step, rows), x.dtype)
+    for begin in range(0, rows, step):
+        end = min(begin + step, rows)
+        for i in range(begin, end):
+            shift(x, p, i)
+            mass, picked = real(0.0), real(0.0)
+            if smoothing != 0.0:
+                for j in range(classes):
+                    t = main * targets[i, j] + share
+                    mass += t
+                    picked += t * p[i, j]
+            else:
+                for j in range(classes):
+                    mass += targets[i, j]
+                    picked += targets[i, j] * p[i, j]
+            losses[i] = -picked
+            masses[i - begin] = mass
+        _finish(p, losses, masses, begin, end)
+
+
+@jit
+def soft_cross_entropy_gradient(g: Any, p: Any, targets: Any, out: Any, smoothing: Any) -> None:
+    """``g (p sum(t) - t)`` with the smoothed targets."""
+    real = p.dtype.type
+    rows, classes = p.shape
+    main, share = real(1.0 - smoothing), real(smoothing / classes)
+    for i in range(rows):
+        mass = real(0.0)
+        for j in range(classes):
+            mass += main * targets[i, j] + share
+        weight = g[i]
+        for j in range(classes):
+            out[i, j] = (p[i, j] * mass - (main * targets[i, j] + share)) * weight
+
+
+@jit
+def sigmoid_cross_entropy(x: Any, targets: Any, out: Any) -> None:
+    """``max(x, 0) - x t + log(1 + exp(-|x|))``."""
+    zero = x.dtype.type(0.0)
+    for i in range(out.size):
+        v = x[i]
+        out[i] = (v if v > zero else zero) - v * targets[i] + softplus_tail(v)
+
+
+@jit
+def sigmoid_cross_entropy_gradient(g: Any, x: Any, targets: Any, out: Any) -> None:
+    """``g (sigmoid(x) - t)``."""
+    for i in range(out.size):
+        out[i] = (sigmoid(x[i]) - targets[i]) * g[i]
+
+
+@jit
+def log_probability(p: Any, out: Any, tiny: Any, slack: Any) -> None:
+    """``log(max(p, tiny))``; NaN where p is not within [0, 1] but for rounding."""
+    real = p.dtype.type
+    least, low, high, none = real(tiny), real(-slack), real(1.0 + slack), real(np.nan)
+    for i in range(out.size):
+        v = p[i]
+        value = log(v if v > least else least)
+        out[i] = value if v >= low and v <= high else none
+
+
+@jit
+def log_cosh(x: Any, out: Any) -> None:
+    """``|x| + log(1 + exp(-2 |x|)) - log(2)``."""
+    real = x.dtype.type
+    two, offset = real(2.0), real(_LOG_2)
+    for i in range(out.size):
+        out[i] = abs(x[i]) + softplus_tail(two * x[i]) - offset

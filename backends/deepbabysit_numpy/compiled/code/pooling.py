@@ -1,0 +1,175 @@
+"""Pooling of channels-last images: rows of a window first, in long loops, then its columns.
+
+The inner loops index flat rows by number: taking a slice for each window costs more than the window.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepbabysit_numpy.compiled.jit import jit
+
+
+@jit
+def _reach(place: Any, step: Any, before: Any, size: Any, length: Any) -> Any:
+    """Return the first real element of a window and the one after its last."""
+    start = place * step - before
+    return max(start, 0), min(start + size, length)
+
+
+@jit
+def max_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -> None:
+    """Largest value of each window; NaN stays."""
+    images, height, width, channels = x.shape
+    rows, columns = y.shape[1], y.shape[2]
+    flat, target = x.reshape(images, height, width * channels), y.reshape(images, rows, columns * channels)
+    for n in range(images):
+        for p in range(rows):
+            first, last = _reach(p, stride[0], before[0], window[0], height)
+            one, two = flat[n, first], flat[n, min(first + 1, last - 1)]
+            for k in range(line.size):
+                a, b = one[k], two[k]
+                line[k] = b if (b > a) | (b != b) else a
+            for r in range(first + 2, last):
+                two = flat[n, r]
+                for k in range(line.size):
+                    a, b = line[k], two[k]
+                    line[k] = b if (b > a) | (b != b) else a
+            out = target[n, p]
+            for q in range(columns):
+                left, right = _reach(q, stride[1], before[1], window[1], width)
+                here, there, to = left * channels, min(left + 1, right - 1) * channels, q * channels
+                for c in range(channels):
+                    a, b = line[here + c], line[there + c]
+                    out[to + c] = b if (b > a) | (b != b) else a
+                for s in range(left + 2, right):
+                    there = s * channels
+                    for c in range(channels):
+                        a, b = out[to + c], line[there + c]
+                        out[to + c] = b if (b > a) | (b != b) else a
+
+
+@jit
+def halved_gradient(g: Any, x: Any, y: Any, out: Any, lines: Any) -> None:
+    """Gradient of the maximum over 2 x 2 windows side by side; what they leave out becomes 0."""
+    real = x.dtype.type
+    zero, one = real(0.0), real(1.0)
+    images, height, width, channels = x.shape
+    rows, columns = y.shape[1], y.shape[2]
+    flat, target = x.reshape(images, height, width * channels), out.reshape(images, height, width * channels)
+    tops, flows = y.reshape(images, rows, columns * channels), g.reshape(images, rows, columns * channels)
+    top, share = lines[0], lines[1]
+    used = 2 * columns * channels
+    for n in range(images):
+        for p in range(rows):
+            found, flow = tops[n, p], flows[n, p]
+            for q in range(columns):
+                here, there, to = 2 * q * channels, (2 * q + 1) * channels, q * channels
+                for c in range(channels):
+                    top[here + c] = found[to + c]
+                for c in range(channels):
+                    top[there + c] = found[to + c]
+            above, below = flat[n, 2 * p], flat[n, 2 * p + 1]
+            for k in range(used):
+                share[k] = (one if above[k] == top[k] else zero) + (one if below[k] == top[k] else zero)
+            for q in range(columns):
+                here, there, to = 2 * q * channels, (2 * q + 1) * channels, q * channels
+                for c in range(channels):
+                    share[here + c] = flow[to + c] / (share[here + c] + share[there + c])
+                for c in range(channels):
+                    share[there + c] = share[here + c]
+            by_above, by_below = target[n, 2 * p], target[n, 2 * p + 1]
+            for k in range(used):
+                by_above[k] = (one if above[k] == top[k] else zero) * share[k]
+            for k in range(used):
+                by_below[k] = (one if below[k] == top[k] else zero) * share[k]
+            for k in range(used, width * channels):
+                by_above[k] = zero
+                by_below[k] = zero
+        for r in range(2 * rows, height):
+            target[n, r] = zero
+
+
+@jit
+def max_pool_gradient(g: Any, x: Any, y: Any, out: Any, line: Any, window: Any, stride: Any, before: Any) -> None:
+    """Each window gives its gradient to its largest elements, in equal parts; a window of NaN gives NaN."""
+    real = x.dtype.type
+    zero, one = real(0.0), real(1.0)
+    images, height, width, channels = x.shape
+    for n in range(images):
+        out[n] = zero
+        for p in range(y.shape[1]):
+            first, last = _reach(p, stride[0], before[0], window[0], height)
+            for q in range(y.shape[2]):
+                left, right = _reach(q, stride[1], before[1], window[1], width)
+                for c in range(channels):
+                    line[c] = zero
+                for r in range(first, last):
+                    for s in range(left, right):
+                        for c in range(channels):
+                            line[c] += one if x[n, r, s, c] == y[n, p, q, c] else zero
+                for c in range(channels):
+                    line[c] = g[n, p, q, c] / line[c]
+                for r in range(first, last):
+                    for s in range(left, right):
+                        for c in range(channels):
+                            out[n, r, s, c] += line[c] * (one if x[n, r, s, c] == y[n, p, q, c] else zero)
+
+
+@jit
+def avg_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -> None:
+    """Mean of the real elements of each window."""
+    real = x.dtype.type
+    images, height, width, channels = x.shape
+    rows, columns = y.shape[1], y.shape[2]
+    flat, target = x.reshape(images, height, width * channels), y.reshape(images, rows, columns * channels)
+    for n in range(images):
+        for p in range(rows):
+            first, last = _reach(p, stride[0], before[0], window[0], height)
+            one = flat[n, first]
+            if last - first == 1:
+                for k in range(line.size):
+                    line[k] = one[k]
+            else:
+                two = flat[n, first + 1]
+                for k in range(line.size):
+                    line[k] = one[k] + two[k]
+            for r in range(first + 2, last):
+                two = flat[n, r]
+                for k in range(line.size):
+                    line[k] += two[k]
+            out = target[n, p]
+            for q in range(columns):
+                left, right = _reach(q, stride[1], before[1], window[1], width)
+                share = real(1.0) / real((last - first) * (right - left))
+                here, to = left * channels, q * channels
+                if right - left == 1:
+                    for c in range(channels):
+                        out[to + c] = line[here + c] * share
+                    continue
+                there = here + channels
+                for c in range(channels):
+                    out[to + c] = (line[here + c] + line[there + c]) * share
+                for s in range(left + 2, right):
+                    there = s * channels
+                    for c in range(channels):
+                        out[to + c] += line[there + c] * share
+
+
+@jit
+def avg_pool_gradient(g: Any, out: Any, window: Any, stride: Any, before: Any) -> None:
+    """Each window gives equal parts of its gradient to its real elements."""
+    real = g.dtype.type
+    zero = real(0.0)
+    images, height, width, channels = out.shape
+    for n in range(images):
+        out[n] = zero
+        for p in range(g.shape[1]):
+            first, last = _reach(p, stride[0], before[0], window[0], height)
+            for q in range(g.shape[2]):
+                left, right = _reach(q, stride[1], before[1], window[1], width)
+                share = real(1.0) / real((last - first) * (right - left))
+                for r in range(first, last):
+                    for s in range(left, right):
+                        for c in range(channels):
+                            out[n, r, s, c] += g[n, p, q, c] * share

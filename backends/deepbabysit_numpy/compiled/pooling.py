@@ -1,0 +1,78 @@
+"""Pooling over one or two axes of space; a sequence is an image of one row."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from deepbabysit.kernels.spec import Form
+from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled.loading import Compiled, available
+from deepbabysit_numpy.compiled.sizes import LEAST
+
+_DTYPES = frozenset({"float32", "float64"})
+_MAX, _MAX_GRADIENT = Compiled("pooling", "max_pool"), Compiled("pooling", "max_pool_gradient")
+_HALVED_GRADIENT = Compiled("pooling", "halved_gradient")
+_AVG, _AVG_GRADIENT = Compiled("pooling", "avg_pool"), Compiled("pooling", "avg_pool_gradient")
+
+
+def _image(array: Any) -> Any:
+    """Return (N, height, width, C)."""
+    return array if array.ndim == 4 else array.reshape(array.shape[0], 1, *array.shape[1:])
+
+
+def _geometry(window: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
+    """Return window, stride and the border before, as (rows, columns)."""
+    before = tuple(pair[0] for pair in padding)
+    if len(window) == 1:
+        return (1, *window), (1, *stride), (0, *before)
+    return tuple(window), tuple(stride), before
+
+
+def _takes(forms: Any, *, window: Any, stride: Any, padding: Any, space: Any = ()) -> bool:
+    size = prod(forms[0].shape)
+    same = all(form.dtype == forms[0].dtype for form in forms)
+    wide = forms[0].shape[-1] >= LEAST["pool channels"]  # with fewer, NumPy's loops over positions are longer
+    return same and wide and len(window) <= 2 and size >= LEAST["pool"] and size > 0 and available()
+
+
+def _line(forms: Any, **attrs: Any) -> tuple[Form, ...]:
+    x = forms[0]
+    return (Form((x.shape[-2] * x.shape[-1],), x.dtype),)
+
+
+def _max_pool(ctx: Any, outs: Any, x: Any, *, window: Any, stride: Any, padding: Any) -> None:
+    _MAX(x.dtype, _image(x), _image(outs[0]), ctx.scratch[0], *_geometry(window, stride, padding))
+
+
+def _lines(forms: Any, **attrs: Any) -> tuple[Form, ...]:
+    x = forms[1]
+    return (Form((2, x.shape[-2] * x.shape[-1]), x.dtype),)
+
+
+def _max_pool_gradient(
+    ctx: Any, outs: Any, g: Any, x: Any, y: Any, *, window: Any, stride: Any, padding: Any
+) -> None:
+    arrays = (_image(g), _image(x), _image(y), _image(outs[0]))
+    if window == stride == (2, 2) and not any(map(any, padding)):
+        _HALVED_GRADIENT(x.dtype, *arrays, ctx.scratch[0])
+    else:
+        _MAX_GRADIENT(x.dtype, *arrays, ctx.scratch[0][0], *_geometry(window, stride, padding))
+
+
+def _avg_pool(ctx: Any, outs: Any, x: Any, *, window: Any, stride: Any, padding: Any) -> None:
+    _AVG(x.dtype, _image(x), _image(outs[0]), ctx.scratch[0], *_geometry(window, stride, padding))
+
+
+def _avg_pool_gradient(
+    ctx: Any, outs: Any, g: Any, *, space: Any, window: Any, stride: Any, padding: Any
+) -> None:
+    _AVG_GRADIENT(g.dtype, _image(g), _image(outs[0]), *_geometry(window, stride, padding))
+
+
+VARIANTS: dict[str, Kernel] = {
+    "max_pool": Kernel(_max_pool, scratch=_line, dtypes=_DTYPES, supports=_takes, contiguous=True),
+    "max_pool_gradient": Kernel(_max_pool_gradient, scratch=_lines, dtypes=_DTYPES, supports=_takes, contiguous=True),
+    "avg_pool": Kernel(_avg_pool, scratch=_line, dtypes=_DTYPES, supports=_takes, contiguous=True),
+    "avg_pool_gradient": Kernel(_avg_pool_gradient, dtypes=_DTYPES, supports=_takes, contiguous=True),
+}

@@ -1,0 +1,132 @@
+"""A team of threads for compiled kernels: each runs the same function on its parts of the rows.
+
+The workers are threads of Python that enter functions compiled without the GIL; between jobs they sleep on a lock and
+take no processor (waking one costs 5 microseconds where a core is free). Numba's own parallel loops are not used: one
+of its layers spins between loops and fights the threads of BLAS, the other ends the process when two threads enter it.
+
+How rows are divided follows from `parts` alone. So the bits depend on the number of threads at most, not on who was
+free: where another thread of the program has the team, all parts are run one after the other. After a fork the child
+builds a team of its own when it first needs one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from deepbabysit.runtime import subnormals, threads
+from deepbabysit_numpy.compiled.loading import LISTENERS, Compiled
+
+
+def parts(rows: int, work: float, least: float = 1 << 17) -> int:
+    """Return into how many parts to divide rows that take so many operations; every part gets at least `least`.
+
+    >>> parts(10, 1000)
+    1
+    """
+    return max(min(threads.count(), rows, int(work // least)), 1)
+
+
+class _Worker:
+    """A thread that sleeps until it gets a job."""
+
+    __slots__ = ("_done", "_failure", "_go", "_job")
+
+    def __init__(self, number: int) -> None:
+        self._go, self._done = threading.Lock(), threading.Lock()
+        self._go.acquire()
+        self._done.acquire()
+        self._job: Any = None
+        self._failure: BaseException | None = None
+        threading.Thread(target=self._work, name=f"deepbabysit-{number}", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            self._go.acquire()
+            function, arguments, flush = self._job
+            try:
+                if flush:
+                    with subnormals.flushed():
+                        function(*arguments)
+                else:
+                    function(*arguments)
+            except BaseException as error:  # the caller raises it
+                self._failure = error
+            self._job = function = arguments = None
+            self._done.release()
+
+    def start(self, function: Any, arguments: tuple[Any, ...], flush: bool) -> None:
+        """Give it a job; `flush` is the processor's mode (`runtime.subnormals`) that the job runs in."""
+        self._job = (function, arguments, flush)
+        self._go.release()
+
+    def wait(self) -> BaseException | None:
+        """Wait until the job is done; return what it raised."""
+        self._done.acquire()
+        failure, self._failure = self._failure, None
+        return failure
+
+
+class Team:
+    """The workers of this process."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin without workers: after a fork the parent's are not there."""
+        self._busy = threading.Lock()
+        self._workers: list[_Worker] = []
+
+    def run(self, function: Compiled, kind: Any, parts: int, *arguments: Any) -> None:
+        """Call ``function(kind, part, parts, *arguments)`` for every part from 0 to `parts` - 1, at the same time.
+
+        Arguments:
+            function: writes for different parts into different places.
+            kind: as in `Compiled`.
+            parts: at most the number of threads, unless that has changed in between: then the rest follows.
+            arguments: what every part gets.
+        """
+        if parts == 1:
+            function(kind, 0, 1, *arguments)
+            return
+        if LISTENERS and threading.get_ident() in LISTENERS:
+            raise RuntimeError("a program of machine calls runs in one thread")
+        # what has to be compiled first is compiled once, by this thread
+        if not function.ready(kind) or not self._busy.acquire(blocking=False):
+            for part in range(parts):
+                function(kind, part, parts, *arguments)
+            return
+        try:
+            self._share(function, kind, parts, arguments)
+        finally:
+            self._busy.release()
+
+    def _share(self, function: Compiled, kind: Any, parts: int, arguments: tuple[Any, ...]) -> None:
+        """Run the first part in this thread, the others in those of the workers."""
+        while len(self._workers) < parts - 1:
+            self._workers.append(_Worker(len(self._workers) + 1))
+        flush = subnormals.in_force()
+        running = self._workers[: parts - 1]
+        for number, worker in enumerate(running):
+            worker.start(function, (kind, number + 1, parts, *arguments), flush)
+        failure: BaseException | None = None
+        try:
+            function(kind, 0, parts, *arguments)
+        except BaseException as error:
+            failure = error
+        for worker in running:  # nobody may still write into the arrays when this returns, Ctrl-C or not
+            while True:
+                try:
+                    failure = worker.wait() or failure
+                    break
+                except KeyboardInterrupt as error:
+                    failure = error
+        if failure is not None:
+            raise failure
+
+
+TEAM = Team()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=TEAM.forget)

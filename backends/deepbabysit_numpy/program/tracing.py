@@ -1,0 +1,308 @@
+"""Finds out what a kernel does: it runs once on arrays that write down every operation instead of doing it.
+
+A kernel of this backend is Python around NumPy's ufuncs, matrix products, copies and functions that Numba compiled.
+For given arrays and attributes these are always the same ones, unless it looks at values. `Traced` arrays give no
+values away: whatever is not known to be harmless raises `Untraceable`, and the call then stays a call of Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepbabysit_numpy.program import rows as make
+from deepbabysit_numpy.program.machine import Row
+
+
+class Untraceable(Exception):
+    """The kernel does something that has no row."""
+
+
+class Trace:
+    """The rows of one kernel call, and the memory that belongs to them.
+
+    Arguments:
+        arrays: what the kernel may read and write.
+    """
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self.rows: list[Row] = []
+        self.kept: list[Any] = []  # temporaries and constants: as long as the rows live
+        self._known = [_extent(a) for a in arrays]
+
+    def wrap(self, array: np.ndarray) -> Traced:
+        """Return the array as the kernel gets it."""
+        traced = array.view(Traced)
+        traced.rows_of = self
+        return traced
+
+    def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return memory for a temporary."""
+        array = np.empty(shape, dtype)
+        self.kept.append(array)
+        self._known.append(_extent(array))
+        return array
+
+    def constant(self, value: Any, dtype: np.dtype[Any]) -> np.ndarray:
+        """Return a number in memory."""
+        array = np.array(value, dtype)
+        self.kept.append(array)
+        return array
+
+    def known(self, array: np.ndarray) -> bool:
+        """Tell whether an array lies within memory that this call may use."""
+        begin, end = _extent(array)
+        return any(first <= begin and end <= last for first, last in self._known)
+
+    def operand(self, array: np.ndarray) -> np.ndarray:
+        """Return an array as it is in memory; unknown memory is taken for a constant only where it is one number."""
+        plain = array.view(np.ndarray)
+        if not self.known(plain):
+            if plain.size != 1:
+                raise Untraceable("an array that the call was not given")
+            return self.constant(plain, plain.dtype)
+        return plain
+
+    def target(self, array: np.ndarray) -> np.ndarray:
+        """Return an array that is written; one that the kernel just made belongs to the call from here on."""
+        plain = array.view(np.ndarray)
+        if not self.known(plain):
+            self.kept.append(plain)
+            self._known.append(_extent(plain))
+        return plain
+
+    def add(self, row: Row | None) -> None:
+        """Write a row down."""
+        if row is None:
+            raise Untraceable("an operation without a row")
+        self.rows.append(row)
+
+    # -- what arrays are asked for -------------------------------------------------------------------------------------
+
+    def ufunc(self, ufunc: Any, method: str, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Write a ufunc call down; returns its result."""
+        outs = keywords.pop("out", (None,))
+        if keywords.pop("where", True) is not True or len(outs) != 1:
+            raise Untraceable("where, or several outputs")
+        if method == "__call__":
+            if ufunc is np.matmul:
+                result = self._matmul(inputs, outs[0])
+            else:
+                keywords.pop("subok", None)
+                if keywords.pop("casting", "same_kind") not in ("same_kind", "unsafe") or keywords:
+                    raise Untraceable("a ufunc with options")
+                result = self._elementwise(ufunc, inputs, outs[0])
+        elif method == "reduce":
+            result = self._reduce(ufunc, inputs, outs[0], keywords)
+        else:
+            raise Untraceable(f"{ufunc.__name__}.{method}")
+        return self.wrap(result)
+
+    def _elementwise(self, ufunc: Any, inputs: tuple[Any, ...], out: Any) -> np.ndarray:
+        asked = [x.dtype if isinstance(x, np.ndarray | np.generic) else type(x) for x in inputs]
+        try:
+            loop = ufunc.resolve_dtypes((*asked, None if out is None else out.dtype))
+        except TypeError as error:
+            raise Untraceable(str(error)) from error
+        arrays = []
+        for x, dtype in zip(inputs, loop, strict=False):
+            if isinstance(x, np.ndarray):
+                plain = self.operand(x)
+                if plain.dtype != dtype:
+                    if plain.size != 1 or self.known(plain):
+                        raise Untraceable("a ufunc that casts")
+                    plain = self.constant(plain, dtype)
+                arrays.append(plain)
+            else:
+                arrays.append(self.constant(x, dtype))
+        shape = np.broadcast_shapes(*[a.shape for a in arrays])
+        if out is None:
+            target = self.new(shape, loop[-1])
+        else:
+            target = self.target(out)
+            if target.dtype != loop[-1] or target.shape != shape:
+                raise Untraceable("a ufunc that casts or repeats its result")
+        if target.size:
+            self.add(make.elementwise(ufunc, tuple(loop), [*arrays, target]))
+        return target if out is None else out
+
+    def _reduce(self, ufunc: Any, inputs: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> np.ndarray:
+        axis, dtype = (keywords.pop(name, default) for name, default in (("axis", 0), ("dtype", None)))
+        keepdims = keywords.pop("keepdims", False)
+        initial = keywords.pop("initial", np._NoValue)
+        source = inputs[0]
+        if len(inputs) > 1:
+            axis = inputs[1]
+        if keywords or initial is not np._NoValue or len(inputs) > 2 or not isinstance(source, np.ndarray):
+            raise Untraceable("a reduction with options")
+        x = self.operand(source)
+        axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis).tolist())
+        shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+        final = shape if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
+        kind = np.dtype(dtype) if dtype is not None else (x.dtype if out is None else out.dtype)
+        target = self.new(final, kind) if out is None else self.target(out)
+        if target.shape != final or target.dtype != kind or not x.size:
+            raise Untraceable("a reduction into another form")
+        whole = target.reshape(shape)
+        if x.dtype.kind in "?bi" and kind == np.int64 and ufunc is np.add:
+            if target.size != 1 or not x.flags.c_contiguous:
+                raise Untraceable("a sum of whole numbers over some axes")
+            self.add(make.native("exact", "count", (x.reshape(-1), target.reshape(1))))
+        elif x.dtype != kind:
+            raise Untraceable("a reduction that casts")
+        else:
+            for row in make.reduction(ufunc, x, whole, axes, self.constant):
+                self.add(row)
+        return target if out is None else out
+
+    def _matmul(self, inputs: tuple[Any, ...], out: Any) -> np.ndarray:
+        a, b = (self.operand(x) for x in inputs)
+        if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
+            raise Untraceable("a product of several matrices")
+        target = self.new((a.shape[0], b.shape[1]), a.dtype) if out is None else self.target(out)
+        self.add(make.product(a, b, target))
+        return target if out is None else out
+
+    def move(self, target: np.ndarray, source: Any, mask: Any = True) -> None:
+        """Write down that values are copied, with a mask if there is one."""
+        to = self.target(target)
+        of = self.operand(source) if isinstance(source, np.ndarray) else self.constant(source, to.dtype)
+        if mask is True:
+            if of.shape == to.shape and of.dtype == to.dtype and make.same_place(of, to):
+                return
+            self.add(make.move(to, np.broadcast_to(of, to.shape), None))
+            return
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise Untraceable("a copy with another mask")
+        self.add(make.move(to, np.broadcast_to(of, to.shape), np.broadcast_to(self.operand(mask), to.shape)))
+
+    def native(self, module: str, name: str, arguments: tuple[Any, ...]) -> None:
+        """Write a call of a compiled function down."""
+        self.add(make.native(module, name, self._plain(arguments)))
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple([self._plain(part) for part in value])
+        return self.target(value) if isinstance(value, np.ndarray) else value
+
+
+def _extent(array: np.ndarray) -> tuple[int, int]:
+    return np.lib.array_utils.byte_bounds(array.view(np.ndarray))
+
+
+def _copyto(trace: Trace, target: Any, source: Any, casting: str = "same_kind", where: Any = True) -> None:
+    trace.move(target, source, where)
+
+
+def _concatenate(trace: Trace, arrays: Any, axis: int = 0, out: Any = None, **options: Any) -> Any:
+    if options or axis is None:
+        raise Untraceable("a join with options")
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(a.shape[axis] for a in arrays)
+    if out is None:
+        out = trace.wrap(trace.new(tuple(shape), np.result_type(*[a.dtype for a in arrays])))
+    begin = 0
+    for a in arrays:
+        place = [slice(None)] * out.ndim
+        place[axis] = slice(begin, begin + a.shape[axis])
+        begin += a.shape[axis]
+        trace.move(out[tuple(place)], a)
+    return out
+
+
+def _argmax(trace: Trace, x: Any, axis: Any = None, out: Any = None, **options: Any) -> Any:
+    if options or axis not in (-1, x.ndim - 1) or out is None or not x.flags.c_contiguous or x.dtype.char not in "fd":
+        raise Untraceable("argmax of another form")
+    trace.native("exact", "argmax", (x.reshape(-1, x.shape[-1]), out.reshape(-1)))
+    return out
+
+
+def _empty_like(trace: Trace, x: Any, dtype: Any = None, **options: Any) -> Any:
+    if options:
+        raise Untraceable("an array with options")
+    return trace.wrap(trace.new(x.shape, dtype or x.dtype))
+
+
+def _may_share_memory(trace: Trace, x: Any, y: Any, max_work: Any = None) -> bool:
+    return bool(np.may_share_memory(np.asarray(x), np.asarray(y)))
+
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    np.copyto: _copyto,
+    np.concatenate: _concatenate,
+    np.argmax: _argmax,
+    np.empty_like: _empty_like,
+    np.may_share_memory: _may_share_memory,
+}
+_VIEWS = (np.squeeze, np.reshape, np.expand_dims, np.swapaxes, np.moveaxis, np.transpose, np.broadcast_to)
+# what an array may be asked without giving a value away
+_HARMLESS = frozenset({
+    "T", "__array_finalize__", "__array_function__", "__array_ufunc__", "__class__", "__dict__", "base", "copy",
+    "dtype", "fill", "flags", "itemsize", "max", "mean", "min", "nbytes", "ndim", "reshape", "rows_of", "shape", "size",
+    "strides", "sum", "swapaxes", "transpose", "view",
+})
+
+
+class Traced(np.ndarray):
+    """An array that writes down what is done to it."""
+
+    rows_of: Trace
+
+    def __array_finalize__(self, source: Any) -> None:
+        if isinstance(source, Traced):
+            self.rows_of = source.rows_of
+
+    def __getattribute__(self, name: str) -> Any:
+        if name not in _HARMLESS:
+            raise Untraceable(name)
+        return super().__getattribute__(name)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        return self.rows_of.ufunc(ufunc, method, inputs, keywords)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
+        known = _FUNCTIONS.get(function)
+        if known is not None:
+            return known(self.rows_of, *arguments, **keywords)
+        if function not in _VIEWS:
+            raise Untraceable(function.__name__)
+        result = super().__array_function__(function, types, arguments, keywords)
+        if not self.rows_of.known(result):
+            raise Untraceable(f"{function.__name__} that copies")
+        return result
+
+    def __getitem__(self, key: Any) -> Any:
+        parts = key if isinstance(key, tuple) else (key,)
+        if not all(part is None or part is Ellipsis or type(part) in (int, slice) for part in parts):
+            raise Untraceable("an index that is an array")
+        result = super().__getitem__(key)
+        if not isinstance(result, Traced):
+            raise Untraceable("a value that is read")
+        return result
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.rows_of.move(self[key], value)
+
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        """Return a view of another shape."""
+        result = super().reshape(*shape, **options)
+        if result.size and not self.rows_of.known(result):
+            raise Untraceable("reshape that copies")
+        return result
+
+    def copy(self, *options: Any) -> Any:
+        """Write a copy down."""
+        result = self.rows_of.wrap(self.rows_of.new(self.shape, self.dtype))
+        self.rows_of.move(result, self)
+        return result
+
+    def fill(self, value: Any) -> None:
+        """Write down that it is filled."""
+        self.rows_of.move(self, value)
+
+    def _no_value(self, *arguments: Any) -> Any:
+        raise Untraceable("a value that is read")
+
+    __bool__ = __float__ = __int__ = __index__ = __iter__ = __contains__ = _no_value

@@ -1,0 +1,184 @@
+"""A number that is not finite: keeping what the step was computed from, and finding where it began."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.spec import Array
+from deepbabysit.optimizers.flat import FlatBuffer, flats_of
+from deepbabysit.runtime.context import current, surroundings
+from deepbabysit.runtime.funnel import call
+from deepbabysit.training.events import Controls
+
+_KEEP = SPECS["keep_when_broken"]
+_PROBE = 16384  # numbers of a gradient that are looked at in every step
+
+
+class Guard:
+    """Keeps the weights of the first step whose loss or first gradient is not finite; part of the recorded step."""
+
+    def __init__(self, controls: Controls) -> None:
+        self._optimizer = controls.optimizer
+        self._device = controls.device
+        self._flats: list[FlatBuffer] = []
+        self.kept: list[Array] = []
+        self._taken: list[Array] = []
+
+    def __call__(self, loss: Tensor) -> None:
+        """Look at the loss and at the gradient of the parameter nearest the input (bad numbers flow there)."""
+        flats = flats_of(self._optimizer)
+        if self._flats != flats:
+            self._flats = list(flats)
+            empty = self._device.backend.empty
+            self.kept = [empty(flat.w.shape, flat.w.dtype) for flat in flats]
+            self._taken = [self._device.asarray(np.zeros(1)) for _ in flats]
+        probe = self._probe()
+        for flat, kept, taken in zip(flats, self.kept, self._taken, strict=True):
+            inputs = (loss.data, probe, self._optimizer.control, flat.w, kept, taken)
+            call(self._device, _KEEP, inputs, outs=(kept, taken))
+
+    def _probe(self) -> Array:
+        """Return the first gradient that is small enough to be looked at in every step."""
+        first = None
+        for parameter in self._optimizer.parameters[:4]:
+            for flat in self._flats:
+                for index, member in enumerate(flat.members):
+                    if member.parameter is parameter and parameter.trainable and parameter.grad is not None:
+                        slot = flat.slots[index].reshape(-1)
+                        if first is None:
+                            first = slot[:_PROBE]
+                        if slot.shape[0] <= 1024:
+                            return slot
+        return self._flats[0].g[:1] if first is None else first
+
+    def broken(self) -> bool:
+        """Tell whether weights are kept (on the host: without waiting for anything)."""
+        return bool(self._taken) and self._taken[0][0] != 0.0
+
+    def step(self) -> int | None:
+        """Return the optimizer step (from 1) whose weights are kept, or None."""
+        values = [float(self._device.to_host(taken)[0]) for taken in self._taken]
+        return int(max(values)) if any(values) else None
+
+    def clear(self) -> None:
+        """Be ready for the next one."""
+        for taken in self._taken:
+            self._device.write(taken, np.zeros(1))
+
+
+@dataclass(slots=True)
+class Origin:
+    """Where the first number that is not finite came from.
+
+    Attributes:
+        pass_: ``forward``, ``backward`` or ``weights``.
+        layer: path of the layer, or of the parameter; ``loss`` for the loss.
+        operation: the operation whose output it was.
+        rows: rows of the batch concerned; empty where the operation mixes them.
+        nan, infinite: how many there were.
+        largest: largest magnitude among the operation's finite inputs.
+    """
+
+    pass_: str
+    layer: str
+    operation: str = ""
+    rows: list[int] = field(default_factory=list)
+    nan: int = 0
+    infinite: int = 0
+    largest: float = 0.0
+
+
+class _Watcher:
+    """Stands where a recorder stands and looks at every operation instead of writing it down."""
+
+    def __init__(self, device: Any, rows: int) -> None:
+        self.arena = SimpleNamespace(empty=device.backend.empty)
+        self._device = device
+        self._rows = rows
+        self.layer = ""
+        self.passing = "forward"
+        self.found: Origin | None = None
+
+    def add(self, run: Any, outs: Any, ins: Any, scratch: Any, plan: Any = None) -> None:
+        """Look at the outputs of one operation."""
+        if self.found is not None:
+            return
+        for out in outs:
+            if out.dtype.kind != "f":
+                continue
+            host = self._device.to_host(out)
+            finite = np.isfinite(host)
+            if finite.all():
+                continue
+            where = current().scope if self.passing == "forward" else self.layer
+            bad = ~finite
+            rows: list[int] = []
+            if host.ndim and host.shape[0] == self._rows:
+                rows = np.flatnonzero(bad.reshape(len(host), -1).any(axis=1)).tolist()
+            inputs = [np.abs(self._device.to_host(i)) for i in ins if i.dtype.kind == "f" and i.size]
+            largest = max((float(a[np.isfinite(a)].max(initial=0.0)) for a in inputs), default=0.0)
+            nan = int(np.isnan(host).sum())
+            name = "" if plan is None else plan.spec.name
+            self.found = Origin(self.passing, where, name, rows, nan, int(bad.sum()) - nan, largest)
+            return
+
+    def repeat(self, action: Any, before: bool) -> None:
+        """Do nothing: this is no step of the run."""
+
+    def refuse(self, reason: str) -> None:
+        """Allow it: nothing is recorded."""
+
+
+def find_origin(
+    controls: Controls, weights: Sequence[Array], batches: Sequence[Sequence[Array]], step: int
+) -> Origin | None:
+    """Compute a step again from its weights, batch and random streams, and look at every operation on the way.
+
+    Weights, gradients and streams are as before afterwards, bit for bit.
+    """
+    device, flats = controls.device, flats_of(controls.optimizer)
+    for flat, kept in zip(flats, weights, strict=True):
+        for member, begin in zip(flat.members, device.to_host(flat.starts).tolist(), strict=True):
+            values = device.to_host(kept)[begin : begin + member.parameter.size]
+            if not np.isfinite(values).all():
+                nan = int(np.isnan(values).sum())
+                broken = int(values.size - np.isfinite(values).sum())
+                return Origin("weights", member.parameter.name, nan=nan, infinite=broken - nan)
+    kept_w = [device.asarray(flat.w) for flat in flats]
+    kept_g = [device.asarray(flat.g) for flat in flats]
+    gradients = [(p, p.grad) for p in controls.optimizer.parameters]
+    place = (controls.streams.step, controls.streams.row)
+    watcher = _Watcher(device, len(batches[0][0]))
+
+    def tap(layer: Any, output: Any) -> None:
+        path, watcher.passing = layer.path, "forward"
+        if isinstance(output, Tensor) and output.requires_grad and path:
+
+            def arrived(_: Tensor) -> None:
+                watcher.layer = path  # what follows in the sweep belongs to this layer
+
+            output.register_hook(arrived)
+
+    try:
+        for flat, kept in zip(flats, weights, strict=True):
+            flat.w[...] = kept
+        for parameter, _ in gradients:
+            parameter.grad = None
+        watcher.layer = "loss"
+        with surroundings(recorder=watcher, grad=True), np.errstate(all="ignore"):
+            controls.step.again(batches, step, tap, lambda: setattr(watcher, "passing", "backward"))
+    finally:
+        for flat, w, g in zip(flats, kept_w, kept_g, strict=True):
+            flat.w[...] = w
+            flat.g[...] = g
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        controls.streams.begin(*place)
+    return watcher.found

@@ -1,0 +1,125 @@
+"""The engine: asks the rules, keeps one finding per code, and ranks causes before symptoms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from deepbabysit.babysit.finding import SEVERITIES, Finding
+from deepbabysit.babysit.rules import load
+from deepbabysit.babysit.rules.rule import RULES, Phase, Rule
+from deepbabysit.babysit.vitals import Record
+
+_GROUP = 6  # layers that are named in one finding
+
+
+class Engine:
+    """Asks rules about one record.
+
+    Arguments:
+        record: what is known of the run.
+        heard: called with each finding when it appears for the first time, or becomes graver.
+
+    Attributes:
+        found: code -> finding.
+        failed: code -> the exception of a rule that could not judge.
+        asked: how many different rules have been asked, over all phases.
+    """
+
+    def __init__(self, record: Record, heard: Callable[[Finding], None] | None = None) -> None:
+        load()
+        self.record = record
+        self.found: dict[str, Finding] = {}
+        self.failed: dict[str, Exception] = {}
+        self._heard = heard
+        self._asked: set[int] = set()
+
+    @property
+    def asked(self) -> int:
+        """How many checks were made: codes of the rules that were asked."""
+        return len({code for rule in RULES if id(rule) in self._asked for code in rule.codes})
+
+    def ask(self, phase: Phase) -> list[Finding]:
+        """Ask the rules of a phase; returns what is new."""
+        fresh: list[Finding] = []
+        for rule in RULES:
+            if rule.phase == phase:
+                self._asked.add(id(rule))
+                try:
+                    fresh += rule.ask(self.record)
+                except Exception as error:  # a rule that fails must not end somebody's training
+                    self.failed[rule.codes[0]] = error
+        return self.take(fresh)
+
+    def take(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Take findings from wherever they come; returns those that are new or graver than before."""
+        new = []
+        for finding in merge(findings):
+            known = self.found.get(finding.code)
+            if known is not None and not _graver(finding, known):
+                if finding.confidence > known.confidence and finding.severity == known.severity:
+                    self.found[finding.code] = replace(known, confidence=finding.confidence)
+                continue
+            self.found[finding.code] = finding
+            new.append(finding)
+        for finding in rank(new):
+            if self._heard is not None:
+                self._heard(finding)
+        return new
+
+    def ranked(self) -> list[Finding]:
+        """Return the findings, likeliest cause first."""
+        return rank(self.found.values())
+
+
+def _graver(new: Finding, old: Finding) -> bool:
+    return SEVERITIES.index(new.severity) < SEVERITIES.index(old.severity)
+
+
+def merge(findings: Iterable[Finding]) -> list[Finding]:
+    """Return one finding per code: the gravest, with the other layers it was seen in as evidence."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.code, []).append(finding)
+    merged = []
+    for group in groups.values():
+        best = min(group, key=lambda f: (SEVERITIES.index(f.severity), -f.confidence))
+        layers = list(dict.fromkeys(f.layer for f in group if f.layer))
+        if len(layers) > 1:
+            named = ", ".join(layers[:_GROUP]) + (", ..." if len(layers) > _GROUP else "")
+            best = replace(
+                best, evidence={**best.evidence, "layers": layers},
+                message=f"{best.message} The same in {len(layers)} places: {named}.",
+            )
+        merged.append(best)
+    return merged
+
+
+def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> list[Finding]:
+    """Return findings with errors first, causes before their symptoms, then by confidence.
+
+    A cause of an error stands before it even when it is a warning itself.
+    """
+    load()
+    known = RULES if rules is None else rules
+    causes = {code: rule.causes for rule in known for code in rule.codes}
+    waiting = sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), -f.confidence))
+    by_code = {finding.code: finding for finding in waiting}
+    ranked: list[Finding] = []
+    visiting: set[str] = set()
+
+    def place(finding: Finding) -> None:
+        if finding in ranked or finding.code in visiting:
+            return
+        visiting.add(finding.code)
+        first = [by_code[c] for c in causes.get(finding.code, ()) if c in by_code]
+        # a cause that is only a note explains nothing that is worse
+        for cause in sorted(first, key=lambda f: (SEVERITIES.index(f.severity), -f.confidence)):
+            if cause.severity != "note" or finding.severity == "note":
+                place(cause)
+        visiting.discard(finding.code)
+        ranked.append(finding)
+
+    for finding in waiting:
+        place(finding)
+    return ranked

@@ -1,0 +1,331 @@
+"""Facts about data: plain numbers about features, labels and splits, from a bounded number of rows.
+
+Everything here reads NumPy arrays only and changes none. Where not all rows were looked at, `DataFacts` says how many.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deepbabysit.babysit import relations
+from deepbabysit.babysit.relations import Association, Drift, Overlap
+from deepbabysit.data.checks import bad_rows
+
+NUMBERS = 2_000_000  # so many numbers are looked at for statistics of features
+SCANNED = 60_000_000  # so many are scanned for NaN
+RELATED = 800  # so many rows are compared with each other
+MANY = 10  # a feature with so many values is a measurement, with fewer a category
+SHOWN = 8  # so many row numbers are kept as examples
+
+
+@dataclass(frozen=True, slots=True)
+class InputFacts:
+    """One input array; per-feature numbers are over the rows looked at, one entry per feature of a flattened row.
+
+    Attributes:
+        shape: shape of one sample; `whole` whether all values are whole numbers, `ids` whether an Embedding reads it.
+        rows: how many rows were looked at.
+        mean, std, minimum, maximum: per feature.
+        common: share of the most frequent value of each feature (a sparse feature is near 1).
+        constant: features with one value only.
+        bits: sum over the features with many values of log2 of how many each has: how well rows can be told apart.
+        all_mean, all_std, all_minimum, all_maximum: over everything.
+    """
+
+    shape: tuple[int, ...]
+    whole: bool
+    ids: bool
+    rows: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    common: tuple[float, ...]
+    constant: tuple[int, ...]
+    bits: float
+    all_mean: float
+    all_std: float
+    all_minimum: float
+    all_maximum: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFacts:
+    """The targets.
+
+    Attributes:
+        kind: ``classes`` (one class number per sample), ``one_hot``, ``multilabel`` (several 0/1 columns), or
+            ``numbers``; `few` says that numbers are whole and few enough to be classes.
+        shape: shape of one target; `whole` whether all are whole numbers, `floating` whether the array is floating.
+        counts: rows of each class, by class number.
+        mean, std, minimum, maximum: over all finite numbers; `spread` is the variance averaged over columns and
+            `deviation` the mean absolute deviation from the median.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    whole: bool
+    floating: bool
+    few: bool
+    counts: Mapping[int, int]
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    spread: float
+    deviation: float
+
+    @property
+    def classes(self) -> int:
+        """How many classes occur."""
+        return len(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class NotFinite:
+    """Rows with NaN or infinity in one array: how many, which first, and what was found there."""
+
+    array: str
+    rows: int
+    of: int
+    first: tuple[int, ...]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What is known of the data of a run.
+
+    Attributes:
+        rows, validation_rows: how many there are; `looked` how many of them were looked at for statistics.
+        inputs: one entry per input array; labels: the targets, or None where there are none.
+        not_finite: arrays with rows that are not finite (then nothing else is measured on those rows).
+        duplicates: rows that equal an earlier row in x and y; `copies` rows that equal an earlier one in x.
+        conflicts: rows whose x equals an earlier row's and whose label differs; `examples` pairs of such rows.
+        overlap: validation rows that equal a training row; None where nothing was compared.
+        drift: how train and validation differ; None likewise.
+        association: how well cheap probes see the labels in the inputs; None where it was not measured.
+        validation_labels: the targets of the validation part.
+        skipped: what was not measured, and why.
+    """
+
+    rows: int
+    looked: int
+    inputs: tuple[InputFacts, ...]
+    labels: LabelFacts | None = None
+    validation_rows: int = 0
+    not_finite: tuple[NotFinite, ...] = ()
+    duplicates: int = 0
+    copies: int = 0
+    conflicts: int = 0
+    examples: tuple[tuple[int, int], ...] = ()
+    overlap: Overlap | None = None
+    drift: Drift | None = None
+    association: Association | None = None
+    validation_labels: LabelFacts | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def features(self) -> int:
+        """How many numbers one sample holds."""
+        return sum(len(found.mean) for found in self.inputs)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether features take so many values that equal rows hardly come about by chance."""
+        return sum(found.bits for found in self.inputs) > math.log2(max(self.rows, 2)) + 8
+
+
+Arrays = Sequence[np.ndarray]
+
+
+def data_facts(
+    x: Arrays,
+    y: np.ndarray | None = None,
+    validation: tuple[Arrays, np.ndarray | None] | None = None,
+    *,
+    ids: Sequence[bool] = (),
+    deadline: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> DataFacts:
+    """Return the facts about training and validation data.
+
+    Arguments:
+        x: the input arrays, rows first; y: the targets, rows first.
+        validation: the same of the validation part.
+        ids: for each input whether an Embedding reads it.
+        deadline: time of `clock` after which no further comparison is begun.
+    """
+    names = _names("x", len(x))
+    flags = [*ids, *[False] * (len(x) - len(ids))]
+    bad = _not_finite(names, x, y, validation)
+    rows = len(x[0])
+    fine = _finite_rows(rows, [*x, *([] if y is None else [y])], bool(bad))
+    looked = _sample(fine, max(32, NUMBERS // max(1, sum(_width(a) for a in x))))
+    skipped: dict[str, str] = {}
+    inputs = tuple(_input(a[looked], flag) for a, flag in zip(x, flags, strict=True)) if len(looked) else ()
+    labels = None if y is None or not len(fine) else label_facts(y[fine])
+    found = DataFacts(rows, len(looked), inputs, labels, not_finite=tuple(bad), skipped=skipped)
+    if not len(looked):
+        return found
+    values: dict[str, object] = {}
+
+    def late(name: str) -> bool:
+        if deadline is not None and clock() > deadline:
+            skipped[name] = "the time was spent"
+            return True
+        return False
+
+    if not late("copies"):
+        columns = relations.telling_columns(x, looked)
+        twins = relations.copies(x, y, fine, columns)
+        values.update(duplicates=twins.same, copies=twins.copies, conflicts=twins.conflicts, examples=twins.examples)
+    if validation is not None:
+        theirs, targets = validation
+        values["validation_rows"] = len(theirs[0])
+        same = len(theirs) == len(x) and all(a.shape[1:] == b.shape[1:] for a, b in zip(x, theirs, strict=True))
+        held = _finite_rows(len(theirs[0]), [*theirs, *([] if targets is None else [targets])], bool(bad))
+        if targets is not None and len(held):
+            values["validation_labels"] = label_facts(targets[held])
+        if same and len(held) and not late("overlap"):
+            values["overlap"] = relations.overlap(x, theirs, fine, held, relations.telling_columns(x, looked))
+        if same and len(held) and not any(flags) and not late("drift"):
+            pair = None if y is None or targets is None else (y, targets)
+            values["drift"] = relations.drift(x, theirs, _sample(fine, 2000), _sample(held, 2000), pair, labels)
+    if labels is not None and y is not None and not late("association"):
+        if any(flags):
+            skipped["association"] = "the inputs are ids"
+        else:
+            values["association"] = relations.associate(x, y, _sample(fine, RELATED), labels, deadline, clock)
+    return _with(found, values)
+
+
+def _with(found: DataFacts, values: Mapping[str, object]) -> DataFacts:
+    from dataclasses import replace
+
+    return replace(found, **values)  # type: ignore[arg-type]
+
+
+def _names(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}[{number}]" for number in range(count)]
+
+
+def _width(array: np.ndarray) -> int:
+    return max(1, int(np.prod(array.shape[1:])))
+
+
+def _not_finite(
+    names: Sequence[str], x: Arrays, y: np.ndarray | None, validation: tuple[Arrays, np.ndarray | None] | None
+) -> list[NotFinite]:
+    given = [*zip(names, x, strict=True), *([] if y is None else [("y", y)])]
+    if validation is not None:
+        theirs, targets = validation
+        given += [(f"validation {n}", a) for n, a in zip(_names("x", len(theirs)), theirs, strict=True)]
+        given += [] if targets is None else [("validation y", targets)]
+    found = []
+    for name, array in given:
+        if array.dtype.kind != "f":
+            continue
+        part = array[: max(1, SCANNED // _width(array))]
+        rows = bad_rows(part)
+        if len(rows):
+            row = part[rows[0]]
+            value = float(np.asarray(row)[~np.isfinite(row)].reshape(-1)[0])
+            found.append(NotFinite(name, len(rows), len(part), tuple(int(r) for r in rows[:SHOWN]), value))
+    return found
+
+
+def _finite_rows(rows: int, arrays: Arrays, some_bad: bool) -> np.ndarray:
+    """Return the numbers of the rows that are finite everywhere."""
+    if not some_bad:
+        return np.arange(rows)
+    fine = np.ones(rows, bool)
+    for array in arrays:
+        if array.dtype.kind == "f":
+            fine[bad_rows(array)] = False
+    return np.flatnonzero(fine)
+
+
+def _sample(rows: np.ndarray, limit: int) -> np.ndarray:
+    """Return at most `limit` of the rows, drawn without repetition and in order; the same for the same rows."""
+    if len(rows) <= limit:
+        return rows
+    rng = np.random.Generator(np.random.Philox(len(rows)))
+    return rows[np.sort(rng.choice(len(rows), limit, replace=False))]
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    """Return rows of numbers, (N, features), in float64."""
+    return np.ascontiguousarray(array.reshape(len(array), -1), dtype=np.float64)
+
+
+def _input(array: np.ndarray, ids: bool) -> InputFacts:
+    values = flat(array)
+    ordered = np.sort(values, axis=0)
+    count, width = values.shape
+    steps = ordered[1:] != ordered[:-1]
+    different = steps.sum(axis=0) + 1
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    std[different == 1] = 0.0  # rounding leaves a trace where all values are equal
+    spread = values.std()
+    return InputFacts(
+        shape=tuple(array.shape[1:]),
+        whole=array.dtype.kind in "iub" or bool((values == np.round(values)).all()),
+        ids=ids,
+        rows=count,
+        mean=_floats(mean), std=_floats(std), minimum=_floats(ordered[0]), maximum=_floats(ordered[-1]),
+        common=tuple(_commonest(steps[:, column], count) for column in range(width)),
+        constant=tuple(int(i) for i in np.flatnonzero(different == 1)) if count > 1 else (),
+        bits=float(np.log2(different[different >= MANY]).sum()),
+        all_mean=float(values.mean()), all_std=float(spread),
+        all_minimum=float(ordered[0].min()), all_maximum=float(ordered[-1].max()),
+    )
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(values.tolist())
+
+
+def _commonest(steps: np.ndarray, count: int) -> float:
+    """Return the share of the longest run of equal values in a sorted column."""
+    borders = np.concatenate(([-1], np.flatnonzero(steps), [count - 1]))
+    return float(np.diff(borders).max()) / count
+
+
+def label_facts(y: np.ndarray) -> LabelFacts:
+    """Return the facts about targets (N, ...), all of them finite."""
+    shape = tuple(y.shape[1:])
+    columns = int(np.prod(shape)) if shape else 1
+    floating = y.dtype.kind == "f"
+    values = np.asarray(y.reshape(len(y), -1), np.float64) if y.size <= NUMBERS * 4 else _thin(y)
+    whole = not floating or bool((values == np.round(values)).all())
+    binary = bool(((values == 0) | (values == 1)).all())
+    kind, few = "numbers", False
+    counts: dict[int, int] = {}
+    if columns > 1 and len(shape) == 1 and binary:
+        kind = "one_hot" if bool((values.sum(axis=1) == 1).all()) else "multilabel"
+        totals = values.sum(axis=0)
+        counts = {int(i): int(n) for i, n in enumerate(totals)}
+    elif columns == 1 and whole:
+        levels, totals = np.unique(values, return_counts=True)
+        few = len(levels) <= max(20, math.isqrt(len(values)))
+        if few and (binary or not floating):
+            kind = "classes"
+        if few:
+            counts = {int(level): int(n) for level, n in zip(levels, totals, strict=True)}
+    middle = np.median(values, axis=0)
+    return LabelFacts(
+        kind, shape, whole, floating, few, counts,
+        mean=float(values.mean()), std=float(values.std()), minimum=float(values.min()), maximum=float(values.max()),
+        spread=float(values.var(axis=0).mean()), deviation=float(np.abs(values - middle).mean()),
+    )
+
+
+def _thin(y: np.ndarray) -> np.ndarray:
+    rows = _sample(np.arange(len(y)), max(1, NUMBERS * 4 // _width(y)))
+    return np.asarray(y[rows].reshape(len(rows), -1), np.float64)

@@ -1,0 +1,362 @@
+"""Rules about the curves of a run: not learning, oscillating, overfitting, stopping too early."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from deepbabysit.babysit.finding import Finding, Remedy, Severity
+from deepbabysit.babysit.rules.numbers import cooler
+from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.rules.signals import (
+    accuracy,
+    chance,
+    classified,
+    data_losses,
+    done,
+    finite,
+    finite_curve,
+    first_level,
+    lagging,
+    last_level,
+    steady_rate,
+)
+from deepbabysit.babysit.vitals import Record
+
+_STUCK = (
+    "learning_rate_too_high", "learning_rate_too_low", "vanishing_gradient", "dead_relu", "saturated_activation",
+    "regularization_too_strong", "symmetric_init", "bad_init_scale", "input_not_normalized", "wrong_loss_for_output",
+    "missing_output_activation", "double_softmax", "output_ignores_input", "corrupted_labels", "unchanged_weights",
+    "dropout_too_high", "wrong_optimizer", "nan_loss", "loss_diverging", "exploding_gradient",
+)
+_CURB = (
+    Remedy("stop when the validation loss no longer falls, and keep the best weights",
+           'callbacks=[db.callbacks.EarlyStopping("val_loss", patience=5)]'),
+    Remedy("use Dropout(0.3) between the hidden layers", "db.layers.Dropout(0.3)"),
+    Remedy("use weight decay", "db.optimizers.AdamW(1e-3, weight_decay=0.01)"),
+    Remedy("use more data, or augment those that are there"),
+)
+
+
+def _epoch(record: Record) -> int | None:
+    return record.epochs[-1].epoch if record.epochs else None
+
+
+@rule("not_learning", phase="epoch",
+      why="< 0.1 % per 10 steps (AUTOTRAINER); over whole epochs that is 2 % from the start; a model that begins well "
+          "(fine-tuning) has nothing to fall",
+      causes=_STUCK, gain=0.02, epochs=2, steps=60)
+def not_learning(record: Record, limits: Any) -> Finding | None:
+    """The loss does not leave its start."""
+    losses = finite(data_losses(record))
+    curve = finite_curve(record)
+    if len(losses) < limits.epochs or len(curve) < limits.steps:
+        return None
+    start, guess = first_level(curve, record.run.batch_size), chance(record)
+    now = min(losses + finite(record.logs("val_loss")))  # dropout hides progress in the training loss
+    if not start or start <= 0 or (classified(record) and start < 0.5 * (record.run.chance or 0.0)):
+        return None
+    # the first steps may lie far above guessing; what was learned is measured from whichever is lower
+    level = min(start, guess) if guess else start
+    gain = (level - now) / level
+    late = last_level(curve, max(len(curve) // 5, 10))
+    if gain > limits.gain or (late is not None and (level - late) / level > limits.gain):
+        return None
+    severe = len(losses) >= 4 and len(curve) >= 4 * limits.steps
+    return Finding(
+        "not_learning", "error" if severe else "warning", 0.9 if severe else 0.75,
+        f"after {len(losses)} epochs ({len(curve)} steps) the loss is {losses[-1]:.4g}; it began at {start:.4g}"
+        + (f", guessing gives {guess:.4g}" if guess else "")
+        + f". It has fallen by {max(gain, 0.0):.1%} (limit {limits.gain:.0%}): nothing is learned.",
+        {"start": start, "level": losses[-1], "chance": guess, "gain": gain, "limit": limits.gain},
+        epoch=_epoch(record),
+        remedies=(
+            Remedy("see whether the model can fit 32 rows at all", "model.fit(x[:32], y[:32], epochs=200)"),
+            Remedy("try Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3), ...)"),
+            Remedy("see that labels belong to their rows"),
+        ),
+    )
+
+
+@rule("oscillating_loss", phase="epoch",
+      why="turning points in more than half of the epochs with a swing of 20 % of the level (AUTOTRAINER: swing in >= "
+          "20 "
+          "% of the epochs), and no progress; schedules that cycle are left out",
+      causes=("learning_rate_too_high", "batch_too_small", "exploding_gradient", "input_not_normalized"),
+      turns=0.5, swing=0.2, epochs=8, progress=0.05, poor=0.2)
+def oscillating_loss(record: Record, limits: Any) -> Finding | None:
+    """The training loss goes up and down without getting lower."""
+    losses = finite(data_losses(record))
+    if len(losses) < limits.epochs or not steady_rate(record.run):
+        return None
+    recent = losses[-8:]
+    steps = [b - a for a, b in zip(recent, recent[1:], strict=False)]
+    turns = sum(a * b < 0 for a, b in zip(steps, steps[1:], strict=False)) / max(len(steps) - 1, 1)
+    level = mean(recent)
+    swing = mean(abs(s) for s in steps) / max(level, 1e-12)
+    half = len(recent) // 2
+    gain = (mean(recent[:half]) - mean(recent[half:])) / max(mean(recent[:half]), 1e-12)
+    guess = chance(record)
+    if turns < limits.turns or swing < limits.swing or gain > limits.progress:
+        return None
+    if guess and level < limits.poor * guess:
+        return None
+    return Finding(
+        "oscillating_loss", "warning", 0.75,
+        f"the training loss turned {turns:.0%} of the last {len(recent)} epochs (limit {limits.turns:.0%}), by "
+        f"{swing:.0%} of its level each time (limit {limits.swing:.0%}), and got {max(gain, 0):.0%} lower.",
+        {"turns": turns, "swing": swing, "gain": gain}, epoch=_epoch(record),
+        remedies=(*cooler(record)[:1], Remedy("take larger batches"), Remedy(
+            "let the rate fall", "db.schedules.cosine(1e-3, steps)")),
+    )
+
+
+@rule("overfitting", phase="epoch",
+      why="validation turns up while training falls; with little data every model does that a bit, without harm to "
+          "what it predicts, so a warning needs accuracy to differ by a tenth or the loss to rise by a third of "
+          "guessing",
+      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, epochs=8)
+def overfitting(record: Record, limits: Any) -> Finding | None:
+    """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
+    train, val = data_losses(record), record.logs("val_loss")
+    if len(val) != len(train) or len(val) < limits.stay + 2 or len(finite(val)) < len(val) or lagging(record):
+        return None
+    best = min(val)
+    at = val.index(best)
+    now = mean(val[-3:])
+    after = len(val) - 1 - at
+    falling = train[-1] < 0.95 * train[at] if at < len(train) else False
+    guess = chance(record) or max(val[0], 1e-12)
+    rise = (now - best) / max(best, 1e-12)
+    good, held = accuracy(record), accuracy(record, "val_")
+    gap = mean(good[-3:]) - mean(held[-3:]) if good and held else None
+    turned = after >= limits.stay and falling and rise > limits.rise and now - best > 0.02 * guess
+    settled = len(val) >= limits.epochs and mean(val[-3:]) > 0.95 * mean(val[-6:-3])
+    wide = (gap is not None and gap > limits.gap and train[-1] < 0.5 * now and train[-1] < 0.3 * guess
+            and now > 0.15 * guess and settled)
+    if not turned and not wide:
+        return None
+    mild = not wide and now - best < limits.harm * guess
+    severity: Severity = "note" if mild else "warning"
+    confidence = 0.6 if mild else 0.9 if turned and wide else 0.8
+    parts = []
+    if turned:
+        parts.append(
+            f"the validation loss was best in epoch {at + 1} ({best:.4g}) and is {now:.4g} now, {rise:.0%} higher "
+            f"(limit "
+            f"{limits.rise:.0%}), while the training loss fell from {train[at]:.4g} to {train[-1]:.4g}"
+        )
+    if wide and gap is not None:
+        parts.append(f"accuracy is {gap:.1%} higher on the training part than on the validation part (limit "
+                     f"{limits.gap:.0%})")
+    return Finding(
+        "overfitting", severity, confidence,
+        "; ".join(parts) + ". The model learns the training rows by heart.",
+        {"best": best, "best_epoch": at, "level": now, "rise": rise, "gap": gap, "limit": limits.rise},
+        epoch=_epoch(record), remedies=_CURB,
+    )
+
+
+@rule("overtraining", phase="end", why="no new best for half of the run, and the end worse than the best",
+      causes=("overfitting",), share=0.5, least=10, worse=0.1, harm=0.35)
+def overtraining(record: Record, limits: Any) -> Finding | None:
+    """The run went on long after its best epoch."""
+    val = record.logs("val_loss")
+    if len(val) < limits.least or len(finite(val)) < len(val) or record.run.early_stopping:
+        return None
+    best = min(val)
+    at = val.index(best)
+    after, now = len(val) - 1 - at, mean(val[-3:])
+    worse = (now - best) / max(best, 1e-12)
+    guess = chance(record) or val[0]
+    if after < limits.share * len(val) or worse < limits.worse or now - best < 0.02 * guess:
+        return None
+    return Finding(
+        "overtraining", "note" if now - best < limits.harm * guess else "warning", 0.7,
+        f"the best validation loss ({best:.4g}) was in epoch {at + 1} of {len(val)}; the {after} epochs after it made "
+        f"it {worse:.0%} worse (limit {limits.worse:.0%}).",
+        {"best": best, "best_epoch": at, "after": after, "worse": worse, "limit": limits.worse}, epoch=_epoch(record),
+        remedies=_CURB[:1],
+    )
+
+
+@rule("underfitting", phase="end",
+      why="small gap, poor on both, and no longer falling: the model is too small, or held back; what poor means is "
+          "measured against guessing",
+      causes=("learning_rate_too_high", "learning_rate_too_low", "regularization_too_strong", "dropout_too_high",
+              "vanishing_gradient", "dead_relu", "saturated_activation", "missing_hidden_activation", "not_learning",
+              "stopped_too_early", "wrong_optimizer", "corrupted_labels", "batch_too_large", "input_not_normalized",
+              "unchanged_weights", "class_collapse", "loss_diverging", "nan_loss"),
+      poor=0.4, gap=0.25, falling=0.02, epochs=5)
+def underfitting(record: Record, limits: Any) -> Finding | None:
+    """Training and validation are equally poor."""
+    train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
+    guess = chance(record)
+    if len(train) < limits.epochs or not guess:
+        return None
+    now = mean(train[-2:])
+    held = mean(val[-2:]) if len(val) >= 2 else None
+    slope = (mean(train[-4:-2]) - now) / max(mean(train[-4:-2]), 1e-12)
+    if now < limits.poor * guess or slope > limits.falling:
+        return None
+    if held is not None and held - now > limits.gap * now:
+        return None
+    return Finding(
+        "underfitting", "warning", 0.65,
+        f"the training loss stays at {now:.4g}, {now / guess:.0%} of guessing ({guess:.4g}; limit {limits.poor:.0%})"
+        + ("" if held is None else f", and the validation loss at {held:.4g}, so there is no gap")
+        + f"; it fell by {max(slope, 0):.1%} per 2 epochs. The model cannot fit even the training rows.",
+        {"train": now, "val": held, "chance": guess, "limit": limits.poor}, epoch=_epoch(record),
+        remedies=(Remedy("use more units or layers"), Remedy("weaken dropout and penalties"),
+                  Remedy("see whether it can fit 32 rows", "model.fit(x[:32], y[:32], epochs=200)")),
+    )
+
+
+@rule("stopped_too_early", phase="end",
+      why="the last fifth of the epochs still brought a large part of all progress, and validation was best at the end",
+      causes=("learning_rate_too_low",), share=0.15, epochs=5, left=0.3)
+def stopped_too_early(record: Record, limits: Any) -> Finding | None:
+    """The loss was still falling when the run ended."""
+    train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
+    if len(train) < limits.epochs or record.stopped not in ("epochs", "") and "early" not in record.stopped:
+        return None
+    watched = val if len(val) == len(train) else train
+    width = max(len(watched) // 5, 1)
+    start = first_level(record.curve(), record.run.batch_size) or watched[0]
+    whole = max(start, watched[0]) - watched[-1]
+    gain = watched[-1 - width] - watched[-1]
+    guess = chance(record) or start
+    if whole <= 0 or gain < limits.share * whole or watched[-1] < limits.left * guess:
+        return None
+    if watched.index(min(watched)) < len(watched) - 2 or train[-1] >= train[-1 - width]:
+        return None
+    share = gain / whole
+    more = len(train)
+    return Finding(
+        "stopped_too_early", "warning", 0.6 + 0.3 * min(share, 1.0),
+        f"the loss was still falling at the end: the last {width} of {len(train)} epochs brought {share:.0%} of all "
+        f"progress (limit {limits.share:.0%}), down to {watched[-1]:.4g}.",
+        {"gain": gain, "share": share, "limit": limits.share}, epoch=_epoch(record),
+        remedies=(Remedy(f"train {2 * more} epochs or more", f"model.fit(..., epochs={2 * more})"),
+                  Remedy("give EarlyStopping more patience")),
+    )
+
+
+@rule("suspicious_validation", phase="epoch",
+      why="the running mean of an epoch lags behind, and dropout, augmentation and penalties make training look worse: "
+          "without these, validation that stays at less than 60 % of the training loss is another kind of data",
+      causes=("split_leak", "split_drift"), share=0.5, epochs=8, times=3)
+def suspicious_validation(record: Record, limits: Any) -> Finding | None:
+    """Validation is far better than training, and nothing explains it."""
+    train, val = data_losses(record), record.logs("val_loss")
+    run = record.run
+    if len(val) != len(train) or len(val) < limits.epochs or run.dropout or run.augmented or run.weighted:
+        return None
+    if any(layer.kind.startswith("BatchNorm") for layer in record.model.layers):
+        return None  # the noise of batch statistics is in the training loss only
+    count = int(limits.times)
+    if len(finite(val + train)) < 2 * len(val) or train[-1 - count] - train[-1] > 0.3 * train[-1]:
+        return None
+    guess = chance(record)
+    if guess and train[-1] < 0.2 * guess:
+        return None
+    pairs = list(zip(val[-count:], train[-count:], strict=True))
+    if not all(v < limits.share * t for v, t in pairs):
+        return None
+    ratio = mean(v / t for v, t in pairs)
+    return Finding(
+        "suspicious_validation", "warning", 0.75,
+        f"in the last {count} epochs the validation loss was {ratio:.0%} of the training loss (limit "
+        f"{limits.share:.0%}), and neither dropout nor augmentation explains it. The validation rows may be easier, or "
+        f"copies of training rows.",
+        {"ratio": ratio, "limit": limits.share}, epoch=_epoch(record),
+        remedies=(Remedy("split again, shuffled and stratified", "db.data.split(x, y, seed=1)"),),
+    )
+
+
+@rule("no_better_than_baseline", phase="end",
+      why="the best loss of the run is that of a guess that knows only how often each class occurs",
+      causes=(*_STUCK, "not_learning", "class_collapse", "batch_too_large", "stopped_too_early", "overfitting"),
+      share=0.97, epochs=2)
+def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
+    """At its end the model does no better than guessing."""
+    guess = record.run.chance
+    balance = getattr(record.data, "entropy", None) if record.data is not None else None
+    if isinstance(balance, float):
+        guess = balance
+    losses = finite(record.logs("val_loss")) or finite(data_losses(record))
+    if guess is None or not classified(record) or len(losses) < limits.epochs:
+        return None
+    if lagging(record):
+        losses = finite(data_losses(record))
+    best = min(losses)
+    if best < limits.share * guess:
+        return None
+    return Finding(
+        "no_better_than_baseline", "warning", 0.85,
+        f"the best loss of {len(losses)} epochs is {best:.4g}; guessing gives {guess:.4g} (limit {limits.share:.0%} of "
+        f"it). The model has learned nothing that a guess does not know.",
+        {"best": best, "chance": guess, "limit": limits.share}, epoch=_epoch(record),
+        remedies=(Remedy("see that labels belong to their rows"),
+                  Remedy("see whether it can fit 32 rows", "model.fit(x[:32], y[:32], epochs=200)")),
+    )
+
+
+@rule("corrupted_labels", phase="epoch",
+      why="training falls by heart while validation never gets below guessing: rows and labels have nothing to do with "
+          "each other",
+      causes=("conflicting_labels",), learned=0.85, never=0.98, epochs=6, rows=30)
+def corrupted_labels(record: Record, limits: Any) -> Finding | None:
+    """The training rows are learned by heart, and nothing of it holds for others."""
+    guess = record.run.chance
+    train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
+    if guess is None or not classified(record) or len(val) < limits.epochs or not train or lagging(record):
+        return None
+    if (record.run.validation_samples or limits.rows) < limits.rows:
+        return None
+    held = accuracy(record, "val_")
+    classes = record.run.classes or 2
+    knows = bool(held) and max(held) > 1.0 / classes + 0.15
+    falling = min(val[-2:]) <= min(val)  # running statistics that lag behind look the same at first
+    if min(val) < limits.never * guess or train[-1] > limits.learned * guess or knows or falling:
+        return None
+    return Finding(
+        "corrupted_labels", "warning", 0.75,
+        f"the training loss fell to {train[-1]:.4g}, but the validation loss was never better than {min(val):.4g}; "
+        f"guessing gives {guess:.4g}. Labels that do not belong to their rows look like this.",
+        {"train": train[-1], "best_val": min(val), "chance": guess}, epoch=_epoch(record),
+        remedies=(Remedy("see that x and y were shuffled and sorted together"),
+                  Remedy("look at ten rows with their labels")),
+    )
+
+
+@rule("class_collapse", phase="epoch",
+      why="nearly all rows get one class although several occur; early on that is usual, so two epochs must agree",
+      causes=("class_imbalance", *_STUCK), share=0.95, most=0.8, epochs=2, rows=100)
+def class_collapse(record: Record, limits: Any) -> Finding | None:
+    """One class is predicted for nearly every row."""
+    if len(record.epochs) < limits.epochs or done(record) < 0.2:
+        return None
+    recent = [s for s in record.steps if s.epoch >= record.epochs[-2].epoch and s.predicted]
+    guessed: dict[int, int] = {}
+    meant: dict[int, int] = {}
+    for step in recent:
+        for into, counts in ((guessed, step.predicted), (meant, step.actual)):
+            for label, count in counts.items():
+                into[label] = into.get(label, 0) + count
+    total, known = sum(guessed.values()), sum(meant.values())
+    if len(meant) < 2 or total < limits.rows or not known:
+        return None
+    label, count = max(guessed.items(), key=lambda item: item[1])
+    most = max(meant.values()) / known
+    if count / total < limits.share or most > limits.most:
+        return None
+    return Finding(
+        "class_collapse", "warning", 0.85,
+        f"class {label} was predicted for {count / total:.0%} of the last {total} rows measured (limit "
+        f"{limits.share:.0%}), although {len(meant)} classes occur and the largest is {most:.0%} of them.",
+        {"class": label, "share": count / total, "largest_class": most, "limit": limits.share}, epoch=_epoch(record),
+        remedies=(Remedy("lower the learning rate ten times"),
+                  Remedy("weigh the classes", "class_weight={...}"),
+                  Remedy("start the last bias at the log-odds of the classes")),
+    )

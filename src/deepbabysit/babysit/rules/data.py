@@ -1,0 +1,385 @@
+"""Rules about features and labels, asked before training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.babysit.facts import DataFacts, InputFacts
+from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.vitals import Record
+
+NORMALIZING = frozenset({"BatchNorm"})
+FEATUREWISE = Remedy(
+    "Scale every feature with statistics of the training rows, and the other parts with the same ones.",
+    "scale = db.data.ZScore().fit(x_train); x_train, x_val = scale.transform(x_train), scale.transform(x_val)",
+)
+PIXELS = Remedy("Divide the pixels by 255.", "x_train, x_val = x_train / 255.0, x_val / 255.0")
+
+
+def data_of(record: Record) -> DataFacts | None:
+    """Return the data facts of a record, where there are any."""
+    return record.data if isinstance(record.data, DataFacts) else None
+
+
+def percent(share: float) -> str:
+    """Show a share.
+
+    >>> percent(0.031), percent(0.0004)
+    ('3.1 %', '0.04 %')
+    """
+    return f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.0f} %"
+
+
+def rows_text(rows: Any) -> str:
+    """Show the first rows of a list."""
+    shown = ", ".join(str(r) for r in list(rows)[:5])
+    return f"row {shown}" if len(rows) == 1 else f"rows {shown}" + (", ..." if len(rows) > 5 else "")
+
+
+@rule("nan_in_data", phase="check", rows=0, why="One value that is not finite makes the whole loss NaN.")
+def nan_in_data(record: Record, limits: Any) -> Iterator[Finding]:
+    """Rows with NaN or infinity."""
+    data = data_of(record)
+    for found in data.not_finite if data else ():
+        if found.rows <= limits.rows:
+            continue
+        yield Finding(
+            "nan_in_data", "error", 1.0,
+            f"{found.array} holds NaN or infinity in {found.rows} of {found.of} rows ({rows_text(found.first)}, "
+            f"counting from 0; the first value is {found.value:g}); {int(limits.rows)} are allowed. One of them makes "
+            f"the loss and then every weight NaN. Remove the rows or fill the cells.",
+            {"array": found.array, "rows": found.rows, "of": found.of, "first": list(found.first),
+             "limit": int(limits.rows)},
+            remedies=(
+                Remedy("Fill the cells with statistics of the training rows.",
+                       "fill = db.data.MeanImputer().fit(x_train); x_train = fill.transform(x_train)"),
+                Remedy("Remove the rows.", "good = numpy.isfinite(x).all(axis=1); x, y = x[good], y[good]"),
+            ),
+        )
+
+
+def normalized_first(record: Record) -> str | None:
+    """Return the path of a batch normalization that sees the inputs before any weights do."""
+    for layer in record.model.layers:
+        if layer.kind in NORMALIZING and all(_plain(record, s) for s in layer.sources):
+            return layer.path
+        if layer.inputs is not None or layer.kind == "Embedding":
+            return None
+    return None
+
+
+def _plain(record: Record, path: str) -> bool:
+    found = next((layer for layer in record.model.layers if layer.path == path), None)
+    return found is not None and found.kind in ("Flatten", "Reshape", "Activation", "Dropout", "Lambda")
+
+
+@rule(
+    "input_not_normalized", phase="check",
+    large=10.0, apart=10.0, notable=3.0, pixels=100.0,
+    why="apart: features whose spreads differ by 10 times (RULES; LeCun et al. 1998). large: standard deviation or "
+    "mean "
+    "of 10 and more against the 1 that initializers assume. notable: below this size nothing is said even where "
+    "spreads differ, since sparse and one-hot features, border pixels and min-max scaled outliers differ harmlessly. "
+    "pixels: a maximum from which whole numbers from 0 are taken for pixels.",
+)
+def input_not_normalized(record: Record, limits: Any) -> Iterator[Finding]:
+    """Features on very different or very large scales, as the first weights see them."""
+    data = data_of(record)
+    if data is None or normalized_first(record) is not None:
+        return
+    entering = record.probes.get("entering") or {}
+    for number, found in enumerate(data.inputs):
+        if found.ids:
+            continue
+        name = "x" if len(data.inputs) == 1 else f"x[{number}]"
+        scales = _scales(found)
+        if entering and len(data.inputs) == 1:
+            seen = max(value["largest"] for value in entering.values())
+            if seen < 0.3 * max(scales.max(initial=0.0), 1e-30):
+                continue  # the model scales its inputs itself
+        finding = _unscaled(name, found, scales, limits)
+        if finding is not None:
+            yield finding
+
+
+def _scales(found: InputFacts) -> np.ndarray:
+    """Return the size of each feature: its spread, or its mean where that is far from 0 against any spread."""
+    return np.maximum(np.array(found.std), np.abs(np.array(found.mean)) / 3.0)
+
+
+def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> Finding | None:
+    top = int(scales.argmax()) if scales.size else 0
+    if not scales.size:
+        return None
+    largest = float(scales[top])
+    std = np.array(found.std)
+    dense = std[(np.array(found.common) < 0.5) & (std > 0)]
+    ratio = float(dense.max() / dense.min()) if dense.size > 1 else 1.0
+    if largest <= limits.notable or not (largest > limits.large or ratio > limits.apart):
+        return None
+    pixels = found.whole and found.all_minimum >= 0 and limits.pixels <= found.all_maximum <= 255 and len(std) >= 16
+    evidence = {
+        "input": name, "feature": top, "std": found.std[top], "mean": found.mean[top], "ratio_of_std": ratio,
+        "minimum": found.all_minimum, "maximum": found.all_maximum,
+        "limit_std": limits.large, "limit_ratio": limits.apart, "rows_looked_at": found.rows,
+    }
+    if pixels:
+        text = (
+            f"{name} holds whole numbers from {found.all_minimum:g} to {found.all_maximum:g}, such as pixels, with "
+            f"standard deviation {found.all_std:.3g} (limit {limits.large:g})."
+        )
+        remedies: tuple[Remedy, ...] = (PIXELS, FEATUREWISE)
+    else:
+        text = (
+            f"feature {top} of {name} has mean {found.mean[top]:.4g} and standard deviation {found.std[top]:.4g} "
+            f"(limit {limits.large:g})"
+        )
+        text += f"; standard deviations of features differ by {ratio:.3g} times (limit {limits.apart:g})." if (
+            ratio > limits.apart) else "."
+        remedies = (FEATUREWISE, Remedy("Or begin the model with BatchNorm.", "db.layers.BatchNorm()"))
+    text += " Gradients of the first layer grow with its inputs, so no one rate suits it. Scale the inputs."
+    sure = min(0.95, 0.6 + 0.15 * math.log10(max(largest / limits.notable, 1.0)) + (0.1 if ratio > limits.apart else 0))
+    return Finding("input_not_normalized", "warning", sure, text, evidence, remedies=remedies)
+
+
+@rule(
+    "input_normalized_twice", phase="check", largest=0.1, std=0.02, outliers=0.5, sparse=0.7,
+    why="Data scaled once have values near 1; pixels divided by 255 twice end below 0.004, digits by 16 twice below "
+    "0.063. Sparse text features have small spreads too, but values above 0.1; dense ones below `std` may "
+    "have outliers up to `outliers`.",
+)
+def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
+    """All inputs are tiny."""
+    data = data_of(record)
+    if data is None or normalized_first(record) is not None:
+        return
+    entering = record.probes.get("entering") or {}
+    for number, found in enumerate(data.inputs):
+        size = max(abs(found.all_minimum), abs(found.all_maximum))
+        dense = not found.common or float(np.median(found.common)) < limits.sparse
+        small = size < limits.largest and found.all_std <= limits.std * 2
+        outliers = size < limits.outliers and found.all_std < limits.std and dense
+        if found.ids or size == 0.0 or not (small or outliers):
+            continue
+        if entering and max(value["top"] for value in entering.values()) > 10 * size:
+            continue
+        name = "x" if len(data.inputs) == 1 else f"x[{number}]"
+        yield Finding(
+            "input_normalized_twice", "warning", 0.85 if size < limits.largest / 2 else 0.7,
+            f"all values of {name} lie within {size:.3g} of 0 (limit {limits.largest:g}), with standard deviation "
+            f"{found.all_std:.3g} (limit {limits.std:g}): as if scaled twice. The first layer's signal and gradient "
+            "are that small. Scale once.",
+            {"input": name, "largest": size, "std": found.all_std, "limit": limits.largest},
+            remedies=(Remedy("Remove one of the two scalings."), FEATUREWISE),
+        )
+
+
+@rule(
+    "target_not_normalized", phase="check", large=10.0, center=20.0, small=0.01,
+    why="A new network gives outputs near 0 with a spread near 1, and squared errors of a target of size 10 are 100 "
+    "times those of a scaled one; a constant far from 0 (center, in its own unit) has to be learned by one bias first. "
+    "Below `small` the outputs' own noise hides the target.",
+)
+def target_not_normalized(record: Record, limits: Any) -> Finding | None:
+    """A regression target far from unit scale."""
+    data = data_of(record)
+    labels = None if data is None else data.labels
+    if labels is None or record.run.task != "regression":
+        return None
+    output = record.probes.get("output")
+    spread = max(1.0, output.std) if output is not None else 1.0
+    center = output.mean if output is not None else 0.0
+    std, away = math.sqrt(labels.spread), abs(labels.mean - center)
+    size = math.sqrt(labels.spread + labels.mean**2)
+    far = std > limits.large * spread or (away > limits.center * spread and away > 2 * std)
+    tiny = 0.0 < size < limits.small and (output is None or output.std > 10 * size)
+    if not far and not tiny:
+        return None
+    text = (
+        f"the target has mean {labels.mean:.4g} and standard deviation {std:.4g}; the untrained outputs have mean "
+        f"{center:.3g} and standard deviation {output.std if output is not None else 1.0:.3g} (limits: "
+        f"{limits.large:g} times for the spread, {limits.center:g} for the mean, {limits.small:g} from below). First "
+        f"gradients grow with this distance. Scale the target and undo it in predictions."
+    )
+    return Finding(
+        "target_not_normalized", "warning", 0.85 if size > 3 * limits.large or tiny else 0.7, text,
+        {"mean": labels.mean, "std": std, "output_mean": center, "output_std": spread, "limit_std": limits.large,
+         "limit_mean": limits.center},
+        remedies=(
+            Remedy("Scale the target with training statistics, and undo it in predictions.",
+                   "scale = db.data.ZScore().fit(y_train); y_train = scale.transform(y_train)  "
+                   "# scale.inverse(model.predict(x))"),
+            Remedy("Or start the last bias at the target's mean.",
+                   f"model.layers[-1].bias.assign([{labels.mean:.4g}])" if not labels.shape or labels.shape == (1,)
+                   else ""),
+        ),
+    )
+
+
+@rule("constant_feature", phase="check", features=0, why="A feature with one value tells nothing.")
+def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
+    """Features with one value only."""
+    data = data_of(record)
+    for number, found in enumerate(data.inputs if data else ()):
+        count = len(found.constant)
+        if found.ids or count <= limits.features:
+            continue
+        name = "x" if len(data.inputs) == 1 else f"x[{number}]"  # type: ignore[union-attr]
+        everything = count == len(found.std)
+        shown = ", ".join(map(str, found.constant[:8])) + (", ..." if count > 8 else "")
+        yield Finding(
+            "constant_feature", "error" if everything else "note", 1.0 if found.rows >= 30 else 0.6,
+            f"{count} of {len(found.std)} features of {name} have one value in all {found.rows} rows looked at: "
+            f"{shown} (limit {int(limits.features)}). They tell nothing"
+            + (": there is nothing to learn from." if everything else ". Drop them, or see why they are empty."),
+            {"input": name, "count": count, "features": list(found.constant[:50]), "rows": found.rows,
+             "limit": int(limits.features)},
+            remedies=(Remedy("Drop these columns.", "x = x[:, x_train.std(axis=0) > 0]"),),
+        )
+
+
+@rule(
+    "duplicate_rows", phase="check", share=0.05,
+    why="Real tables hold a few repeats (iris 1 of 150); beyond 5 % of rows with many measured values they are copies.",
+)
+def duplicate_rows(record: Record, limits: Any) -> Finding | None:
+    """Rows that are exact copies of others."""
+    data = data_of(record)
+    if data is None or not data.duplicates or any(found.ids for found in data.inputs):
+        return None
+    share = data.duplicates / data.rows
+    copied = share > limits.share and data.continuous
+    return Finding(
+        "duplicate_rows", "warning" if copied else "note", 0.9 if copied else 0.5,
+        f"{data.duplicates} of {data.rows} rows ({percent(share)}, limit {percent(limits.share)}) equal an earlier "
+        f"row in inputs and target. Copies count double, and a random split puts them on both sides. Remove them "
+        f"before splitting.",
+        {"duplicates": data.duplicates, "rows": data.rows, "share": share, "limit": limits.share},
+        remedies=(
+            Remedy("Remove copies before splitting.",
+                   "_, keep = numpy.unique(x, axis=0, return_index=True); x, y = x[keep], y[keep]"),
+        ),
+    )
+
+
+@rule(
+    "conflicting_labels", phase="check", share=0.01,
+    why="A label error rate that one would call clean is below 1 %; rows of few categories conflict naturally and are "
+    "only noted.",
+)
+def conflicting_labels(record: Record, limits: Any) -> Finding | None:
+    """Equal inputs with different labels."""
+    data = data_of(record)
+    if data is None or not data.conflicts or any(found.ids for found in data.inputs):
+        return None
+    share = data.conflicts / data.rows
+    wrong = share > limits.share and data.continuous
+    pairs = "; ".join(f"{a} and {b}" for a, b in data.examples[:3])
+    return Finding(
+        "conflicting_labels", "warning" if wrong else "note", 0.9 if wrong else 0.6,
+        f"{data.conflicts} of {data.rows} rows ({percent(share)}, limit {percent(limits.share)}) have the inputs of an "
+        f"earlier row and another label (rows {pairs}). No model can be right about both. Look at these rows.",
+        {"conflicts": data.conflicts, "rows": data.rows, "share": share, "examples": [list(p) for p in data.examples],
+         "limit": limits.share},
+        remedies=(Remedy("Look at these rows; remove them or decide by majority."),),
+    )
+
+
+@rule(
+    "class_imbalance", phase="check", ratio=10.0, recall=0.8,
+    why="ratio: SageMaker Debugger and RULES say 10. recall: where the nearest neighbours find 80 % of the rarest "
+    "class "
+    "anyway, being rare does no harm and it is only noted, as it is where weights are given.",
+)
+def class_imbalance(record: Record, limits: Any) -> Finding | None:
+    """Some classes are much rarer than others."""
+    data = data_of(record)
+    labels = None if data is None else data.labels
+    if labels is None or labels.kind not in ("classes", "one_hot") or record.run.task == "regression":
+        return None
+    counts = {c: n for c, n in labels.counts.items() if n}
+    if len(counts) < 2:
+        return _one_class(labels.counts, data.rows)  # type: ignore[union-attr]
+    rare, common = min(counts, key=lambda c: counts[c]), max(counts, key=lambda c: counts[c])
+    ratio = counts[common] / counts[rare]
+    if ratio <= limits.ratio:
+        return None
+    found = data.association.rare if data is not None and data.association is not None else None
+    harmless = record.run.weighted or (found is not None and found >= limits.recall)
+    total = sum(counts.values())
+    weights = {int(c): round(total / (len(counts) * n), 3) for c, n in sorted(counts.items())}
+    reason = "; weights are given" if record.run.weighted else (
+        "" if found is None else f"; {percent(found)} of the neighbours of class {rare} belong to it")
+    return Finding(
+        "class_imbalance", "note" if harmless else "warning", 0.8,
+        f"class {common} has {counts[common]} rows and class {rare} only {counts[rare]}: {ratio:.3g} times as many "
+        f"(limit {limits.ratio:g}){reason}. Always saying {common} is right in {percent(counts[common] / total)} of "
+        f"cases. Weigh the classes, and watch recall or AUC instead of accuracy.",
+        {"counts": {str(c): n for c, n in counts.items()}, "ratio": ratio, "limit": limits.ratio,
+         "neighbour_recall": found, "weighted": record.run.weighted},
+        remedies=(
+            Remedy("Weigh the classes by their rarity.", f"model.fit(..., class_weight={weights})"
+                   if len(weights) <= 20 else "model.fit(..., class_weight={c: n_rows / (n_classes * count[c])})"),
+            Remedy("Watch another metric.", 'metrics=["auc", "recall"]'),
+        ),
+    )
+
+
+def _one_class(counts: Any, rows: int) -> Finding | None:
+    if not counts:
+        return None
+    only = next((c for c, n in counts.items() if n), None)
+    return Finding(
+        "class_imbalance", "error", 0.95,
+        f"all {rows} targets are of class {only}: 1 class, and at least 2 are needed. There is nothing to tell apart. "
+        f"See how the rows were chosen.",
+        {"classes": 1, "rows": rows, "limit": 2},
+        remedies=(Remedy("See how the rows were chosen: a sorted file cut in two?"),),
+    )
+
+
+@rule(
+    "corrupted_labels", phase="check", sigma=3.0, shifted=6.0, rows=60,
+    why="Neighbours and a linear model on the true pairing are compared with 24 pairings whose rows are shuffled. On "
+    "real tables they win by 9 to 150 standard deviations; shuffled labels stay below 2.5. A pairing shifted by one "
+    "row that wins by 6 names the shift.",
+)
+def corrupted_labels(record: Record, limits: Any) -> Finding | None:
+    """Labels that have nothing to do with the inputs."""
+    data = data_of(record)
+    found = None if data is None else data.association
+    if found is None or found.rows < limits.rows:
+        return None
+    sigma = max(found.neighbours_sigma, found.linear_sigma)
+    if sigma >= limits.sigma:
+        return None
+    moved = found.shifted >= limits.shifted
+    text = (
+        f"the inputs do not tell the labels: neighbours and a linear model score {found.neighbours:.3f} and "
+        f"{found.linear:.3f}, which is {sigma:.1f} standard deviations above shuffled labels (limit {limits.sigma:g}, "
+        f"on {found.rows} rows). "
+    )
+    if moved:
+        text += (
+            f"With each input paired with the label {'before' if found.shift < 0 else 'after'} it the score is "
+            f"{found.shifted:.1f} deviations above: labels are shifted by one row. Align x and y."
+        )
+        back = "x, y = x[1:], y[:-1]" if found.shift < 0 else "x, y = x[:-1], y[1:]"
+        remedies = (Remedy("Undo the shift.", back), Remedy("See where x or y lost a row (a header, a filter)."))
+    else:
+        text += "A network can only learn them by heart. See that x and y are in the same order."
+        remedies = (
+            Remedy("See that every sort, filter and shuffle moved x and y together."),
+            Remedy("Look at ten rows with their labels by eye."),
+        )
+    return Finding(
+        "corrupted_labels", "warning", 0.95 if moved else min(0.9, 0.6 + 0.1 * math.log10(found.rows)), text,
+        {"neighbours": found.neighbours, "linear": found.linear, "sigma": sigma, "limit": limits.sigma,
+         "rows": found.rows, "shift": found.shift if moved else 0, "shifted_sigma": found.shifted},
+        remedies=remedies,
+    )

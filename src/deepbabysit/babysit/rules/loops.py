@@ -1,0 +1,114 @@
+"""Rules about the loop itself: waiting for data, memory, gradients that stay, layers in the wrong mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.vitals import Record
+
+
+def _epoch(record: Record) -> int | None:
+    return record.epochs[-1].epoch if record.epochs else None
+
+
+@rule("slow_input", phase="epoch",
+      why="> 30 % of the time spent waiting for data; less than a second in all is nobody's concern",
+      share=0.3, seconds=1.0)
+def slow_input(record: Record, limits: Any) -> Finding | None:
+    """The loop waits for its data."""
+    waiting = sum(e.waiting or 0.0 for e in record.epochs)
+    working = sum(e.seconds or 0.0 for e in record.epochs)
+    if waiting < limits.seconds or waiting / max(waiting + working, 1e-12) < limits.share:
+        return None
+    share = waiting / (waiting + working)
+    return Finding(
+        "slow_input", "warning", 0.9,
+        f"the steps waited {waiting:.1f} s for data and worked {working:.1f} s: {share:.0%} of the time (limit "
+        f"{limits.share:.0%}).",
+        {"waiting": waiting, "working": working, "share": share, "limit": limits.share}, epoch=_epoch(record),
+        remedies=(Remedy("make batches ahead", "db.data.Loader(x, y, prefetch=4)"),
+                  Remedy("load and augment once, and keep the arrays in memory")),
+    )
+
+
+@rule("memory_growth", phase="step",
+      why="a graph that is kept alive grows by as many operations in every step; what a loop needs at once does "
+          "not",
+      growth=1.7, least=200, times=3)
+def memory_growth(record: Record, limits: Any) -> Finding | None:
+    """The graph of every step is kept alive."""
+    counts = record.probes.get("alive", [])
+    if len(counts) < limits.times:
+        return None
+    recent = counts[-int(limits.times) :]
+    alive = [n for _, n in recent]
+    # the steps between two counts double, and so does what is kept
+    if alive[0] <= 0 or alive[-1] < limits.least:
+        return None
+    if not all(b > limits.growth * a for a, b in zip(alive, alive[1:], strict=False)):
+        return None
+    steps = recent[-1][0] - recent[0][0]
+    each = (alive[-1] - alive[0]) / steps
+    return Finding(
+        "memory_growth", "warning", 0.9,
+        f"{alive[-1]} operations of earlier steps are still kept at step {recent[-1][0] + 1}, {each:.0f} more in every "
+        f"step: memory grows without end. Losses kept as tensors (in a list, or added up) keep their whole graph.",
+        {"alive": alive[-1], "per_step": each, "limit": limits.growth}, step=recent[-1][0],
+        remedies=(Remedy("keep numbers, not tensors", "losses.append(loss.item())"),
+                  Remedy("cut what goes from step to step off its graph", "state = state.detach()")),
+    )
+
+
+@rule("missing_zero_grad", phase="step",
+      why="the same gradient tensor went through two updates: what was added up stays in it",
+      times=3)
+def missing_zero_grad(record: Record, limits: Any) -> Finding | None:
+    """Gradients add up from step to step."""
+    kept = record.probes.get("gradients_kept")
+    if not kept or kept["times"] < limits.times:
+        return None
+    return Finding(
+        "missing_zero_grad", "error", 0.98,
+        f"the gradients were not cleared in the last {kept['times']} steps (limit {limits.times:g}): each backward() "
+        f"adds to what is there, so the update uses the sum over all steps so far (norm {kept['norm']:.3g}).",
+        dict(kept), step=kept["step"],
+        remedies=(Remedy("clear the gradients in every step, before backward()", "optimizer.zero_grad()"),),
+    )
+
+
+@rule("mode_bug", phase="step",
+      why="layers that behave differently in training (Dropout, BatchNorm) ran in inference mode in every step",
+      times=5)
+def untrained_mode(record: Record, limits: Any) -> Finding | None:
+    """A hand-written loop trains in inference mode."""
+    seen = record.probes.get("inference_steps")
+    if not seen or seen["times"] < limits.times:
+        return None
+    return Finding(
+        "mode_bug", "warning", 0.9,
+        f"{seen['times']} steps in a row ran in inference mode (limit {limits.times:g}), although {seen['layers']} "
+        f"behave differently in training: dropout drops nothing, batch normalization learns no statistics.",
+        dict(seen), step=seen["step"],
+        remedies=(Remedy("train in training mode", "with db.training():\n    loss = loss_of(model(x), y)"),),
+    )
+
+
+@rule("mode_bug", phase="step",
+      why="evaluation with dropout and batch statistics measures another model than the one that is used later",
+      times=1)
+def evaluated_in_training(record: Record, limits: Any) -> Finding | None:
+    """A hand-written loop evaluates in training mode."""
+    seen = record.probes.get("evaluation_in_training")
+    if not seen or seen["times"] < limits.times:
+        return None
+    return Finding(
+        "mode_bug", "warning", 0.85,
+        f"{', '.join(seen['layers'])} ran in training mode without gradients, {seen['times']} times (limit "
+        f"{limits.times:g}): an evaluation in training mode. Dropout drops and batch statistics change there.",
+        dict(seen), step=seen["step"],
+        remedies=(
+            Remedy("evaluate in inference mode", "with db.no_grad():\n    model(x)  # outside of db.training()"),
+        ),
+    )

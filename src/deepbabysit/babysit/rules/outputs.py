@@ -1,0 +1,344 @@
+"""Rules about the output against the loss and the targets, asked before training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.rules.data import data_of, percent
+from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.vitals import Record
+
+# what a loss takes from the output (RunFacts.loss_kind)
+LOGITS_CLASSES, LOGITS_YES = "class logits", "yes-or-no logits"
+CLASS_PROBABILITIES, YES_PROBABILITIES, LOG_PROBABILITIES = (
+    "class probabilities", "yes-or-no probabilities", "class log-probabilities",
+)
+NUMBERS, MARGINS, OWN = "numbers", "margins", "own"
+RANGES = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, math.inf),
+          "softplus": (0.0, math.inf), "log_softmax": (-math.inf, 0.0)}
+SQUASHING = ("relu", "tanh", "softplus", "elu", "selu", "gelu", "silu", "leaky_relu")
+
+
+def _pair(record: Record) -> tuple[str, ...]:
+    """Return (last activation, loss) that belong to the task, as advice."""
+    data = data_of(record)
+    kind = data.labels.kind if data is not None and data.labels is not None else ""
+    units = record.model.output_units or 1
+    if record.run.task == "binary" and units == 1:
+        return "sigmoid", "binary_crossentropy"
+    if record.run.task == "multilabel":
+        return "sigmoid", "binary_crossentropy"
+    if record.run.task in ("binary", "multiclass"):
+        return "softmax", "categorical_crossentropy" if kind == "one_hot" else "sparse_categorical_crossentropy"
+    return "linear", "mse"
+
+
+def _last_layer(record: Record) -> str | None:
+    found = [layer.path for layer in record.model.layers if layer.inputs is not None]
+    return found[-1] if found else None
+
+
+def _swap(record: Record, words: str) -> Remedy:
+    activation, loss = _pair(record)
+    return Remedy(
+        words, f'Dense({record.model.output_units}, activation="{activation}"), loss="{loss}"'
+        if activation != "linear" else f'Dense({record.model.output_units}), loss="{loss}"',
+    )
+
+
+@rule("loss_shape_mismatch", phase="check", why="Shapes that would broadcast, or do not fit at all: always an error.")
+def loss_shape_mismatch(record: Record, limits: Any) -> Finding | None:
+    """Targets and outputs of different shapes."""
+    return _refused(record, "loss_shape_mismatch", "Give both one shape.")
+
+
+def _refused(record: Record, code: str, advice: str) -> Finding | None:
+    found = record.probes.get("targets")
+    if found is None or found["code"] != code:
+        return None
+    return Finding(
+        code, "error", 1.0, f"{found['message']}. {advice}", {k: v for k, v in found.items() if k != "message"},
+        layer=_last_layer(record), remedies=(Remedy(advice), _swap(record, "Or use the pair that fits these targets.")),
+    )
+
+
+@rule(
+    "target_out_of_range", phase="check", share=0.0, why="A target outside of what the output can give is never "
+    "reached.",
+)
+def target_out_of_range(record: Record, limits: Any) -> Iterator[Finding]:
+    """Labels that are no class of the output, or targets beyond the last activation's range."""
+    refused = _refused(record, "target_out_of_range", "Count classes from 0, with one output unit for each.")
+    if refused is not None:
+        yield refused
+        return
+    data = data_of(record)
+    labels = None if data is None else data.labels
+    activation = record.model.output_activation
+    if labels is None or record.run.loss_kind not in (NUMBERS, OWN) or activation not in RANGES:
+        return
+    if record.run.loss_kind == OWN and record.run.task != "regression":
+        return
+    low, high = RANGES[activation]
+    if labels.minimum >= low and labels.maximum <= high:
+        return
+    yield Finding(
+        "target_out_of_range", "error", 0.95,
+        f"targets lie between {labels.minimum:.4g} and {labels.maximum:.4g}, and the last activation {activation} "
+        f"gives {low:g} to {high:g} only (limit: {percent(limits.share)} of the targets outside). Targets beyond "
+        f"cannot be reached, and the units saturate on the way. Use a linear output.",
+        {"minimum": labels.minimum, "maximum": labels.maximum, "low": low, "high": high, "activation": activation},
+        layer=_last_layer(record),
+        remedies=(
+            Remedy("Use a linear output.", f"Dense({record.model.output_units})"),
+            Remedy("Or scale the targets into the range.", "scale = db.data.MinMax().fit(y_train)"),
+        ),
+    )
+
+
+@rule(
+    "double_softmax", phase="check", times=1,
+    why="The graph itself shows that a loss of logits stands on a softmax or sigmoid, or that two softmax follow.",
+)
+def double_softmax(record: Record, limits: Any) -> Finding | None:
+    """Softmax or sigmoid applied twice."""
+    codes = record.probes.get("codes") or ()
+    if "double_softmax" not in codes:
+        return None
+    units = record.model.output_units or 1
+    activation = record.model.output_activation
+    if "softmax_of_softmax" in codes:
+        seen = f"the output is the {activation} of a softmax"
+    else:
+        seen = f"the loss {record.run.loss} takes logits and applies its own, and the last activation is {activation}"
+    best = math.exp(1) / (math.exp(1) + units - 1) if units > 1 else 1 / (1 + math.exp(-1))
+    return Finding(
+        "double_softmax", "error", 0.98,
+        f"{seen}: 2 times, limit {int(limits.times)}. The largest probability that {units} outputs can then give is "
+        f"{best:.2f}, so the loss stays above {-math.log(best):.2f} and gradients are small. Remove one of the two.",
+        {"activation": activation, "loss": record.run.loss, "units": units, "largest_probability": best,
+         "limit": int(limits.times)},
+        layer=_last_layer(record),
+        remedies=(
+            Remedy("Remove the activation of the last layer.", f"Dense({units})"),
+            Remedy("Or use the loss of probabilities.", f'loss="{_pair(record)[1]}"'),
+        ),
+    )
+
+
+@rule("one_unit_softmax", phase="check", units=2, why="A softmax over one unit is 1 whatever its input.")
+def one_unit_softmax(record: Record, limits: Any) -> Finding | None:
+    """A softmax over one unit."""
+    codes = record.probes.get("codes") or ()
+    refused = record.probes.get("targets") or {}
+    single = record.model.output_units == 1 and record.model.output_activation in ("softmax", "log_softmax")
+    if "one_unit_softmax" not in codes and not single and refused.get("code") != "one_unit_softmax":
+        return None
+    return Finding(
+        "one_unit_softmax", "error", 0.99,
+        f"the last layer has 1 unit and {record.run.loss or 'its activation'} takes a softmax over it (at least "
+        f"{int(limits.units)} units are needed): the result is always 1 and has no gradient. Use a sigmoid.",
+        {"units": 1, "limit": int(limits.units), "loss": record.run.loss, "activation": record.model.output_activation},
+        layer=_last_layer(record),
+        remedies=(
+            Remedy("One sigmoid unit.", 'Dense(1, activation="sigmoid"), loss="binary_crossentropy"'),
+            Remedy("Or two units.", 'Dense(2, activation="softmax"), loss="sparse_categorical_crossentropy"'),
+        ),
+    )
+
+
+@rule(
+    "missing_output_activation", phase="check", slack=1e-3,
+    why="Probabilities lie in [0, 1], rows of them sum to 1 within rounding, and a logarithm of one is at most 0.",
+)
+def missing_output_activation(record: Record, limits: Any) -> Finding | None:
+    """A loss of probabilities on an output that gives any number."""
+    kind, activation = record.run.loss_kind, record.model.output_activation
+    output = record.probes.get("output")
+    if kind not in (CLASS_PROBABILITIES, YES_PROBABILITIES, LOG_PROBABILITIES) or output is None:
+        return None
+    if activation in ("softmax", "sigmoid", "log_softmax"):
+        return None  # a wrong one is wrong_loss_for_output
+    if (record.model.output_units or 1) == 1 and kind != YES_PROBABILITIES:
+        return None
+    outside = output.minimum < -limits.slack or output.maximum > 1 + limits.slack
+    if kind == LOG_PROBABILITIES:
+        outside = output.maximum > limits.slack
+        bad, seen = outside, f"the output goes up to {output.maximum:.3g}, and a logarithm of a probability is at "
+        "most 0"
+    elif kind == CLASS_PROBABILITIES:
+        bad = outside or output.sums > limits.slack
+        seen = (f"outputs lie between {output.minimum:.3g} and {output.maximum:.3g} and rows are up to "
+                f"{output.sums:.3g} away from a sum of 1")
+    else:
+        bad, seen = outside, f"outputs lie between {output.minimum:.3g} and {output.maximum:.3g}, not in 0 to 1"
+    if not bad and not (activation == "linear" and kind != LOG_PROBABILITIES):
+        return None
+    wanted = "sigmoid" if kind == YES_PROBABILITIES else "log_softmax" if kind == LOG_PROBABILITIES else "softmax"
+    logits = {YES_PROBABILITIES: "binary_crossentropy_with_logits"}.get(kind, "cross_entropy")
+    return Finding(
+        "missing_output_activation", "error", 0.97 if activation == "linear" else 0.9,
+        f"the loss {record.run.loss} takes {kind}, and the last activation is {activation or 'not known'}: {seen} "
+        f"(limit {limits.slack:g}). The logarithm of such a number means nothing. Add the {wanted}.",
+        {"minimum": output.minimum, "maximum": output.maximum, "sums": output.sums, "activation": activation,
+         "limit": limits.slack},
+        layer=_last_layer(record),
+        remedies=(
+            Remedy(f"Add the {wanted}.", f'Dense({record.model.output_units}, activation="{wanted}")'),
+            Remedy("Or use the loss of logits.", f'loss="{logits}"'),
+        ),
+    )
+
+
+@rule(
+    "wrong_loss_for_output", phase="check", classes=20,
+    why="The pairs come from the likelihood of the targets (Goodfellow et al. 2016, 6.2.2). Squared error on class "
+    "probabilities works less well but does work, so it is only noted; whole numbers of at most `classes` kinds with "
+    "accuracy as a metric are taken for classes.",
+)
+def wrong_loss_for_output(record: Record, limits: Any) -> Finding | None:
+    """Loss, last activation and kind of target that do not belong together."""
+    data = data_of(record)
+    labels = None if data is None else data.labels
+    run, units, activation = record.run, record.model.output_units or 1, record.model.output_activation
+    refused = record.probes.get("targets")
+    if refused is not None and refused["code"] == "wrong_loss_for_output":
+        return _mismatch(record, refused["message"], 0.95, "error", "the loss refuses these targets")
+    if labels is None or refused is not None or run.loss_kind is None:
+        return None
+    kind = run.loss_kind
+    exclusive = labels.kind == "one_hot" or (labels.kind == "classes" and units > 1)
+    if kind == CLASS_PROBABILITIES and activation == "sigmoid" and units > 1:
+        return _mismatch(
+            record, f"{units} sigmoid outputs do not sum to 1, and {run.loss} looks at the true class's only: it is 0 "
+            f"when every output is 1", 0.95, "error", "sums of rows differ from 1")
+    if kind == YES_PROBABILITIES and activation == "softmax" and units > 1:
+        return _mismatch(
+            record, f"the {units} outputs of a softmax exclude each other, and {run.loss} takes each as a yes or no of "
+            f"its own; averaged over {units} columns it is small from the start", 0.85, "warning", "softmax outputs")
+    if kind in (YES_PROBABILITIES, LOGITS_YES) and labels.kind == "one_hot" and units > 2:
+        return _mismatch(
+            record, f"every row of the targets has exactly one 1 among {units}, and {run.loss} takes each column as a "
+            f"yes or no of its own", 0.55, "note", "one class per row")
+    if kind in (LOGITS_CLASSES, LOGITS_YES) and activation in SQUASHING:
+        reach = "between -1 and 1" if activation == "tanh" else "on one side of 0"
+        return _mismatch(
+            record, f"{run.loss} takes logits, which may be any number, and {activation} keeps them {reach}", 0.9,
+            "warning", f"last activation {activation}")
+    if kind in (CLASS_PROBABILITIES, YES_PROBABILITIES) and activation in SQUASHING:
+        return _mismatch(
+            record, f"{run.loss} takes probabilities, and {activation} gives none", 0.95, "error",
+            f"last activation {activation}")
+    if kind == NUMBERS and exclusive and activation in ("softmax", "sigmoid", "linear"):
+        weak = run.loss in ("mae", "log_cosh", "huber")
+        return _mismatch(
+            record, f"the targets are classes and {run.loss} measures a distance: where the model is very wrong its "
+            f"gradient is near 0" if activation != "linear" else
+            f"the targets are classes and {run.loss} measures a distance to 0 and 1", 0.7 if weak else 0.5,
+            "warning" if weak and activation != "linear" else "note", f"{labels.classes} classes")
+    accuracy = any("accuracy" in m or "auc" in m for m in run.metrics)
+    if kind == NUMBERS and labels.few and labels.shape in ((), (1,)) and labels.classes <= limits.classes:
+        binary = labels.classes == 2
+        if binary and activation == "softmax":
+            return None
+        if binary or accuracy:
+            return _mismatch(
+                record, f"the targets are {labels.classes} whole numbers, such as classes, and {run.loss} takes them "
+                "as "
+                f"amounts" + (": class 2 would be twice class 1" if not binary else ""),
+                0.85 if accuracy and not binary else 0.5, "warning" if accuracy and not binary else "note",
+                f"{labels.classes} different targets, limit {int(limits.classes)}")
+    if kind == MARGINS and activation in ("sigmoid", "softmax"):
+        return _mismatch(
+            record, f"{run.loss} wants outputs beyond -1 and 1, and {activation} gives 0 to 1", 0.9, "warning",
+            "outputs between 0 and 1")
+    return None
+
+
+def _mismatch(record: Record, what: str, sure: float, severity: Any, seen: str) -> Finding:
+    activation, loss = _pair(record)
+    return Finding(
+        "wrong_loss_for_output", severity, sure,
+        f"{what} ({seen}; {record.model.output_units} outputs, last activation {record.model.output_activation}). "
+        f"Use {activation} with {loss}.",
+        {"loss": record.run.loss, "activation": record.model.output_activation, "units": record.model.output_units,
+         "task": record.run.task},
+        layer=_last_layer(record), remedies=(_swap(record, "Use the pair that belongs to these targets."),),
+    )
+
+
+@rule(
+    "initial_loss_off_chance", phase="check", above=5.0, slightly=2.5, below=0.5, far=10.0,
+    why="RULES names 0.8 to 2; good initializers with small batches reach 3.5 for few classes and inputs off the "
+    "center, so up to `above` it is "
+    "only noted. For numbers a spread of 1 in the outputs alone gives 2, so `far` is the limit there. `below` chance "
+    "is a trained model, or a loss that is no mean.",
+    causes=(
+        "input_not_normalized", "target_not_normalized", "bad_init_scale", "unstable_activation_scale", "bad_bias_init",
+        "loss_reduction_sum", "double_softmax", "missing_output_activation", "wrong_loss_for_output", "nan_in_data",
+        "target_out_of_range",
+    ),
+)
+def initial_loss_off_chance(record: Record, limits: Any) -> Finding | None:
+    """A first loss far from that of guessing."""
+    loss, chance = record.probes.get("loss"), record.run.chance
+    if loss is None or not chance or not math.isfinite(chance):
+        return None
+    if not math.isfinite(loss.first):
+        return Finding(
+            "initial_loss_off_chance", "error", 0.95,
+            f"the first loss is {loss.first} (guessing gives {chance:.3g}). Nothing can be learned from it. Look at "
+            f"the last activation and the inputs.",
+            {"first": str(loss.first), "chance": chance, "limit": limits.above}, layer=_last_layer(record),
+        )
+    ratio = loss.first / chance
+    numbers = record.run.task == "regression"
+    high = limits.far if numbers else limits.above
+    if limits.below <= ratio <= (high if numbers else limits.slightly):
+        return None
+    strong = ratio > high
+    why = (
+        "an untrained model should not be this sure of wrong answers" if ratio > 1 else
+        "an untrained model cannot know: it was trained before, or the loss is no mean"
+    )
+    return Finding(
+        "initial_loss_off_chance", "warning" if strong else "note", 0.8 if strong else 0.5,
+        f"the first loss is {loss.first:.4g}, {ratio:.3g} times that of guessing ({chance:.4g}; limits "
+        f"{limits.below:g} and {high:g}): {why}. Start the last layer small.",
+        {"first": loss.first, "chance": chance, "ratio": ratio, "limit": high, "limit_below": limits.below,
+         "rows": loss.rows},
+        layer=_last_layer(record),
+        remedies=(
+            Remedy("Start the last layer small.",
+                   f'Dense({record.model.output_units}, kernel_initializer=db.initializers.normal(stddev=0.01))'),
+            Remedy("Scale the inputs."),
+        ),
+    )
+
+
+@rule(
+    "loss_reduction_sum", phase="check", ratio=1.8,
+    why="A mean gives the same for a batch and for the batch twice; a sum gives twice as much.",
+)
+def loss_reduction_sum(record: Record, limits: Any) -> Finding | None:
+    """A loss that grows with the batch."""
+    loss = record.probes.get("loss")
+    if loss is None or not loss.first or not math.isfinite(loss.first) or not math.isfinite(loss.doubled):
+        return None
+    ratio = loss.doubled / loss.first
+    if ratio < limits.ratio:
+        return None
+    return Finding(
+        "loss_reduction_sum", "error" if loss.rows >= 8 else "warning", 0.95,
+        f"the loss of {loss.rows} rows is {loss.first:.4g} and of the same rows twice {loss.doubled:.4g}: {ratio:.2f} "
+        f"times (limit {limits.ratio:g}). It is a sum, so gradients grow with the batch and every rate is wrong for "
+        f"another batch size. Take the mean.",
+        {"first": loss.first, "doubled": loss.doubled, "ratio": ratio, "limit": limits.ratio, "rows": loss.rows},
+        remedies=(
+            Remedy("Return losses per sample, or their mean.", "return db.ops.mean((y_pred - y_true) ** 2)"),
+            Remedy("Or divide the learning rate by the batch size."),
+        ),
+    )

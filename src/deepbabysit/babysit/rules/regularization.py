@@ -1,0 +1,236 @@
+"""Rules about penalties, dropout and the batch: what holds a model back, or is missing."""
+
+from __future__ import annotations
+
+import math
+from statistics import mean, median
+from typing import Any
+
+from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.rules.signals import accuracy, chance, data_losses, finite, usual_ratio
+from deepbabysit.babysit.vitals import Record, StepVitals
+
+
+def _epoch(record: Record) -> int | None:
+    return record.epochs[-1].epoch if record.epochs else None
+
+
+def _pull(step: StepVitals) -> float | None:
+    """Return norm of the penalties' gradient / norm of the data's, over the parameters that have a penalty."""
+    held = [p for p in step.parameters.values() if p.penalty is not None and p.gradient is not None]
+    if not held:
+        return None
+    penalty = math.sqrt(sum((p.penalty or 0.0) ** 2 for p in held))
+    data = math.sqrt(sum(p.gradient.norm**2 for p in held if p.gradient is not None))
+    return penalty / data if data > 0.0 and math.isfinite(data) else None
+
+
+@rule("regularization_too_strong", phase="epoch",
+      why="where the penalty's gradient is as large as the data's, even that of one noisy batch, weights follow the "
+          "penalty and not the data; at the end of a good fit both are small, so the loss must be poor, too",
+      pull=0.5, poor=0.05, shrunk=0.3)
+def regularization_too_strong(record: Record, limits: Any) -> Finding | None:
+    """The penalty outweighs the data."""
+    if not (record.run.l1 or record.run.l2):
+        return None
+    samples = [s for s in record.steps if s.epoch == record.epochs[-1].epoch] or record.steps[-3:]
+    pulls = [p for s in samples if (p := _pull(s)) is not None]
+    losses, guess = finite(data_losses(record)), chance(record)
+    if not pulls or not losses or not guess:
+        return None
+    pull, level = median(pulls), losses[-1]
+    whole = record.logs("loss")[-1]
+    share = (whole - level) / whole if whole > 0 and math.isfinite(whole) else 0.0
+    if pull < limits.pull or level < limits.poor * guess:
+        return None
+    kind, value = ("L1", record.run.l1) if record.run.l1 >= record.run.l2 else ("L2", record.run.l2)
+    weaker = value / 100.0
+    confidence = 0.7 + 0.25 * min(math.log10(pull / limits.pull), 1.0)
+    severe = level > 0.95 * guess and len(record.epochs) >= 2
+    return Finding(
+        "regularization_too_strong", "error" if severe else "warning", max(min(confidence, 0.97), 0.5),
+        f"the gradient of the {kind} penalty (lambda {value:g}) is {pull:.2g} times that of the data (limit "
+        f"{limits.pull:g}), and the penalty is {share:.0%} of the loss; the data loss stays at {level:.3g} (guessing: "
+        f"{guess:.3g}). The weights follow the penalty, not the data. Try {weaker:g}.",
+        {"pull": pull, "limit": limits.pull, "lambda": value, "penalty_share": share, "data_loss": level,
+         "chance": guess},
+        epoch=_epoch(record),
+        remedies=(
+            Remedy(f"lower lambda of the {kind} penalty from {value:g} to {weaker:g}",
+                   f"kernel_regularizer=db.regularizers.{kind.lower()}({weaker:g})"),
+            Remedy("leave the penalty out and use Dropout(0.2)", "db.layers.Dropout(0.2)"),
+        ),
+    )
+
+
+@rule("regularization_missing", phase="end",
+      why="training down to nothing, an open gap, and nothing that regularizes",
+      causes=("overfitting", "corrupted_labels", "split_drift"), fitted=0.05, gap=5.0, poor=0.35, accurate=0.92,
+      epochs=5)
+def regularization_missing(record: Record, limits: Any) -> Finding | None:
+    """Nothing keeps the model from learning the rows by heart, and it did."""
+    run = record.run
+    if run.dropout or run.l1 or run.l2 or run.augmented or run.early_stopping:
+        return None
+    if run.optimizer_settings.get("weight_decay") or any("Norm" in layer.kind for layer in record.model.layers):
+        return None
+    train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
+    guess = chance(record)
+    if len(val) < limits.epochs or not guess or len(train) < 2:
+        return None
+    now, held = mean(train[-2:]), mean(val[-2:])
+    known = accuracy(record, "val_")
+    if known and mean(known[-2:]) >= limits.accurate:
+        return None
+    if now > limits.fitted * guess or held < limits.gap * now or held < limits.poor * guess:
+        return None
+    return Finding(
+        "regularization_missing", "warning", 0.75,
+        f"the training loss fell to {now:.3g} and the validation loss stays at {held:.3g}, "
+        f"{held / max(now, 1e-12):.0f} times as much (limit {limits.gap:g}), and the model has no dropout, no "
+        f"penalty, no weight decay.",
+        {"train": now, "val": held, "limit": limits.gap}, epoch=_epoch(record),
+        remedies=(
+            Remedy("use Dropout(0.3) between the hidden layers", "db.layers.Dropout(0.3)"),
+            Remedy("use weight decay", "db.optimizers.AdamW(1e-3, weight_decay=0.01)"),
+            Remedy("stop at the best epoch", 'callbacks=[db.callbacks.EarlyStopping("val_loss", patience=5)]'),
+        ),
+    )
+
+
+@rule("dropout_too_high", phase="epoch",
+      why="rates up to 0.5 are usual (Srivastava et al., 2014) and make the training loss the larger one; beyond, with "
+          "a training loss still far from the bottom, they hold the model back",
+      rate=0.55, above=1.3, poor=0.15, epochs=3)
+def dropout_too_high(record: Record, limits: Any) -> Finding | None:
+    """Dropout takes so much that the model cannot learn."""
+    run = record.run
+    if run.dropout <= limits.rate or len(record.epochs) < limits.epochs:
+        return None
+    train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
+    guess = chance(record)
+    if not train or not guess or train[-1] < limits.poor * guess:
+        return None
+    above = train[-1] / val[-1] if val and val[-1] > 0 else None
+    if above is not None and above < limits.above and train[-1] < 0.6 * guess:
+        return None
+    layer = next((la.path for la in record.model.layers if la.settings.get("rate") == run.dropout), None)
+    return Finding(
+        "dropout_too_high", "warning", 0.8,
+        f"dropout of {run.dropout:g} (usual: 0.5 or less; limit {limits.rate:g}) leaves the training loss at "
+        f"{train[-1]:.3g}" + (f", {above:.1f} times the validation loss" if above else "")
+        + f"; guessing gives {guess:.3g}.",
+        {"rate": run.dropout, "limit": limits.rate, "train": train[-1], "above": above}, layer=layer,
+        epoch=_epoch(record), remedies=(Remedy("lower dropout to 0.3", "db.layers.Dropout(0.3)"),),
+    )
+
+
+@rule("batch_too_small", phase="epoch",
+      why="the gradient noise scale (McCandlish et al., 2018) is the batch where noise and signal are equal; far below "
+          "it steps are mostly noise. That does no harm at a small rate, so the loss must have stopped, poor, with "
+          "steps "
+          "that are not small",
+      causes=("corrupted_labels",), ratio=30.0, batch=8, poor=0.15, epochs=3, progress=0.05, step=0.003)
+def batch_too_small(record: Record, limits: Any) -> Finding | None:
+    """The gradient of a batch is mostly noise, and the loss bounces."""
+    batch = record.run.batch_size
+    noise = [s.noise for s in record.steps[-8:] if s.noise is not None and math.isfinite(s.noise)]
+    losses, guess = finite(data_losses(record)), chance(record)
+    if not batch or batch > limits.batch or len(noise) < 3 or len(losses) < limits.epochs or not guess:
+        return None
+    scale, ratio = median(noise), usual_ratio(record.steps[-8:])
+    gain = (losses[-3] - losses[-1]) / max(losses[-3], 1e-12)
+    if scale < limits.ratio * batch or losses[-1] < limits.poor * guess or gain > limits.progress:
+        return None
+    if ratio is None or ratio < limits.step:
+        return None
+    return Finding(
+        "batch_too_small", "warning", 0.65,
+        f"the gradient noise scale is about {scale:.0f} samples, the batch has {batch} (limit: {limits.ratio:g} times "
+        f"less), and the loss stands at {losses[-1]:.3g} with steps of {ratio:.2g} of the weights: they are mostly "
+        f"noise.",
+        {"noise_scale": scale, "batch": batch, "limit": limits.ratio, "level": losses[-1]}, epoch=_epoch(record),
+        remedies=(Remedy("take batches of 32 or more", "model.fit(..., batch_size=32)"),
+                  Remedy("lower the learning rate ten times")),
+    )
+
+
+@rule("batch_too_large", phase="epoch",
+      why="far above the gradient noise scale a larger batch brings no better step, only fewer of them; with few steps "
+          "per epoch the run ends before it has learned",
+      ratio=4.0, steps=8, left=0.3, total=400, share=0.1)
+def batch_too_large(record: Record, limits: Any) -> Finding | None:
+    """So few steps per epoch that the epochs end before anything is learned."""
+    run = record.run
+    batch, steps, epochs = run.batch_size, run.steps, run.epochs
+    losses, guess = finite(data_losses(record)), chance(record)
+    if not (batch and steps and epochs and run.samples) or len(losses) < 2 or not guess:
+        return None
+    if steps > limits.steps or batch < 64 or batch < limits.share * run.samples or steps * epochs > limits.total:
+        return None
+    if len(record.epochs) < 0.5 * epochs or losses[-1] < limits.left * guess:
+        return None
+    noise = [s.noise for s in record.steps[-8:] if s.noise is not None and math.isfinite(s.noise)]
+    scale = median(noise) if noise else None
+    if scale is not None and scale > batch:
+        return None
+    return Finding(
+        "batch_too_large", "warning", 0.75,
+        f"batches of {batch} make {steps} steps per epoch, {steps * epochs} in the whole run (limit {limits.total:g})"
+        + ("" if scale is None else f"; the gradient noise scale is about {scale:.0f} samples, so "
+                                         "smaller ones do as well")
+        + f". After {len(losses)} epochs the loss is {losses[-1]:.3g} (guessing: {guess:.3g}).",
+        {"batch": batch, "steps": steps, "noise_scale": scale, "level": losses[-1]}, epoch=_epoch(record),
+        remedies=(Remedy("take batches of 32 to 128", "model.fit(..., batch_size=64)"),
+                  Remedy("raise the learning rate with the batch (times the root of its growth)")),
+    )
+
+
+@rule("wrong_optimizer", phase="end",
+      why="only a counterfactual can tell: the same run for a short while with Adam 1e-3 is far better",
+      better=0.5)
+def wrong_optimizer(record: Record, limits: Any) -> Finding | None:
+    """A short run on the side with Adam did far better."""
+    probe = record.probes.get("other_optimizer")
+    if not probe or not probe.get("own") or not math.isfinite(probe.get("other", math.nan)):
+        return None
+    share = probe["other"] / probe["own"]
+    if share > limits.better:
+        return None
+    return Finding(
+        "wrong_optimizer", "warning", 0.8,
+        f"{probe.get('name', 'Adam')} reached a loss of {probe['other']:.3g} in as many steps as "
+        f"{record.run.optimizer} "
+        f"took to {probe['own']:.3g} ({share:.0%}; limit {limits.better:.0%}).",
+        {**probe, "share": share, "limit": limits.better},
+        remedies=(Remedy("use Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3), ...)"),),
+    )
+
+
+@rule("batchnorm_misuse", phase="end",
+      why="running statistics weigh the old value with the momentum: after n steps momentum^n of the start is left, "
+          "and inference uses them",
+      left=0.05, gap=2.0, poor=0.2)
+def lagging_statistics(record: Record, limits: Any) -> Finding | None:
+    """Running statistics still hold much of their start, and validation suffers from it."""
+    steps = len(record.losses)
+    layers = [la for la in record.model.layers if la.kind.startswith("BatchNorm")]
+    train, val, guess = finite(data_losses(record)), finite(record.logs("val_loss")), chance(record)
+    if not layers or not train or not val or not guess:
+        return None
+    worst = max(layers, key=lambda la: float(la.settings.get("momentum", 0.99)))
+    momentum = float(worst.settings.get("momentum", 0.99))
+    left = momentum**steps
+    if left < limits.left or val[-1] < limits.gap * train[-1] or val[-1] - train[-1] < limits.poor * guess:
+        return None
+    return Finding(
+        "batchnorm_misuse", "warning", 0.8,
+        f"after {steps} steps the running statistics of {worst.path} still hold {left:.0%} of their start (momentum "
+        f"{momentum:g}; limit {limits.left:.0%}), so validation ({val[-1]:.3g}) is far worse than training "
+        f"({train[-1]:.3g}).",
+        {"left": left, "momentum": momentum, "steps": steps, "limit": limits.left}, layer=worst.path,
+        epoch=_epoch(record),
+        remedies=(Remedy("lower the momentum of the statistics", "db.layers.BatchNorm(momentum=0.9)"),
+                  Remedy("train longer, or in smaller batches")),
+    )

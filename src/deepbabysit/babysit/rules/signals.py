@@ -1,0 +1,128 @@
+"""What several rules look at: levels of a curve, ratios of norms, how far a run has come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+
+from deepbabysit.babysit.vitals import ParameterVitals, Record, RunFacts, StepVitals
+
+
+def finite(values: Sequence[float]) -> list[float]:
+    """Return the values that are finite (of short lists)."""
+    return [v for v in values if math.isfinite(v)]
+
+
+def finite_curve(record: Record) -> np.ndarray:
+    """Return the finite losses of all steps."""
+    curve = record.curve()
+    return curve[np.isfinite(curve)]
+
+
+def first_level(curve: np.ndarray, batch: int | None = None) -> float | None:
+    """Return the level at the start: the mean of the first losses, or the first where it ran away at once.
+
+    Of small batches more losses are taken, some hundred rows.
+    """
+    start = finite(curve[: min(max(3, 100 // (batch or 32)), max(3, len(curve) // 10))].tolist())
+    if not start:
+        return None
+    level = sum(start) / len(start)
+    return start[0] if level > 1.5 * abs(start[0]) else level
+
+
+def last_level(curve: np.ndarray, count: int = 10) -> float | None:
+    """Return the level at the end: the median of the last finite losses."""
+    end = finite(curve[-count:].tolist())
+    return median(end) if end else None
+
+
+def kernels(step: StepVitals) -> list[ParameterVitals]:
+    """Return the trained matrices and filters of a step, first layer first (vectors have other scales)."""
+    return [p for p in step.parameters.values() if p.trainable and is_kernel(p.path)]
+
+
+def is_kernel(path: str) -> bool:
+    """Tell whether a parameter multiplies (and is no bias, no factor of a normalization)."""
+    return path.rsplit(".", 1)[-1] in ("kernel", "recurrent_kernel", "embeddings", "weight")
+
+
+def layer_of(path: str) -> str:
+    """Return the path of the layer that a parameter belongs to."""
+    return path.rpartition(".")[0] or path
+
+
+def update_ratios(step: StepVitals) -> dict[str, float]:
+    """Return norm of update / norm of weight for each kernel."""
+    return {
+        p.path: p.update / p.weight.norm for p in kernels(step) if p.update is not None and p.weight.norm > 0.0
+    }
+
+
+def usual_ratio(steps: Sequence[StepVitals]) -> float | None:
+    """Return the median update ratio over kernels and steps, or None."""
+    values = [r for step in steps for r in update_ratios(step).values() if math.isfinite(r)]
+    return median(values) if values else None
+
+
+def gradient_rms(p: ParameterVitals) -> float | None:
+    """Return the root mean square of a parameter's gradient."""
+    return None if p.gradient is None else p.gradient.norm / math.sqrt(max(p.gradient.count, 1))
+
+
+def clipped(run: RunFacts) -> bool:
+    """Tell whether gradients are clipped."""
+    return any(run.optimizer_settings.get(name) is not None for name in ("clip_norm", "clip_value"))
+
+
+def steady_rate(run: RunFacts) -> bool:
+    """Tell whether the rate is constant (or only decays by itself on a plateau)."""
+    return run.schedule in ("constant", "plateau")
+
+
+def done(record: Record) -> float:
+    """Return the share of the planned epochs that is done (1 where no plan is known)."""
+    planned = record.run.epochs
+    return len(record.epochs) / planned if planned else 1.0
+
+
+def data_losses(record: Record, name: str = "loss") -> list[float]:
+    """Return the losses of the epochs without penalties."""
+    bare = record.logs("data_loss")
+    return bare if name == "loss" and bare else record.logs(name)
+
+
+def chance(record: Record) -> float | None:
+    """Return the loss of guessing: from the task, or the level at which the run began (regression)."""
+    if record.run.chance is not None and "cross" in (record.run.loss or ""):
+        return record.run.chance
+    return first_level(record.curve(), record.run.batch_size)
+
+
+def classified(record: Record) -> bool:
+    """Tell whether the loss is a cross-entropy whose value for guessing is known."""
+    return record.run.chance is not None and "cross" in (record.run.loss or "")
+
+
+def lagging(record: Record) -> bool:
+    """Tell whether running statistics of a batch normalization still hold much of their start."""
+    steps = len(record.losses)
+    norms = [layer for layer in record.model.layers if layer.kind.startswith("BatchNorm")]
+    return any(float(layer.settings.get("momentum", 0.99)) ** steps > 0.05 for layer in norms)
+
+
+def accuracy(record: Record, prefix: str = "") -> list[float]:
+    """Return the accuracies of the epochs, where one is reported."""
+    for name in ("accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy"):
+        found = record.logs(prefix + name)
+        if found:
+            return found
+    return []
+
+
+def lower(rate: float | None, factor: float = 10.0) -> str:
+    """Return a rate divided by a factor, as text."""
+    return "a tenth of it" if rate is None else f"{rate / factor:.1g}"

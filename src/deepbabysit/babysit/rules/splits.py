@@ -1,0 +1,123 @@
+"""Rules about the parts of the data, and about features that know too much, asked before training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.rules.data import data_of, percent
+from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.vitals import Record
+
+AGAIN = Remedy(
+    "Remove copies, then split again.",
+    "_, keep = numpy.unique(x, axis=0, return_index=True); train, val = db.data.split(x[keep], y[keep], (0.8, 0.2))",
+)
+
+
+@rule(
+    "split_leak", phase="check", rows=2, share=0.01, natural=3.0, least=8,
+    why="Any copied row is too many (RULES: more than 0), but real tables hold a few repeats that a random split puts "
+    "on both sides: up to `rows` of them, up to `share` of the part, or up to `natural` times the share of repeats "
+    "inside the training part are only noted, and so is anything in a part of fewer than `least` rows.",
+)
+def split_leak(record: Record, limits: Any) -> Finding | None:
+    """The same rows in training and validation data."""
+    data = data_of(record)
+    found = None if data is None else data.overlap
+    if data is None or found is None or not found.rows:
+        return None
+    share, repeats = found.rows / found.of, data.copies / data.rows
+    discrete = not data.continuous or any(i.ids for i in data.inputs)
+    tiny = found.of < limits.least
+    natural = tiny or found.rows <= limits.rows or share <= max(limits.share, limits.natural * repeats)
+    harmless = natural and (share < 0.5 or discrete or tiny)
+    pairs = ", ".join(f"{a} = training row {b}" for a, b in found.examples[:3])
+    return Finding(
+        "split_leak", "note" if harmless else "error", 0.4 if harmless else 0.97 if not discrete else 0.8,
+        f"{found.rows} of {found.of} validation rows ({percent(share)}) stand in the training data, too (validation "
+        f"row {pairs}); inside the training data {percent(repeats)} of rows are repeats (limit {int(limits.rows)} "
+        f"rows, {percent(limits.share)}). Validation then measures memory. "
+        + ("These look like natural repeats." if harmless else "Split again, without copies."),
+        {"rows": found.rows, "of": found.of, "share": share, "repeats_in_training": repeats, "limit_rows": limits.rows,
+         "limit_share": limits.share, "examples": [list(p) for p in found.examples]},
+        remedies=(AGAIN, Remedy("Split by group (person, day, source) where rows belong together.")),
+    )
+
+
+@rule(
+    "feature_leak", phase="check", score=0.8, apart=0.3, sure=0.99, sure_apart=0.1, grouped=0.995, second_grouped=0.98,
+    why="score: Deepchecks and RULES say 0.8, but the best feature of iris or breast cancer reaches that honestly, "
+    "next "
+    "to others nearly as good. So the best must also stand `apart` from the second best, be almost `sure` alone, or "
+    "have nothing but the label in its variance (`grouped`).",
+)
+def feature_leak(record: Record, limits: Any) -> Finding | None:
+    """One feature gives the label away."""
+    data = data_of(record)
+    found = None if data is None else data.association
+    if found is None or found.alone is None or found.second is None or found.grouped is None:
+        return None
+    gap = found.alone - found.second
+    wide = found.alone > limits.score and gap > limits.apart
+    perfect = found.alone >= limits.sure and gap > limits.sure_apart
+    label = found.grouped >= limits.grouped and found.alone >= limits.sure
+    if not (wide or perfect or label):
+        return None
+    return Finding(
+        "feature_leak", "warning", 0.95 if label else 0.85,
+        f"feature {found.feature} alone predicts the target with a score of {found.alone:.3f} (0 is chance, 1 perfect; "
+        f"limit {limits.score:g}); the next best feature reaches {found.second:.3f}, and the label explains "
+        f"{percent(found.grouped)} of its variance. It may be the label under another name, missing when the model is "
+        f"used. Ask when its value is known; drop the column if that is after the label.",
+        {"feature": found.feature, "score": found.alone, "second": found.second, "explained": found.grouped,
+         "limit": limits.score, "limit_apart": limits.apart, "rows": found.rows},
+        remedies=(Remedy("Drop the column.", f"x = numpy.delete(x, {found.feature}, axis=1)"),),
+    )
+
+
+@rule(
+    "split_drift", phase="check", distance=0.25, labels=0.15,
+    why="Beyond chance (one in a thousand over all features, Kolmogorov-Smirnov) and large enough to matter: a quarter "
+    "of the rows for a feature, 15 % of the rows for the class shares. Random splits stay below both.",
+)
+def split_drift(record: Record, limits: Any) -> Finding | None:
+    """Training and validation data differ in distribution."""
+    data = data_of(record)
+    found = None if data is None else data.drift
+    if data is None or found is None:
+        return None
+    if data.overlap is not None and data.overlap.rows > 0.5 * data.overlap.of:
+        return None  # a part of the training rows themselves
+    feature = found.distance > max(found.chance, limits.distance)
+    label = (
+        found.labels is not None and found.labels_chance is not None
+        and found.labels > max(found.labels_chance, limits.labels)
+    )
+    if not feature and not label:
+        return None
+    parts = []
+    if feature:
+        parts.append(
+            f"feature {found.feature} is distributed otherwise in validation than in training (Kolmogorov-Smirnov "
+            f"distance {found.distance:.2f}; chance gives {found.chance:.2f}, limit {limits.distance:g}; "
+            f"{found.drifted} features are beyond chance)"
+        )
+    if label:
+        parts.append(
+            f"the labels differ by {found.labels:.2f} between the parts (chance gives {found.labels_chance:.2f}, limit "
+            f"{limits.labels:g})"
+        )
+    return Finding(
+        "split_drift", "warning", 0.9 if label and feature else 0.8,
+        f"{'; '.join(parts)}. Validation then measures the difference of the parts, not the model. Shuffle and "
+        f"stratify, and scale both parts with the same statistics.",
+        {"distance": found.distance, "feature": found.feature, "chance": found.chance, "drifted": found.drifted,
+         "labels": found.labels, "labels_chance": found.labels_chance, "rows": list(found.rows),
+         "limit_distance": limits.distance, "limit_labels": limits.labels},
+        remedies=(
+            Remedy("Split again, shuffled and stratified.",
+                   'train, val = db.data.split(x, y, (0.8, 0.2), stratify="auto")'),
+            Remedy("Scale both parts with one normalizer, fitted on the training rows."),
+        ),
+    )

@@ -1,0 +1,344 @@
+"""Rules about what a step does to the weights, and about the learning rate behind it."""
+
+from __future__ import annotations
+
+import math
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.rules.numbers import cooler
+from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.rules.signals import (
+    chance,
+    data_losses,
+    finite,
+    finite_curve,
+    first_level,
+    kernels,
+    last_level,
+    layer_of,
+    lower,
+    steady_rate,
+    update_ratios,
+    usual_ratio,
+)
+from deepbabysit.babysit.vitals import Record
+
+_HOT = ("learning_rate_too_high",)
+
+
+def faster(record: Record, factor: float = 10.0) -> tuple[Remedy, ...]:
+    """Return what makes a run that crawls faster."""
+    rate, name = record.run.rate, record.run.optimizer or "Adam"
+    value = None if rate is None else f"{rate * factor:.1g}"
+    return (
+        Remedy(
+            f"raise the learning rate from {rate:.3g} to {value}" if rate else "raise the learning rate ten times",
+            f"model.compile(db.optimizers.{name}({value}), ...)" if value else "",
+        ),
+        *(() if name.startswith("Adam") else (
+            Remedy("try Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3), ...)"),
+        )),
+    )
+
+
+@rule("update_too_large", phase="step",
+      why="1e-3 of the weights per step is usual (Karpathy, CS231n); more than a tenth, again and again, wipes out "
+          "what "
+          "was learned",
+      causes=("learning_rate_too_high", "exploding_gradient", "regularization_too_strong", "bad_init_scale"),
+      ratio=0.1, after=8, times=3)
+def update_too_large(record: Record, limits: Any) -> Finding | None:
+    """Updates are a large part of the weights, step after step."""
+    recent = [s for s in record.steps if s.step >= limits.after][-int(limits.times) :]
+    ratio = usual_ratio(recent)
+    if len(recent) < limits.times or ratio is None or ratio <= limits.ratio:
+        return None
+    worst = max(update_ratios(recent[-1]).items(), key=lambda item: item[1])
+    return Finding(
+        "update_too_large", "warning", 0.8,
+        f"a step changes the weights by {ratio:.2g} of their own norm (median over layers and the last {len(recent)} "
+        f"measured steps; usual 0.001, limit {limits.ratio:g}), most in {worst[0]} ({worst[1]:.2g}).",
+        {"ratio": ratio, "limit": limits.ratio, "worst": worst[1]}, layer=layer_of(worst[0]), step=recent[-1].step,
+        epoch=recent[-1].epoch, remedies=cooler(record),
+    )
+
+
+@rule("update_too_small", phase="epoch",
+      why="less than 1e-5 of the weights per step (Karpathy: 1e-3 is usual); a finished or fine-tuned model moves "
+          "little, "
+          "too, so the loss must also stand still near its start",
+      causes=("learning_rate_too_low", "vanishing_gradient", "dead_relu", "not_learning"), ratio=1e-5, gain=0.02,
+      least=50)
+def update_too_small(record: Record, limits: Any) -> Finding | None:
+    """Updates are too small to change anything, and the loss has not moved."""
+    recent = record.steps[-5:]
+    ratio = usual_ratio(recent)
+    if ratio is None or ratio >= limits.ratio or len(record.losses) < limits.least or _warming(record):
+        return None
+    gain = _gain(record)
+    if gain is None or gain > limits.gain or _good_from_the_start(record):
+        return None
+    return Finding(
+        "update_too_small", "warning", 0.85,
+        f"a step changes the weights by {ratio:.2g} of their own norm (median; usual 0.001, limit {limits.ratio:g}), "
+        f"and the loss has fallen by {gain:.1%} since the start.",
+        {"ratio": ratio, "limit": limits.ratio, "gain": gain}, step=recent[-1].step, epoch=recent[-1].epoch,
+        remedies=faster(record),
+    )
+
+
+def _gain(record: Record) -> float | None:
+    """Return by what share the loss has fallen since the start."""
+    curve = record.curve()
+    width = max(min(len(curve) // 5, record.run.steps or 50), 3)
+    start, now = finite(curve[:width].tolist()), finite(curve[-width:].tolist())
+    if not start or not now or mean(start) <= 0:
+        return None
+    return (mean(start) - mean(now)) / mean(start)
+
+
+def _warming(record: Record) -> bool:
+    """Tell whether the rate is still far below the highest it has been or will be."""
+    rates = [s.rate for s in record.steps if s.rate is not None]
+    if not rates or record.run.schedule == "constant":
+        return False
+    top = max([*rates, record.run.rate or 0.0])
+    return rates[-1] < 0.2 * top
+
+
+def _good_from_the_start(record: Record) -> bool:
+    """Tell whether the run began far better than guessing: fine-tuning."""
+    start = first_level(record.curve(), record.run.batch_size)
+    known = record.run.chance
+    return start is not None and known is not None and "cross" in (record.run.loss or "") and start < 0.5 * known
+
+
+@rule("learning_rate_too_high", phase="step",
+      why="the cause behind divergence: the loss left its start upwards (or became NaN) while steps were a large part "
+          "of the weights; consecutive gradients that point against each other mean jumping from wall to wall",
+      causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.03, first=0.3, turn=-0.3,
+      usual=0.01)
+def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
+    """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
+    curve = record.curve()
+    good = curve[np.isfinite(curve)]
+    if not len(good) or not record.steps or (len(good) < 3 and len(good) == len(curve)):
+        return None
+    start, now = first_level(curve, record.run.batch_size), last_level(good, 10)
+    assert start is not None and now is not None
+    broken = len(good) < len(curve)
+    known = [r for s in record.steps if (r := usual_ratio([s])) is not None and math.isfinite(r)]
+    largest = max(known, default=0.0)
+    evidence: dict[str, Any] = {"rate": record.run.rate, "largest_ratio": largest, "start": start, "level": now}
+    last = record.steps[-1]
+    if (broken or now > 1.5 * start) and largest > limits.ratio and not _by_operation(record):
+        what = "became NaN or infinite" if broken else f"grew from {start:.3g} to {now:.3g}"
+        return _too_high(
+            record, "error" if broken or now > 4.0 * start else "warning", 0.9,
+            f"the loss {what} after steps as large as {largest:.2g} of the weights (usual 0.001, limit "
+            f"{limits.ratio:g})",
+            {**evidence, "limit": limits.ratio}, last.step, last.epoch,
+        )
+    dead = [path for path, v in last.layers.items() if v.units and v.units.saturated is None
+            and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64]
+    early = max((r for s in record.steps[:6] if (r := usual_ratio([s])) is not None), default=0.0)
+    if dead and early > limits.first and now > 0.7 * start:
+        return _too_high(
+            record, "error", 0.85,
+            f"the first steps changed the weights by up to {early:.2g} of their norm (usual 0.001, limit "
+            f"{limits.first:g}) and killed the units of {', '.join(dead)}; the loss stays at {now:.3g}",
+            {**evidence, "early_ratio": early, "limit": limits.first}, last.step, last.epoch,
+        )
+    turns = [s.turn for s in record.steps[-6:] if s.turn is not None]
+    ratio = usual_ratio(record.steps[-4:]) or 0.0
+    if len(turns) >= 4 and median(turns) < limits.turn and ratio > limits.usual and now > 0.3 * start:
+        return _too_high(
+            record, "warning", 0.85,
+            f"consecutive gradients point against each other (median cosine {median(turns):.2f}, limit "
+            f"{limits.turn:g}): the steps jump from wall to wall",
+            {**evidence, "turn": median(turns), "limit": limits.turn}, last.step, last.epoch,
+        )
+    return None
+
+
+def _by_operation(record: Record) -> bool:
+    """Tell whether a number that is not finite came from an operation on harmless inputs (log or root of 0)."""
+    origin = record.probes.get("origin")
+    return origin is not None and origin["pass"] != "weights" and origin["largest"] <= 1e4
+
+
+def _too_high(
+    record: Record, severity: Any, confidence: float, seen: str, evidence: dict[str, Any], step: int | None,
+    epoch: int | None, factor: float = 10.0,
+) -> Finding:
+    rate = record.run.rate
+    what = f"the learning rate {rate:.3g} of {record.run.optimizer}" if rate else "the learning rate"
+    return Finding(
+        "learning_rate_too_high", severity, confidence,
+        f"{what} is too high: {seen}. Every step overshoots, so the loss cannot settle. Try {lower(rate, factor)}.",
+        evidence, step=step, epoch=epoch, remedies=cooler(record),
+    )
+
+
+@rule("learning_rate_too_high", phase="epoch",
+      why="a run that stands far above what it could reach while each step still changes over 2 % of the weights is "
+          "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %)",
+      causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.015, poor=0.08, epochs=3,
+      progress=0.1)
+def restless(record: Record, limits: Any) -> Finding | None:
+    """The loss has stopped falling, not at the bottom, while the weights still move fast."""
+    losses = finite(data_losses(record))
+    guess = chance(record)
+    if len(losses) < limits.epochs or not guess or not steady_rate(record.run) or _good_from_the_start(record):
+        return None
+    samples = [s for s in record.steps if s.epoch >= record.epochs[-1].epoch - 2][-8:] or record.steps[-4:]
+    ratio = usual_ratio(samples)
+    if ratio is None or ratio < limits.ratio:
+        return None
+    level, before = losses[-1], losses[-3]
+    gain = (before - level) / max(before, 1e-12)
+    if gain > limits.progress or level < limits.poor * guess:
+        return None
+    strength = min(math.log10(ratio / limits.ratio) / 1.5, 1.0)
+    confidence = 0.66 + 0.3 * strength
+    last = samples[-1]
+    return _too_high(
+        record, "warning", confidence,
+        f"each step still changes the weights by {ratio:.2g} of their norm (usual 0.001, limit {limits.ratio:g}), "
+        f"while "
+        f"the loss stands at {level:.3g} (guessing: {guess:.3g}) and fell only {gain:.1%} in the last 2 epochs",
+        {"rate": record.run.rate, "ratio": ratio, "limit": limits.ratio, "level": level, "chance": guess, "gain": gain},
+        last.step, last.epoch,
+    )
+
+
+@rule("learning_rate_too_low", phase="epoch",
+      why="the loss falls steadily but crawls, with steps far below the usual 1e-3 of the weights; warm-up and "
+          "fine-tuning do the same for good reasons and are left out",
+      causes=("vanishing_gradient", "dead_relu", "saturated_activation"), ratio=3e-4, left=0.7, steps=100, share=0.15)
+def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
+    """Small steps, little progress, and the loss still near its start."""
+    curve = finite_curve(record)
+    planned = (record.run.steps or 0) * (record.run.epochs or 0)
+    if len(curve) < max(limits.steps, limits.share * planned) or _warming(record) or _good_from_the_start(record):
+        return None
+    ratio = usual_ratio(record.steps[-5:])
+    gain = _gain(record)
+    if ratio is None or gain is None or ratio >= limits.ratio or gain > 1.0 - limits.left:
+        return None
+    if gain < 0.0 or (record.run.schedule != "constant" and not steady_rate(record.run)):
+        return None
+    rate = record.run.rate
+    last = record.steps[-1]
+    aim = min(max(10.0 ** round(math.log10(1e-3 / max(ratio, 1e-9))), 10.0), 1000.0)
+    return Finding(
+        "learning_rate_too_low", "warning", 0.6 + 0.3 * min(math.log10(limits.ratio / max(ratio, 1e-12)) / 2.0, 1.0),
+        f"the learning rate {rate or 0:.3g} is too low: a step changes the weights by {ratio:.2g} of their norm (usual "
+        f"0.001, limit {limits.ratio:g}), and after {len(curve)} steps the loss has fallen by only {gain:.1%}.",
+        {"rate": rate, "ratio": ratio, "limit": limits.ratio, "gain": gain}, step=last.step, epoch=last.epoch,
+        remedies=faster(record, aim),
+    )
+
+
+@rule("unchanged_weights", phase="step",
+      why="bit for bit the same in 3 measured steps (DeepDiagnosis: equality over 3 checks) although they are to be "
+          "trained",
+      causes=("dead_relu", "dead_weights", "saturated_activation", "vanishing_gradient", "learning_rate_too_low",
+              "output_ignores_input", "nan_loss"),
+      times=3)
+def unchanged_weights(record: Record, limits: Any) -> list[Finding]:
+    """A tensor that is to be trained never changes."""
+    recent = record.steps[-int(limits.times) :]
+    if len(recent) < limits.times or any((s.rate or 0.0) == 0.0 for s in recent):
+        return []
+    found = []
+    for path, p in recent[-1].parameters.items():
+        seen = [s.parameters[path] for s in recent if path in s.parameters]
+        if len(seen) < len(recent) or not p.trainable or any(v.update != 0.0 for v in seen):
+            continue
+        gradient = None if p.gradient is None else p.gradient.norm
+        remedies: tuple[Remedy, ...]
+        if gradient is None:
+            why = "no gradient reaches it: nothing in the loss depends on it"
+            remedies = (Remedy("see that the output is computed from this layer"),)
+        elif gradient == 0.0:
+            why = "its gradient is 0"
+            remedies = (Remedy("look for dead units or a constant input in front of it"),)
+        else:
+            why = f"its gradient has the norm {gradient:.2g}, and the update is lost in rounding"
+            remedies = faster(record)
+        found.append(
+            Finding(
+                "unchanged_weights", "warning", 0.9,
+                f"{path} is to be trained, but did not change in the last {len(recent)} measured steps (steps "
+                f"{', '.join(str(s.step + 1) for s in recent)}): {why}.",
+                {"gradient": gradient, "measured": len(recent)}, layer=layer_of(path), step=recent[-1].step,
+                epoch=recent[-1].epoch, remedies=remedies,
+            )
+        )
+    return found
+
+
+@rule("weights_diverging", phase="epoch",
+      why=">= 2 times over 5 checks (AUTOTRAINER); small starts grow quickly and rightly, so the whole growth must be "
+          "large as well, and the loss not better for it",
+      causes=("learning_rate_too_high", "exploding_gradient"), growth=2.0, whole=10.0, times=5)
+def weights_diverging(record: Record, limits: Any) -> Finding | None:
+    """The norm of a kernel grows without end."""
+    if len(record.steps) < limits.times + 1:
+        return None
+    first, last = record.steps[0], record.steps[-1]
+    middle = record.steps[len(record.steps) // 2]
+    for p in kernels(last):
+        if p.path not in first.parameters or p.path not in middle.parameters:
+            continue
+        start, half, now = (s.parameters[p.path].weight.norm for s in (first, middle, last))
+        if start <= 0 or not math.isfinite(now) or now < limits.whole * start or now < limits.growth * half:
+            continue
+        losses = finite(data_losses(record))
+        if len(losses) > 1 and losses[-1] < 0.5 * losses[0]:
+            continue
+        return Finding(
+            "weights_diverging", "warning", 0.8,
+            f"the norm of {p.path} grew from {start:.3g} to {now:.3g}, {now / start:.0f} times (limit "
+            f"{limits.whole:g}), the last {now / half:.1f} times of it in the second half; the loss is no better for "
+            f"it.",
+            {"start": start, "norm": now, "limit": limits.whole}, layer=layer_of(p.path), step=last.step,
+            epoch=last.epoch,
+            remedies=(*cooler(record)[:1], Remedy("use weight decay", "db.optimizers.AdamW(1e-3, weight_decay=0.01)")),
+        )
+    return None
+
+
+@rule("dead_weights", phase="epoch",
+      why="< 1e-5 in > 95 % of the weights of a layer (DeepDiagnosis); with Adam they hover around 0 instead, so a "
+          "deviation under 5 % of its start counts, too",
+      causes=("regularization_too_strong", "learning_rate_too_high"), share=0.95, left=0.05)
+def dead_weights(record: Record, limits: Any) -> list[Finding]:
+    """Nearly all weights of a kernel are 0."""
+    if len(record.steps) < 2:
+        return []
+    first, last = record.steps[0], record.steps[-1]
+    found = []
+    for p in kernels(last):
+        start = first.parameters.get(p.path)
+        if start is None or start.weight.std <= 0 or start.weight.norm == 0 or p.weight.nonfinite:
+            continue
+        zeros, left = p.weight.zeros / max(p.weight.count, 1), p.weight.std / start.weight.std
+        if zeros <= limits.share and left >= limits.left:
+            continue
+        found.append(
+            Finding(
+                "dead_weights", "warning", 0.85,
+                f"the weights {p.path} are nearly gone: their deviation is {left:.2%} of what it was at the start "
+                f"(limit "
+                f"{limits.left:.0%}), {zeros:.0%} of them are exactly 0.",
+                {"left": left, "zeros": zeros, "limit": limits.left}, layer=layer_of(p.path), step=last.step,
+                epoch=last.epoch, remedies=(Remedy("weaken the L1 or L2 penalty a hundred times"),),
+            )
+        )
+    return found

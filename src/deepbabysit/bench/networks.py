@@ -1,0 +1,44 @@
+"""Training steps: forward, loss, backward, Adam, the loss read on the host; every contender from the same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepbabysit.bench.cases import CASES, work
+from deepbabysit.bench.contenders import fits
+from deepbabysit.bench.session import Session
+from deepbabysit.bench.turns import disagreement, run_turns
+
+ADAM_BYTES = 28  # per parameter: weight, gradient and two states read, weight and states written, four bytes each
+ADAM_STATE = 16
+
+
+def measure(session: Session) -> None:
+    """Time the training steps of every network."""
+    for key in session.cases:
+        case = CASES[key]
+        names = [name for name in session.names if fits(name, case)]
+        turns = run_turns(session.pool, {n: (n, {"kind": "step", "case": case}) for n in names}, session.pace)
+        operations, parameters = work(case)
+        different = disagreement(turns.first, any(layer[0] == "dropout" for layer in case["layers"]))
+        extra: dict[str, Any] = {"net": case["net"], "batch": case["batch"], "operations": operations,
+                                 "parameters": parameters, "different": different}  # fmt: skip
+        session.add("steps", key, turns, extra)
+        if different:
+            session.found["failed"][f"steps[{key}]"] = f"the contenders compute different things: {different}"
+            session.say(f"{key}: the contenders compute different things: {different}")
+
+
+def floor(operations: float, parameters: int, limits: dict[str, Any]) -> float:
+    """Return the least seconds of a step: products at the BLAS rate, Adam's bytes at the bandwidth, one call.
+
+    The bandwidth is that over as many bytes as the optimizer holds: what fits into a cache is measured there.
+
+    >>> limits = {"flops": 1e11, "bandwidth": [[1 << 20, 1e11], [1 << 30, 1e10]], "call": 1e-6}
+    >>> round(floor(1e9, 1_000_000, limits) * 1e3, 3)
+    12.801
+    """
+    state = ADAM_STATE * parameters
+    rates = limits["bandwidth"]
+    rate = next((rate for size, rate in rates if size >= state), rates[-1][1])
+    return float(operations / limits["flops"] + ADAM_BYTES * parameters / rate + limits["call"])

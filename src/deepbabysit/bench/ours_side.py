@@ -1,0 +1,173 @@
+"""deepbabysit as a contender: replayed or eager steps, with the compiled kernels, the plain ones, or the references."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from deepbabysit import layers, losses, optimizers
+from deepbabysit.autograd.replay import record
+from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.bench.cases import Case, batches, table, weights
+from deepbabysit.data.loader import Loader
+from deepbabysit.layers.updates import training
+from deepbabysit.models.model import Sequential
+from deepbabysit.runtime.context import set_surroundings
+from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.registry import default_device, find_device, set_device
+from deepbabysit.runtime.settings import set_num_threads
+
+
+def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """Return a function that does the task once, and what there is to say about it."""
+    set_num_threads(threads)
+    plain, _, where = name.partition(":")
+    device = find_device("cpu:reference" if plain == "ours-reference" else where or "cpu")
+    if plain == "ours-plain":  # the kernels that serve where Numba is missing
+        kernels = device.backend.kernels
+        device.backend.kernels = {key: replace(kernel, variants=()) for key, kernel in kernels.items()}
+    set_device(device)
+    set_surroundings(strict=plain != "ours-reference")
+    device.plans.clear()
+    return _BUILDERS[task["kind"]](task, plain, device), {}
+
+
+def report() -> dict[str, list[str]]:
+    """Return which operations ran compiled, which had a compiled kernel that did not take them, which ran plain."""
+    device = default_device()
+    found: dict[str, set[str]] = {"compiled": set(), "passed": set(), "plain": set(), "reference": set()}
+    for plan in device.plans.values():
+        if plan.view:
+            continue
+        kernel, table = plan.kernel, device.backend.kernels.get(plan.spec.name)
+        if kernel is None:
+            found["reference"].add(plan.spec.name)
+        elif kernel is table:
+            found["passed" if kernel.variants else "plain"].add(plan.spec.name)
+        else:
+            found["compiled"].add(plan.spec.name)
+    return {key: sorted(names) for key, names in found.items()}
+
+
+def network(case: Case, device: Device) -> Sequential:
+    """Return the model with the initial weights that every contender starts from."""
+    made: list[Any] = []
+    kinds: Any = layers  # served lazily
+    for kind, *a in case["layers"]:
+        first: dict[str, Any] = {} if made else {"input_shape": tuple(case["input"])}
+        made.append(
+            kinds.Dense(a[0], a[1], **first) if kind == "dense"
+            else kinds.Conv2D(a[0], a[1], padding=a[2], activation=a[3], **first) if kind == "conv"
+            else kinds.Dropout(a[0]) if kind == "dropout"
+            else kinds.MaxPool2D(2) if kind == "pool"
+            else kinds.BatchNorm() if kind == "norm"
+            else kinds.Activation("relu") if kind == "relu"
+            else kinds.Flatten()
+        )  # fmt: skip
+    model = Sequential(made)
+    state = model.state_dict()
+    for number, values in enumerate(weights(case)):
+        state.update(zip((f"{number}.{name}" for name in _WEIGHTS.get(case["layers"][number][0], ())), values,
+                         strict=True))  # fmt: skip
+    model.load_state_dict(state)
+    model.to(device)
+    return model
+
+
+_WEIGHTS = {"dense": ("kernel", "bias"), "conv": ("kernel", "bias"), "norm": ("gamma", "beta")}
+
+
+def _loss(case: Case) -> Any:
+    return losses.get("mse") if case["loss"] == "mse" else losses.cross_entropy
+
+
+def _step(task: dict[str, Any], name: str, device: Device) -> Callable[[], float]:
+    case = task["case"]
+    model = network(case, device)
+    optimizer = optimizers.Adam(model.parameters(), 1e-3)
+    loss_of = _loss(case)
+
+    def step(x: Any, y: Any) -> Any:
+        with training():
+            loss = loss_of(y, model(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = step if name == "ours-eager" else record(step)
+    xs, ys = ([Tensor(device.asarray(v), device) for v in part] for part in batches(case, task.get("batches", 64)))
+    count = 0
+
+    def once() -> float:
+        nonlocal count
+        loss = float(run(xs[count % len(xs)], ys[count % len(ys)]).item())
+        count += 1
+        return loss
+
+    return once
+
+
+def _epoch(task: dict[str, Any], name: str, device: Device) -> Callable[[], float]:
+    """Return one epoch through `fit`, with shuffling, metrics and table; watched or not; or as many bare steps."""
+    case = task["case"]
+    if name == "ours-bare":
+        step = _step(task, name, device)
+        count = -(-task["rows"] // case["batch"])
+        return lambda: [step() for _ in range(count)][-1]
+    x, y = table(case, task["rows"])
+    model = network(case, device)
+    model.compile(optimizers.Adam(1e-3), "cross_entropy", metrics=["accuracy"])
+    set_surroundings(strict=False)  # fit may do what has no kernel between steps
+    _terminal()
+    watched = name == "ours-watched"
+
+    def once() -> float:
+        history = model.fit(x, y, batch_size=case["batch"], epochs=1, device=device, babysit=watched)
+        return float(history.history["loss"][-1])
+
+    return once
+
+
+def _terminal() -> None:
+    """Let what is printed go to a terminal that nobody looks at, so that the live table is drawn."""
+    try:
+        main, side = os.openpty()
+    except (AttributeError, OSError):
+        return  # plain lines
+    subprocess.Popen(["cat"], stdin=main, stdout=subprocess.DEVNULL)
+    os.close(main)
+    os.environ["TERM"] = "xterm-256color"
+    sys.stdout = os.fdopen(side, "w", encoding="utf-8")
+
+
+def _loading(task: dict[str, Any], name: str, device: Device) -> Callable[[], int]:
+    """Return one shuffled epoch of batches: the loader, the loader with batches made ahead, or the bare gather."""
+    size = task["case"]["batch"]
+    x, y = table(task["case"], task["rows"])
+    if name == "ours-gather":
+        rng = np.random.default_rng(0)
+
+        def gather() -> int:
+            order, total = rng.permutation(len(x)), 0
+            for at in range(0, len(x), size):
+                rows = order[at : at + size]
+                total += len(x.take(rows, axis=0)) + len(y.take(rows, axis=0))
+            return total // 2
+
+        return gather
+    loader = Loader(x, y, batch_size=size, prefetch=2 if name == "ours-ahead" else 0)
+    return lambda: sum(len(batch.rows) for batch in loader)
+
+
+_BUILDERS: dict[str, Callable[[dict[str, Any], str, Device], Callable[[], Any]]] = {
+    "step": _step,
+    "epoch": _epoch,
+    "loading": _loading,
+}

@@ -1,0 +1,60 @@
+"""A run: the parts that were asked for, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from deepbabysit.bench import around, networks, results
+from deepbabysit.bench.cases import CASES, QUICK, select
+from deepbabysit.bench.contenders import NAMES, ContenderError, Pool, missing
+from deepbabysit.bench.load import Meter
+from deepbabysit.bench.session import OURS, Session
+from deepbabysit.errors import unknown
+
+PARTS: dict[str, Callable[[Session], None]] = {"steps": networks.measure, **around.PARTS}
+
+
+def run(
+    threads: int = 2,
+    quick: bool = False,
+    cases: Sequence[str] = (),
+    names: Sequence[str] = (),
+    parts: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> results.Results:
+    """Measure; returns what `results.write` writes.
+
+    Arguments:
+        threads: processors of each contender.
+        quick: fewer networks and rounds.
+        cases: patterns of networks; none means all, or those of a quick run.
+        names: contenders; none means all that can run here.
+        parts: names in `PARTS`; none means all.
+        say: called with each line of progress.
+
+    Raises:
+        ValueError: a network, a contender or a part has an unknown name.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise ValueError(unknown("part", part, PARTS))
+    keys = select(cases) if cases else list(QUICK if quick else CASES)
+    wanted = list(names) or [*NAMES, f"{OURS}:cuda"]
+    reasons = {name: reason for name in wanted if (reason := missing(name))}
+    found = results.new(threads)
+    found["skipped"] = reasons
+    meter = Meter()
+    with Pool(threads) as pool:
+        session = Session(pool, threads, quick, keys, [n for n in wanted if n not in reasons], say, found)
+        session.limits({})
+        for name, measure in PARTS.items():
+            if not parts or name in parts:
+                say(f"-- {name}")
+                try:
+                    measure(session)
+                except ContenderError as error:
+                    found["failed"][name] = str(error)
+                    say(f"{name}: failed: {error}")
+        session.limits()
+    found["machine_info"]["load"] = meter.read()
+    return found
