@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from deepbabysit.bench import results, tables
+from deepbabysit.bench.around import EPOCHS, LOADERS, installed
 from deepbabysit.bench.cases import CASES, QUICK, batches, select, shapes, weights, work
 from deepbabysit.bench.contenders import Contender, ContenderError, Pool, missing
+from deepbabysit.bench.kernels import KERNELS, different, names_for
 from deepbabysit.bench.networks import floor
 from deepbabysit.bench.session import OURS
 from deepbabysit.bench.turns import Pace, disagreement, run_turns, summary
@@ -233,3 +235,100 @@ def test_a_missing_peer_or_device_has_a_reason(monkeypatch: pytest.MonkeyPatch) 
     assert "deepbabysit[peers]" in missing("jax")
     assert missing(OURS) == ""
     assert missing("ours-replay:nowhere").startswith("no GPU")
+
+
+# -- single operations, and what is around the steps
+
+
+def small(label: str, *shapes: list[int], **changes: Any) -> dict[str, Any]:
+    kernel = {**KERNELS[label], **changes}
+    return {**kernel, "shapes": list(shapes)} if shapes else kernel
+
+
+OPERATIONS = [
+    small("linear relu 64x784x512", [4, 5], [5, 3], [3]),
+    small("gelu 256x1024", [4, 6]),
+    small("batch norm 32x16x16x64", [2, 4, 4, 3], [3], [3]),
+    small("embedding 64x32 of 5000x64", [7, 2], high=7, attrs={"indices": [3, 2]}),
+    small("softmax cross-entropy 256x10", [6, 4], high=4),
+    small("conv 3x3 32x32x32x3-32", [2, 5, 5, 3], [3, 3, 3, 4], [4]),
+    small("transposed 2x2 32x8x8x64-32", [2, 3, 3, 4], [2, 2, 5, 4]),
+    small("depthwise 3x3 32x16x16x64", [2, 5, 5, 3], [3, 3, 3, 1]),
+    small("max pool 32x28x28x16", [2, 4, 4, 3]),
+    small("attention 8x4x64x32", [2, 2, 3, 4], [2, 2, 3, 4], [2, 2, 3, 4]),
+    small("gru cell 64x256", [2, 9], [2, 9], [2, 3]),
+    small("lstm cell 64x256", [2, 12], [2, 3]),
+    small("adamw 535818", [6, 5], [5]),
+    small("rmsprop 535818", [6, 5], [5]),
+]
+
+
+@pytest.mark.peers
+def test_all_contenders_compute_the_same_operations() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    with Pool(1) as pool:
+        for kernel in OPERATIONS:
+            checks = {}
+            for name in names_for(kernel, quick=True):
+                checks[name] = pool.ask(name, do="build", task={"kind": "kernel", "kernel": kernel})["report"]["check"]
+                assert pool.ask(name, do="run", steps=3) == {"results": [None] * 3}
+            count = len(kernel["shapes"]) + (kernel["op"] != "optimizer")
+            assert different(checks, kernel["op"]) == ""
+            assert all(len(values) == count and min(values) > 0 for values in checks.values())
+
+
+def test_an_operation_that_computes_something_else_is_named() -> None:
+    assert different({"a": [1.0, 2.0], "b": [1.0, 2.0005]}, "relu") == ""
+    assert "the gradient of input 1" in different({"a": [1.0, 2.0], "b": [1.0, 2.1]}, "relu")
+    assert different({"a": [1.0, 2.0], "b": [1.0, 2.06]}, "dropout") == ""
+    assert different({"a": [1.0, 2.0], "b": [1.0]}, "relu") == "b has 1 results, not 2"
+
+
+def test_an_epoch_through_fit_loading_and_memory() -> None:
+    case = {**DENSE, "loss": "ce", "layers": [["dense", 4, "relu"], ["dense", 3, None]]}
+    with Pool(1) as pool:
+        turns = run_turns(
+            pool, {n: (n, {"kind": "epoch", "case": case, "rows": 40}) for n in EPOCHS}, Pace(1, 0.001), warm=2
+        )
+        assert not turns.failed
+        assert all(len(turns.first[name]) == 2 and turns.first[name][0] > 0.3 for name in EPOCHS)
+        assert all(times[0] > 0 for times in turns.times.values())
+        names = [name for name in LOADERS if name.startswith("ours")]
+        loaded = run_turns(
+            pool, {n: (n, {"kind": "loading", "case": case, "rows": 43}) for n in names}, Pace(1, 0.001), warm=1
+        )
+        assert loaded.first == {name: [43] for name in names}
+        status = pool.ask("ours-fit", do="memory")
+    assert status["peak"] >= status["now"] >= 0
+
+
+def test_installed_sizes_follow_requirements() -> None:
+    found = installed(["deepbabysit"], ("fast",))
+    assert {"deepbabysit", "numpy", "rich", "safetensors"} <= set(found)
+    assert found["numpy"] > 5
+    assert found["deepbabysit"] > 0.3
+    assert "pytest" not in found
+    assert "scikit-learn" not in found
+    if "numba" in found:
+        assert "llvmlite" in found
+
+
+def test_the_table_of_kernels_lists_what_is_slower() -> None:
+    found = results.new(1)
+    times = {OURS: [2e-3] * 3, "ours-plain": [1e-3] * 3, "torch-eager": [4e-3] * 3, "jax": [1.9e-3] * 3}
+    ran = {"compiled": ["linear"], "passed": ["linear", "softmax"], "plain": ["relu", "copy"], "reference": []}
+    for name, row in summary(times, OURS).items():
+        extra = {**row, **({"kernels": ran} if name == OURS else {})}
+        found["benchmarks"].append(results.row("kernels", "some operation", name, times[name], extra))
+    text = tables.kernels_table(found)
+    assert "slower than others (their time over ours): some operation (NumPy 0.50, JAX 0.95)" in text
+    assert "plain: relu, softmax" in text
+
+
+def test_figures_have_limits() -> None:
+    found = results.new(1)
+    found["figures"] = [results.figure("fit", "one", 1.2, "", 1.15), results.figure("memory", "two", 10.0, "MB", 11.0)]
+    lines = tables.figures_table(found).splitlines()
+    assert lines[2].rstrip(" |").endswith("no")
+    assert lines[3].rstrip(" |").endswith("yes")

@@ -152,16 +152,18 @@ def test_the_dense_product_with_its_activation(compiled, activation, shape, dtyp
     close(*both(compiled, "linear_gradient", (g, y), {"activation": activation}), 10 * rtol, 20 * atol)
 
 
-def test_small_and_half_precision_arrays_keep_the_plain_kernel():
+def test_small_arrays_and_those_of_two_shapes_keep_the_plain_kernel():
     device = find_device("cpu")
     plain = device.backend.kernels["gelu"]
 
-    def chosen(size, dtype):
-        return find_plan(device, SPECS["gelu"], (np.ones(size, dtype),), {}).kernel
+    def chosen(size):
+        return find_plan(device, SPECS["gelu"], (np.ones(size, "f"),), {}).kernel
 
-    assert chosen(100, "f") is plain
-    assert chosen(100_000, np.float16) is plain
-    assert chosen(100_000, "f") is plain.variants[0]
+    assert chosen(100) is plain
+    assert chosen(100_000) is plain.variants[0]
+    pair = np.ones((300, 100), "f"), np.ones(100, "f")
+    repeated = find_plan(device, SPECS["silu_gradient"], pair, {}).kernel
+    assert repeated is device.backend.kernels["silu_gradient"]
 
 
 @pytest.mark.peers

@@ -83,6 +83,15 @@ def test_attention_with_every_kind_of_mask(compiled, shape, dtype):
             check(compiled, "attention_gradient", (g, q, k, v, *mask), {"causal": causal, "scale": 0.3}, dtype)
 
 
+@pytest.mark.parametrize("shape", [(9,), (1,), (5, 9), (5, 1), (3, 1, 9), (2, 1, 5, 1), (2, 3, 1, 9), (2, 3, 5, 9)])
+def test_boolean_masks_that_repeat(compiled, shape):
+    q, k, v, g = drawn(np.float32, (2, 3, 5, 4), (2, 3, 9, 4), (2, 3, 9, 6), (2, 3, 5, 6), scale=1.0)
+    seen = np.random.default_rng(1).random(shape) < 0.5
+    for mask in (seen, ~seen, np.repeat(seen, 2, axis=0)[::2]):
+        check(compiled, "attention", (q, k, v, mask))
+        check(compiled, "attention_gradient", (g, q, k, v, mask), {"scores": True})
+
+
 def test_nan_in_one_query_reaches_its_row_only(compiled):
     q, k, v = drawn(np.float32, *[(2, 2, 20, 4)] * 3)
     q[1, 0, 7, 2] = np.nan

@@ -277,14 +277,14 @@ def test_hundred_epochs_leave_memory_where_it_was() -> None:
     import gc
     import tracemalloc
 
-    model = classifier(0.1)
-    model.fit(X, Y, batch_size=16, epochs=3, verbose=0)
+    model = classifier(0.1)  # so few steps that no program is made of them, which loads a compiler
+    model.fit(X, Y, batch_size=32, epochs=3, verbose=0)
     gc.collect()
     tracemalloc.start()
-    model.fit(X, Y, batch_size=16, epochs=1, verbose=0)
+    model.fit(X, Y, batch_size=32, epochs=1, verbose=0)
     gc.collect()
     first = tracemalloc.get_traced_memory()[0]
-    model.fit(X, Y, batch_size=16, epochs=100, verbose=0)
+    model.fit(X, Y, batch_size=32, epochs=100, verbose=0)
     gc.collect()
     last = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()

@@ -125,8 +125,10 @@ def test_random_networks_train_with_the_same_bits(sizes, batch, activation, extr
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw", "rmsprop"])
 @pytest.mark.parametrize(("loss", "activation"), [("ce", "relu"), ("mse", "tanh"), ("bce", "sigmoid")])
-def test_nothing_of_a_small_network_stays_in_python(made, loss, activation, optimizer):
-    train(True, [29, 16, 3], 64, activation, "dropout", loss, optimizer, "float32")
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_nothing_of_a_small_network_stays_in_python(made, loss, activation, optimizer, outputs):
+    outputs = max(outputs, 2) if loss == "ce" else outputs
+    train(True, [29, 16, outputs], 64, activation, "dropout", loss, optimizer, "float32")
     (recording,) = made
     assert recording.program is not None
     assert [call[0] for call in recording.program.calls] == []
@@ -272,6 +274,26 @@ def test_update_rules_have_the_bits_of_the_plain_kernels(name, dtype, lengths, d
     assert [a.tobytes() for a in exact] == [a.tobytes() for a in plain]
 
 
+@pytest.mark.parametrize("taken", [0.0, 4.0])
+@pytest.mark.parametrize(("loss", "gradient"), [(1.0, 1.0), (np.nan, 1.0), (1.0, np.inf), (1.0, np.nan), (1.0, 3e38)])
+def test_weights_are_kept_when_something_breaks(loss, gradient, taken):
+    probe = np.full(30, gradient, "f")
+    kept, mark, ring = np.zeros(30, "f"), np.array([taken]), np.zeros(4)
+    ins = (np.array(loss, "f"), probe, host_control(7, 0.1), np.ones(30, "f"), kept, mark, ring)
+    outs = (kept, mark, ring)
+    call = (functools.partial(DEVICE.backend.kernels["keep_step"].run, DEVICE), outs, ins, ())
+    found = building.trace(DEVICE, call)
+    assert found is not None
+    assert machine.Rows(found.rows)() == 0
+    results = [a.copy() for a in outs]
+    outs[0][...], outs[1][...], outs[2][...] = 0.0, taken, 0.0
+    with np.errstate(over="ignore"):
+        call[0](outs, *ins)
+    assert [a.tobytes() for a in outs] == [a.tobytes() for a in results]
+    broken = not (np.isfinite(loss) and np.isfinite(gradient)) and taken == 0.0
+    assert outs[0].all() == broken
+
+
 def test_every_form_belongs_to_a_kernel():
     runs = {kernel.run for kernel in DEVICE.backend.kernels.values()}
     assert set(FORMS) <= runs
@@ -364,6 +386,23 @@ def test_ufuncs_copies_and_sums_of_any_layout_have_numpys_bits_or_no_row(data):
         assert not building._accepted(DEVICE, (run, (out,), (x, y), ()), machine.Rows(found.rows))
         return
     assert out.tobytes() == expected
+
+
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("m", "k", "n"), [
+    (7, 5, 3), (64, 16, 1), (64, 1, 16), (16, 64, 1), (1, 16, 8), (1, 1, 5), (5, 1, 1), (2, 2, 2), (33, 29, 16),
+])
+def test_products_of_all_shapes_have_numpys_bits(m, k, n, turned, dtype):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((k, m)).astype(dtype).T if turned else rng.standard_normal((m, k)).astype(dtype)
+    b = rng.standard_normal((k, n)).astype(dtype)
+    a[0] = -0.0
+    out = np.full((m, n), np.nan, dtype)
+    found = rows_of(lambda outs, a, b: np.matmul(a, b, outs[0]), [out], [a, b])
+    assert found is not None
+    assert machine.Rows(found.rows)() == 0
+    assert out.tobytes() == np.matmul(a, b).tobytes()
 
 
 def test_loops_are_numpys_own():

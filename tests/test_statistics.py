@@ -1,4 +1,4 @@
-"""Statistics: every column against plain NumPy, what is not finite, extreme sizes; the optimizer's measures."""
+"""Statistics: every column against plain NumPy, what is not finite, extreme sizes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import deepbabysit as db
-from deepbabysit.autograd.parameter import Parameter
-from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.statistics import Statistic, UnitStatistic
-from deepbabysit.optimizers.measures import Measures
-from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
-from deepbabysit.runtime.record import Recorder, RecordingRefused
 from deepbabysit.runtime.registry import find_device
 
 WAYS = ["compiled", "plain", "cpu:reference"]
@@ -203,106 +197,3 @@ def test_a_unit_without_finite_values(device):
     assert found[UnitStatistic.POSITIVE].tolist() == [0, 1, 2]
     assert found[UnitStatistic.BEYOND].tolist() == [0, 2, 0]
     assert found[UnitStatistic.NON_FINITE].tolist() == [2, 2, 0]
-
-
-# -- measures of an optimizer ------------------------------------------------------------------------------------------
-
-
-def parameters(dtypes=("float32",)) -> list[Parameter]:
-    device = find_device("cpu")
-    rng = np.random.default_rng(0)
-    found = []
-    for dtype in dtypes:
-        for place, shape in enumerate(((30, 40), (40,), (), (3, 2, 2))):
-            values = device.asarray(rng.standard_normal(shape), dtype)
-            found.append(Parameter(values, device, f"{dtype}.{place}"))
-    return found
-
-
-def give(found: list[Parameter], seed: int, without: int | None = None) -> None:
-    rng = np.random.default_rng(seed)
-    for place, p in enumerate(found):
-        values = p.device.asarray(rng.standard_normal(p.shape), p.dtype)
-        p.grad = None if place == without else Tensor(values, p.device)
-
-
-def test_measures_of_weights_gradients_and_changes():
-    found = parameters(("float32", "float64"))
-    optimizer = db.optimizers.Adam(found, 0.01, clip_norm=1.0)
-    measures = Measures(optimizer)
-    give(found, 1, without=1)
-    before = {p.name: np.array(p.numpy()) for p in found}
-    measures.keep()
-    optimizer.step()
-    for kind in ("weights", "gradients", "changes"):
-        measures.measure(kind)
-    rows = measures.read("weights")
-    assert list(rows) == [p.name for p in found]
-    for p in found:
-        for kind, values in (
-            ("weights", p.numpy()), ("gradients", None if p.grad is None else p.grad.numpy()),
-            ("changes", p.numpy() - before[p.name]),
-        ):
-            if values is None:
-                assert p.name not in measures.read(kind)
-                continue
-            wanted = [float(v) for v in expected(values).values()]
-            np.testing.assert_allclose(measures.read(kind)[p.name], wanted, rtol=1e-9, atol=1e-15)
-    assert measures.read("changes")["float32.1"][Statistic.ABSOLUTE_MAXIMUM] == 0.0
-    assert [len(names) for names in measures.names()] == [a.shape[0] for a in measures.arrays("weights")] == [4, 4]
-
-
-def test_measures_can_be_recorded_and_change_nothing():
-    one, two = parameters(), parameters()
-    watched, alone = (db.optimizers.Adam(p, 0.01) for p in (one, two))
-    measures = Measures(watched)
-
-    def step() -> None:
-        measures.keep()
-        watched.update()
-        measures.measure("changes")
-
-    for seed in range(2):
-        for p, optimizer in ((one, watched), (two, alone)):
-            give(p, seed)
-            optimizer.prepare()
-        alone.update()
-        if seed == 0:
-            step()
-    sources = [p.grad.data for p in one]
-    recorder = Recorder(find_device("cpu"))
-    with surroundings(recorder=recorder):
-        step()
-        with pytest.raises(RecordingRefused):
-            measures.read("changes")
-    recording = recorder.finish()
-    for seed in range(2, 5):
-        give(two, seed)
-        for source, p in zip(sources, two, strict=True):
-            source[...] = p.grad.data
-        alone.step()
-        watched.prepare()
-        before = [np.array(p.numpy()) for p in one]
-        recording.replay()
-        for p, q, old in zip(one, two, before, strict=True):
-            np.testing.assert_array_equal(p.numpy(), q.numpy())
-            row = measures.read("changes")[p.name]
-            np.testing.assert_allclose(row[Statistic.NORM], np.linalg.norm(p.numpy().astype(float) - old), rtol=1e-5)
-
-
-def test_measures_say_what_is_missing():
-    optimizer = db.optimizers.SGD(0.1)
-    with pytest.raises(RuntimeError, match="no parameters yet"):
-        Measures(optimizer).measure("weights")
-    optimizer.bind(parameters())
-    measures = Measures(optimizer)
-    with pytest.raises(RuntimeError, match="keep"):
-        measures.measure("changes")
-    with pytest.raises(RuntimeError, match="nothing was measured"):
-        measures.read("weights")
-    with pytest.raises(ValueError, match="gradients"):
-        measures.measure("gradient")
-    measures.measure("weights")
-    optimizer.bind([*optimizer.parameters, Parameter(np.ones(3, np.float32), find_device("cpu"), "new")])
-    measures.measure("weights")
-    assert measures.read("weights")["new"].tolist()[:2] == [3.0, 1.0]

@@ -1,13 +1,17 @@
-"""Activation functions and their gradients in one pass; exp and its relatives are polynomials in vector registers."""
+"""Activation functions and their gradients in one pass; and casts from and to half precision."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
+import numpy as np
+
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled.flat import flat_kernel
-from deepbabysit_numpy.compiled.loading import Compiled
+from deepbabysit_numpy.compiled.flat import flat_kernel, narrow, widen
+from deepbabysit_numpy.compiled.loading import Compiled, available
+from deepbabysit_numpy.compiled.sizes import LEAST
 
 _Choice = Callable[..., tuple[Compiled, tuple[Any, ...]]]
 
@@ -32,6 +36,16 @@ def _by_approximation(exact: str, approximate: str) -> _Choice:
     return lambda *, approximate="none": functions[approximate]
 
 
+def _takes_cast(forms: Any, *, dtype: Any) -> bool:
+    pair = {forms[0].dtype.name, np.dtype(dtype).name}
+    size = prod(forms[0].shape)
+    return pair == {"float16", "float32"} and size >= LEAST["elementwise"] and size > 0 and available()
+
+
+def _cast(ctx: Any, outs: Any, x: Any, *, dtype: Any) -> None:
+    (narrow if outs[0].dtype == np.float16 else widen)(x, outs[0])
+
+
 VARIANTS: dict[str, Kernel] = {
     **{
         name: flat_kernel(_function(function))
@@ -45,6 +59,7 @@ VARIANTS: dict[str, Kernel] = {
         name: flat_kernel(_with_number(name))
         for name in ("leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient")
     },
+    "astype": Kernel(_cast, supports=_takes_cast, contiguous=True),
     "gelu": flat_kernel(_by_approximation("gelu", "gelu_tanh")),
     "gelu_gradient": flat_kernel(_by_approximation("gelu_gradient", "gelu_tanh_gradient")),
 }

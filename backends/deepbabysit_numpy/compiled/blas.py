@@ -19,6 +19,8 @@ import numpy as np
 _FUNCTIONS = {
     "deepbabysit_sgemm": "cblas_sgemm",
     "deepbabysit_dgemm": "cblas_dgemm",
+    "deepbabysit_sgemv": "cblas_sgemv",
+    "deepbabysit_dgemv": "cblas_dgemv",
     "deepbabysit_get_blas_threads": "openblas_get_num_threads",
     "deepbabysit_set_blas_threads": "openblas_set_num_threads",
 }

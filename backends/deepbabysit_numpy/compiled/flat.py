@@ -1,4 +1,4 @@
-"""Kernels that go element by element over arrays of one shape."""
+"""Kernels that go element by element, or row by row, over arrays of one shape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
 FLOATS = frozenset({"float32", "float64"})
+HALF_TOO = frozenset({"float16", *FLOATS})
+Choice = tuple[Compiled, tuple[Any, ...]]
 _BLOCK = 16 * 1024
+_WIDEN, _NARROW = Compiled("half", "widen"), Compiled("half", "narrow")
 
 
 def same_forms(forms: Any, least: int) -> bool:
@@ -26,23 +29,49 @@ def same_forms(forms: Any, least: int) -> bool:
     return size >= least and size > 0 and available()
 
 
+def widen(source: Any, target: Any) -> None:
+    """Write float16 into an array of float32; both contiguous and of one shape."""
+    _WIDEN("half", source.reshape(-1).view(np.uint16), target.reshape(-1))
+
+
+def narrow(source: Any, target: Any) -> None:
+    """Write float32 into an array of float16; both contiguous and of one shape."""
+    _NARROW("half", source.reshape(-1), target.reshape(-1).view(np.uint16))
+
+
+def _single(source: Any) -> Any:
+    target = np.empty(source.shape, np.float32)
+    widen(source, target)
+    return target
+
+
 def sweep(function: Compiled, out: Any, ins: tuple[Any, ...], numbers: tuple[Any, ...] = ()) -> None:
-    """Run ``function(*ins, out, *numbers)`` over flat arrays; inputs in the memory of the output are copied by blocks.
+    """Run ``function(*ins, out, *numbers)``; see `sweep_rows`."""
+    sweep_rows(function, out.reshape(-1), [a.reshape(-1) for a in ins], numbers)
 
-    A loop is vectorized only where reading and writing do not overlap.
+
+def sweep_rows(function: Compiled, out: Any, ins: list[Any], numbers: tuple[Any, ...] = ()) -> None:
+    """Run ``function(*ins, out, *numbers)`` over arrays whose first axis can be cut.
+
+    Inputs in the memory of the output are copied block by block: a loop is vectorized only where reading and writing do
+    not overlap. float16 is computed in float32, block by block.
     """
-    flat, sources = out.reshape(-1), [a.reshape(-1) for a in ins]
-    if not any(np.may_share_memory(out, a) for a in ins):
-        function(out.dtype, *sources, flat, *numbers)
+    half = out.dtype == np.float16
+    if not half and not any(np.may_share_memory(out, a) for a in ins):
+        function(out.dtype, *ins, out, *numbers)
         return
-    for begin in range(0, flat.size, _BLOCK):
-        part = slice(begin, begin + _BLOCK)
-        function(out.dtype, *[a[part].copy() for a in sources], flat[part], *numbers)
+    step = max(_BLOCK // prod(out.shape[1:]), 1)
+    for begin in range(0, len(out), step):
+        part = slice(begin, begin + step)
+        if half:
+            sources, target = [_single(a[part]) for a in ins], np.empty(out[part].shape, np.float32)
+            function(target.dtype, *sources, target, *numbers)
+            narrow(target, out[part])
+        else:
+            function(out.dtype, *[a[part].copy() for a in ins], out[part], *numbers)
 
 
-def flat_kernel(
-    choose: Compiled | Callable[..., tuple[Compiled, tuple[Any, ...]]], least: str = "elementwise"
-) -> Kernel:
+def flat_kernel(choose: Compiled | Callable[..., Choice], least: str = "elementwise") -> Kernel:
     """Return the kernel of a compiled loop.
 
     Arguments:
@@ -54,9 +83,9 @@ def flat_kernel(
         return same_forms(forms, LEAST[least])
 
     if isinstance(choose, Compiled):
-        fixed: tuple[Compiled, tuple[Any, ...]] = (choose, ())
+        fixed: Choice = (choose, ())
 
-        def chosen(**attrs: Any) -> tuple[Compiled, tuple[Any, ...]]:
+        def chosen(**attrs: Any) -> Choice:
             return fixed
     else:
         chosen = choose
@@ -65,4 +94,4 @@ def flat_kernel(
         function, numbers = chosen(**attrs)
         sweep(function, outs[0], ins, numbers)
 
-    return Kernel(run, dtypes=FLOATS, supports=takes, contiguous=True)
+    return Kernel(run, dtypes=HALF_TOO, supports=takes, contiguous=True)

@@ -22,4 +22,7 @@ LEAST: dict[str, int] = {
     "units": 32,
     "attention": 4096,
     "statistics": 1024,
+    "reduction": 8192,
+    "conv": 1 << 14,  # operations
+    "conv_part": 1 << 20,  # operations of a part: a tenth of the time that waking a thread takes
 }

@@ -9,6 +9,7 @@ from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled import (
     activations,
     attention,
+    convolution,
     dense,
     draws,
     indexing,
@@ -16,6 +17,7 @@ from deepbabysit_numpy.compiled import (
     normalization,
     pooling,
     recurrent,
+    reduction,
     softmax,
     statistics,
     updates,
@@ -23,6 +25,7 @@ from deepbabysit_numpy.compiled import (
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
+    **convolution.VARIANTS,
     **attention.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
@@ -31,6 +34,7 @@ VARIANTS: dict[str, Kernel] = {
     **normalization.VARIANTS,
     **pooling.VARIANTS,
     **recurrent.VARIANTS,
+    **reduction.VARIANTS,
     **softmax.VARIANTS,
     **statistics.VARIANTS,
     **updates.VARIANTS,

@@ -19,13 +19,15 @@ from deepbabysit.runtime import subnormals, threads
 from deepbabysit_numpy.compiled.loading import LISTENERS, Compiled
 
 
-def parts(rows: int, work: float, least: float = 1 << 17) -> int:
+def parts(rows: int, work: float, least: float = 1 << 17, number: int | None = None) -> int:
     """Return into how many parts to divide rows that take so many operations; every part gets at least `least`.
+
+    There are at most `number` (None: the number of threads now).
 
     >>> parts(10, 1000)
     1
     """
-    return max(min(threads.count(), rows, int(work // least)), 1)
+    return max(min(threads.count() if number is None else number, rows, int(work // least)), 1)
 
 
 class _Worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,32 +11,48 @@ from deepbabysit.kernels.updates import APPLY
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
-from deepbabysit_numpy.kernels.updates import RULES, Rule, Span, rule_kernel
 
 _DTYPES = frozenset({"float32", "float64"})
-_FUNCTIONS = {"adamw_update": "adam"}  # rules that share a loop
+# rule -> its function, and its settings as the function takes them
+_RULES: dict[str, tuple[str, Callable[[Any], tuple[float, ...]]]] = {
+    "sgd_update": ("sgd", lambda a: (0.0,)),
+    "momentum_update": ("momentum", lambda a: (float(a["momentum"]), float(a["nesterov"]))),
+    "adagrad_update": ("adagrad", lambda a: (float(a["epsilon"]),)),
+    "rmsprop_update": ("rmsprop", lambda a: (float(a["rho"]), float(a["epsilon"]))),
+    "rmsprop_momentum_update": (
+        "rmsprop_momentum", lambda a: (float(a["rho"]), float(a["epsilon"]), float(a["momentum"])),
+    ),
+    "adadelta_update": ("adadelta", lambda a: (float(a["rho"]), float(a["epsilon"]))),
+    "adam_update": ("adam", lambda a: (float(a["beta_1"]), float(a["beta_2"]), float(a["epsilon"]), 0.0)),
+    "adamw_update": ("adam", lambda a: (float(a["beta_1"]), float(a["beta_2"]), float(a["epsilon"]), 1.0)),
+    "nadam_update": (
+        "nadam", lambda a: (float(a["beta_1"]), float(a["beta_2"]), float(a["epsilon"]), float(a["momentum_decay"])),
+    ),
+    "lion_update": ("lion", lambda a: (float(a["beta_1"]), float(a["beta_2"]))),
+}
 
 
 def _long_enough(forms: Any, **attrs: Any) -> bool:
-    return forms[4].shape[0] >= LEAST["update"] and forms[4].dtype == forms[5].dtype and available()
+    control, table, starts, progress, w, g = forms[:6]
+    exact = control.dtype == table.dtype == progress.dtype == np.float64 and starts.dtype == np.int64
+    return exact and w.shape[0] >= LEAST["update"] and w.dtype == g.dtype and available()
 
 
-def _kernel(name: str, rule: Rule) -> Kernel:
-    function = Compiled("updates", name)
+def _kernel(name: str, settings: Callable[[Any], tuple[float, ...]]) -> Kernel:
+    function = Compiled("rules", name)
 
-    def sweep(ctx: Any, span: Span, w: Any, g: Any, states: Any, numbers: tuple[float, ...]) -> None:
-        run = span.run
-        decay = run.decay if rule.coupled else 0.0
-        plain = not (run.l1 or run.l2 or decay) and span.limit == np.inf
-        scale = span.scale * span.factor if plain else span.scale
-        common = (scale, span.factor, span.limit, run.l1, 2.0 * run.l2, decay)
-        own = tuple(map(float, numbers))
-        a, b = span.begin, span.end
-        function(w.dtype, w[a:b], g[a:b], *[s[a:b] for s in states], own, common, plain)
+    def run(
+        ctx: Any, outs: Any, control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, *states: Any,
+        **attrs: Any,
+    ) -> None:
+        for out, source in zip(outs, (progress, w, *states), strict=True):
+            if out is not source:
+                np.copyto(out, source)
+        progress, w, *states = outs
+        # a rule without states is handed the weights, which it does not look at
+        function(w.dtype, control, table, starts, progress, w, g, tuple(states) or (w,), settings(attrs))
 
-    return rule_kernel(
-        rule, sweep, scratch=None, dtypes=_DTYPES, supports=_long_enough, contiguous=True
-    )
+    return Kernel(run, dtypes=_DTYPES, supports=_long_enough, contiguous=True)
 
 
 def _takes_average(forms: Any, **attrs: Any) -> bool:
@@ -72,7 +89,7 @@ def _penalty(ctx: Any, outs: Any, table: Any, starts: Any, w: Any) -> None:
 _AVERAGE, _STATISTICS, _PENALTY = (Compiled("updates", name) for name in ("average", "statistics", "penalty"))
 
 VARIANTS: dict[str, Kernel] = {
-    **{name: _kernel(_FUNCTIONS.get(name, name.removesuffix("_update")), rule) for name, rule in RULES.items()},
+    **{name: _kernel(*rule) for name, rule in _RULES.items()},
     "average_update": Kernel(_average, dtypes=_DTYPES, supports=_takes_average, contiguous=True),
     "gradient_statistics": Kernel(_statistics, dtypes=_DTYPES, supports=_takes_statistics, contiguous=True),
     "weight_penalty": Kernel(_penalty, dtypes=_DTYPES, supports=_takes_penalty, contiguous=True),

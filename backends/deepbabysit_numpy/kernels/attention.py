@@ -43,6 +43,11 @@ def _part(mask: Any, part: slice) -> Any:
     return mask[part] if mask.ndim == 4 and mask.shape[0] > 1 else mask
 
 
+def _hide(scores: Any, seen: Any) -> None:
+    """Write minus infinity where a key must not be seen."""
+    np.copyto(scores, -np.inf, where=np.logical_not(seen))
+
+
 def _normalize(scores: Any, unseen: bool, causal: bool) -> None:
     """Make scores weights, in place; `unseen`: some of them may be minus infinity."""
     if causal:
@@ -78,12 +83,13 @@ def _blocks(n: int, step: int) -> Iterator[slice]:
 
 
 def attention_kernels(
-    normalize: Callable[[Any, bool, bool], None], pull: Callable[[Any, Any, Any], None],
-    takes: Callable[[Form, Form], bool] = lambda q, k: True,
+    hide: Callable[[Any, Any], None], normalize: Callable[[Any, bool, bool], None],
+    pull: Callable[[Any, Any, Any], None], takes: Callable[[Form, Form], bool] = lambda q, k: True,
 ) -> dict[str, Kernel]:
     """Return the kernels of attention and its gradient.
 
     Arguments:
+        hide: ``hide(scores, seen)`` writes minus infinity where the boolean mask is False, in place.
         normalize: ``normalize(scores, unseen, causal)`` makes scores weights, in place.
         pull: ``pull(product, weights, factor)`` carries a gradient from the weights to the scores, in place.
         takes: ``takes(q, k)`` tells from the forms of queries and keys whether these kernels run.
@@ -94,7 +100,7 @@ def attention_kernels(
         if mask is not None:
             here = _part(mask, part)
             if here.dtype.kind == "b":
-                np.copyto(scores, -np.inf, where=np.logical_not(here))
+                hide(scores, here)
             else:
                 np.add(scores, here, out=scores, casting="same_kind")
         normalize(scores, mask is not None, causal)
@@ -148,4 +154,4 @@ def attention_kernels(
     }
 
 
-KERNELS: dict[str, Kernel] = attention_kernels(_normalize, _pull)
+KERNELS: dict[str, Kernel] = attention_kernels(_hide, _normalize, _pull)

@@ -395,12 +395,12 @@ def _kernel_gradient(lay: Layout, scratch: Any, x: Any, g: Any, dk: Any) -> None
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
-def _planes(array: Any) -> Any:
+def planes(array: Any) -> Any:
     """Return images; a sequence is an image of height 1."""
     return array if array.ndim == 4 else array.reshape(array.shape[0], 1, *array.shape[1:])
 
 
-class _Shapes(NamedTuple):
+class Shapes(NamedTuple):
     """What a layout is made of, read from the inputs of one of the operations."""
 
     shape: Any
@@ -415,32 +415,32 @@ class _Shapes(NamedTuple):
         return _layout(self.shape, self.window, self.f, *self.steps, _work(self.dtype).itemsize)
 
 
-def _of_conv(x: Any, kernel: Any, attrs: Any) -> _Shapes:
-    return _Shapes(x.shape, kernel.shape[:-2], kernel.shape[-1], _steps(**attrs), np.result_type(x.dtype, kernel.dtype))
+def of_conv(x: Any, kernel: Any, attrs: Any) -> Shapes:
+    return Shapes(x.shape, kernel.shape[:-2], kernel.shape[-1], _steps(**attrs), np.result_type(x.dtype, kernel.dtype))
 
 
-def _of_depthwise(x: Any, kernel: Any, attrs: Any) -> _Shapes:
+def of_depthwise(x: Any, kernel: Any, attrs: Any) -> Shapes:
     steps = _steps(**attrs, groups=kernel.shape[-2])
     outputs = kernel.shape[-2] * kernel.shape[-1]
-    return _Shapes(x.shape, kernel.shape[:-2], outputs, steps, np.result_type(x.dtype, kernel.dtype))
+    return Shapes(x.shape, kernel.shape[:-2], outputs, steps, np.result_type(x.dtype, kernel.dtype))
 
 
-def _of_input_gradient(g: Any, kernel: Any, attrs: Any) -> _Shapes:
+def of_input_gradient(g: Any, kernel: Any, attrs: Any) -> Shapes:
     steps = _steps(**{k: v for k, v in attrs.items() if k != "space"})
     shape = (g.shape[0], *attrs["space"], kernel.shape[-2] * steps[-1])
-    return _Shapes(shape, kernel.shape[:-2], kernel.shape[-1], steps, np.result_type(g.dtype, kernel.dtype))
+    return Shapes(shape, kernel.shape[:-2], kernel.shape[-1], steps, np.result_type(g.dtype, kernel.dtype))
 
 
-def _of_transpose(x: Any, kernel: Any, attrs: Any) -> _Shapes:
+def of_transpose(x: Any, kernel: Any, attrs: Any) -> Shapes:
     steps = _steps(**{k: v for k, v in attrs.items() if k != "output_padding"})
     space = transposed_space(x.shape[1:-1], kernel.shape[:-2], *steps[:3], attrs.get("output_padding"))
     shape = (x.shape[0], *space, kernel.shape[-2] * steps[-1])
-    return _Shapes(shape, kernel.shape[:-2], kernel.shape[-1], steps, np.result_type(x.dtype, kernel.dtype))
+    return Shapes(shape, kernel.shape[:-2], kernel.shape[-1], steps, np.result_type(x.dtype, kernel.dtype))
 
 
-def _of_kernel_gradient(x: Any, g: Any, attrs: Any) -> _Shapes:
+def of_kernel_gradient(x: Any, g: Any, attrs: Any) -> Shapes:
     steps = _steps(**{k: v for k, v in attrs.items() if k != "window"})
-    return _Shapes(x.shape, attrs["window"], g.shape[-1], steps, np.result_type(x.dtype, g.dtype))
+    return Shapes(x.shape, attrs["window"], g.shape[-1], steps, np.result_type(x.dtype, g.dtype))
 
 
 def _kernel(shapes: Any, compute: Any, scratch: Any, kernel_first: bool = False) -> Kernel:
@@ -448,8 +448,8 @@ def _kernel(shapes: Any, compute: Any, scratch: Any, kernel_first: bool = False)
 
     def run(ctx: Any, outs: Any, first: Any, second: Any, **attrs: Any) -> None:
         lay = shapes(first, second, attrs).layout
-        space = _planes(second) if kernel_first else second
-        compute(lay, ctx.scratch, _planes(first), space, outs[0] if kernel_first else _planes(outs[0]))
+        space = planes(second) if kernel_first else second
+        compute(lay, ctx.scratch, planes(first), space, outs[0] if kernel_first else planes(outs[0]))
 
     def need(forms: Any, **attrs: Any) -> tuple[Form, ...]:
         found = shapes(*forms, attrs)
@@ -460,9 +460,9 @@ def _kernel(shapes: Any, compute: Any, scratch: Any, kernel_first: bool = False)
 
 
 KERNELS: dict[str, Kernel] = {
-    "conv": _kernel(_of_conv, _forward, _forward_scratch),
-    "depthwise_conv": _kernel(_of_depthwise, _forward, _forward_scratch),
-    "conv_input_gradient": _kernel(_of_input_gradient, _input_gradient, _input_scratch),
-    "conv_transpose": _kernel(_of_transpose, _input_gradient, _input_scratch),
-    "conv_kernel_gradient": _kernel(_of_kernel_gradient, _kernel_gradient, _kernel_scratch, kernel_first=True),
+    "conv": _kernel(of_conv, _forward, _forward_scratch),
+    "depthwise_conv": _kernel(of_depthwise, _forward, _forward_scratch),
+    "conv_input_gradient": _kernel(of_input_gradient, _input_gradient, _input_scratch),
+    "conv_transpose": _kernel(of_transpose, _input_gradient, _input_scratch),
+    "conv_kernel_gradient": _kernel(of_kernel_gradient, _kernel_gradient, _kernel_scratch, kernel_first=True),
 }

@@ -32,6 +32,15 @@ def _mean(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = Fal
     np.divide(out, x.size // max(out.size, 1), out)
 
 
+def _var(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> None:
+    out, (centered,) = outs[0], ctx.scratch
+    count = x.dtype.type(x.size // max(out.size, 1))
+    np.subtract(x, np.add.reduce(x, axis=axis, keepdims=True) / count, centered)
+    np.multiply(centered, centered, centered)
+    np.add.reduce(centered, axis=axis, out=out, keepdims=keepdims)
+    np.divide(out, count, out)
+
+
 def _argmax(ctx: Any, outs: Any, x: Any, *, axis: int = -1) -> None:
     np.argmax(x, axis=axis, out=outs[0])
 
@@ -52,6 +61,7 @@ KERNELS: dict[str, Kernel] = {
     "all": _reduce(np.logical_and),
     "sum_to": Kernel(_sum_to),
     "mean": Kernel(_mean),
+    "var": Kernel(_var, scratch=lambda forms, **attrs: (forms[0],)),
     "argmax": Kernel(_argmax),
     "argmin": Kernel(_argmin),
     "cumulative_sum": Kernel(_cumulative_sum),

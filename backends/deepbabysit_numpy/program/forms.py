@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled import draws
+from deepbabysit.kernels.updates import STEP
+from deepbabysit_numpy.compiled import draws, updates
 from deepbabysit_numpy.compiled.loading import Compiled
+from deepbabysit_numpy.kernels.guarding import KERNELS as GUARDING
 from deepbabysit_numpy.kernels.losses import KERNELS as LOSSES
 from deepbabysit_numpy.kernels.random import KERNELS as RANDOM
 from deepbabysit_numpy.kernels.updates import KERNELS as UPDATES
+from deepbabysit_numpy.kernels.updates import RULES
 
 _PICK, _MARK, _LABELS = (Compiled("exact", name) for name in ("pick", "mark", "label_gradient"))
+_KEEP = Compiled("exact", "keep")
 
 
 def _cross_entropy(
@@ -53,29 +57,19 @@ def _cross_entropy_gradient(
     )
 
 
-def _update(name: str, own: Callable[[Any], tuple[float, ...]]) -> Callable[..., None]:
-    function = Compiled("exact", name)
-
-    def run(
-        ctx: Any, outs: Any, control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, *states: Any,
-        **attrs: Any,
-    ) -> None:
-        for out, source in zip(outs, (progress, w, *states), strict=True):
-            np.copyto(out, source)  # nothing where they are the same memory
-        progress, w, *states = outs
-        space = np.empty_like(w)
-        function(None, control, table, starts, progress, w, g, tuple(states) or (w,), own(attrs), space)
-
-    return run
+def _keep_step(
+    ctx: Any, outs: Any, loss: Any, probe: Any, control: Any, w: Any, kept: Any, taken: Any, ring: Any
+) -> None:
+    for out, source in zip(outs, (kept, taken, ring), strict=True):
+        np.copyto(out, source)  # nothing where they are the same memory
+    _KEEP(None, loss.reshape(-1), probe, control[STEP : STEP + 1], w, *outs)
 
 
 FORMS: dict[Callable[..., Any], Callable[..., None]] = {
     LOSSES["softmax_cross_entropy"].run: _cross_entropy,
     LOSSES["softmax_cross_entropy_gradient"].run: _cross_entropy_gradient,
+    GUARDING["keep_step"].run: _keep_step,
     RANDOM["dropout"].run: draws.VARIANTS["dropout"].run,
-    UPDATES["sgd_update"].run: _update("sgd", lambda attrs: (0.0,)),
-    UPDATES["momentum_update"].run: _update("momentum", lambda a: (a["momentum"], float(a["nesterov"]))),
-    UPDATES["rmsprop_update"].run: _update("rmsprop", lambda a: (a["rho"], a["epsilon"])),
-    UPDATES["adam_update"].run: _update("adam", lambda a: (a["beta_1"], a["beta_2"], a["epsilon"], 0.0)),
-    UPDATES["adamw_update"].run: _update("adam", lambda a: (a["beta_1"], a["beta_2"], a["epsilon"], 1.0)),
+    # the same bits at every size
+    **{UPDATES[name].run: updates.VARIANTS[name].run for name in UPDATES if name in RULES},
 }

@@ -95,7 +95,7 @@ def _ufunc() -> ir.Module:
 
 
 def _gemm(real: Any, name: str) -> ir.Module:
-    """Row: function, transposed (twice), m, n, k, a, lda, b, ldb, c, ldc, beta."""
+    """Row: function, transposed (twice), m, n, k, a, lda, b, ldb, c, ldc."""
     w = _Writer(name)
     kind = ir.FunctionType(
         _VOID, [_INT, _INT, _INT, _LONG, _LONG, _LONG, real, _LONG, _LONG, _LONG, _LONG, real, _LONG, _LONG]
@@ -105,6 +105,21 @@ def _gemm(real: Any, name: str) -> ir.Module:
     m, n, k, a, lda, b, ldb, c, ldc = [w.long(i) for i in range(4, 13)]
     w.builder.call(
         w.value(1, kind.as_pointer()), [_INT(101), *turns, m, n, k, one, a, lda, b, ldb, nothing, c, ldc]
+    )
+    return w.finish()
+
+
+def _gemv(real: Any, name: str) -> ir.Module:
+    """Row: function, order, m, n, a, lda, x, step of x, y, step of y; the matrix is transposed."""
+    w = _Writer(name)
+    kind = ir.FunctionType(
+        _VOID, [_INT, _INT, _LONG, _LONG, real, _LONG, _LONG, _LONG, _LONG, real, _LONG, _LONG]
+    )
+    one, nothing = ir.Constant(real, 1.0), ir.Constant(real, 0.0)
+    m, n, a, lda, x, x_step, y, y_step = [w.long(i) for i in range(3, 11)]
+    w.builder.call(
+        w.value(1, kind.as_pointer()),
+        [w.value(2, _INT), _INT(112), m, n, one, a, lda, x, x_step, nothing, y, y_step],
     )
     return w.finish()
 
@@ -131,6 +146,30 @@ def _cast(builder: Any, value: Any, source: str, target: str) -> Any:
     if source == "i" and target in "lq":
         return builder.sext(value, kind)
     raise KeyError(f"{source}->{target}")
+
+
+def _move_dense(source: str, target: str, masked: bool, name: str) -> ir.Module:
+    """Row as of `_move`, with elements side by side, except that the source may be one number: vectorized."""
+    w = _Writer(name)
+    b = w.builder
+    count = 3 if masked else 2
+    kinds = [_TYPES[target], _TYPES[source], _BYTE][:count]
+    inner_count, single = w.long(2), b.icmp_signed("==", w.long(7), _LONG(0))
+    outer = [w.long(5 + 3 * i) for i in range(count)]
+    with w.loop(w.long(1), [w.long(3 + 3 * i) for i in range(count)]) as (rows, next_rows):
+        bases = [b.inttoptr(row, kind.as_pointer()) for row, kind in zip(rows, kinds, strict=True)]
+        first = b.load(bases[1])
+        with w.loop(inner_count, [_LONG(0)]) as ((place,), following):
+            value = b.select(single, first, b.load(b.gep(bases[1], [b.select(single, _LONG(0), place)])))
+            new = _cast(b, value, source, target)
+            to = b.gep(bases[0], [place])
+            if masked:
+                flag = b.load(b.gep(bases[2], [place]))
+                new = b.select(b.icmp_unsigned("!=", flag, _BYTE(0)), new, b.load(to))
+            b.store(new, to)
+            following.append(b.add(place, _LONG(1)))
+        next_rows += [b.add(value, step) for value, step in zip(rows, outer, strict=True)]
+    return w.finish()
 
 
 def _move(source: str, target: str, masked: bool, name: str) -> ir.Module:
@@ -207,6 +246,7 @@ class _Engine:
         machine = binding.Target.from_default_triple().create_target_machine(
             cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=2
         )
+        self._machine = machine
         self._compiler = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         self._made: dict[str, int] = {}
         self._names: dict[Any, str] = {}
@@ -220,6 +260,11 @@ class _Engine:
                 module.triple = binding.get_default_triple()
                 parsed = binding.parse_assembly(str(module))
                 parsed.verify()
+                if hasattr(binding, "create_pass_builder"):  # without it, loops are not vectorized
+                    options = binding.create_pipeline_tuning_options(speed_level=3)
+                    options.loop_vectorization = True
+                    passes = binding.create_pass_builder(self._machine, options)
+                    passes.getModulePassManager().run(parsed, passes)
                 self._compiler.add_module(parsed)
                 self._compiler.finalize_object()
                 found = self._made[name] = self._compiler.get_function_address(module.name)
@@ -258,6 +303,12 @@ def gemm_row(address: int, char: str, numbers: Sequence[int]) -> Row:
     return [_engine().adapter(name, lambda: _gemm(_TYPES[char], name)), address, *numbers]
 
 
+def gemv_row(address: int, char: str, numbers: Sequence[int]) -> Row:
+    """Multiply a matrix by a vector; the numbers are those of `_gemv`."""
+    name = f"gemv_{char}"
+    return [_engine().adapter(name, lambda: _gemv(_TYPES[char], name)), address, *numbers]
+
+
 def bytes_row(target: int, source: int, length: int) -> Row:
     """Copy bytes."""
     return [_engine().adapter("bytes", _bytes), target, source, length]
@@ -266,11 +317,14 @@ def bytes_row(target: int, source: int, length: int) -> Row:
 def move_row(source: str, target: str, outer: int, inner: int, places: Sequence[tuple[int, int, int]]) -> Row | None:
     """Copy values to another dtype or layout, where a mask is set if there is one; None for an unknown pair."""
     masked = len(places) == 3
-    name = f"move_{ord(source)}_{ord(target)}_{int(masked)}"
+    steps = [place[1] for place in places]
+    sizes = [np.dtype(char).itemsize for char in (target, source, "?")][: len(places)]
+    dense = all(step == size or (i == 1 and not step) for i, (step, size) in enumerate(zip(steps, sizes, strict=True)))
+    name = f"move_{ord(source)}_{ord(target)}_{int(masked)}_{int(dense)}"
     if source not in _TYPES or target not in _TYPES:
         return None
     try:
-        adapter = _engine().adapter(name, lambda: _move(source, target, masked, name))
+        adapter = _engine().adapter(name, lambda: (_move_dense if dense else _move)(source, target, masked, name))
     except KeyError:
         return None
     return [adapter, outer, inner, *[number for place in places for number in place]]

@@ -126,22 +126,55 @@ def _leading(x: np.ndarray) -> tuple[bool, int] | None:
     return None
 
 
-def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Row | None:
-    """Return the row of a matrix product; vectors, which NumPy gives to other functions of BLAS, have none."""
+def _dense(down: int, along: int, columns: int, size: int) -> bool:
+    """Tell whether NumPy takes a matrix with these steps for one that BLAS reads."""
+    return along == size and down % size == 0 and down // size >= columns
+
+
+def _vector_product(
+    matrix: np.ndarray, vector: np.ndarray, step: int, out: np.ndarray, out_step: int, address_of: int
+) -> Row | None:
+    """Return the row for ``out = matrix vector``, with the arguments that NumPy hands to BLAS."""
+    size, (m, n), (down, along) = matrix.itemsize, matrix.shape, matrix.strides
+    if not _dense(step, size, 1, size) or out_step % size:
+        return None
+    if _dense(down, along, n, size):
+        order, lda = 102, down // size
+    elif _dense(along, down, m, size):
+        order, lda = 101, along // size
+    else:
+        return None
+    numbers = [order, n, m, address(matrix), lda, address(vector), step // size, address(out), out_step // size]
+    return machine.gemv_row(address_of, out.dtype.char, numbers)
+
+
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, constant: Callable[..., Any]) -> list[Row | None]:
+    """Return the rows of a matrix product: the function of BLAS that NumPy takes for these shapes and strides."""
     functions = blas.addresses()
     char = out.dtype.char
-    if not functions or char not in "fd" or a.dtype != out.dtype or min(*a.shape, *b.shape) < 2:
-        return None
-    first, second = _leading(a), _leading(b)
-    if first is None or second is None or np.may_share_memory(a, b) or not out.flags.c_contiguous:
-        return None
-    if np.may_share_memory(out, a) or np.may_share_memory(out, b):
-        return None
+    if not functions or char not in "fd" or a.dtype != out.dtype or not a.size or not b.size:
+        return [None]
+    if np.may_share_memory(a, b) or np.may_share_memory(out, a) or np.may_share_memory(out, b):
+        return [None]
     (m, k), n = a.shape, b.shape[1]
+    prefix = "deepbabysit_s" if char == "f" else "deepbabysit_d"
+    if m == 1 and n == 1:
+        return [None]
+    if n == 1:
+        return [_vector_product(a, b, b.strides[0], out, out.strides[0], functions[f"{prefix}gemv"])]
+    if m == 1:
+        return [_vector_product(b.T, a, a.strides[1], out, out.strides[1], functions[f"{prefix}gemv"])]
+    if k == 1:  # a loop of NumPy's own, which adds to zero
+        kind = (out.dtype,) * 3
+        return [
+            elementwise(np.multiply, kind, [a, b, out]), elementwise(np.add, kind, [out, constant(0, out.dtype), out])
+        ]
+    first, second = _leading(a), _leading(b)
+    if first is None or second is None or not out.flags.c_contiguous:
+        return [None]
     turns = [112 if turned else 111 for turned, _ in (first, second)]
-    name = "deepbabysit_sgemm" if char == "f" else "deepbabysit_dgemm"
     numbers = [*turns, m, n, k, address(a), first[1], address(b), second[1], address(out), n]
-    return machine.gemm_row(functions[name], char, numbers)
+    return [machine.gemm_row(functions[f"{prefix}gemm"], char, numbers)]
 
 
 # -- functions that Numba compiled -------------------------------------------------------------------------------------

@@ -162,7 +162,8 @@ class Trace:
         if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
             raise Untraceable("a product of several matrices")
         target = self.new((a.shape[0], b.shape[1]), a.dtype) if out is None else self.target(out)
-        self.add(make.product(a, b, target))
+        for row in make.product(a, b, target, self.constant):
+            self.add(row)
         return target if out is None else out
 
     def move(self, target: np.ndarray, source: Any, mask: Any = True) -> None:

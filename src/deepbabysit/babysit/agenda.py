@@ -9,7 +9,7 @@ AT_ONCE = 0.4  # that part
 LEAST = 0.02  # seconds that every run may spend, but no more than `SHORT` of it
 SHORT = 0.05
 GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
-STRIDE = 16  # steps between two looks at the clock
+STRIDE = 48  # steps between two looks at the clock
 
 
 class Agenda:

@@ -17,12 +17,13 @@ from deepbabysit.runtime.context import current, surroundings
 from deepbabysit.runtime.funnel import call
 from deepbabysit.training.events import Controls
 
-_KEEP = SPECS["keep_when_broken"]
+_KEEP = SPECS["keep_step"]
+RING = 64  # losses of the last steps that are kept on the device
 _PROBE = 16384  # numbers of a gradient that are looked at in every step
 
 
 class Guard:
-    """Keeps the weights of the first step whose loss or first gradient is not finite; part of the recorded step."""
+    """Keeps losses, and the weights of the first step whose loss or first gradient is not finite; part of the step."""
 
     def __init__(self, controls: Controls) -> None:
         self._optimizer = controls.optimizer
@@ -30,6 +31,7 @@ class Guard:
         self._flats: list[FlatBuffer] = []
         self.kept: list[Array] = []
         self._taken: list[Array] = []
+        self._rings: list[Array] = []
 
     def __call__(self, loss: Tensor) -> None:
         """Look at the loss and at the gradient of the parameter nearest the input (bad numbers flow there)."""
@@ -39,10 +41,11 @@ class Guard:
             empty = self._device.backend.empty
             self.kept = [empty(flat.w.shape, flat.w.dtype) for flat in flats]
             self._taken = [self._device.asarray(np.zeros(1)) for _ in flats]
+            self._rings = [self._device.asarray(np.zeros(RING)) for _ in flats]
         probe = self._probe()
-        for flat, kept, taken in zip(flats, self.kept, self._taken, strict=True):
-            inputs = (loss.data, probe, self._optimizer.control, flat.w, kept, taken)
-            call(self._device, _KEEP, inputs, outs=(kept, taken))
+        for flat, kept, taken, ring in zip(flats, self.kept, self._taken, self._rings, strict=True):
+            inputs = (loss.data, probe, self._optimizer.control, flat.w, kept, taken, ring)
+            call(self._device, _KEEP, inputs, outs=(kept, taken, ring))
 
     def _probe(self) -> Array:
         """Return the first gradient that is small enough to be looked at in every step."""
@@ -58,9 +61,15 @@ class Guard:
                             return slot
         return self._flats[0].g[:1] if first is None else first
 
-    def broken(self) -> bool:
-        """Tell whether weights are kept (on the host: without waiting for anything)."""
-        return bool(self._taken) and self._taken[0][0] != 0.0
+    def losses(self, first: int, last: int) -> bytes:
+        """Return the losses of the optimizer's steps from `first` to `last` (from 1), float64 one after another.
+
+        The ring holds no more than the last `RING` of them.
+        """
+        if not self._rings:
+            return b""
+        host = self._device.to_host(self._rings[0])
+        return bytes(host[np.arange(first, last + 1) % RING].tobytes())
 
     def step(self) -> int | None:
         """Return the optimizer step (from 1) whose weights are kept, or None."""
@@ -81,7 +90,7 @@ class Origin:
         pass_: ``forward``, ``backward`` or ``weights``.
         layer: path of the layer, or of the parameter; ``loss`` for the loss.
         operation: the operation whose output it was.
-        rows: rows of the batch concerned; empty where the operation mixes them.
+        rows: rows of the micro-batch `part` concerned; empty where the operation mixes them.
         nan, infinite: how many there were.
         largest: largest magnitude among the operation's finite inputs.
     """
@@ -90,6 +99,7 @@ class Origin:
     layer: str
     operation: str = ""
     rows: list[int] = field(default_factory=list)
+    part: int = 0
     nan: int = 0
     infinite: int = 0
     largest: float = 0.0
@@ -104,6 +114,7 @@ class _Watcher:
         self._rows = rows
         self.layer = ""
         self.passing = "forward"
+        self.part = 0
         self.found: Origin | None = None
 
     def add(self, run: Any, outs: Any, ins: Any, scratch: Any, plan: Any = None) -> None:
@@ -126,8 +137,12 @@ class _Watcher:
             largest = max((float(a[np.isfinite(a)].max(initial=0.0)) for a in inputs), default=0.0)
             nan = int(np.isnan(host).sum())
             name = "" if plan is None else plan.spec.name
-            self.found = Origin(self.passing, where, name, rows, nan, int(bad.sum()) - nan, largest)
+            self.found = Origin(self.passing, where, name, rows, self.part, nan, int(bad.sum()) - nan, largest)
             return
+
+    def turn(self, part: int, passing: str) -> None:
+        """Know which micro-batch is at work, and in which direction."""
+        self.part, self.passing = part, passing
 
     def repeat(self, action: Any, before: bool) -> None:
         """Do nothing: this is no step of the run."""
@@ -158,7 +173,7 @@ def find_origin(
     watcher = _Watcher(device, len(batches[0][0]))
 
     def tap(layer: Any, output: Any) -> None:
-        path, watcher.passing = layer.path, "forward"
+        path = layer.path
         if isinstance(output, Tensor) and output.requires_grad and path:
 
             def arrived(_: Tensor) -> None:
@@ -173,7 +188,7 @@ def find_origin(
             parameter.grad = None
         watcher.layer = "loss"
         with surroundings(recorder=watcher, grad=True), np.errstate(all="ignore"):
-            controls.step.again(batches, step, tap, lambda: setattr(watcher, "passing", "backward"))
+            controls.step.again(batches, step, tap, watcher.turn)
     finally:
         for flat, w, g in zip(flats, kept_w, kept_g, strict=True):
             flat.w[...] = w

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit import probes
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.facts import DataFacts, data_facts
+from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.findings import Findings
 from deepbabysit.babysit.graph import trace
 from deepbabysit.babysit.rules import load
@@ -364,7 +365,7 @@ def _entering(values: np.ndarray) -> dict[str, float]:
     """Return how large what enters the first weights is: the largest spread or mean of a feature, the largest value."""
     rows = np.asarray(values, np.float64)
     rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim > 2 else rows.reshape(len(rows), -1)
-    scales = np.maximum(rows.std(axis=0), np.abs(rows.mean(axis=0)) / 3.0)
+    scales = np.maximum(rows.std(axis=0), np.abs(rows.mean(axis=0)) / 1.5)
     return {"largest": float(scales.max(initial=0.0)), "top": float(np.abs(rows).max(initial=0.0))}
 
 
@@ -434,6 +435,19 @@ def _note_data(data: DataFacts, given: Given, now: _Examination) -> None:
         now.missing["copies"] = "no row is finite"
 
 
+def explained(findings: list[Finding]) -> list[Finding]:
+    """Make notes of warnings whose cause stands among the findings, too: one cause speaks once."""
+    causes = {code: rule.causes for rule in RULES if rule.phase == "check" for code in rule.codes}
+    loud = {finding.code for finding in findings if finding.severity != "note"}
+    result = []
+    for finding in findings:
+        found = [code for code in causes.get(finding.code, ()) if code in loud]
+        if finding.severity == "warning" and found:
+            finding = replace(finding, severity="note", evidence={**finding.evidence, "explained_by": found})
+        result.append(finding)
+    return result
+
+
 def _judge(now: _Examination) -> Findings:
     load()
     probe, missing = now.record.probes, now.missing
@@ -454,7 +468,7 @@ def _judge(now: _Examination) -> Findings:
     engine = Engine(now.record)
     engine.ask("check")
     codes = [code for rule in RULES if rule.phase == "check" for code in rule.codes]
-    found = engine.ranked()
+    found = explained(engine.ranked())
     seen = {finding.code for finding in found}
     skipped = {
         code: missing[NEEDS[code]] for code in codes if NEEDS.get(code) in missing and code not in seen

@@ -162,9 +162,8 @@ def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[
         else:
             conflicts += 1
             seen[key].add(label)
-            if len(examples) < EXAMPLES:
-                examples.append((first[key], row))
-    return Copies(equal, same, conflicts, tuple(examples))
+            examples.append((first[key], row))
+    return Copies(equal, same, conflicts, tuple(sorted(examples)[:EXAMPLES]))
 
 
 def overlap(

@@ -22,7 +22,6 @@ from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
 ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
-RING = 32  # losses that wait on an accelerator until they are read
 
 
 @final
@@ -63,14 +62,11 @@ class Sitter(Listener):
         self._tap: Tap | None = None
         self._change: Change | None = None
         self._pair: Pair | None = None
-        self._waiting: list[tuple[Any, StepInfo]] = []
-        self._previous: StepInfo | None = None
-        self._host = True
         self._penalty = 0.0
-        self._base = 0
+        self._before = 0  # steps of the optimizer before this run
+        self._epoch = self._start = 0  # the epoch, and the step of this run that it began with
         self._broken = False
-        self._count = 0  # steps done in this run
-        self._wake = 0  # the next step at which there is more to do than keep the loss
+        self._target = 0  # the next step of this run that may be measured
         self._last = -1  # the last step of the epoch
         self._mark = (0, 0.0)  # step and time since which nothing was measured
         self._ended = 0.0
@@ -105,64 +101,69 @@ class Sitter(Listener):
         self.record.model = model_facts(controls.layer)
         self.record.run = run_facts(self._info, controls, self.record.model, self._callbacks)
         self._guard = controls.step.guard = Guard(controls)
-        self._host = isinstance(controls.device.asarray(np.zeros(1)), np.ndarray)
+        self._before = controls.optimizer.steps
 
     def epoch_begin(self, epoch: int) -> None:
         """Count anew what is counted by epoch."""
         self._epoch_began = (self._time, self._wait)
         self._predicted.clear()
-        self._last = -1 if self._info.steps is None else self._count + self._info.steps - 1
-        self._open()
+        self._epoch, self._start = epoch, self._done()
+        self._last = -1 if self._info.steps is None else self._start + self._info.steps - 1
+        self._plan(self._start)
 
-    def _open(self) -> None:
-        """Begin to take the time of steps that are not measured, and choose when to look again."""
-        self._wake = self._agenda.next(self._count)
-        if self._count <= self._last < self._wake:
-            self._wake = self._last
+    def _done(self) -> int:
+        """Return how many steps of this run are done."""
+        return 0 if self._controls is None else self._controls.optimizer.steps - self._before
+
+    def _plan(self, count: int) -> None:
+        """Begin to take the time of steps that are not measured, and choose where to wake up: a step before it is due.
+
+        Between two wakings nothing of ours runs in Python.
+        """
+        self._target = self._agenda.next(count)
+        if count <= self._last < self._target:
+            self._target = self._last
+        self._sleep(count if self._pair is not None else max(self._target - 1, count))
         self._ended = perf_counter()
-        self._mark = (self._count, self._ended)
+        self._mark = (count, self._ended)
 
-    def _close(self, now: float) -> None:
+    def _sleep(self, until: int) -> None:
+        """Ask to be called again at a step of this run."""
+        if self._controls is not None:
+            self.wake = self._controls.steps + until
+
+    def _close(self, count: int, now: float) -> None:
         """Take note of the steps since the mark."""
-        steps = self._count - self._mark[0]
-        if steps:
+        steps = count - self._mark[0]
+        if steps > 0:
             self._agenda.passed(steps, now - self._mark[1])
             self._time += now - self._mark[1]
-        self._mark = (self._count, now)
+        self._mark = (count, now)
 
     def step_begin(self, epoch: int, step: int) -> None:
-        """Stand by a step that is measured. Nearly every call ends at the first line."""
-        if self._count != self._wake or self._controls is None:
+        """Stand by a step that is measured."""
+        count = self._start + step
+        if count < self._target or self._controls is None:
             return
         now = perf_counter()
         waited = now - self._ended  # the wait of one step stands for those since the last look
-        self._wait += waited * max(self._count - self._told[0], 1)
-        self._told = (self._count, *self._told[1:])
-        self._close(now)
-        if self._agenda.due(self._count, wanted=self._count == self._last):
+        self._wait += waited * max(count - self._told[0], 1)
+        self._told = (count, *self._told[1:])
+        self._close(count, now)
+        if self._agenda.due(count, wanted=count == self._last):
             self._tap = self._controls.step.tap = Tap(self._controls.device, self._activity)
             self._change = Change(self._controls)
 
     def step_end(self, step: StepInfo) -> None:
-        """Take the loss; measure where it is due. Nearly every call ends after the loss."""
-        guard = self._guard
-        if guard is None:
-            return
-        if self._host:
-            loss = step.loss.data.item()
-            self.record.losses.append(loss)
-            if (loss - loss != 0.0 or guard.broken()) and not self._broken:  # NaN or infinite
-                self._find_origin(step)
-            self._previous = step
-        else:
-            self._keep(step, self._tap is not None)
-        self._count = count = self._count + 1
+        """Read the losses; measure where it is due."""
+        count = self._done()  # this step included
         if self._pair is not None:
             self._compare()
-        if count <= self._wake:
-            if count == self._wake:
-                self._ended = perf_counter()
+        if count <= self._target:
+            self._ended = perf_counter()
+            self._sleep(max(self._target - 1, count))
             return
+        self._read()
         tap = self._tap
         if tap is not None and self._controls is not None:
             self._controls.step.tap = self._tap = None
@@ -172,18 +173,18 @@ class Sitter(Listener):
             self._agenda.took(count - 1, now - self._mark[1])
             self._time += min(now - self._mark[1], self._agenda.usual or math.inf)
         else:
-            self._close(perf_counter())
-        self._open()
+            self._close(count, perf_counter())
+        self._plan(count)
 
     def evaluation_begin(self, steps: int | None) -> None:
         """Leave the evaluation out of the time of the steps."""
-        self._close(perf_counter())
+        self._close(self._done(), perf_counter())
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Take the numbers of the epoch and ask."""
         self._read()
         if self._info.validation_samples is None:
-            self._close(perf_counter())
+            self._close(self._done(), perf_counter())
         time, wait = self._epoch_began
         total = sum(self._predicted.values())
         predicted = {c: n / total for c, n in self._predicted.items()} if total else None
@@ -216,23 +217,15 @@ class Sitter(Listener):
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 
-    def _keep(self, step: StepInfo, now: bool) -> None:
-        """Keep a loss on the accelerator until it is read with others."""
-        assert self._controls is not None
-        self._waiting.append((self._controls.device.asarray(step.loss.data), step))
-        if now or len(self._waiting) >= RING:
-            self._read()
-
     def _read(self) -> None:
-        """Read the losses that wait."""
-        waiting, self._waiting = self._waiting, []
-        for array, step in waiting:
-            assert self._controls is not None
-            loss = float(self._controls.device.to_host(array))
-            self.record.losses.append(loss)
-            if not self._broken and not math.isfinite(loss):
-                self._find_origin(step)
-            self._previous = step
+        """Read the losses of the steps since the last look; find out where a number was not finite."""
+        guard = self._guard
+        count, known = self._done(), len(self.record.losses)
+        if guard is None or count <= known:
+            return
+        self.record.losses.frombytes(guard.losses(self._before + known + 1, self._before + count))
+        if not self._broken and guard.step() is not None:
+            self._find_origin()
 
     def _measure(self, step: StepInfo, tap: Tap) -> None:
         controls, change = self._controls, self._change
@@ -251,10 +244,11 @@ class Sitter(Listener):
         norm = math.sqrt(sum(n * n for n in norms)) if norms else None
         clip = controls.optimizer.clip_norm
         _, time, wait = self._told
-        steps = max(self._count - self._since, 1)
+        count = self._done()
+        steps = max(count - self._since, 1)
         self.record.steps.append(
             StepVitals(
-                step=step.total - 1, epoch=step.epoch,
+                step=count - 1, epoch=step.epoch,
                 loss=None if loss is None else loss + self._penalty, data_loss=loss if penalized else None,
                 rate=float(controls.optimizer.applied_rate), gradient_norm=norm,
                 clip_factor=None if clip is None or not norm else min(1.0, clip / norm),
@@ -262,7 +256,7 @@ class Sitter(Listener):
                 waiting=(self._wait - wait) / steps, predicted=predicted, actual=actual,
             )
         )
-        self._told, self._since = (self._count, self._time, self._wait), self._count
+        self._told, self._since = (count, self._time, self._wait), count
         self._pair = Pair(controls)
 
     def _targets(self, step: StepInfo) -> Any:
@@ -280,31 +274,29 @@ class Sitter(Listener):
         noise, turn = pair.compare(self.record.run.batch_size or 1)
         self.record.steps[-1] = replace(self.record.steps[-1], noise=noise, turn=turn)
 
-    def _find_origin(self, step: StepInfo) -> None:
-        """A loss is not finite: find where it began, and ask the rules now."""
+    def _find_origin(self) -> None:
+        """A number was not finite: find where it began, and ask the rules now."""
         self._broken = True
         controls, guard = self._controls, self._guard
         assert controls is not None and guard is not None
+        kept = guard.step() or 0
+        count = kept - 1 - self._before  # the step in this run
+        place = {"step": count, "epoch": self._epoch}
         tap, controls.step.tap = controls.step.tap, None
-        kept = guard.step()
-        # the gradient of the step before may have been broken while its loss was still finite
-        if kept is not None and kept < controls.optimizer.steps and self._previous is not None:
-            step = self._previous
         try:
-            if step.batches and kept is not None:
-                origin = find_origin(controls, guard.kept, step.batches, step.total - 1)
+            arrays, rows = controls.batch(self._epoch, count - self._start)
+            if arrays:
+                # random streams count the steps of the trainer
+                origin = find_origin(controls, guard.kept, arrays, controls.steps + count)
                 if origin is not None:
-                    rows = step.rows[0] if len(step.rows) else ()
-                    known = [int(rows[i]) for i in origin.rows if i < len(rows)]
+                    known = [int(rows[origin.part][i]) for i in origin.rows if i < len(rows[origin.part])]
                     self.record.probes["origin"] = {
-                        "step": step.total - 1, "epoch": step.epoch, "pass": origin.pass_, "layer": origin.layer,
-                        "operation": origin.operation, "rows": known, "nan": origin.nan,
-                        "infinite": origin.infinite, "largest": origin.largest,
+                        **place, "pass": origin.pass_, "layer": origin.layer, "operation": origin.operation,
+                        "rows": known, "nan": origin.nan, "infinite": origin.infinite, "largest": origin.largest,
                     }
         finally:
             controls.step.tap = tap
-        self.record.probes["broken"] = {"step": step.total - 1, "epoch": step.epoch}
-        self._previous = None
+        self.record.probes["broken"] = place
         self.engine.ask("step")
 
     # -- saying --------------------------------------------------------------------------------------------------------

@@ -20,16 +20,16 @@ from deepbabysit.bench.turns import Pace, run_turns
 
 FIT_LIMIT, IMPORT_LIMIT, INSTALLED_LIMIT = 1.15, 0.15, 300.0
 _MEMORY = ("worked@64", "lenet5@32", "six-conv-norm@32")
-_LOADERS = ("ours-loader", "ours-ahead", "ours-gather", "torch-batched", "torch-loader")
+LOADERS = ("ours-loader", "ours-ahead", "ours-gather", "torch-batched", "torch-loader")
+EPOCHS = ("ours-bare", "ours-fit", "ours-watched")
 _NOISE = 0.5  # MB; pages that the system counts late
 
 
 def fit(session: Session) -> None:
     """Time an epoch of the worked example in MNIST's size through `fit` against as many bare steps."""
     rows = 12_800 if session.quick else 60_000
-    names = ("ours-bare", "ours-fit", "ours-watched")
     task = {"kind": "epoch", "case": CASES["worked@64"], "rows": rows}
-    turns = run_turns(session.pool, {n: (n, task) for n in names}, Pace(5 if session.quick else 7, 0.01), warm=1)
+    turns = run_turns(session.pool, {n: (n, task) for n in EPOCHS}, Pace(5 if session.quick else 7, 0.01), warm=1)
     session.add("fit", f"worked@64, {rows} rows", turns, {"rows": rows}, "ours-bare")
     for row in session.found["benchmarks"]:
         extra = row["extra_info"]
@@ -41,7 +41,7 @@ def fit(session: Session) -> None:
 def loading(session: Session) -> None:
     """Time a shuffled epoch of batches: `Loader`, the bare gather, PyTorch's DataLoader in two ways."""
     rows = 12_800 if session.quick else 60_000
-    names = [n for n in _LOADERS if library(n) == "ours" or importlib.util.find_spec(library(n)) is not None]
+    names = session.allowed(LOADERS)
     for key in ("worked@64",) if session.quick else ("worked@64", "six-conv-norm@32"):
         task = {"kind": "loading", "case": CASES[key], "rows": rows if key == "worked@64" else rows // 4}
         turns = run_turns(session.pool, {n: (n, task) for n in names}, Pace(session.pace.rounds, 0.1), warm=1)
@@ -107,7 +107,7 @@ def _process(session: Session, name: str, key: str) -> dict[str, float]:
 
 # -- start-up -------------------------------------------------------------------------------------------------------
 
-_CODES = {
+CODES = {
     "import deepbabysit": "import numpy, deepbabysit",
     "first tensor": "import numpy, deepbabysit as db; db.tensor([1.0]) + 1",
     "first model": "import numpy, deepbabysit as db; db.Sequential([db.layers.Dense(2, input_shape=3)])",
@@ -124,7 +124,7 @@ _CODES = {
 
 def startup(session: Session) -> None:
     """Time imports and first uses above ``import numpy`` in fresh processes, in pairs; add up what is installed."""
-    for label, code in _CODES.items():
+    for label, code in CODES.items():
         module = label.removeprefix("import ")
         if module in ("torch", "jax") and importlib.util.find_spec(module) is None:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from deepbabysit.bench import jax_kernels
 from deepbabysit.bench.cases import batches, weights
 
 
@@ -13,6 +14,9 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
     import jax
 
     jax.clear_caches()
+    if task["kind"] == "kernel":
+        step, check = jax_kernels.build(task["kernel"])
+        return step, {"check": check}
     return _BUILDERS[task["kind"]](task), {}
 
 

@@ -19,7 +19,7 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
     size = task.get("size", 1024)
     rng = np.random.default_rng(0)
     a, b, c = (rng.random((size, size), dtype=np.float32) for _ in range(3))
-    beyond = task.get("bytes") or min(4 * _cache(), 2 << 30)
+    beyond = task.get("bytes") or min(4 * _cache(), 2 << 30, _free() // 4)
     sizes = [_SMALLEST << (2 * n) for n in range(12) if _SMALLEST << (2 * n) < beyond] + [beyond]
     flat = (np.ones(beyond // 8, np.float32), np.ones(beyond // 8, np.float32))
 
@@ -43,6 +43,13 @@ def _cache() -> int:
         if text.endswith("K") and text[:-1].isdigit():
             found.append(int(text[:-1]) << 10)
     return max(found)
+
+
+def _free() -> int:
+    """Return the bytes of memory that can be taken, or 2 GiB where the system does not say."""
+    file = Path("/proc/meminfo")
+    lines = file.read_text(encoding="ascii", errors="replace").splitlines() if file.is_file() else []
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), 2 << 30)
 
 
 def _seconds(function: Callable[[], Any]) -> float:

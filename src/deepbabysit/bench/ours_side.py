@@ -14,6 +14,7 @@ import numpy as np
 from deepbabysit import layers, losses, optimizers
 from deepbabysit.autograd.replay import record
 from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.bench import ours_kernels
 from deepbabysit.bench.cases import Case, batches, table, weights
 from deepbabysit.data.loader import Loader
 from deepbabysit.layers.updates import training
@@ -35,6 +36,9 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
     set_device(device)
     set_surroundings(strict=plain != "ours-reference")
     device.plans.clear()
+    if task["kind"] == "kernel":
+        step, check = ours_kernels.build(task["kernel"], plain, device)
+        return step, {"check": check}
     return _BUILDERS[task["kind"]](task, plain, device), {}
 
 

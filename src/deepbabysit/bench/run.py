@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from deepbabysit.bench import around, networks, results
+from deepbabysit.bench import around, kernels, networks, results
 from deepbabysit.bench.cases import CASES, QUICK, select
 from deepbabysit.bench.contenders import NAMES, ContenderError, Pool, missing
 from deepbabysit.bench.load import Meter
 from deepbabysit.bench.session import OURS, Session
 from deepbabysit.errors import unknown
 
-PARTS: dict[str, Callable[[Session], None]] = {"steps": networks.measure, **around.PARTS}
+PARTS: dict[str, Callable[[Session], None]] = {
+    "steps": networks.measure, "kernels": kernels.measure, **around.PARTS,
+}  # fmt: skip
 
 
 def run(
@@ -45,7 +47,7 @@ def run(
     found["skipped"] = reasons
     meter = Meter()
     with Pool(threads) as pool:
-        session = Session(pool, threads, quick, keys, [n for n in wanted if n not in reasons], say, found)
+        session = Session(pool, threads, quick, keys, [n for n in wanted if n not in reasons], bool(names), say, found)
         session.limits({})
         for name, measure in PARTS.items():
             if not parts or name in parts:

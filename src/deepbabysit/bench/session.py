@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from deepbabysit.bench import results
-from deepbabysit.bench.contenders import Pool
+from deepbabysit.bench.contenders import Pool, missing
 from deepbabysit.bench.turns import QUICK, Pace, Turns, summary
 
 OURS = "ours-replay"
@@ -23,6 +23,7 @@ class Session:
         quick: fewer cases and rounds.
         cases: names of the networks.
         names: contenders that can run here.
+        chosen: whether somebody has chosen them: then no others take part.
         say: called with a line of progress.
         found: what `results.write` writes.
     """
@@ -32,6 +33,7 @@ class Session:
     quick: bool
     cases: list[str]
     names: list[str]
+    chosen: bool
     say: Callable[[str], None]
     found: results.Results = field(default_factory=dict)
 
@@ -39,6 +41,10 @@ class Session:
     def pace(self) -> Pace:
         """How long each contender is timed."""
         return QUICK if self.quick else Pace()
+
+    def allowed(self, names: Iterable[str]) -> list[str]:
+        """Return those that can run here and were not left out by a choice."""
+        return [name for name in names if not missing(name) and (not self.chosen or name in self.names)]
 
     def limits(self, task: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Measure the machine's limits, now and again: the best of all times counts."""

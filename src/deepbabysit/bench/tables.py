@@ -13,6 +13,8 @@ from deepbabysit.bench.results import Results
 from deepbabysit.bench.session import OURS, show_time
 
 TORCH_MEAN, JAX_MEAN, OF_FLOOR = 1.5, 1.15, 0.9
+_EQUAL = 0.97  # below, a ratio means slower
+_TRIVIAL = ("copy", "add", "matmul")  # BLAS, and what joins gradients
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -109,6 +111,38 @@ def devices_table(results: Results) -> str:
     return f"CPU against GPU: skipped: {reasons[0]}" if reasons else ""
 
 
+def kernels_table(results: Results) -> str:
+    """Return single operations, and below it where ours is slower than a contender that computes the same."""
+    rows, slower = [], []
+    for key, group in _groups(results, "kernels").items():
+        ours = group.get(OURS)
+        if ours is None:
+            continue
+        cells, others = [], {}
+        for label, name in (("NumPy", "ours-plain"), ("references", "ours-reference")):
+            row = group.get(name)
+            cells.append(_cell(row) if row is not None else "-")
+            if row is not None and label == "NumPy":
+                others[label] = row["ratio"]
+        for own, label in (("torch", "PyTorch"), ("jax", "JAX")):
+            text, ratio = _against(group, own)
+            cells.append(text)
+            if ratio is not None:
+                others[label] = ratio
+        peers = [ratio for label, ratio in others.items() if label != "NumPy"]
+        ran = ours.get("kernels", {})
+        plain = sorted({*ran.get("plain", ()), *ran.get("passed", ())} - {*ran.get("compiled", ()), *_TRIVIAL})
+        rows.append([
+            key, _cell(ours), *cells, f"{min(peers):.2f}" if peers else "-",
+            "all compiled" if not plain else "plain: " + ", ".join(plain),
+        ])  # fmt: skip
+        behind = [f"{label} {ratio:.2f}" for label, ratio in others.items() if ratio < _EQUAL]
+        slower += [f"{key} ({', '.join(behind)})"] if behind else []
+    head = ["forward + backward", "ours", "NumPy", "references", "best PyTorch", "JAX", "best peer / ours", "kernels"]
+    text = markdown(head, rows) if rows else ""
+    return text + (f"\n\nslower than others (their time over ours): {'; '.join(slower)}" if slower else "")
+
+
 def plain_table(results: Results, part: str, base: str, title: str) -> str:
     """Return one row for each group and a column for each contender, with its time over that of the base."""
     groups = _groups(results, part)
@@ -165,7 +199,7 @@ def report(results: Results) -> str:
         parts.append(f"{label} / ours, geometric mean over {count} dense rows: {mean:.2f}{wanted}")
     parts += [
         devices_table(results),
-        plain_table(results, "kernels", OURS, "kernel"),
+        kernels_table(results),
         plain_table(results, "loading", "ours-loader", "data loading, one epoch"),
         plain_table(results, "fit", "ours-bare", "one epoch"),
         figures_table(results),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.bench import torch_kernels
 from deepbabysit.bench.cases import Case, batches, shapes, table, weights
 
 
@@ -17,6 +18,9 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     plain, _, where = name.partition(":")
+    if task["kind"] == "kernel":
+        step, check = torch_kernels.build(task["kernel"], plain, where or "cpu")
+        return step, {"check": check}
     return _BUILDERS[task["kind"]](task, plain, where or "cpu"), {}
 
 

@@ -37,6 +37,7 @@ class Turns:
     Attributes:
         times: contender -> seconds per step, one for each round.
         first: contender -> what its first steps returned (losses).
+        checks: contender -> what its result and gradients are about, where it says so.
         failed: contender -> why it has no times.
         slower: contender -> seconds per step of a variant that was left out, taken before the rounds.
         kernels: which of our operations ran compiled, plain, or as references, for each of our contenders.
@@ -44,6 +45,7 @@ class Turns:
 
     times: dict[str, list[float]] = field(default_factory=dict)
     first: dict[str, list[float]] = field(default_factory=dict)
+    checks: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     slower: dict[str, float] = field(default_factory=dict)
     kernels: dict[str, dict[str, list[str]]] = field(default_factory=dict)
@@ -86,7 +88,9 @@ def run_turns(pool: Pool, tasks: Mapping[str, tuple[str, dict[str, Any]]], pace:
     single: dict[str, float] = {}
     for label, (name, task) in tasks.items():
         try:
-            pool.ask(name, do="build", task=task)
+            built = pool.ask(name, do="build", task=task)["report"]
+            if "check" in built:
+                found.checks[label] = built["check"]
             found.first[label] = pool.ask(name, do="run", steps=warm)["results"]
             single[label] = _single(pool, name, pace.seconds)
             if library(name) == "ours":

@@ -17,7 +17,8 @@ def parser() -> argparse.ArgumentParser:
 
     top = argparse.ArgumentParser(
         prog="deepbabysit",
-        description="Train neural networks on NumPy or CuPy arrays. Exit status: 0 done, 1 failed, 2 usage.",
+        description="Train neural networks on NumPy or CuPy arrays. Exit status: 0 done, 1 failed, 2 usage, "
+        "3 findings of severity error remain.",
     )
     top.add_argument("--version", action="version", version=f"deepbabysit {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -26,38 +27,51 @@ def parser() -> argparse.ArgumentParser:
         "train",
         help="train a network on a known data set or a CSV file",
         description="Train a network with defaults found for the data, score it on a test part beside a dumb baseline, "
-        "and save it.",
+        "and save it. Exit status 3: it is saved, and findings of severity error remain.",
     )
-    train.add_argument("data", metavar="NAME|FILE.csv", help="digits, mnist, heart, ... or a table with a header")
-    train.add_argument("--target", metavar="COL", help="the column to predict (tables)")
-    train.add_argument("--categorical", metavar="A,B", help="columns with categories (tables); guessed if left out")
-    train.add_argument("--missing", choices=["drop", "mean"],
-                       help="leave rows with missing cells out, or fill them with the training rows' mean (tables)")
-    train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
-                       help="change a setting, such as epochs=20, hidden=64,32, learning_rate=0.01, dropout=0.2")
+    _add_task(train)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     train.add_argument("--out", metavar="DIR", help="folder for the model (default: a new one below runs/)")
-    train.add_argument("--seed", type=int, default=0, help="start of all random numbers (default: 0)")
     train.add_argument("--quiet", action="store_true", help="print the result only")
 
-    bench = commands.add_parser(
-        "bench",
-        help="measure against PyTorch, JAX and the machine's own limits",
-        description="Time training steps, kernels, data loading, fit, memory and start-up, each contender in a process "
-        "of its own, in turns. All of it takes about 15 minutes, --quick about 3.",
+    check = commands.add_parser(
+        "check",
+        help="look for what is wrong before training",
+        description="Look at the data, the splits, the network that `train` would take, its loss and its first "
+        "weights, and print what is wrong. Nothing is trained or written. Exit status 3: findings of severity error.",
     )
-    bench.add_argument("--quick", action="store_true", help="fewer networks, shorter turns")
-    bench.add_argument("--cases", nargs="+", metavar="NET@BATCH", help="networks, such as worked@64, tiny, '*@32'")
-    bench.add_argument("--parts", nargs="+", metavar="PART",
-                       help="of steps, kernels, loading, fit, memory, startup (default: all)")
-    bench.add_argument("--contenders", nargs="+", metavar="NAME", help="such as ours-replay, torch-fused, jax")
-    bench.add_argument("--threads", type=int, default=2, help="processors of each contender (default: 2)")
-    bench.add_argument("--json", metavar="FILE", help="write what pytest-benchmark compare reads")
-    bench.add_argument("--show", metavar="FILE", help="print the tables of such a file and measure nothing")
+    _add_task(check)
+    check.add_argument("--budget", type=float, default=10.0, metavar="SECONDS", help="time for it (default: 10)")
+    check.add_argument("--json", action="store_true", help="print one JSON object per finding")
+
+    findings = commands.add_parser(
+        "findings", help="print what was found in a run",
+        description="Print the findings of a run, likeliest cause first. Exit status 3: one is of severity error.",
+    )
+    findings.add_argument("run", metavar="RUN", help="the run's folder, or its findings.jsonl")
+    findings.add_argument("--json", action="store_true", help="print one JSON object per finding")
+
+    explain = commands.add_parser(
+        "explain", help="say what a finding code means",
+        description="Print what is seen, why it matters, what to do, and the source.",
+    )
+    explain.add_argument("code", metavar="CODE", nargs="?", help="such as dead_relu; left out: list all codes")
 
     commands.add_parser("devices", help="list backends and devices, and why one cannot run")
     commands.add_parser("env", help="print versions, threads and machine, for reports")
     return top
+
+
+def _add_task(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which data and which network."""
+    command.add_argument("data", metavar="NAME|FILE.csv", help="digits, mnist, heart, ... or a table with a header")
+    command.add_argument("--target", metavar="COL", help="the column to predict (tables)")
+    command.add_argument("--categorical", metavar="A,B", help="columns with categories (tables); guessed if left out")
+    command.add_argument("--missing", choices=["drop", "mean"],
+                         help="leave rows with missing cells out, or fill them with the training rows' mean (tables)")
+    command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
+                         help="change a setting, such as epochs=20, hidden=64,32, learning_rate=0.01, dropout=0.2")
+    command.add_argument("--seed", type=int, default=0, help="start of all random numbers (default: 0)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,6 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from deepbabysit.cli.bench import bench
 
             return bench(options)
+        if options.command in ("check", "findings", "explain"):
+            from deepbabysit.cli import babysit
+
+            return {"check": babysit.check, "findings": babysit.findings, "explain": babysit.explain}[options.command](
+                options
+            )
         from deepbabysit.cli import environment
 
         return environment.devices() if options.command == "devices" else environment.env()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepbabysit import optimizers, regularizers
+from deepbabysit.babysit.findings import write_findings
 from deepbabysit.cli import tasks
 from deepbabysit.cli.usage import UsageError
 from deepbabysit.data.normalizers import MinMax, ZScore
@@ -22,14 +24,36 @@ from deepbabysit.models.writing import write_model
 from deepbabysit.runtime.random import set_seed
 from deepbabysit.training.callbacks import EarlyStopping
 
+REMAIN = 3  # exit status: findings of severity "error" remain
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu")  # He's initialization is derived for these
 
 
-def train(options: argparse.Namespace) -> int:
-    """Train, score and save; returns the exit status."""
+@dataclass(slots=True)
+class Prepared:
+    """A task made ready: a compiled model, and the parts of the data as it takes them.
+
+    Attributes:
+        parts: "train", "validation", "test" -> (x, y), x normalized, y in its own unit.
+        scale: of a regression target, or None.
+    """
+
+    task: tasks.Task
+    settings: tasks.Settings
+    normalizer: MinMax | ZScore | None
+    parts: dict[str, tuple[np.ndarray, np.ndarray]]
+    scale: _TargetScale | None
+    model: Sequential
+
+    def part(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return (x, y) of a part as the model learns them."""
+        x, y = self.parts[name]
+        return x, y if self.scale is None else self.scale.forward(y)
+
+
+def prepare(options: argparse.Namespace, say: Callable[[str], Any]) -> Prepared:
+    """Read the data, normalize them and compile a model for them, as the command line says."""
     task = _task(options)
     settings = tasks.change(task.settings, options.settings)
-    say = (lambda text: None) if options.quiet else print
     for line in task.text:
         say(line)
     set_seed(options.seed)
@@ -47,31 +71,38 @@ def train(options: argparse.Namespace) -> int:
         f"network: {_describe(task, settings)}; loss {loss}; {model.count_params():,} parameters; "
         f"normalize {settings.normalize}"
     )
+    return Prepared(task, settings, normalizer, parts, scale, model)
 
-    def scaled(y: np.ndarray) -> np.ndarray:
-        return y if scale is None else scale.forward(y)
 
-    x, y = parts["train"]
-    model.fit(
-        x, scaled(y), batch_size=settings.batch_size, epochs=settings.epochs,
-        validation_data=(parts["validation"][0], scaled(parts["validation"][1])),
+def train(options: argparse.Namespace) -> int:
+    """Train, score and save; returns the exit status: 3 where findings of severity "error" remain."""
+    ready = prepare(options, (lambda text: None) if options.quiet else print)
+    task, settings, model = ready.task, ready.settings, ready.model
+    history = model.fit(
+        *ready.part("train"), batch_size=settings.batch_size, epochs=settings.epochs,
+        validation_data=ready.part("validation"),
         callbacks=[EarlyStopping(monitor="val_loss", patience=settings.patience)],
         device=options.device, seed=options.seed, verbose=0 if options.quiet else "auto",
     )
-    scores = _score(task, model, parts, scale)
+    scores = _score(task, model, ready.parts, ready.scale)
     folder = _folder(options.out, task.name)
     path = write_model(
         folder / "model.dbs", model,
         extra={
             "data": task.name, "kind": task.kind, "classes": task.class_names, "schema": task.schema,
             "imputer": task.imputer,
-            "normalizer": None if normalizer is None else normalizer.to_config(),
-            "target_scale": None if scale is None else scale.config(), "settings": asdict(settings), "scores": scores,
+            "normalizer": None if ready.normalizer is None else ready.normalizer.to_config(),
+            "target_scale": None if ready.scale is None else ready.scale.config(), "settings": asdict(settings),
+            "scores": scores,
         },
     )
+    write_findings(folder, history.findings)
     _report(task, scores)
     print(f"saved {path}")
-    return 0
+    errors = [finding.code for finding in history.findings if finding.severity == "error"]
+    if errors:
+        print(f"errors remain: {', '.join(errors)}; see deepbabysit findings {folder}", file=sys.stderr)
+    return REMAIN if errors else 0
 
 
 def _task(options: argparse.Namespace) -> tasks.Task:

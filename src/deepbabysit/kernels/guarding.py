@@ -1,4 +1,4 @@
-"""Keeping the weights of a step that went wrong: a copy that is made only when a number is not finite."""
+"""Keeping what is needed of every step, and the weights of one that went wrong, without a look from the host."""
 
 from __future__ import annotations
 
@@ -12,27 +12,40 @@ from deepbabysit.kernels.spec import BadInput, Form, Sample, define
 from deepbabysit.kernels.updates import CONTROL_SIZE, STEP
 
 
-def keep_when_broken(xp: Any, loss: Any, probe: Any, control: Any, w: Any, kept: Any, taken: Any) -> Any:
-    """Copy `w` into `kept`, once, when the loss or a gradient in `probe` is not finite; `taken` becomes the step.
+def keep_step(xp: Any, loss: Any, probe: Any, control: Any, w: Any, kept: Any, taken: Any, ring: Any) -> Any:
+    """Write the loss into a ring; copy `w` into `kept`, once, when the loss or a gradient is not finite.
 
     Runs between gradients and update, so that `kept` holds the weights that the broken step was computed with.
-    `taken` (1,) is 0 until then; what was kept stays until the caller writes 0 again.
+
+    Arguments:
+        loss: one number.
+        probe: (p,) a part of the gradients.
+        control: the control array of the update.
+        w, kept: (n,) weights, and where they are copied to.
+        taken: (1,) 0 until weights are kept, then the number of the step; what was kept stays until this is 0 again.
+        ring: (r,) the loss goes to the place ``step % r``.
     """
     fine = xp.all(xp.isfinite(loss)) & xp.all(xp.isfinite(probe))
     now = xp.where(fine, 0.0, 1.0) * xp.where(taken == 0.0, 1.0, 0.0)
-    return xp.where(now > 0.0, w, kept), taken + now * control[STEP : STEP + 1]
+    step = control[STEP : STEP + 1]
+    size = ring.shape[0]
+    places = xp.astype(xp.arange(size), ring.dtype)
+    here = places == xp.astype(step - size * xp.floor(step / size), ring.dtype)
+    return (
+        xp.where(now > 0.0, w, kept), taken + now * step, xp.where(here, xp.astype(loss, ring.dtype), ring)
+    )
 
 
 def _infer(shapes: Any, dtypes: Any) -> tuple[Form, ...]:
-    _, _, control, w, kept, taken = shapes
-    if control != (CONTROL_SIZE,) or taken != (1,) or w != kept or len(w) != 1:
+    _, _, control, w, kept, taken, ring = shapes
+    if control != (CONTROL_SIZE,) or taken != (1,) or w != kept or len(w) != 1 or len(ring) != 1 or ring[0] == 0:
         raise ValueError(
-            f"keep_when_broken: expected {CONTROL_SIZE} numbers of control, flat w and kept of one length and (1,) "
-            f"taken; got {', '.join(show_shape(s) for s in shapes[2:])}"
+            f"keep_step: expected {CONTROL_SIZE} numbers of control, flat w and kept of one length, (1,) taken and a "
+            f"flat ring; got {', '.join(show_shape(s) for s in shapes[2:])}"
         )
     if dtypes[3] != dtypes[4]:
-        raise TypeError(f"keep_when_broken: w is {dtypes[3]} and kept {dtypes[4]}")
-    return (Form(kept, dtypes[4]), Form(taken, dtypes[5]))
+        raise TypeError(f"keep_step: w is {dtypes[3]} and kept {dtypes[4]}")
+    return (Form(kept, dtypes[4]), Form(taken, dtypes[5]), Form(ring, dtypes[6]))
 
 
 def _samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -46,19 +59,19 @@ def _samples(rng: np.random.Generator) -> Iterator[Sample]:
         if bad_probe:
             probe[3] = np.nan
         loss = np.array(np.inf if bad_loss else 0.5)
-        w, kept = rng.standard_normal(size), np.zeros(size)
-        yield Sample((loss, probe, control, w, kept, np.array([before])), gradient=False)
+        w, kept, ring = rng.standard_normal(size), np.zeros(size), rng.standard_normal(4)
+        yield Sample((loss, probe, control, w, kept, np.array([before]), ring), gradient=False)
 
 
 def _errors() -> list[BadInput]:
     return [
         BadInput(
-            (np.array(0.0), np.zeros(2), np.zeros(CONTROL_SIZE), np.zeros(3), np.zeros(4), np.zeros(1)), {},
-            ValueError, "of one length",
+            (np.array(0.0), np.zeros(2), np.zeros(CONTROL_SIZE), np.zeros(3), np.zeros(4), np.zeros(1), np.zeros(2)),
+            {}, ValueError, "of one length",
         )
     ]
 
 
-KEEP_WHEN_BROKEN = define(
-    keep_when_broken, infer=_infer, samples=_samples, errors=_errors, differentiable=(), inplace=((0, 4), (1, 5))
+KEEP_STEP = define(
+    keep_step, infer=_infer, samples=_samples, errors=_errors, differentiable=(), inplace=((0, 4), (1, 5), (2, 6))
 )

@@ -257,6 +257,24 @@ class Source:
             result.append(np.asarray(batch.sample_weight))
         return result
 
+    def again(self, epoch: int, step: int, accumulate: int) -> tuple[list[list[np.ndarray]], list[np.ndarray]]:
+        """Return the arrays of the micro-batches of a step, gathered once more, and the numbers of their rows."""
+        loader = self.loader
+        batches = loader.epoch(epoch, min(step * accumulate * loader.batch_size, loader.rows))
+        arrays: list[list[np.ndarray]] = []
+        rows: list[np.ndarray] = []
+        try:
+            for batch in batches:
+                arrays.append(self.arrays(batch))
+                rows.append(batch.rows)
+                if len(arrays) == accumulate:
+                    break
+        finally:
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+        return arrays, rows
+
 
 def leaves(value: Any) -> list[np.ndarray]:
     """Return the arrays in a batch's x or y."""

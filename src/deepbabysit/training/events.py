@@ -128,8 +128,7 @@ class StepInfo:
         total: steps done in the whole run, this one included.
         samples: samples of the epoch seen so far.
         logs: running means over the epoch so far, read from the device only when looked at.
-        loss: the step's own loss without penalties, on the device; overwritten by the next step.
-        batches: the arrays of its micro-batches; `rows` the numbers of their rows in the data.
+        batches: the arrays of its micro-batches.
     """
 
     epoch: int
@@ -137,9 +136,7 @@ class StepInfo:
     total: int
     samples: int
     logs: Mapping[str, float]
-    loss: Any = None
     batches: Sequence[Any] = ()
-    rows: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +150,10 @@ class Controls:
         loss: what is minimized.
         streams: the run's random streams.
         device: where it runs.
+        batch: ``batch(epoch, step)`` -> the arrays of a step's micro-batches and the numbers of their rows, again.
         say: shows a line to the user.
         stop: ends the run after the step or epoch; takes the reason.
+        steps: steps of the trainer before this run.
     """
 
     step: Any
@@ -163,12 +162,21 @@ class Controls:
     loss: Any
     streams: Any
     device: Any
+    batch: Callable[[int, int], tuple[list[Any], list[Any]]]
     say: Callable[[str], None]
     stop: Callable[[str], None]
+    steps: int
 
 
 class Listener:
-    """Somebody who watches a run; every method is empty and may be written by a subclass."""
+    """Somebody who watches a run; every method is empty and may be written by a subclass.
+
+    Attributes:
+        wake: the next step of the trainer (from 0, over all its runs) that `step_begin` and `step_end` are called for;
+            those before it are passed over.
+    """
+
+    wake: int = 0
 
     @property
     def needs_batch_values(self) -> bool:

@@ -344,7 +344,8 @@ class Trainer:
         evaluation = None if validation is None else self._evaluation(validation, place)
         stops: list[str] = []
         controls = Controls(
-            step, self.optimizer, self.layer, self.loss, run_streams, place, say, stops.append
+            step, self.optimizer, self.layer, self.loss, run_streams, place,
+            lambda epoch, number: source.again(epoch, number, accumulate), say, stops.append, self.steps,
         )
         for listener in audience:
             listener.run_begin(info)
@@ -402,26 +403,31 @@ class Trainer:
         """Run the steps of an epoch; returns why the run must end, or an empty string."""
         step.sums.clear()
         waiting: list[list[np.ndarray]] = []
-        rows: list[np.ndarray] = []
+        starters = [li for li in audience if type(li).step_begin is not Listener.step_begin]
+        enders = [li for li in audience if type(li).step_end is not Listener.step_end]
         number = samples = 0
         count = len(source.loader)
         batches = source.loader.epoch(epoch)
         try:
             for place, batch in enumerate(batches):
                 waiting.append(source.arrays(batch))
-                rows.append(batch.rows)
                 samples += len(batch.rows)
                 if len(waiting) < accumulate and place + 1 < count:
                     continue
-                for listener in audience:
-                    listener.step_begin(epoch, number)
-                loss = step(waiting, self.steps)
-                self.steps += 1
-                logs = LazyLogs(names, self._reader(step, self.steps))
-                info = StepInfo(epoch, number, self.steps, samples, logs, loss, waiting, rows)
-                waiting, rows = [], []
-                for listener in audience:
-                    listener.step_end(info)
+                now = self.steps
+                for listener in starters:
+                    if listener.wake <= now:
+                        listener.step_begin(epoch, number)
+                step(waiting, now)
+                self.steps = now + 1
+                info = None
+                for listener in enders:
+                    if listener.wake <= now:
+                        if info is None:
+                            logs = LazyLogs(names, self._reader(step, self.steps))
+                            info = StepInfo(epoch, number, self.steps, samples, logs, waiting)
+                        listener.step_end(info)
+                waiting = []
                 number += 1
                 if number == 1:
                     NOTICES.report()

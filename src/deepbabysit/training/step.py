@@ -184,14 +184,16 @@ class TrainStep:
         batches: Sequence[Sequence[Array]],
         step: int,
         tap: Callable[[Layer, Any], None],
-        turning: Callable[[], None],
+        turning: Callable[[int, str], None],
     ) -> None:
         """Compute the losses of a step's micro-batches and sweep back, with `tap`; no sum is added, no state changed.
 
-        `turning` is called between the two passes. Gradients are overwritten; the caller keeps what is needed.
+        ``turning(part, "forward" or "backward")`` is called before each pass. Gradients are overwritten; the caller
+        keeps what is needed.
         """
         row = 0
-        for batch in batches:
+        for part, batch in enumerate(batches):
+            turning(part, "forward")
             self._streams.begin(step, row)
             tensors = [Tensor(self._device.asarray(a), self._device) for a in batch]
             x, y, given = self._signature.split(tensors)
@@ -199,7 +201,7 @@ class TrainStep:
                 prediction = self._layer(*x)
                 with surroundings(scope="loss"):
                     loss = self._loss.mean(*self._loss.parts(y, prediction, given))
-            turning()
+            turning(part, "backward")
             loss.backward(release=True)
             row += batch[0].shape[0]
 

@@ -38,7 +38,7 @@ def _by_dtype(name: Callable[..., Any], single: Callable[..., Any], double: Call
 
 
 @intrinsic
-def _bits(context: Any, x: Any) -> Any:
+def bits(context: Any, x: Any) -> Any:
     """Return the bits of a float as a whole number of the same size."""
     whole = types.int32 if x == types.float32 else types.int64
 
@@ -49,14 +49,14 @@ def _bits(context: Any, x: Any) -> Any:
 
 
 @intrinsic
-def _number(context: Any, bits: Any) -> Any:
+def number(context: Any, word: Any) -> Any:
     """Return the float that has these bits."""
-    real = types.float32 if bits == types.int32 else types.float64
+    real = types.float32 if word == types.int32 else types.float64
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(real))
 
-    return real(bits), generate
+    return real(word), generate
 
 
 # -- powers of two -----------------------------------------------------------------------------------------------------
@@ -77,13 +77,13 @@ _LN2_F, _LN2_D = _F(0.6931471805599453), _D(0.6931471805599453)
 @ordered
 def _power_single(k: Any) -> Any:
     """``2^k`` for k in -127..128; the first is 0, the last infinite."""
-    return _number(np.int32((k + _BIAS_F) << _SHIFT_F))
+    return number(np.int32((k + _BIAS_F) << _SHIFT_F))
 
 
 @ordered
 def _power_double(k: Any) -> Any:
     """``2^k`` for k in -1023..1024; the first is 0, the last infinite."""
-    return _number(np.int64((k + _BIAS_D) << _SHIFT_D))
+    return number(np.int64((k + _BIAS_D) << _SHIFT_D))
 
 
 @ordered
@@ -91,7 +91,7 @@ def _split_single(x: Any) -> Any:
     """``x = k ln(2) + r``: k as a whole number, and r."""
     shifted = x * _LOG2E_F + _ROUND_F
     n = shifted - _ROUND_F
-    return np.int32(_bits(shifted) - _BITS_F), (x - n * _LN2_HIGH_F) - n * _LN2_LOW_F
+    return np.int32(bits(shifted) - _BITS_F), (x - n * _LN2_HIGH_F) - n * _LN2_LOW_F
 
 
 @ordered
@@ -99,7 +99,7 @@ def _split_double(x: Any) -> Any:
     """``x = k ln(2) + r``: k as a whole number, and r."""
     shifted = x * _LOG2E_D + _ROUND_D
     n = shifted - _ROUND_D
-    return np.int64(_bits(shifted) - _BITS_D), (x - n * _LN2_HIGH_D) - n * _LN2_LOW_D
+    return np.int64(bits(shifted) - _BITS_D), (x - n * _LN2_HIGH_D) - n * _LN2_LOW_D
 
 
 @ordered
@@ -208,24 +208,24 @@ _REST_I, _REST_L = np.int32(2**31 - 1), np.int64(2**63 - 1)
 
 @ordered
 def _size_single(x: Any) -> Any:
-    return _number(np.int32(_bits(x) & _REST_I))
+    return number(np.int32(bits(x) & _REST_I))
 
 
 @ordered
 def _size_double(x: Any) -> Any:
-    return _number(np.int64(_bits(x) & _REST_L))
+    return number(np.int64(bits(x) & _REST_L))
 
 
 @ordered
 def _sign_single(size: Any, x: Any) -> Any:
     """Return a number that is not negative with the sign of x."""
-    return _number(np.int32(_bits(size) | (_bits(x) & _SIGN_I)))
+    return number(np.int32(bits(size) | (bits(x) & _SIGN_I)))
 
 
 @ordered
 def _sign_double(size: Any, x: Any) -> Any:
     """Return a number that is not negative with the sign of x."""
-    return _number(np.int64(_bits(size) | (_bits(x) & _SIGN_L)))
+    return number(np.int64(bits(size) | (bits(x) & _SIGN_L)))
 
 
 def tanh(x: Any) -> Any:
@@ -294,14 +294,14 @@ def order(x: Any) -> Any:
 
 @ordered
 def _order_single(x: Any) -> Any:
-    bits = _bits(x)
-    return np.int32(bits ^ np.int32(np.int32(bits >> _TOP_I) & _REST_I))
+    word = bits(x)
+    return np.int32(word ^ np.int32(np.int32(word >> _TOP_I) & _REST_I))
 
 
 @ordered
 def _order_double(x: Any) -> Any:
-    bits = _bits(x)
-    return bits ^ np.int64((bits >> _TOP_L) & _REST_L)
+    word = bits(x)
+    return word ^ np.int64((word >> _TOP_L) & _REST_L)
 
 
 _by_dtype(order, _order_single, _order_double)
@@ -314,12 +314,12 @@ def place(x: Any) -> Any:
 
 @ordered
 def _place_single(rank: Any) -> Any:
-    return _number(np.int32(rank ^ np.int32(np.int32(rank >> _TOP_I) & _REST_I)))
+    return number(np.int32(rank ^ np.int32(np.int32(rank >> _TOP_I) & _REST_I)))
 
 
 @ordered
 def _place_double(rank: Any) -> Any:
-    return _number(rank ^ np.int64((rank >> _TOP_L) & _REST_L))
+    return number(rank ^ np.int64((rank >> _TOP_L) & _REST_L))
 
 
 _by_dtype(place, _place_single, _place_double)
@@ -360,9 +360,9 @@ def log(x: Any) -> Any:
 def _log_single(x: Any) -> Any:
     small = x < _F(1.17549435e-38)
     y = x * _F(8388608.0) if small else x
-    bits = np.int32(_bits(y) - np.int32(0x3F3504F3))  # how far above the root of 1/2
-    k = np.int32(bits >> _SHIFT_F)
-    m = _number(np.int32(np.int32(bits & np.int32(0x007FFFFF)) + np.int32(0x3F3504F3)))
+    word = np.int32(bits(y) - np.int32(0x3F3504F3))  # how far above the root of 1/2
+    k = np.int32(word >> _SHIFT_F)
+    m = number(np.int32(np.int32(word & np.int32(0x007FFFFF)) + np.int32(0x3F3504F3)))
     exponent = _F(k) - (_F(23.0) if small else _F(0.0))
     value = _log_near_single(m - _F(1.0), exponent)
     value = x if x == _F(np.inf) else value
@@ -374,9 +374,9 @@ def _log_single(x: Any) -> Any:
 def _log_double(x: Any) -> Any:
     small = x < _D(2.2250738585072014e-308)
     y = x * _D(18014398509481984.0) if small else x
-    bits = _bits(y) - np.int64(0x3FE6A09E667F3BCD)
-    k = bits >> _SHIFT_D
-    m = _number(np.int64((bits & np.int64(0x000FFFFFFFFFFFFF)) + np.int64(0x3FE6A09E667F3BCD)))
+    word = bits(y) - np.int64(0x3FE6A09E667F3BCD)
+    k = word >> _SHIFT_D
+    m = number(np.int64((word & np.int64(0x000FFFFFFFFFFFFF)) + np.int64(0x3FE6A09E667F3BCD)))
     exponent = _D(k) - (_D(54.0) if small else _D(0.0))
     value = _log_near_double(m - _D(1.0), exponent)
     value = x if x == _D(np.inf) else value

@@ -120,6 +120,25 @@ def log_softmax_gradient(g: Any, y: Any, out: Any) -> None:
 
 
 @jit
+def attention_hide(scores: Any, seen: Any) -> None:
+    """Write minus infinity where a key must not be seen; `seen` has length 1 on the axes along which it repeats."""
+    samples, heads, queries, keys = scores.shape
+    hidden = scores.dtype.type(-np.inf)
+    alone = seen.shape[3] == 1
+    for n in range(samples):
+        for h in range(heads):
+            for t in range(queries):
+                mask = seen[n % seen.shape[0], h % seen.shape[1], t % seen.shape[2]]
+                row = scores[n, h, t]
+                if not alone:
+                    for j in range(keys):
+                        row[j] = row[j] if mask[j] else hidden
+                elif not mask[0]:
+                    for j in range(keys):
+                        row[j] = hidden
+
+
+@jit
 def attention_weights(scores: Any, queries: Any, causal: Any) -> None:
     """Softmax of each row, in place; where no key may be seen 0. Row r belongs to query ``r % queries``."""
     rows, keys = scores.shape

@@ -1,4 +1,8 @@
-"""Update rules: everything that happens to an element of the flat buffers happens while it is in a register."""
+"""Update rules: everything that happens to an element of the flat buffers happens while it is in a register.
+
+The rules round as the plain kernels do, operation by operation: memory is what they wait for, and so neither the size
+of a network nor whether its step is a program shows in its weights.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.jit import jit
+from deepbabysit_numpy.compiled.jit import exact, jit
 
 _LARGE = 1e60  # a sum of squares of float32 values that are finite may be larger, and is looked at again
 
@@ -18,65 +22,81 @@ def _sign(x: Any, one: Any) -> Any:
     return one if x > 0 else -one if x < 0 else x
 
 
-@jit
-def _limited(g: Any, w: Any, scale: Any, factor: Any, limit: Any, l1: Any, l2: Any, decay: Any, one: Any) -> Any:
-    """Return the gradient that the rule uses; NaN passes through."""
-    g = (g * scale + l1 * _sign(w, one) + l2 * w) * factor
-    g = limit if g > limit else g
-    g = -limit if g < -limit else g
-    return g + decay * w
+@exact
+def _direction(x: Any, one: Any) -> Any:
+    """Return the sign as NumPy does: 0 for both zeros; NaN stays as it is."""
+    return one if x > 0 else -one if x < 0 else one - one if x == 0 else x
 
 
-@jit
+@exact
+def _limited(
+    g: Any, w: Any, scale: Any, factor: Any, both: Any, limit: Any, l1: Any, l2: Any, decay: Any, one: Any
+) -> Any:
+    """Return the gradient that the rule uses; NaN passes through, and what is 0 is not added."""
+    none = one - one
+    v = g * scale
+    v = v + w * l2 if l2 != none else v
+    v = v + _direction(w, one) * l1 if l1 != none else v
+    v = v * factor if l1 != none or l2 != none else g * both
+    v = -limit if v < -limit else v
+    v = limit if v > limit else v
+    return v + w * decay if decay != none else v
+
+
+@exact
 def sgd(w: Any, g: Any, own: Any, common: Any, plain: Any) -> None:
     """``w -= rate g``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
     l1, l2, decay, one = real(common[3]), real(common[4]), real(common[5]), real(1.0)
+    both = real(common[0] * common[1])
     rate = real(own[0])
     for i in range(w.size):
-        v = g[i] * scale if plain else _limited(g[i], w[i], scale, factor, limit, l1, l2, decay, one)
+        v = g[i] * both if plain else _limited(g[i], w[i], scale, factor, both, limit, l1, l2, decay, one)
         w[i] -= rate * v
 
 
-@jit
+@exact
 def momentum(w: Any, g: Any, velocity: Any, own: Any, common: Any, plain: Any) -> None:
     """``v = mu v + g; w -= rate v``, or Nesterov's form."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
     l1, l2, decay, one = real(common[3]), real(common[4]), real(common[5]), real(1.0)
+    both = real(common[0] * common[1])
     rate, mu, ahead = real(own[0]), real(own[1]), own[2] != 0.0
     for i in range(w.size):
-        v = g[i] * scale if plain else _limited(g[i], w[i], scale, factor, limit, l1, l2, decay, one)
+        v = g[i] * both if plain else _limited(g[i], w[i], scale, factor, both, limit, l1, l2, decay, one)
         new = velocity[i] * mu + v
         velocity[i] = new
         w[i] -= rate * (new * mu + v if ahead else new)
 
 
-@jit
+@exact
 def rmsprop(w: Any, g: Any, square: Any, own: Any, common: Any, plain: Any) -> None:
     """``s = rho s + (1 - rho) g^2; w -= rate g / (sqrt(s) + eps)``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
     l1, l2, decay, one = real(common[3]), real(common[4]), real(common[5]), real(1.0)
+    both = real(common[0] * common[1])
     rate, rho, epsilon, rest = real(own[0]), real(own[1]), real(own[2]), real(1.0 - own[1])
     for i in range(w.size):
-        v = g[i] * scale if plain else _limited(g[i], w[i], scale, factor, limit, l1, l2, decay, one)
+        v = g[i] * both if plain else _limited(g[i], w[i], scale, factor, both, limit, l1, l2, decay, one)
         s = rho * square[i] + rest * (v * v)
         square[i] = s
         w[i] -= rate * (v / (math.sqrt(s) + epsilon))
 
 
-@jit
+@exact
 def adam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) -> None:
     """Both moments and the step, with the corrections folded into `rate` and `epsilon`."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
     l1, l2, decay, one = real(common[3]), real(common[4]), real(common[5]), real(1.0)
+    both = real(common[0] * common[1])
     b1, b2, epsilon, rate, kept = real(own[0]), real(own[1]), real(own[2]), real(own[3]), real(own[4])
     c1, c2 = real(1.0 - own[0]), real(1.0 - own[1])
     for i in range(w.size):
-        d = g[i] * scale if plain else _limited(g[i], w[i], scale, factor, limit, l1, l2, decay, one)
+        d = g[i] * both if plain else _limited(g[i], w[i], scale, factor, both, limit, l1, l2, decay, one)
         first = b1 * m[i] + c1 * d
         second = b2 * v[i] + c2 * (d * d)
         m[i] = first
@@ -84,30 +104,32 @@ def adam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) -> N
         w[i] = kept * w[i] - rate * (first / (math.sqrt(second) + epsilon))
 
 
-@jit
+@exact
 def adagrad(w: Any, g: Any, total: Any, own: Any, common: Any, plain: Any) -> None:
     """``s += g^2; w -= rate g / (sqrt(s) + eps)``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
     l1, l2, decay, one = real(common[3]), real(common[4]), real(common[5]), real(1.0)
+    both = real(common[0] * common[1])
     rate, epsilon = real(own[0]), real(own[1])
     for i in range(w.size):
-        d = g[i] * scale if plain else _limited(g[i], w[i], scale, factor, limit, l1, l2, decay, one)
+        d = g[i] * both if plain else _limited(g[i], w[i], scale, factor, both, limit, l1, l2, decay, one)
         s = total[i] + d * d
         total[i] = s
         w[i] -= rate * (d / (math.sqrt(s) + epsilon))
 
 
-@jit
+@exact
 def rmsprop_momentum(w: Any, g: Any, square: Any, velocity: Any, own: Any, common: Any, plain: Any) -> None:
     """``v = mu v + g / (sqrt(s) + eps); w -= rate v``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
     l1, l2, decay, one = real(common[3]), real(common[4]), real(common[5]), real(1.0)
+    both = real(common[0] * common[1])
     rate, rho, epsilon, mu = real(own[0]), real(own[1]), real(own[2]), real(own[3])
     rest = real(1.0 - own[1])
     for i in range(w.size):
-        d = g[i] * scale if plain else _limited(g[i], w[i], scale, factor, limit, l1, l2, decay, one)
+        d = g[i] * both if plain else _limited(g[i], w[i], scale, factor, both, limit, l1, l2, decay, one)
         s = rho * square[i] + rest * (d * d)
         square[i] = s
         moved = mu * velocity[i] + d / (math.sqrt(s) + epsilon)
@@ -115,32 +137,34 @@ def rmsprop_momentum(w: Any, g: Any, square: Any, velocity: Any, own: Any, commo
         w[i] -= rate * moved
 
 
-@jit
+@exact
 def adadelta(w: Any, g: Any, square: Any, change: Any, own: Any, common: Any, plain: Any) -> None:
     """``d = sqrt(u + eps) / sqrt(s + eps) g; w -= rate d``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
     l1, l2, decay, one = real(common[3]), real(common[4]), real(common[5]), real(1.0)
+    both = real(common[0] * common[1])
     rate, rho, epsilon, rest = real(own[0]), real(own[1]), real(own[2]), real(1.0 - own[1])
     for i in range(w.size):
-        d = g[i] * scale if plain else _limited(g[i], w[i], scale, factor, limit, l1, l2, decay, one)
+        d = g[i] * both if plain else _limited(g[i], w[i], scale, factor, both, limit, l1, l2, decay, one)
         s = rho * square[i] + rest * (d * d)
         square[i] = s
-        step = math.sqrt(change[i] + epsilon) / math.sqrt(s + epsilon) * d
+        step = d / math.sqrt(s + epsilon) * math.sqrt(change[i] + epsilon)
         change[i] = rho * change[i] + rest * (step * step)
         w[i] -= rate * step
 
 
-@jit
+@exact
 def nadam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) -> None:
     """Both moments and the step, a mix of gradient and moment."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
     l1, l2, decay, one = real(common[3]), real(common[4]), real(common[5]), real(1.0)
+    both = real(common[0] * common[1])
     b1, b2, epsilon, by_gradient, by_moment = real(own[0]), real(own[1]), real(own[2]), real(own[3]), real(own[4])
     c1, c2 = real(1.0 - own[0]), real(1.0 - own[1])
     for i in range(w.size):
-        d = g[i] * scale if plain else _limited(g[i], w[i], scale, factor, limit, l1, l2, decay, one)
+        d = g[i] * both if plain else _limited(g[i], w[i], scale, factor, both, limit, l1, l2, decay, one)
         first = b1 * m[i] + c1 * d
         second = b2 * v[i] + c2 * (d * d)
         m[i] = first
@@ -148,19 +172,20 @@ def nadam(w: Any, g: Any, m: Any, v: Any, own: Any, common: Any, plain: Any) -> 
         w[i] -= (by_gradient * d + by_moment * first) / (math.sqrt(second) + epsilon)
 
 
-@jit
+@exact
 def lion(w: Any, g: Any, m: Any, own: Any, common: Any, plain: Any) -> None:
-    """The sign of a mix of moment and gradient."""
+    """The sign of a mix of moment and gradient: ``m + (1 - b1) (g - m)``."""
     real = w.dtype.type
     scale, factor, limit = real(common[0]), real(common[1]), real(common[2])
     l1, l2, decay, one = real(common[3]), real(common[4]), real(common[5]), real(1.0)
-    b1, b2, rate, kept = real(own[0]), real(own[1]), real(own[2]), real(own[3])
+    both = real(common[0] * common[1])
+    rate, kept = real(own[2]), real(own[3])
     c1, c2 = real(1.0 - own[0]), real(1.0 - own[1])
     for i in range(w.size):
-        d = g[i] * scale if plain else _limited(g[i], w[i], scale, factor, limit, l1, l2, decay, one)
+        d = g[i] * both if plain else _limited(g[i], w[i], scale, factor, both, limit, l1, l2, decay, one)
         old = m[i]
-        m[i] = b2 * old + c2 * d
-        w[i] = kept * w[i] - rate * _sign(b1 * old + c1 * d, one)
+        m[i] = old + (d - old) * c2
+        w[i] = kept * w[i] - rate * _direction((d - old) * c1 + old, one)
 
 
 @jit

@@ -128,14 +128,18 @@ def loss_spike(record: Record, limits: Any) -> Finding | None:
     if len(curve) < limits.least or not np.isfinite(curve).all() or (record.run.batch_size or 32) < limits.batch:
         return None
     window, start = int(limits.window), first_level(curve, record.run.batch_size) or 0.0
+    sums = np.cumsum(np.concatenate(([0.0], curve)))
+    before = (sums[window:-4] - sums[: -4 - window]) / window  # mean of the losses before each of them
+    inside = curve[window:-3]
+    ratios = np.where((inside > start) & (before > 0.0), inside / np.where(before > 0.0, before, 1.0), 0.0)
     highest, where, usual = 0.0, -1, 1.0
-    for i in (np.flatnonzero(curve[window:-3] > start) + window).tolist():
-        mean = float(curve[i - window : i].mean())
+    for place in np.flatnonzero(ratios >= limits.ratio).tolist():
+        i, mean = place + window, float(before[place])
         after = last_level(curve[i + 1 : i + 4], 3) or 0.0
         noisy = curve[i] < 3.0 * curve[i - window : i].max()  # small batches jump now and then, and mean nothing by it
-        if mean > 0 and curve[i] / mean > highest and 1.5 * mean < after < curve[i] / 2 and not noisy:
-            highest, where, usual = float(curve[i]) / mean, i, mean
-    if where < 0 or highest < limits.ratio:
+        if ratios[place] > highest and 1.5 * mean < after < curve[i] / 2 and not noisy:
+            highest, where, usual = float(ratios[place]), i, mean
+    if where < 0:
         return None
     return Finding(
         "loss_spike", "warning", 0.7,

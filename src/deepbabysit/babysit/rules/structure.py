@@ -326,9 +326,10 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
         return None
     layers = weighted(record)
     outputs = record.model.output_units or 1
-    narrow = any((layer.units or outputs) < min(outputs, found.rows) for layer in layers[:-1])  # an autoencoder's code
-    hidden = len(layers) > 1 and not narrow and any(
-        activation_after(record, layer) != "linear" for layer in layers[:-1])
+    # the code of an autoencoder is meant to be narrow
+    narrow = found.kind == "numbers" and any((layer.units or outputs) < outputs for layer in layers[:-1])
+    bent = any(activation_after(record, layer) != "linear" for layer in layers[:-1])
+    hidden = bent and not narrow
     words = {"numbers": "of the variance are unexplained", "loss": "of the first loss is left"}.get(
         found.kind, "of the rows are wrong")
     shown = percent(found.error) if math.isfinite(found.error) else "all"
@@ -338,6 +339,7 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
         f"penalties, {shown} {words} (limit {percent(limit)}; loss {found.first:.3g} to {found.last:.3g} at the best "
         f"of 3 rates). " + (
             "More data will not help. Look at the findings above, then at the size of the layers." if hidden else
+            "A narrow layer in the middle allows no more." if bent else
             "A linear model cannot do more. Add a hidden layer where that is not enough."
         ),
         {"error": found.error if math.isfinite(found.error) else None, "limit": limit, "rows": found.rows,

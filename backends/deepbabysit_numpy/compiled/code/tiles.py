@@ -1,0 +1,239 @@
+"""The inner product of a tile, in vector registers: some rows of a result, one to four vectors wide.
+
+Numba has no vectors, so the loop is written for LLVM. All sums of the tile stay in registers while the loop runs over
+what is summed: each step reads one number of every row and the vectors that they are multiplied with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from deepbabysit_numpy.compiled.tiles import register_bytes, tile_rows
+
+_LONG, _INT, _BIT, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(1), ir.IntType(8)
+_UNROLLED = 2
+
+
+def _long(value: int) -> Any:
+    return ir.Constant(_LONG, value)
+
+
+class _Writer:
+    """Writes the instructions of one tile."""
+
+    def __init__(self, builder: Any, real: Any, vectors: int) -> None:
+        self.b = builder
+        self.size = 4 if real == types.float32 else 8
+        self.real = ir.FloatType() if self.size == 4 else ir.DoubleType()
+        self.lanes = register_bytes() // self.size
+        self.vectors = vectors
+        self.rows = tile_rows(vectors)
+        self.kind = ir.VectorType(self.real, self.lanes)
+        self.mask = ir.VectorType(_BIT, self.lanes)
+        self.zero = ir.Constant(self.kind, None)
+        name = f"v{self.lanes}f{8 * self.size}"
+        pointer, void = self.kind.as_pointer(), ir.VoidType()
+        self.add = self._function(f"llvm.fmuladd.{name}", self.kind, [self.kind] * 3)
+        self.get = self._function(f"llvm.masked.load.{name}.p0{name}", self.kind, [pointer, _INT, self.mask, self.kind])
+        self.put = self._function(f"llvm.masked.store.{name}.p0{name}", void, [self.kind, pointer, _INT, self.mask])
+
+    def _function(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        return cgutils.get_or_insert_function(self.b.module, ir.FunctionType(result, arguments), name)
+
+    def number(self, address: Any, place: Any) -> Any:
+        """Return a number of a table."""
+        return self.b.load(self.b.gep(self.b.inttoptr(address, _LONG.as_pointer()), [place]))
+
+    def splat(self, value: Any, kind: Any) -> Any:
+        """Return a vector of equal values."""
+        vector = ir.VectorType(kind, self.lanes)
+        one = self.b.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_INT, 0))
+        places = ir.Constant(ir.VectorType(_INT, self.lanes), None)
+        return self.b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), places)
+
+    def masks(self, valid: Any) -> list[Any]:
+        """Return for each vector which of its lanes are columns of the result."""
+        found = []
+        for vector in range(self.vectors):
+            numbers = [_long(vector * self.lanes + i) for i in range(self.lanes)]
+            places = ir.Constant(ir.VectorType(_LONG, self.lanes), numbers)
+            found.append(self.b.icmp_signed("<", places, self.splat(valid, _LONG)))
+        return found
+
+    def where(self, address: Any, vector: int) -> Any:
+        """Return a pointer to a vector of a row."""
+        offset = _long(vector * self.lanes * self.size)
+        return self.b.inttoptr(self.b.add(address, offset), self.kind.as_pointer())
+
+    def load(self, address: Any, vector: int, mask: Any = None) -> Any:
+        """Load a vector of a row; only the lanes of a mask, where there is one."""
+        if mask is None:
+            return self.b.load(self.where(address, vector), align=self.size)
+        return self.b.call(self.get, [self.where(address, vector), ir.Constant(_INT, self.size), mask, self.zero])
+
+    def store(self, value: Any, address: Any, vector: int, mask: Any) -> None:
+        """Store the lanes of a mask."""
+        self.b.call(self.put, [value, self.where(address, vector), ir.Constant(_INT, self.size), mask])
+
+    def loop(self, start: Any, end: Any, step: Any, carried: list[Any], body: Any) -> tuple[Any, list[Any]]:
+        """Repeat ``carried = body(number, carried)`` for numbers below `end`; returns the number after the last."""
+        b = self.b
+        before = b.block
+        head, inside, after = (b.append_basic_block() for _ in range(3))
+        b.branch(head)
+        b.position_at_end(head)
+        number, values = b.phi(_LONG), [b.phi(value.type) for value in carried]
+        b.cbranch(b.icmp_signed("<", number, end), inside, after)
+        b.position_at_end(inside)
+        results = body(number, values)
+        for phi, first, then in zip([number, *values], [start, *carried], [b.add(number, step), *results], strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(then, b.block)
+        b.branch(head)
+        b.position_at_end(after)
+        return number, values
+
+    def step(self, places: list[Any], offset: Any, w: Any, sums: list[Any], masks: Any) -> list[Any]:
+        """Add one product to every sum."""
+        b = self.b
+        factors = [self.load(w, v, masks[v] if masks else None) for v in range(self.vectors)]
+        result = []
+        for row, place in enumerate(places):
+            where = b.gep(b.inttoptr(place, _BYTE.as_pointer()), [offset])
+            value = self.splat(b.load(b.bitcast(where, self.real.as_pointer())), self.real)
+            for v, factor in enumerate(factors):
+                result.append(b.call(self.add, [value, factor, sums[row * self.vectors + v]]))
+        return result
+
+
+def _begin(w: _Writer, targets: list[Any], init: Any, fresh: Any, masks: list[Any]) -> list[Any]:
+    """Return the first values of the sums: those of `init`, or what the result holds."""
+    b = w.b
+    new, old, start = (b.append_basic_block() for _ in range(3))
+    b.cbranch(fresh, new, old)
+    b.position_at_end(new)
+    first = [w.load(init, v) for v in range(w.vectors)]
+    b.branch(start)
+    b.position_at_end(old)
+    held = [w.load(target, v, masks[v]) for target in targets for v in range(w.vectors)]
+    b.branch(start)
+    b.position_at_end(start)
+    sums = []
+    for number, value in enumerate(held):
+        phi = b.phi(w.kind)
+        phi.add_incoming(first[number % w.vectors], new)
+        phi.add_incoming(value, old)
+        sums.append(phi)
+    return sums
+
+
+def _finish(w: _Writer, sums: list[Any], targets: list[Any], rectify: Any, masks: list[Any]) -> None:
+    """Store the sums, rectified where that is asked for; NaN stays."""
+    b = w.b
+    flag = w.splat(rectify, _BIT)
+    for row, target in enumerate(targets):
+        for v in range(w.vectors):
+            value = sums[row * w.vectors + v]
+            below = b.and_(b.fcmp_ordered("<=", value, w.zero), flag)
+            w.store(b.select(below, w.zero, value), target, v, masks[v])
+
+
+def _typed(width: Any, like: Any, count: int) -> Any:
+    return types.void(width, like, *[types.int64] * count)
+
+
+@intrinsic
+def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count: Any, w: Any, y: Any, targets: Any,
+         init: Any, fresh: Any, rectify: Any, valid: Any) -> Any:
+    """``y[targets[r], :valid] = sum over runs, k of x[rows[r] + run + k] * w[run, k, :]``, in one tile.
+
+    All addresses and offsets are bytes. Numbers of a run follow each other in `x`, whole rows of the tile in `w`.
+
+    Arguments:
+        width: a tuple whose length is the number of vectors side by side.
+        like: an array of the dtype.
+        rows, targets: tables of offsets in `x` and `y`.
+        runs: table with three numbers for each run: offset in `x`, offset in `w`, length.
+        count: how many runs.
+        init: what the sums begin with (a row of the tile) where `fresh` is not 0; else with what is in `y`.
+        rectify: whether numbers below 0 become 0.
+        valid: how many columns there are.
+    """
+    signature = _typed(width, like, 11)
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        out = _Writer(builder, like.dtype, width.count)
+        b = builder
+        _, _, x, rows, runs, count, w, y, targets, init, fresh, rectify, valid = args
+        masks = out.masks(valid)
+        places = [out.number(rows, _long(row)) for row in range(out.rows)]
+        to = [b.add(y, out.number(targets, _long(row))) for row in range(out.rows)]
+        sums = _begin(out, to, init, b.icmp_signed("!=", fresh, _long(0)), masks)
+        row_bytes = out.vectors * out.lanes * out.size
+
+        def run(number: Any, sums: list[Any]) -> list[Any]:
+            entry = b.mul(number, _long(3))
+            offset, weights, length = (out.number(runs, b.add(entry, _long(i))) for i in range(3))
+            base = [b.add(b.add(x, offset), place) for place in places]
+            rest = b.and_(length, _long(-_UNROLLED))
+            weights = b.add(w, weights)
+
+            def several(k: Any, sums: list[Any]) -> list[Any]:
+                for i in range(_UNROLLED):
+                    shifted = [b.add(place, _long(i * out.size)) for place in base]
+                    at = b.add(b.add(weights, b.mul(k, _long(row_bytes))), _long(i * row_bytes))
+                    sums = out.step(shifted, b.mul(k, _long(out.size)), at, sums, None)
+                return sums
+
+            def one(k: Any, sums: list[Any]) -> list[Any]:
+                at = b.add(weights, b.mul(k, _long(row_bytes)))
+                return out.step(base, b.mul(k, _long(out.size)), at, sums, None)
+
+            reached, sums = out.loop(_long(0), rest, _long(_UNROLLED), sums, several)
+            return out.loop(reached, length, _long(1), sums, one)[1]
+
+        _, sums = out.loop(_long(0), count, _long(1), sums, run)
+        _finish(out, sums, to, b.icmp_signed("!=", rectify, _long(0)), masks)
+        return context.get_dummy_value()
+
+    return signature, write
+
+
+@intrinsic
+def outer(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count: Any, w: Any, y: Any, targets: Any,
+          valid: Any, x_step: Any, w_step: Any) -> Any:
+    """``y[targets[r], :valid] += sum over runs, k of x[rows[r] + run + k x_step] * w[run + k w_step, :valid]``."""
+    signature = _typed(width, like, 10)
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        out = _Writer(builder, like.dtype, width.count)
+        b = builder
+        _, _, x, rows, runs, count, w, y, targets, valid, x_step, w_step = args
+        masks = out.masks(valid)
+        places = [out.number(rows, _long(row)) for row in range(out.rows)]
+        to = [b.add(y, out.number(targets, _long(row))) for row in range(out.rows)]
+        sums = [out.load(target, v, masks[v]) for target in to for v in range(out.vectors)]
+
+        def run(number: Any, sums: list[Any]) -> list[Any]:
+            entry = b.mul(number, _long(3))
+            offset, weights, length = (out.number(runs, b.add(entry, _long(i))) for i in range(3))
+            base = [b.add(b.add(x, offset), place) for place in places]
+
+            def one(k: Any, carried: list[Any]) -> list[Any]:
+                at, offset, *sums = carried
+                sums = out.step(base, offset, at, sums, masks)
+                return [b.add(at, w_step), b.add(offset, x_step), *sums]
+
+            start = [b.add(w, weights), _long(0), *sums]
+            return out.loop(_long(0), length, _long(1), start, one)[1][2:]
+
+        _, sums = out.loop(_long(0), count, _long(1), sums, run)
+        _finish(out, sums, to, ir.Constant(_BIT, 0), masks)
+        return context.get_dummy_value()
+
+    return signature, write

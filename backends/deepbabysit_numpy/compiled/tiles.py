@@ -1,0 +1,41 @@
+"""How large a tile of a result the vector registers hold; nothing here imports Numba before it is asked."""
+
+from __future__ import annotations
+
+from functools import cache
+
+# vectors side by side -> rows, for 32 registers (AVX-512, ARM) and for 16
+_MANY = {1: 12, 2: 12, 3: 8, 4: 6}
+_FEW = {1: 8, 2: 6, 3: 4, 4: 3}
+_EFFORT = {1: 1.3, 2: 1.05, 3: 1.02, 4: 1.0}  # loads for each multiplication cost the narrow ones time
+
+
+@cache
+def _machine() -> tuple[int, bool]:
+    """Return (bytes of a vector register, whether there are 32 of them)."""
+    import platform
+
+    import llvmlite.binding
+
+    features = llvmlite.binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64, True
+    if features.get("avx"):
+        return 32, False
+    return 16, platform.machine().lower() in ("arm64", "aarch64")
+
+
+def register_bytes() -> int:
+    """Return how many bytes a vector register has."""
+    return _machine()[0]
+
+
+def tile_rows(vectors: int) -> int:
+    """Return how many rows of so many vectors the registers hold."""
+    return (_MANY if _machine()[1] else _FEW)[vectors]
+
+
+def vectors_for(columns: int, itemsize: int) -> int:
+    """Return how many vectors side by side cover so many columns best."""
+    lanes = register_bytes() // itemsize
+    return min(_EFFORT, key=lambda v: (-(-columns // (v * lanes)) * v * _EFFORT[v], v))
