@@ -11,6 +11,7 @@ from deepbabysit.runtime.backend import Arena, Backend
 from deepbabysit_cupy import compiler
 from deepbabysit_cupy.kernels import KERNELS
 from deepbabysit_cupy.launch import Library
+from deepbabysit_cupy.lt import WORKSPACE, Lt
 
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
 
@@ -36,6 +37,17 @@ class CupyBackend(Backend):
             self.most_blocks = int(properties["multiProcessorCount"]) * BLOCKS_PER_PROCESSOR
             # the default stream cannot be captured
             self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.tf32 = False
+        self._lt: Lt | None = None
+        self._workspace: Any = None
+
+    @property
+    def lt(self) -> Lt:
+        """The matrix library, opened when the first product is asked for."""
+        if self._lt is None:
+            self._workspace = self.xp.cuda.alloc(WORKSPACE)
+            self._lt = Lt(self._workspace.ptr)
+        return self._lt
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """Return a new CuPy array with these values."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import emulated_cupy
 import pytest
+from emulated_lt import EmulatedLt
 
 from deepbabysit.runtime.device import Device
 
@@ -13,11 +14,13 @@ from deepbabysit.runtime.device import Device
 def emulation() -> Iterator[Any]:
     """The emulated device's state; `deepbabysit_cupy` is imported anew over it, with g++ in the compiler's place."""
     with emulated_cupy.installed() as state:
-        from deepbabysit_cupy import compiler
+        from deepbabysit_cupy import compiler, lt
 
         compiler.version = lambda: (12, 9)
         compiler.architectures = lambda: (75, 80, 90)
         compiler.machine_code = lambda text, architecture, folder, name="": text.encode()
+        library = EmulatedLt(emulated_cupy.run_library)
+        lt.load = lambda: library
         yield state
 
 

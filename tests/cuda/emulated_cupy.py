@@ -409,6 +409,21 @@ def call_library(name: str, function: Any, *inputs: Any, out: ndarray | None = N
     return made
 
 
+def run_library(name: str, work: Any, pointers: list[int]) -> None:
+    """Run work of a library that takes addresses: at once, or as a node of the graph that is being captured."""
+    touched = []
+    for pointer in pointers:
+        allocation = State.find(pointer)
+        if allocation is None:
+            raise EmulatorError(f"{name} was given an address outside of any buffer")
+        touched.append((allocation.number, allocation.ptr))
+    State.launches[name] += 1
+    if stream().capturing:
+        stream().nodes.append(Node(name, work, touched))
+    else:
+        work()
+
+
 def _address(array: ndarray) -> tuple[int, int]:
     allocation = array._pointer.mem.allocation
     return allocation.number, allocation.ptr

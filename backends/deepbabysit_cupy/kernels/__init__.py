@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels import (
+    activations,
     elementwise,
+    products,
 )
 
 KERNELS: dict[str, Kernel] = {
+    **activations.KERNELS,
     **elementwise.KERNELS,
+    **products.KERNELS,
 }

@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels.maps import run_map
@@ -37,6 +35,8 @@ def _batched(array: Array, shape: tuple[int, ...]) -> int | None:
         return None
     item = array.dtype.itemsize
     step = array.strides[-3] // item
+    if step < 0:
+        return None
     expected = step
     for axis in reversed(range(len(own))):
         if own[axis] > 1 and array.strides[axis] // item != expected:
@@ -68,6 +68,8 @@ def multiply(ctx: Any, c: Array, a: Array, b: Array, epilogue: str = "", bias: A
         rows, columns, inner, turn_a, turn_b, lead_a, lead_b, columns, c.dtype.name, prod(shape), steps[0] or 0,
         steps[1] or 0, rows * columns, epilogue, ctx.backend.tf32,
     )
+    if bias is not None and not bias.flags.c_contiguous:
+        bias = bias.copy()
     address = 0 if bias is None else bias.data.ptr
     ctx.backend.lt.run(product, a.data.ptr, b.data.ptr, c.data.ptr, address, ctx.backend.stream.ptr)
 
@@ -103,4 +105,3 @@ KERNELS: dict[str, Kernel] = {
     "matmul": Kernel(_matmul, dtypes=_DTYPES, supports=_takes),
     "linear": Kernel(_linear, dtypes=_DTYPES, supports=_takes),
 }
-_ = np
