@@ -6,13 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from deepbabysit.bench import results, tables
+from deepbabysit.bench import results, run, tables
 from deepbabysit.bench.around import EPOCHS, LOADERS, installed
 from deepbabysit.bench.cases import CASES, QUICK, batches, select, shapes, weights, work
 from deepbabysit.bench.contenders import Contender, ContenderError, Pool, missing
@@ -21,11 +23,19 @@ from deepbabysit.bench.networks import floor
 from deepbabysit.bench.session import OURS
 from deepbabysit.bench.turns import Pace, disagreement, run_turns, summary
 from deepbabysit.cli import main
+from deepbabysit.runtime import registry
 
 SMALL = {"net": "small", "input": [6, 6, 1], "batch": 8, "loss": "ce", "layers": [
     ["conv", 3, 3, "same", "relu"], ["norm"], ["pool"], ["flatten"], ["dense", 5, "relu"], ["dense", 3, None]]}
 DENSE = {"net": "dense", "input": [5], "batch": 8, "loss": "mse", "layers": [["dense", 4, "relu"], ["dense", 3, None]]}
 TINY = Pace(2, 0.001)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    """The children of all tests here: starting them takes longer than what they do."""
+    with Pool(1) as children:
+        yield children
 
 
 def test_medians_and_paired_ratios() -> None:
@@ -107,13 +117,12 @@ def test_limits_of_the_machine_are_positive_numbers() -> None:
 
 @pytest.mark.peers
 @pytest.mark.parametrize("case", [SMALL, DENSE], ids=["images", "dense"])
-def test_all_contenders_compute_the_same_losses(case: dict[str, Any]) -> None:
+def test_all_contenders_compute_the_same_losses(case: dict[str, Any], pool: Pool) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("jax")
     names = [OURS, "ours-eager", "ours-plain", "torch-eager", "torch-fused", "torch-last", "jax"]
     names = [name for name in names if case is SMALL or name != "torch-last"]
-    with Pool(1) as pool:
-        turns = run_turns(pool, {n: (n, {"kind": "step", "case": case, "batches": 4}) for n in names}, TINY)
+    turns = run_turns(pool, {n: (n, {"kind": "step", "case": case, "batches": 4}) for n in names}, TINY)
     assert not turns.failed
     assert list(turns.first) == names
     assert disagreement(turns.first, dropout=False) == ""
@@ -131,12 +140,11 @@ def test_a_contender_that_computes_something_else_is_named() -> None:
     assert disagreement({"a": same, "b": [float("nan")] * 5}, dropout=True) != ""
 
 
-def test_the_compiled_contender_runs_compiled_kernels_and_the_plain_one_does_not() -> None:
+def test_the_compiled_contender_runs_compiled_kernels_and_the_plain_one_does_not(pool: Pool) -> None:
     pytest.importorskip("numba")
     case = {**DENSE, "input": [64], "batch": 256, "layers": [["dense", 128, "relu"], ["dense", 3, None]]}
-    with Pool(1) as pool:
-        task = {"kind": "step", "case": case, "batches": 4}
-        turns = run_turns(pool, {n: (n, task) for n in (OURS, "ours-plain", "ours-reference")}, TINY)
+    task = {"kind": "step", "case": case, "batches": 4}
+    turns = run_turns(pool, {n: (n, task) for n in (OURS, "ours-plain", "ours-reference")}, TINY)
     assert {"linear", "linear_gradient", "adam_update"} <= set(turns.kernels[OURS]["compiled"])
     assert turns.kernels[OURS]["reference"] == []
     assert turns.kernels["ours-plain"]["compiled"] == []
@@ -198,7 +206,10 @@ def test_the_file_is_read_back_and_by_pytest_benchmark(tmp_path: Path) -> None:
         results.read(bad)
 
 
-def test_the_command_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_measures_and_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "LIMITS", {"size": 64, "bytes": 1 << 22, "repeats": 2})
     path = tmp_path / "run.json"
     arguments = ["bench", "--quick", "--threads", "1", "--parts", "steps", "--contenders", OURS, "ours-eager"]
     assert main([*arguments, "--cases", "tiny@64", "--json", str(path)]) == 0
@@ -235,6 +246,11 @@ def test_a_missing_peer_or_device_has_a_reason(monkeypatch: pytest.MonkeyPatch) 
     assert "deepbabysit[peers]" in missing("jax")
     assert missing(OURS) == ""
     assert missing("ours-replay:nowhere").startswith("no GPU")
+    infos = [registry.BackendInfo("cupy", "", True, "", ("cuda:0", "cuda:1")),
+             registry.BackendInfo("other", "", False, "no driver", ())]
+    monkeypatch.setattr(registry, "backends", lambda: infos)
+    assert missing("ours-replay:cuda") == missing("ours-replay:cuda:1") == ""
+    assert missing("ours-replay:cuda:2") == "no GPU: no driver"
 
 
 # -- single operations, and what is around the steps
@@ -264,18 +280,17 @@ OPERATIONS = [
 
 
 @pytest.mark.peers
-def test_all_contenders_compute_the_same_operations() -> None:
+def test_all_contenders_compute_the_same_operations(pool: Pool) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("jax")
-    with Pool(1) as pool:
-        for kernel in OPERATIONS:
-            checks = {}
-            for name in names_for(kernel, quick=True):
-                checks[name] = pool.ask(name, do="build", task={"kind": "kernel", "kernel": kernel})["report"]["check"]
-                assert pool.ask(name, do="run", steps=3) == {"results": [None] * 3}
-            count = len(kernel["shapes"]) + (kernel["op"] != "optimizer")
-            assert different(checks, kernel["op"]) == ""
-            assert all(len(values) == count and min(values) > 0 for values in checks.values())
+    for kernel in OPERATIONS:
+        checks = {}
+        for name in names_for(kernel, quick=True):
+            checks[name] = pool.ask(name, do="build", task={"kind": "kernel", "kernel": kernel})["report"]["check"]
+            assert pool.ask(name, do="run", steps=3) == {"results": [None] * 3}
+        count = len(kernel["shapes"]) + (kernel["op"] != "optimizer")
+        assert different(checks, kernel["op"]) == ""
+        assert all(len(values) == count and min(values) > 0 for values in checks.values())
 
 
 def test_an_operation_that_computes_something_else_is_named() -> None:
@@ -285,21 +300,20 @@ def test_an_operation_that_computes_something_else_is_named() -> None:
     assert different({"a": [1.0, 2.0], "b": [1.0]}, "relu") == "b has 1 results, not 2"
 
 
-def test_an_epoch_through_fit_loading_and_memory() -> None:
+def test_an_epoch_through_fit_loading_and_memory(pool: Pool) -> None:
     case = {**DENSE, "loss": "ce", "layers": [["dense", 4, "relu"], ["dense", 3, None]]}
-    with Pool(1) as pool:
-        turns = run_turns(
-            pool, {n: (n, {"kind": "epoch", "case": case, "rows": 40}) for n in EPOCHS}, Pace(1, 0.001), warm=2
-        )
-        assert not turns.failed
-        assert all(len(turns.first[name]) == 2 and turns.first[name][0] > 0.3 for name in EPOCHS)
-        assert all(times[0] > 0 for times in turns.times.values())
-        names = [name for name in LOADERS if name.startswith("ours")]
-        loaded = run_turns(
-            pool, {n: (n, {"kind": "loading", "case": case, "rows": 43}) for n in names}, Pace(1, 0.001), warm=1
-        )
-        assert loaded.first == {name: [43] for name in names}
-        status = pool.ask("ours-fit", do="memory")
+    turns = run_turns(
+        pool, {n: (n, {"kind": "epoch", "case": case, "rows": 40}) for n in EPOCHS}, Pace(1, 0.001), warm=2
+    )
+    assert not turns.failed
+    assert all(len(turns.first[name]) == 2 and turns.first[name][0] > 0.3 for name in EPOCHS)
+    assert all(times[0] > 0 for times in turns.times.values())
+    names = [name for name in LOADERS if name.startswith("ours")]
+    loaded = run_turns(
+        pool, {n: (n, {"kind": "loading", "case": case, "rows": 43}) for n in names}, Pace(1, 0.001), warm=1
+    )
+    assert loaded.first == {name: [43] for name in names}
+    status = pool.ask("ours-fit", do="memory")
     assert status["peak"] >= status["now"] >= 0
 
 
@@ -332,3 +346,38 @@ def test_figures_have_limits() -> None:
     lines = tables.figures_table(found).splitlines()
     assert lines[2].rstrip(" |").endswith("no")
     assert lines[3].rstrip(" |").endswith("yes")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals")
+def test_stopped_children_do_not_outlive_a_killed_parent() -> None:
+    code = (
+        "import sys\n"
+        "from deepbabysit.bench.contenders import Pool\n"
+        "pool = Pool(1)\n"
+        "pool.ask('ours-replay', do='memory')\n"
+        "print(pool.pids()['ours-replay'], flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=Contender.environment(OURS, 1),
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    status = Path(f"/proc/{child}/status")
+    assert _becomes(status, "T (stopped)")
+    parent.kill()
+    parent.communicate()
+    assert _becomes(status, "Z (zombie)")
+
+
+def _becomes(status: Path, state: str) -> bool:
+    """Wait until a process is in this state, or gone."""
+    for _ in range(100):
+        try:
+            if state in status.read_text():
+                return True
+        except OSError:  # it is gone
+            return "zombie" in state
+        time.sleep(0.1)
+    return False

@@ -1,6 +1,10 @@
 """Compiled activations: the digits of their polynomials, what is not finite, and the layers' products with them."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +15,13 @@ from deepbabysit.runtime.registry import find_device
 
 pytest.importorskip("numba")
 
+ROOT = Path(__file__).resolve().parents[1]
 # the errors that the module names, in units of the last place: float32, float64
 ULPS = {
-    "exp": (1.0, 1.0), "decay": (1.0, 1.0), "expm1": (1.5, 1.9), "log": (0.9, 0.9), "tanh": (2.6, 2.6),
-    "sigmoid": (2.5, 2.0), "erf": (1.1, 3.0), "softplus_tail": (1.7, 1.7),
+    "exp": (1.0, 1.0), "decay": (1.0, 1.0), "expm1": (1.6, 1.9), "log": (0.9, 0.9), "tanh": (2.6, 2.6),
+    "sigmoid": (2.5, 2.0), "erf": (1.1, 3.0), "log1p": (1.5, 1.5), "softplus_tail": (1.7, 1.7),
 }
-GIVES_SUBNORMAL = ("exp", "expm1", "log", "tanh", "erf")
+GIVES_SUBNORMAL = ("exp", "expm1", "log", "log1p", "tanh", "erf")
 LONG = np.longdouble
 
 
@@ -51,10 +56,10 @@ def everywhere(dtype: type, name: str) -> np.ndarray:
 
 
 def applied(name: str, x: np.ndarray) -> np.ndarray:
-    from deepbabysit_numpy.compiled.code import probes
+    from deepbabysit_numpy.compiled.code import functions
 
     out = np.empty_like(x)
-    getattr(probes, name)(x, out)
+    getattr(functions, name)(x, out)
     return out
 
 
@@ -84,7 +89,7 @@ def test_the_polynomials_keep_the_digits_that_they_promise(name, dtype):
 ACTIVATIONS = [
     ("leaky_relu", {"slope": 0.2}), ("leaky_relu", {"slope": 3.0}), ("elu", {"alpha": 0.7}), ("selu", {}),
     ("gelu", {"approximate": "none"}), ("gelu", {"approximate": "tanh"}), ("silu", {}), ("softplus", {}),
-    ("sigmoid", {}), ("erf", {}),
+    ("sigmoid", {}), ("erf", {}), ("exp", {}), ("expm1", {}), ("log", {}), ("log1p", {}), ("tanh", {}),
 ]
 GRADIENTS = [
     ("relu_gradient", {}), ("leaky_relu_gradient", {"slope": 0.2}), ("elu_gradient", {"alpha": 0.7}),
@@ -140,7 +145,7 @@ def test_in_the_memory_of_the_input_the_bits_are_the_same(compiled, name, attrs)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("activation", ["linear", "relu", "sigmoid"])
+@pytest.mark.parametrize("activation", ["linear", "relu", "sigmoid", "tanh"])
 @pytest.mark.parametrize("shape", [(1, 3, 1), (700, 3, 10), (3, 2, 5000), (4, 5, 6, 7)])
 def test_the_dense_product_with_its_activation(compiled, activation, shape, dtype):
     rng = np.random.default_rng(0)
@@ -164,6 +169,35 @@ def test_small_arrays_and_those_of_two_shapes_keep_the_plain_kernel():
     pair = np.ones((300, 100), "f"), np.ones(100, "f")
     repeated = find_plan(device, SPECS["silu_gradient"], pair, {}).kernel
     assert repeated is device.backend.kernels["silu_gradient"]
+
+
+SLOWER = """
+import numpy as np
+from deepbabysit_numpy.compiled.functions import least
+print(least("exp", "float32"), least("expm1", "float64"))
+"""
+
+
+def test_functions_are_compiled_where_numpy_has_no_wide_loops():
+    wide = ("AVX512F", "AVX512CD", "AVX512_SKX", "AVX512_CLX", "AVX512_CNL", "AVX512_ICL", "AVX512_SPR", "X86_V4")
+    for disabled, expected in (("", None), (" ".join(wide), "elementwise elementwise")):
+        path = os.pathsep.join(str(ROOT / folder) for folder in ("src", "backends"))
+        environment = {**os.environ, "PYTHONPATH": path, "NPY_DISABLE_CPU_FEATURES": disabled}
+        command = [sys.executable, "-W", "ignore", "-c", SLOWER]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        found = done.stdout.split()
+        assert set(found) <= {"elementwise", "beside_wide_loops"}
+        assert expected in (None, done.stdout.strip())
+
+
+def test_beside_wide_loops_numpy_stays():
+    device = find_device("cpu")
+    x = np.ones(100_000, "f")
+    kernel = device.backend.kernels["exp"]
+    from deepbabysit_numpy.compiled.functions import least
+
+    expected = kernel if least("exp", "float32") == "beside_wide_loops" else kernel.variants[0]
+    assert find_plan(device, SPECS["exp"], (x,), {}).kernel is expected
 
 
 @pytest.mark.peers

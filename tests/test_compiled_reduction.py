@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import deepbabysit as db
 from deepbabysit.kernels import SPECS
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call, find_plan
@@ -135,3 +136,41 @@ def test_same_bits_twice(compiled):
         for axis in (0, 1, None):
             one, two = (reduce(compiled, name, x.copy(), axis=axis) for _ in range(2))
             assert one.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(3, 5), (70, 90), (2, 9000), (300, 10), (4097,), (4, 3, 8)], ids=str)
+def test_logsumexp(compiled, shape, dtype):
+    x = (np.random.default_rng(8).standard_normal(shape) * 30.0).astype(dtype)
+    axes = [tuple(range(first, len(shape))) for first in range(len(shape))]
+    for axis in (*axes, -1, None):
+        found = reduce(compiled, "logsumexp", x, axis=axis)
+        wanted = np.logaddexp.reduce(x.astype(np.longdouble), axis=axis if axis is not None else tuple(range(x.ndim)))
+        np.testing.assert_allclose(found, wanted.astype(float), rtol=1e-6 if dtype == "float32" else 1e-14)
+
+
+@pytest.mark.parametrize("way", ["compiled", "plain", "reference"])
+def test_logsumexp_at_the_ends_as_in_torch(compiled, way, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from deepbabysit.autograd.tensor import Tensor
+    from deepbabysit.runtime.registry import find_device
+    from deepbabysit_numpy.compiled import sizes
+
+    if way == "plain":
+        monkeypatch.setitem(sizes.LEAST, "reduction", 1 << 60)
+    device = find_device("cpu:reference") if way == "reference" else compiled
+    inf = np.inf
+    x = np.array([
+        [-inf, 0.0, 1.0], [inf, 0.0, 1.0], [-inf] * 3, [np.nan, 0.0, 1.0], [1e4, 1e4, -1e4], [1.0, 2.0, 3.0],
+        [-np.nan, inf, 1.0], [-inf, -inf, -np.nan],
+    ])
+    peer = torch.tensor(x, requires_grad=True)
+    wanted = torch.logsumexp(peer, dim=1)
+    ours = Tensor(device.asarray(x), device, requires_grad=True)
+    with np.errstate(all="ignore"):
+        found = db.ops.logsumexp(ours, axis=1)
+        found.sum().backward()
+    wanted.sum().backward()
+    np.testing.assert_allclose(found.numpy(), wanted.detach().numpy(), rtol=1e-14)
+    regular = [0, 4, 5]
+    np.testing.assert_allclose(ours.grad.numpy()[regular], peer.grad.numpy()[regular], rtol=1e-13)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import os
 import sys
+import threading
 import weakref
 from typing import Any
 
@@ -40,7 +42,8 @@ def made(monkeypatch) -> list[record.Recording]:
         recordings.append(finish(self))
         return recordings[-1]
 
-    monkeypatch.setattr(record, "PROGRAM_AFTER", 1)
+    monkeypatch.setattr(record, "PROGRAM_CALLS", 1)
+    monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)
     monkeypatch.setattr(replay.Recorder, "finish", kept)
     return recordings
 
@@ -135,6 +138,14 @@ def test_nothing_of_a_small_network_stays_in_python(made, loss, activation, opti
     assert recording.program.rows >= len(recording)
 
 
+def test_compiled_kernels_are_called_by_their_addresses(made):
+    """A network large enough for compiled kernels: the rows call the very functions that eager steps call."""
+    case = ([60, 90, 10], 128, "relu", "dropout", "ce", "adam", "float32")
+    assert train(True, *case) == train(False, *case)
+    (recording,) = made
+    assert [call[0] for call in recording.program.calls] == []
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_fit_with_metrics_has_the_same_numbers_and_no_python(made, loss):
     def run(replays: bool) -> tuple[list[Any], list[bytes]]:
@@ -227,15 +238,18 @@ def test_labels_that_do_not_count_are_followed(made):
 
 # -- update rules ------------------------------------------------------------------------------------------------------
 
-ATTRS = {
-    "sgd_update": {}, "momentum_update": {"momentum": 0.9, "nesterov": True},
-    "rmsprop_update": {"rho": 0.9, "epsilon": 1e-7}, "adam_update": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
-    "adamw_update": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+_ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+ATTRS: dict[str, dict[str, Any]] = {
+    "sgd_update": {}, "momentum_update": {"momentum": 0.9, "nesterov": True}, "adagrad_update": {"epsilon": 1e-10},
+    "rmsprop_update": {"rho": 0.9, "epsilon": 1e-7}, "adadelta_update": {"rho": 0.95, "epsilon": 1e-6},
+    "rmsprop_momentum_update": {"rho": 0.9, "epsilon": 1e-7, "momentum": 0.9}, "adam_update": _ADAM,
+    "adamw_update": _ADAM, "nadam_update": {**_ADAM, "momentum_decay": 0.004},
+    "lion_update": {"beta_1": 0.9, "beta_2": 0.99},
 }
-STATES = {"sgd_update": 0, "momentum_update": 1, "rmsprop_update": 1, "adam_update": 2, "adamw_update": 2}
+STATES = {"sgd_update": 0, "momentum_update": 1, "adagrad_update": 1, "rmsprop_update": 1, "lion_update": 1}
 
 
-@settings(max_examples=40)
+@settings(max_examples=120)
 @given(
     st.sampled_from(sorted(ATTRS)), st.sampled_from(["f", "d"]), st.lists(st.integers(1, 9), min_size=1, max_size=5),
     st.data(),
@@ -253,7 +267,7 @@ def test_update_rules_have_the_bits_of_the_plain_kernels(name, dtype, lengths, d
         table[row] = [draw(*values) for _ in range(count)]
     starts = np.cumsum([0, *lengths[:-1]])
     progress = np.stack([rng.integers(0, 4, count).astype(float), np.ones(count)])
-    w, g, *states = (rng.standard_normal(size).astype(dtype) for _ in range(2 + STATES[name]))
+    w, g, *states = (rng.standard_normal(size).astype(dtype) for _ in range(2 + STATES.get(name, 2)))
     g[::3] = draw(0.0, np.nan, np.inf, -2.0)
     states = [np.abs(s) for s in states]
     device = Device("cpu", open_backend())
@@ -410,6 +424,45 @@ def test_loops_are_numpys_own():
     assert find_loop(np.add, (f, f, f)) not in (None, find_loop(np.add, (d, d, d)))
     assert find_loop(np.add, (f, f, d)) is None
     assert find_loop(np.matmul, (f, f, f)) is None  # a loop of another kind
+
+
+def test_programs_of_several_threads_are_made_and_run_at_once():
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((4, 16, 9)).astype("f")
+    weight = db.tensor(rng.standard_normal((9, 7)).astype("f"), requires_grad=True)
+    function = lambda x: db.ops.softmax(db.ops.tanh(db.ops.matmul(x, weight)) * 2.0)  # noqa: E731
+    expected = [function(db.tensor(x)).numpy().tobytes() for x in inputs]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        run = db.record(function)
+        for _ in range(200):
+            if run(inputs[number]).numpy().tobytes() != expected[number]:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_program_runs_in_a_forked_process(made):
+    run = db.record(lambda x: db.ops.tanh(x * 2.0).sum(axis=0))
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype("f")
+    values = [run(x).numpy().tobytes() for _ in range(5)]
+    assert made[0].program is not None
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = int(run(x).numpy().tobytes() != values[0])
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

@@ -129,3 +129,29 @@ def test_importing_sets_nothing():
     text = "import numpy as np, deepbabysit as db; db.tensor(1.0); x = np.full(9, 1e-38, 'f'); print((x / 10).all())"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True"]
+
+
+def test_where_the_mode_is_unknown_nothing_changes(monkeypatch):
+    subnormals._mode.cache_clear()
+    try:
+        monkeypatch.setattr(subnormals, "_LAYOUTS", {})
+        assert not subnormals.supported()
+        with flushed():
+            assert kept()
+        assert kept()
+    finally:
+        monkeypatch.undo()
+        subnormals._mode.cache_clear()
+
+
+@needs_mode
+def test_a_mode_that_does_nothing_is_not_taken(monkeypatch):
+    subnormals._mode.cache_clear()
+    try:
+        other = {"x86_64": (7, 0x0040), "aarch64": (0, 1 << 25)}[platform.machine()]  # results stay subnormal with it
+        monkeypatch.setattr(subnormals, "_LAYOUTS", {(sys.platform, platform.machine()): other})
+        assert not subnormals.supported()
+    finally:
+        monkeypatch.undo()
+        subnormals._mode.cache_clear()
+    assert kept() and subnormals.supported()

@@ -71,6 +71,18 @@ def test_weights_and_history_are_the_same_bit_for_bit(case: str, every: int | No
     assert seen.history == unseen.history
 
 
+@pytest.mark.parametrize("case", ["mixed", "image", "penalized"])
+def test_the_check_before_the_first_step_changes_no_bit(case: str) -> None:
+    sitter = Sitter(every=3, check=True)
+    watched, seen = run(case, sitter)
+    alone, unseen = run(case, False)
+    assert len(sitter.engine.before) > 15
+    assert sitter.record.data is not None
+    for mine, other in zip(watched, alone, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert seen.history == unseen.history
+
+
 def test_what_is_measured_is_what_happened() -> None:
     sitter = Sitter(every=1)
     db.set_seed(3)

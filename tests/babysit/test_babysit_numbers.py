@@ -117,3 +117,44 @@ def test_finite_runs_name_nothing() -> None:
     model = db.Sequential([db.layers.Dense(8, activation="relu", input_shape=4), db.layers.Dense(2)])
     sitter, _ = fit(model)
     assert not {"nan_loss", "nan_in_layer", "loss_diverging"} & set(by_code(sitter))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "code"),
+    [
+        (np.where(np.arange(4) == 1, np.nan, X).astype(np.float32), Y, "nan_in_data"),
+        (X, Y + 5, "target_out_of_range"),
+        (X, np.stack([Y, Y, Y], axis=1), "loss_shape_mismatch"),
+    ],
+)
+def test_what_fit_refuses_carries_its_finding(x: np.ndarray, y: np.ndarray, code: str) -> None:
+    model = db.Sequential([db.layers.Dense(2, input_shape=4)])
+    model.compile("sgd", "cross_entropy")
+    with pytest.raises(ValueError, match=".") as caught:
+        model.fit(x, y, verbose=0)
+    assert caught.value.finding.code == code  # type: ignore[attr-defined]
+    assert caught.value.finding.message == str(caught.value)  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="batch_size") as other:
+        model.fit(X, Y, batch_size=0, verbose=0)
+    assert other.value.finding is None  # type: ignore[attr-defined]
+
+
+def test_a_break_late_in_a_long_run_is_found_in_its_step() -> None:
+    weights = []
+    sitter = Sitter()
+    for babysit in (sitter, False):
+        db.set_seed(0)
+        model = db.Sequential([db.layers.Dense(8, activation="relu", input_shape=4), db.layers.Dense(1)])
+        model.compile(db.optimizers.SGD(lambda step: 0.01 if step < 500 else 1e12), "mse")
+        model.fit(X, X[:, :1] * 2, batch_size=16, epochs=90, verbose=0, seed=0, babysit=babysit)
+        weights.append(model.get_weights())
+    losses = np.array(sitter.record.losses)
+    first = int(np.argmin(np.isfinite(losses)))
+    assert len(losses) == 540
+    assert 500 < first < 510
+    found = by_code(sitter)
+    assert found["nan_loss"].step == first
+    assert found["nan_in_layer"].step in (first - 1, first)
+    assert sitter.findings[0].code == "learning_rate_too_high"
+    for mine, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(mine, other)

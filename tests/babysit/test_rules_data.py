@@ -109,6 +109,15 @@ def test_conflicts_of_measured_rows_are_a_warning_and_of_categories_a_note() -> 
     assert not ask("conflicting_labels", record_of(x[twice], y[twice]))
 
 
+def test_labels_that_neighbours_contradict_are_noted() -> None:
+    x, y, _, _, _ = raw("digits")
+    rng = np.random.default_rng(0)
+    wrong = np.where(rng.random(len(y)) < 0.5, rng.integers(0, 10, len(y)), y)
+    (found,) = ask("corrupted_labels", record_of(x, wrong))
+    assert found.severity == "note" and found.evidence["contradicted"] > 0.3
+    assert not ask("corrupted_labels", record_of(x, y))
+
+
 def test_imbalance_is_a_note_where_weights_are_given_or_neighbours_tell() -> None:
     x = RNG.normal(size=(220, 4))
     y = (np.arange(220) < 12).astype(int)

@@ -50,13 +50,14 @@ VARIANTS: dict[str, Kernel] = {
     **{
         name: flat_kernel(_function(function))
         for name, function in (
-            ("relu_gradient", "relu_gradient"), ("selu", "selu"), ("selu_gradient", "selu_gradient"),
-            ("erf", "error_function"), ("sigmoid", "logistic"), ("silu", "silu"), ("silu_gradient", "silu_gradient"),
-            ("softplus", "softplus"), ("sigmoid_gradient", "sigmoid_gradient"), ("tanh_gradient", "tanh_gradient"),
+            ("erf", "error_function"), ("sigmoid", "logistic"), ("sigmoid_gradient", "sigmoid_gradient"),
+            ("tanh_gradient", "tanh_gradient"), ("silu", "silu"), ("silu_gradient", "silu_gradient"),
+            ("softplus", "softplus"),
         )
     },
+    **{name: flat_kernel(_function(name), "kinked") for name in ("relu_gradient", "selu", "selu_gradient")},
     **{
-        name: flat_kernel(_with_number(name))
+        name: flat_kernel(_with_number(name), "kinked")
         for name in ("leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient")
     },
     "astype": Kernel(_cast, supports=_takes_cast, contiguous=True),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled.functions import least
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
@@ -18,14 +19,17 @@ _RELU = Compiled("dense", "bias_relu")
 _EPILOGUES = {
     "linear": (_RELU, (False,)),
     "relu": (_RELU, (True,)),
-    "sigmoid": (Compiled("dense", "bias_sigmoid"), ()),  # tanh alone is as fast in NumPy
+    "sigmoid": (Compiled("dense", "bias_sigmoid"), ()),
+    "tanh": (Compiled("dense", "bias_tanh"), ()),
 }
 
 
 def _takes_linear(forms: Any, *, activation: str = "linear") -> bool:
     x, kernel, bias = forms
     size = prod(x.shape[:-1]) * kernel.shape[1]
-    fits = activation in _EPILOGUES and x.dtype == kernel.dtype == bias.dtype
+    fits = x.dtype == kernel.dtype == bias.dtype
+    if activation == "tanh":
+        fits = fits and size >= LEAST[least("tanh", x.dtype.name)]
     return fits and size >= LEAST["linear"] and size > 0 and available()
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels.spec import Form
+from deepbabysit.runtime import threads
 from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled import team
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
@@ -17,8 +19,10 @@ _LANES = 256  # elements of a folded row, at least
 _VECTOR = 16  # float32 in the widest register
 _FLOAT64 = np.dtype(np.float64)
 
-_BATCH, _BATCH_GRADIENT = Compiled("normalization", "batch_norm"), Compiled("normalization", "batch_norm_gradient")
-_INFERENCE = Compiled("normalization", "batch_norm_inference")
+_MOMENTS, _JOIN_MOMENTS = Compiled("normalization", "moments"), Compiled("normalization", "join_moments")
+_NORMALIZE = Compiled("normalization", "normalize")
+_SUMS, _JOIN_SUMS = Compiled("normalization", "gradient_sums"), Compiled("normalization", "join_gradient")
+_SPREAD = Compiled("normalization", "spread_gradient")
 _ROW, _ROW_GRADIENT = Compiled("normalization", "row_norm"), Compiled("normalization", "row_norm_gradient")
 _GROUP, _GROUP_GRADIENT = Compiled("normalization", "group_norm"), Compiled("normalization", "group_norm_gradient")
 
@@ -42,39 +46,81 @@ def _takes(position: int) -> Any:
     return supports
 
 
-def _lane_scratch(position: int) -> Any:
-    """Return a `scratch`: vectors in lanes, vectors over the channels in float64."""
+def _parts(rows: int, size: int) -> int:
+    return team.parts(rows, float(size), max(LEAST["norm part"], 1))
+
+
+def _lane_scratch(position: int, shared: bool = False) -> Any:
+    """Return a `scratch`: for each part, vectors in lanes and vectors over the channels in float64."""
 
     def scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
-        channels = forms[position].shape[-1]
-        return Form((4, _lanes(channels)), forms[position].dtype), Form((7, channels), _FLOAT64)
+        shape, dtype = forms[position]
+        channels = shape[-1]
+        number = _parts(prod(shape) // channels, prod(shape)) if shared else 1
+        return Form((number, 6, _lanes(channels)), dtype), Form((number, 8, channels), _FLOAT64)
 
     return scratch
 
 
-def _batch_norm(ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, epsilon: float = 1e-3) -> None:
-    y, mean, var = outs
-    lanes, totals = ctx.scratch
-    _BATCH(x.dtype, x.reshape(-1), gamma, beta, y.reshape(-1), mean, var, float(epsilon), lanes, totals)
+def _forward(rectify: bool) -> Any:
+    def run(ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, epsilon: float = 1e-3) -> None:
+        y, mean, var = outs
+        lanes, totals = ctx.scratch
+        flat, parts = x.reshape(-1), _now(lanes)
+        team.TEAM.run(_MOMENTS, x.dtype, parts, flat, lanes, totals)
+        _JOIN_MOMENTS(x.dtype, parts, x.size, totals, mean, var)
+        _normalize(parts, flat, gamma, beta, mean, var, y, epsilon, lanes, totals, rectify)
+
+    return run
 
 
-def _inference(
-    ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
+def _now(lanes: Any) -> int:
+    """Return how many parts run: as planned, or fewer where the number of threads was lowered since."""
+    return min(len(lanes), threads.count())
+
+
+def _normalize(
+    parts: int, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, y: Any, epsilon: float, lanes: Any, totals: Any,
+    rectify: bool,
 ) -> None:
-    lanes, totals = ctx.scratch
-    y = outs[0].reshape(-1)
-    _INFERENCE(x.dtype, x.reshape(-1), gamma, beta, mean, var, y, float(epsilon), lanes, totals)
+    arrays = (x, gamma, beta, mean, var, y.reshape(-1))
+    team.TEAM.run(_NORMALIZE, x.dtype, parts, *arrays, float(epsilon), lanes, totals, rectify)
 
 
-def _batch_gradient(
+def _inference(rectify: bool) -> Any:
+    def run(
+        ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
+    ) -> None:
+        lanes, totals = ctx.scratch
+        _normalize(
+            _now(lanes), x.reshape(-1), gamma, beta, mean, var, outs[0], epsilon, lanes, totals, rectify
+        )
+
+    return run
+
+
+def _gradient(
     ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
+) -> None:
+    _backward(ctx, outs, g, x, gamma, gamma, mean, var, epsilon, False)
+
+
+def _relu_gradient(
+    ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
+) -> None:
+    _backward(ctx, outs, g, x, gamma, beta, mean, var, epsilon, True)
+
+
+def _backward(
+    ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, epsilon: float, rectify: bool
 ) -> None:
     by_input, by_gamma, by_beta = outs
     lanes, totals = ctx.scratch
-    _BATCH_GRADIENT(
-        x.dtype, g.reshape(-1), x.reshape(-1), gamma, mean, var, by_input.reshape(-1), by_gamma, by_beta,
-        float(epsilon), lanes, totals,
-    )
+    kind, small, parts = x.dtype, float(epsilon), _now(lanes)
+    pair = (g.reshape(-1), x.reshape(-1))
+    team.TEAM.run(_SUMS, kind, parts, *pair, gamma, beta, mean, var, small, lanes, totals, rectify)
+    _JOIN_SUMS(kind, parts, x.size, gamma, var, by_gamma, by_beta, small, totals)
+    team.TEAM.run(_SPREAD, kind, parts, *pair, by_input.reshape(-1), lanes, totals, rectify)
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
@@ -84,12 +130,17 @@ def _rows(array: Any) -> Any:
     return array.reshape(-1, array.shape[-1])
 
 
+def _row_norm(x: Any, gamma: Any, beta: Any, y: Any, epsilon: float, centered: bool) -> None:
+    parts = _parts(len(x), x.size)
+    team.TEAM.run(_ROW, x.dtype, parts, x, gamma, beta, y, float(epsilon), centered)
+
+
 def _layer_norm(ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, epsilon: float = 1e-5) -> None:
-    _ROW(x.dtype, _rows(x), gamma, beta, _rows(outs[0]), float(epsilon), True)
+    _row_norm(_rows(x), gamma, beta, _rows(outs[0]), epsilon, True)
 
 
 def _rms_norm(ctx: Any, outs: Any, x: Any, gamma: Any, *, epsilon: float = 1e-5) -> None:
-    _ROW(x.dtype, _rows(x), gamma, gamma, _rows(outs[0]), float(epsilon), False)
+    _row_norm(_rows(x), gamma, gamma, _rows(outs[0]), epsilon, False)
 
 
 def _row_scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
@@ -116,15 +167,12 @@ def _rms_gradient(ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, *, epsilon: f
 # -- groups ----------------------------------------------------------------------------------------------------------
 
 
-def _samples(array: Any) -> Any:
-    return array.reshape(array.shape[0], -1)
-
-
 def _group_norm(
     ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, groups: int, epsilon: float = 1e-5
 ) -> None:
+    y = outs[0].reshape(-1)
     lanes, totals = ctx.scratch
-    _GROUP(x.dtype, _samples(x), gamma, beta, _samples(outs[0]), groups, float(epsilon), lanes, totals)
+    _GROUP(x.dtype, x.reshape(-1), gamma, beta, y, len(x), groups, float(epsilon), lanes[0], totals[0])
 
 
 def _group_gradient(
@@ -133,8 +181,8 @@ def _group_gradient(
     by_input, by_gamma, by_beta = outs
     lanes, totals = ctx.scratch
     _GROUP_GRADIENT(
-        x.dtype, _samples(g), _samples(x), gamma, _samples(by_input), by_gamma, by_beta, groups, float(epsilon), lanes,
-        totals[:5], totals[5:],
+        x.dtype, g.reshape(-1), x.reshape(-1), gamma, by_input.reshape(-1), by_gamma, by_beta, len(x), groups,
+        float(epsilon), lanes[0], totals[0],
     )
 
 
@@ -143,9 +191,12 @@ def _kernel(run: Any, scratch: Any = None, position: int = 0) -> Kernel:
 
 
 VARIANTS: dict[str, Kernel] = {
-    "batch_norm": _kernel(_batch_norm, _lane_scratch(0)),
-    "batch_norm_inference": _kernel(_inference, _lane_scratch(0)),
-    "batch_norm_gradient": _kernel(_batch_gradient, _lane_scratch(1)),
+    "batch_norm": _kernel(_forward(False), _lane_scratch(0, True)),
+    "batch_norm_gradient": _kernel(_gradient, _lane_scratch(1, True)),
+    "batch_norm_inference": _kernel(_inference(False), _lane_scratch(0, True)),
+    "batch_norm_relu": _kernel(_forward(True), _lane_scratch(0, True)),
+    "batch_norm_relu_gradient": _kernel(_relu_gradient, _lane_scratch(1, True)),
+    "batch_norm_relu_inference": _kernel(_inference(True), _lane_scratch(0, True)),
     "layer_norm": _kernel(_layer_norm),
     "layer_norm_gradient": _kernel(_layer_gradient, _row_scratch),
     "rms_norm": _kernel(_rms_norm),

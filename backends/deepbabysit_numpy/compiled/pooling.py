@@ -6,7 +6,9 @@ from math import prod
 from typing import Any
 
 from deepbabysit.kernels.spec import Form
+from deepbabysit.runtime import threads
 from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled import team
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
@@ -36,38 +38,51 @@ def _takes(forms: Any, *, window: Any, stride: Any, padding: Any, space: Any = (
     return same and wide and len(window) <= 2 and size >= LEAST["pool"] and size > 0 and available()
 
 
+def _parts(shape: Any) -> int:
+    return team.parts(shape[0], float(prod(shape)), max(LEAST["pool part"], 1))
+
+
+def _run(function: Compiled, parts: int, *arguments: Any) -> None:
+    """Run it in as many parts as were planned, or fewer where the number of threads was lowered since."""
+    team.TEAM.run(function, arguments[0].dtype, min(parts, threads.count()), *arguments)
+
+
 def _line(forms: Any, **attrs: Any) -> tuple[Form, ...]:
     x = forms[0]
-    return (Form((x.shape[-2] * x.shape[-1],), x.dtype),)
+    return (Form((_parts(x.shape), x.shape[-2] * x.shape[-1]), x.dtype),)
 
 
 def _max_pool(ctx: Any, outs: Any, x: Any, *, window: Any, stride: Any, padding: Any) -> None:
-    _MAX(x.dtype, _image(x), _image(outs[0]), ctx.scratch[0], *_geometry(window, stride, padding))
+    (lines,) = ctx.scratch
+    _run(_MAX, len(lines), _image(x), _image(outs[0]), lines, *_geometry(window, stride, padding))
 
 
 def _lines(forms: Any, **attrs: Any) -> tuple[Form, ...]:
     x = forms[1]
-    return (Form((2, x.shape[-2] * x.shape[-1]), x.dtype),)
+    return (Form((_parts(x.shape), 2, x.shape[-2] * x.shape[-1]), x.dtype),)
 
 
 def _max_pool_gradient(
     ctx: Any, outs: Any, g: Any, x: Any, y: Any, *, window: Any, stride: Any, padding: Any
 ) -> None:
+    (lines,) = ctx.scratch
     arrays = (_image(g), _image(x), _image(y), _image(outs[0]))
     if window == stride == (2, 2) and not any(map(any, padding)):
-        _HALVED_GRADIENT(x.dtype, *arrays, ctx.scratch[0])
+        _run(_HALVED_GRADIENT, len(lines), *arrays, lines)
     else:
-        _MAX_GRADIENT(x.dtype, *arrays, ctx.scratch[0][0], *_geometry(window, stride, padding))
+        _run(_MAX_GRADIENT, len(lines), *arrays, lines, *_geometry(window, stride, padding))
 
 
 def _avg_pool(ctx: Any, outs: Any, x: Any, *, window: Any, stride: Any, padding: Any) -> None:
-    _AVG(x.dtype, _image(x), _image(outs[0]), ctx.scratch[0], *_geometry(window, stride, padding))
+    (lines,) = ctx.scratch
+    _run(_AVG, len(lines), _image(x), _image(outs[0]), lines, *_geometry(window, stride, padding))
 
 
 def _avg_pool_gradient(
     ctx: Any, outs: Any, g: Any, *, space: Any, window: Any, stride: Any, padding: Any
 ) -> None:
-    _AVG_GRADIENT(g.dtype, _image(g), _image(outs[0]), *_geometry(window, stride, padding))
+    result = _image(outs[0])
+    _run(_AVG_GRADIENT, _parts(result.shape), _image(g), result, *_geometry(window, stride, padding))
 
 
 VARIANTS: dict[str, Kernel] = {

@@ -17,8 +17,10 @@ from deepbabysit_numpy.kernels.reduction import KERNELS as PLAIN
 _DTYPES = frozenset({"float32", "float64"})
 _FLOAT64 = np.dtype(np.float64)
 _WIDE = 256  # values: rows of columns are laid side by side until they are so long
-_LANES = 64
-_SUMS, _VARIANCES, _LARGEST = (Compiled("reduction", name) for name in ("sums", "variances", "largest"))
+_BLOCK = 4096  # values: of so many rows at a time exp is taken
+_SUMS, _VARIANCES, _LARGEST, _LOGSUMEXP = (
+    Compiled("reduction", name) for name in ("sums", "variances", "largest", "logsumexp")
+)
 
 
 def _split(shape: Any, axis: Any) -> tuple[int, int, int] | None:
@@ -47,7 +49,7 @@ def _takes(forms: Any, *, axis: Any = None, keepdims: bool = False) -> bool:
 def _width(forms: Any, axis: Any) -> int:
     split = _split(forms[0].shape, axis)
     assert split is not None
-    return _LANES if split[2] == 1 else _folded(split)[2]
+    return _folded(split)[2]
 
 
 def _scratch_sums(forms: Any, *, axis: Any = None, keepdims: bool = False) -> tuple[Form, ...]:
@@ -97,6 +99,24 @@ def _max(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = Fals
     _LARGEST(x.dtype, blocks, *ctx.scratch, out)
 
 
+def _takes_rows(forms: Any, *, axis: Any = None, keepdims: bool = False) -> bool:
+    split = _split(forms[0].shape, axis)
+    return _takes(forms, axis=axis) and split is not None and split[2] == 1
+
+
+def _scratch_rows(forms: Any, *, axis: Any = None, keepdims: bool = False) -> tuple[Form, ...]:
+    split = _split(forms[0].shape, axis)
+    assert split is not None
+    return (Form((max(_BLOCK, split[1]),), forms[0].dtype),)
+
+
+def _logsumexp(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> None:
+    out = outs[0] if outs[0].flags.c_contiguous else np.empty_like(outs[0], order="C")
+    _LOGSUMEXP(x.dtype, x.reshape(out.size, -1), *ctx.scratch, out.reshape(-1))
+    if out is not outs[0]:
+        np.copyto(outs[0], out)
+
+
 def _leading(shape: Any, target: Any) -> tuple[int, ...] | None:
     """Return the axes that `sum_to` reduces where they are the first ones, else None."""
     extra = len(shape) - len(target)
@@ -126,5 +146,8 @@ VARIANTS: dict[str, Kernel] = {
     "mean": Kernel(_total("mean", True), dtypes=_DTYPES, supports=_takes, scratch=_scratch_sums),
     "sum_to": Kernel(_sum_to, dtypes=_DTYPES, supports=_takes_sum_to, scratch=_scratch_sum_to),
     "max": Kernel(_max, dtypes=_DTYPES, supports=_takes, scratch=_scratch_largest),
+    "logsumexp": Kernel(
+        _logsumexp, dtypes=_DTYPES, supports=_takes_rows, scratch=_scratch_rows, contiguous=True
+    ),
     "var": Kernel(_variance, dtypes=_DTYPES, supports=_takes, scratch=_scratch_variances, contiguous=True),
 }

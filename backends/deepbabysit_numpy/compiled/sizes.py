@@ -1,6 +1,8 @@
 """From which number of elements a compiled kernel takes over: below, the plain one is as fast or too short to matter.
 
-Chosen where one call saves ten microseconds or more, so that small programs never wait for Numba.
+Chosen where one call saves ten microseconds or more, so that small programs never wait for Numba. What is chosen here
+holds for eager steps and replays alike: a step that has become a program of machine calls runs the kernel that was
+chosen, or a compiled one with the same bits (dropout, update rules).
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ LEAST: dict[str, int] = {
     "linear_gradient": 4096,
     "loss": 512,
     "norm": 2048,
+    "norm part": 1 << 17,  # elements of a part: 30 microseconds and more
     "take": 4096,
     "scatter": 512,
     "pool": 2048,
     "pool channels": 4,
+    "pool part": 1 << 17,  # elements of a part
     "elementwise": 8192,
-    "softmax": 4096,
+    "kinked": 2048,  # NumPy's copies with a mask are slow
+    "beside_wide_loops": 1 << 62,  # never: NumPy's own loop has 512-bit vectors
+    "softmax": 1024,
     "cell": 2048,
     "units": 32,
     "attention": 4096,

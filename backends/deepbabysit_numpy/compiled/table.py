@@ -12,6 +12,7 @@ from deepbabysit_numpy.compiled import (
     convolution,
     dense,
     draws,
+    functions,
     indexing,
     losses,
     normalization,
@@ -25,10 +26,11 @@ from deepbabysit_numpy.compiled import (
 
 VARIANTS: dict[str, Kernel] = {
     **activations.VARIANTS,
-    **convolution.VARIANTS,
     **attention.VARIANTS,
+    **convolution.VARIANTS,
     **dense.VARIANTS,
     **draws.VARIANTS,
+    **functions.VARIANTS,
     **indexing.VARIANTS,
     **losses.VARIANTS,
     **normalization.VARIANTS,

@@ -27,7 +27,7 @@ def parts(rows: int, work: float, least: float = 1 << 17, number: int | None = N
     >>> parts(10, 1000)
     1
     """
-    return max(min(threads.count() if number is None else number, rows, int(work // least)), 1)
+    return max(min(threads.count() if number is None else number, rows, int(work // max(least, 1))), 1)
 
 
 class _Worker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.kernels import (
     activations,
+    affine_convolution,
     attention,
     convolution,
     elementwise,
@@ -25,6 +26,7 @@ from deepbabysit_numpy.kernels import (
 
 KERNELS: dict[str, Kernel] = {
     **activations.KERNELS,
+    **affine_convolution.KERNELS,
     **attention.KERNELS,
     **convolution.KERNELS,
     **elementwise.KERNELS,

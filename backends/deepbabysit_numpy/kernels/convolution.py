@@ -416,22 +416,26 @@ class Shapes(NamedTuple):
 
 
 def of_conv(x: Any, kernel: Any, attrs: Any) -> Shapes:
+    """Read the shapes of a convolution from its inputs."""
     return Shapes(x.shape, kernel.shape[:-2], kernel.shape[-1], _steps(**attrs), np.result_type(x.dtype, kernel.dtype))
 
 
 def of_depthwise(x: Any, kernel: Any, attrs: Any) -> Shapes:
+    """Read the shapes of a depthwise convolution from its inputs."""
     steps = _steps(**attrs, groups=kernel.shape[-2])
     outputs = kernel.shape[-2] * kernel.shape[-1]
     return Shapes(x.shape, kernel.shape[:-2], outputs, steps, np.result_type(x.dtype, kernel.dtype))
 
 
 def of_input_gradient(g: Any, kernel: Any, attrs: Any) -> Shapes:
+    """Read the shapes of the gradient for the input from its inputs."""
     steps = _steps(**{k: v for k, v in attrs.items() if k != "space"})
     shape = (g.shape[0], *attrs["space"], kernel.shape[-2] * steps[-1])
     return Shapes(shape, kernel.shape[:-2], kernel.shape[-1], steps, np.result_type(g.dtype, kernel.dtype))
 
 
 def of_transpose(x: Any, kernel: Any, attrs: Any) -> Shapes:
+    """Read the shapes of a transposed convolution from its inputs."""
     steps = _steps(**{k: v for k, v in attrs.items() if k != "output_padding"})
     space = transposed_space(x.shape[1:-1], kernel.shape[:-2], *steps[:3], attrs.get("output_padding"))
     shape = (x.shape[0], *space, kernel.shape[-2] * steps[-1])
@@ -439,6 +443,7 @@ def of_transpose(x: Any, kernel: Any, attrs: Any) -> Shapes:
 
 
 def of_kernel_gradient(x: Any, g: Any, attrs: Any) -> Shapes:
+    """Read the shapes of the gradient for the kernel from its inputs."""
     steps = _steps(**{k: v for k, v in attrs.items() if k != "window"})
     return Shapes(x.shape, attrs["window"], g.shape[-1], steps, np.result_type(x.dtype, g.dtype))
 

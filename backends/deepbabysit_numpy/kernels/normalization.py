@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
 
 FOLDED = 4096  # elements of a folded row
@@ -138,6 +139,32 @@ def _batch_norm_gradient(
         np.subtract(out, centered, out=out)
         if out is not block:
             np.copyto(block, out, casting="same_kind")
+
+
+def _batch_norm_relu(ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, epsilon: float = 1e-3) -> None:
+    _batch_norm(ctx, outs, x, gamma, beta, epsilon=epsilon)
+    np.maximum(outs[0], 0, out=outs[0])
+
+
+def _batch_norm_relu_inference(
+    ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
+) -> None:
+    _batch_norm_inference(ctx, outs, x, gamma, beta, mean, var, epsilon=epsilon)
+    np.maximum(outs[0], 0, out=outs[0])
+
+
+def _batch_norm_relu_gradient(
+    ctx: Any, outs: Any, g: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, epsilon: float = 1e-3
+) -> None:
+    (flow,) = ctx.scratch
+    folded = _Folded(x)
+    _scale(folded, flow, folded.tile(mean), folded.tile(gamma / np.sqrt(var + epsilon)), folded.tile(beta))
+    np.copyto(flow, np.where(flow > 0, g, g.dtype.type(0)))
+    _batch_norm_gradient(ctx, outs, flow, x, gamma, mean, var, epsilon=epsilon)
+
+
+def _flow(forms: Any, **attrs: Any) -> tuple[Form, ...]:
+    return (Form(forms[1].shape, _work(forms[1].dtype)),)
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
@@ -281,6 +308,9 @@ KERNELS: dict[str, Kernel] = {
     "batch_norm": Kernel(_batch_norm),
     "batch_norm_gradient": Kernel(_batch_norm_gradient),
     "batch_norm_inference": Kernel(_batch_norm_inference),
+    "batch_norm_relu": Kernel(_batch_norm_relu),
+    "batch_norm_relu_gradient": Kernel(_batch_norm_relu_gradient, scratch=_flow),
+    "batch_norm_relu_inference": Kernel(_batch_norm_relu_inference),
     "layer_norm": Kernel(_layer_norm),
     "layer_norm_gradient": Kernel(_layer_norm_gradient),
     "rms_norm": Kernel(_rms_norm),

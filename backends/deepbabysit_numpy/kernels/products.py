@@ -13,7 +13,8 @@ def _matmul(ctx: Any, outs: Any, x: Any, y: Any) -> None:
     np.matmul(x, y, outs[0])
 
 
-def _activate(y: Any, activation: str) -> None:
+def activate(y: Any, activation: str) -> None:
+    """Compute a fused activation in place."""
     if activation == "relu":
         np.maximum(y, 0, out=y)
     elif activation == "tanh":
@@ -32,7 +33,7 @@ def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: 
     else:
         np.matmul(x.reshape(-1, x.shape[-1]), kernel, y.reshape(-1, y.shape[-1]))
     np.add(y, bias, y)
-    _activate(y, activation)
+    activate(y, activation)
 
 
 def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "linear") -> None:

@@ -41,6 +41,18 @@ def _var(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = Fals
     np.divide(out, count, out)
 
 
+def _logsumexp(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> None:
+    out, (terms,) = outs[0], ctx.scratch
+    highest = np.maximum.reduce(x, axis=axis, keepdims=True)
+    finite = np.isfinite(highest)
+    level = np.where(finite, highest, x.dtype.type(0.0))
+    with np.errstate(all="ignore"):
+        np.subtract(x, level, terms)
+        np.exp(terms, terms)
+        total = np.log(np.add.reduce(terms, axis=axis, keepdims=True)) + level
+    np.copyto(out, np.where(finite, total, highest).reshape(out.shape))
+
+
 def _argmax(ctx: Any, outs: Any, x: Any, *, axis: int = -1) -> None:
     np.argmax(x, axis=axis, out=outs[0])
 
@@ -62,6 +74,7 @@ KERNELS: dict[str, Kernel] = {
     "sum_to": Kernel(_sum_to),
     "mean": Kernel(_mean),
     "var": Kernel(_var, scratch=lambda forms, **attrs: (forms[0],)),
+    "logsumexp": Kernel(_logsumexp, scratch=lambda forms, **attrs: (forms[0],)),
     "argmax": Kernel(_argmax),
     "argmin": Kernel(_argmin),
     "cumulative_sum": Kernel(_cumulative_sum),

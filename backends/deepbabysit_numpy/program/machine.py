@@ -22,7 +22,10 @@ OPERANDS = 4  # of a ufunc's inner loop, outputs included
 _LONG, _INT, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
 _FLOAT, _DOUBLE, _VOID = ir.FloatType(), ir.DoubleType(), ir.VoidType()
 _ADAPTER = ir.FunctionType(_INT, [_LONG.as_pointer()])
-_TYPES = {"?": _BYTE, "i": _INT, "l": _LONG, "q": _LONG, "f": _FLOAT, "d": _DOUBLE}
+_WHOLE = "ilq"  # a C long has 32 bits on some systems
+_TYPES = {
+    "?": _BYTE, "f": _FLOAT, "d": _DOUBLE, **{char: ir.IntType(8 * np.dtype(char).itemsize) for char in _WHOLE},
+}
 
 
 class _Writer:
@@ -134,16 +137,17 @@ def _bytes() -> ir.Module:
 
 
 def _cast(builder: Any, value: Any, source: str, target: str) -> Any:
-    if source == target or (source in "lq" and target in "lq"):
-        return value
+    """Convert as NumPy does; KeyError for what needs more than one instruction."""
     kind = _TYPES[target]
+    if source == target or (source in _WHOLE and target in _WHOLE and value.type == kind):
+        return value
     if target in "fd":
         if source in "fd":
             return builder.fpext(value, kind) if target == "d" else builder.fptrunc(value, kind)
         return builder.uitofp(value, kind) if source == "?" else builder.sitofp(value, kind)
     if source == "?":
         return builder.zext(value, kind)
-    if source == "i" and target in "lq":
+    if source in _WHOLE and target in _WHOLE and value.type.width < kind.width:
         return builder.sext(value, kind)
     raise KeyError(f"{source}->{target}")
 

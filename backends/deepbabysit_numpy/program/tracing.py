@@ -91,32 +91,35 @@ class Trace:
                 result = self._matmul(inputs, outs[0])
             else:
                 keywords.pop("subok", None)
+                dtype = keywords.pop("dtype", None)
                 if keywords.pop("casting", "same_kind") not in ("same_kind", "unsafe") or keywords:
                     raise Untraceable("a ufunc with options")
-                result = self._elementwise(ufunc, inputs, outs[0])
+                result = self._elementwise(ufunc, inputs, outs[0], dtype)
         elif method == "reduce":
             result = self._reduce(ufunc, inputs, outs[0], keywords)
         else:
             raise Untraceable(f"{ufunc.__name__}.{method}")
         return self.wrap(result)
 
-    def _elementwise(self, ufunc: Any, inputs: tuple[Any, ...], out: Any) -> np.ndarray:
+    def _elementwise(self, ufunc: Any, inputs: tuple[Any, ...], out: Any, dtype: Any) -> np.ndarray:
         asked = [x.dtype if isinstance(x, np.ndarray | np.generic) else type(x) for x in inputs]
         try:
             loop = ufunc.resolve_dtypes((*asked, None if out is None else out.dtype))
         except TypeError as error:
             raise Untraceable(str(error)) from error
+        if dtype is not None and any(kind != dtype for kind in loop):
+            raise Untraceable("a ufunc that computes in another dtype")
         arrays = []
-        for x, dtype in zip(inputs, loop, strict=False):
+        for x, kind in zip(inputs, loop, strict=False):
             if isinstance(x, np.ndarray):
                 plain = self.operand(x)
-                if plain.dtype != dtype:
+                if plain.dtype != kind:
                     if plain.size != 1 or self.known(plain):
                         raise Untraceable("a ufunc that casts")
-                    plain = self.constant(plain, dtype)
+                    plain = self.constant(plain, kind)
                 arrays.append(plain)
             else:
-                arrays.append(self.constant(x, dtype))
+                arrays.append(self.constant(x, kind))
         shape = np.broadcast_shapes(*[a.shape for a in arrays])
         if out is None:
             target = self.new(shape, loop[-1])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 DENSE = (0, 1, 2, 4, 8, 16)
+ALWAYS = 4  # so many of them are measured whatever it costs
 GOAL = 0.01  # share of the time that passes which measuring may take
 AHEAD = 0.015  # share of the whole planned run that may be spent beside that, a part of it at once
 AT_ONCE = 0.4  # that part
-LEAST = 0.02  # seconds that every run may spend, but no more than `SHORT` of it
-SHORT = 0.05
+LEAST = 0.03  # seconds that every run may spend, but no more than `SHORT` of it
+SHORT = 0.15
 GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
 STRIDE = 48  # steps between two looks at the clock
 
@@ -44,7 +45,7 @@ class Agenda:
         """Tell whether a step is measured; `wanted` ones (the last of an epoch) go before others."""
         if self._every is not None:
             return step % self._every == 0 or step < min(self._every, 3)
-        if step in DENSE[:3]:
+        if step in DENSE[:ALWAYS]:
             return True
         whole = (self._planned or 0) * (self._one if self.usual is None else self.usual)
         extra = max(AHEAD * whole, min(LEAST, SHORT * whole))

@@ -24,6 +24,7 @@ class Engine:
         found: code -> finding.
         failed: code -> the exception of a rule that could not judge.
         asked: how many different rules have been asked, over all phases.
+        before: codes that were asked about before the run, by somebody else.
     """
 
     def __init__(self, record: Record, heard: Callable[[Finding], None] | None = None) -> None:
@@ -32,12 +33,13 @@ class Engine:
         self.found: dict[str, Finding] = {}
         self.failed: dict[str, Exception] = {}
         self._heard = heard
+        self.before: set[str] = set()
         self._asked: set[int] = set()
 
     @property
     def asked(self) -> int:
         """How many checks were made: codes of the rules that were asked."""
-        return len({code for rule in RULES if id(rule) in self._asked for code in rule.codes})
+        return len(self.before.union(code for rule in RULES if id(rule) in self._asked for code in rule.codes))
 
     def ask(self, phase: Phase) -> list[Finding]:
         """Ask the rules of a phase; returns what is new."""
@@ -102,7 +104,10 @@ def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> li
     """
     load()
     known = RULES if rules is None else rules
-    causes = {code: rule.causes for rule in known for code in rule.codes}
+    causes: dict[str, tuple[str, ...]] = {}
+    for rule in known:
+        for code in rule.codes:
+            causes[code] = (*causes.get(code, ()), *rule.causes)
     waiting = sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), -f.confidence))
     by_code = {finding.code: finding for finding in waiting}
     ranked: list[Finding] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class InputFacts:
         common: share of the most frequent value of each feature (a sparse feature is near 1).
         constant: features with one value only.
         bits: sum over the features with many values of log2 of how many each has: how well rows can be told apart.
+        most: how many different values the feature has that has most of them.
         all_mean, all_std, all_minimum, all_maximum: over everything.
     """
 
@@ -48,6 +49,7 @@ class InputFacts:
     common: tuple[float, ...]
     constant: tuple[int, ...]
     bits: float
+    most: int
     all_mean: float
     all_std: float
     all_minimum: float
@@ -138,7 +140,9 @@ class DataFacts:
     @property
     def continuous(self) -> bool:
         """Whether features take so many values that equal rows hardly come about by chance."""
-        return sum(found.bits for found in self.inputs) > math.log2(max(self.rows, 2)) + 8
+        bits = sum(found.bits for found in self.inputs)
+        single = any(found.most > max(0.4 * found.rows, MANY) for found in self.inputs)
+        return single or bits > math.log2(max(self.rows, 2)) + 8
 
 
 Arrays = Sequence[np.ndarray]
@@ -185,6 +189,7 @@ def data_facts(
         columns = relations.telling_columns(x, looked)
         twins = relations.copies(x, y, fine, columns)
         values.update(duplicates=twins.same, copies=twins.copies, conflicts=twins.conflicts, examples=twins.examples)
+    compared = None
     if validation is not None:
         theirs, targets = validation
         values["validation_rows"] = len(theirs[0])
@@ -192,6 +197,8 @@ def data_facts(
         held = _finite_rows(len(theirs[0]), [*theirs, *([] if targets is None else [targets])], bool(bad))
         if targets is not None and len(held):
             values["validation_labels"] = label_facts(targets[held])
+        if same and targets is not None:
+            compared = (theirs, targets, _sample(held, RELATED // 2))
         if same and len(held) and not late("overlap"):
             values["overlap"] = relations.overlap(x, theirs, fine, held, relations.telling_columns(x, looked))
         if same and len(held) and not any(flags) and not late("drift"):
@@ -201,13 +208,9 @@ def data_facts(
         if any(flags):
             skipped["association"] = "the inputs are ids"
         else:
-            values["association"] = relations.associate(x, y, _sample(fine, RELATED), labels, deadline, clock)
-    return _with(found, values)
-
-
-def _with(found: DataFacts, values: Mapping[str, object]) -> DataFacts:
-    from dataclasses import replace
-
+            values["association"] = relations.associate(
+                x, y, _sample(fine, RELATED), labels, deadline, clock, compared
+            )
     return replace(found, **values)  # type: ignore[arg-type]
 
 
@@ -281,6 +284,7 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
         mean=_floats(mean), std=_floats(std), minimum=_floats(ordered[0]), maximum=_floats(ordered[-1]),
         common=tuple(_commonest(steps[:, column], count) for column in range(width)),
         constant=tuple(int(i) for i in np.flatnonzero(different == 1)) if count > 1 else (),
+        most=int(different.max()),
         bits=float(np.log2(different[different >= MANY]).sum()),
         all_mean=float(values.mean()), all_std=float(spread),
         all_minimum=float(ordered[0].min()), all_maximum=float(ordered[-1].max()),

@@ -30,7 +30,9 @@ PLAIN = frozenset({
     "reshape", "flatten_rows", "permute_dims", "astype", "copy", "expand_dims", "squeeze", "stop_gradient", "getitem",
     "to", "dropout", "batch_norm", "batch_norm_inference", "avg_pool", "mean", "sum", "broadcast_to",
 })
-AFFINE_OPERATIONS = frozenset({"linear", "matmul", "conv", "conv_transpose", "depthwise_conv", "add", "subtract"})
+AFFINE_OPERATIONS = frozenset({
+    "linear", "matmul", "conv", "affine_conv", "conv_transpose", "depthwise_conv", "add", "subtract",
+})
 SETTINGS = (
     "rate", "per", "momentum", "epsilon", "use_bias", "units", "filters", "kernel_size", "groups", "input_dim",
     "output_dim", "slope", "return_sequences",

@@ -35,6 +35,8 @@ from deepbabysit.layers.layer import Layer
 from deepbabysit.training.arrays import arrange
 
 BUDGET = 2.0  # seconds
+LEAST = 0.1  # seconds that every run may spend: less than it takes to import the library
+STEP_SECONDS, OPERATIONS = 1e-4, 5e10  # overhead of a step, operations per second: for a rough plan
 BATCH = 64  # rows of the batch on which experiments are made
 READ = 4096  # rows that are read of a source that is no array
 
@@ -49,6 +51,7 @@ NEEDS: Mapping[str, str] = {
     "wrong_gradient": "derivative", "underfitting": "fit", "split_leak": "overlap", "split_drift": "drift",
     "feature_leak": "alone", "corrupted_labels": "association", "duplicate_rows": "copies",
     "conflicting_labels": "copies", "class_imbalance": "labels", "target_not_normalized": "labels",
+    "learning_rate_too_high": "range", "learning_rate_too_low": "range",
     "nan_in_data": "data", "input_not_normalized": "data", "input_normalized_twice": "data", "constant_feature": "data",
 }
 
@@ -128,8 +131,9 @@ def check(
 
 
 def preflight(
-    model: Layer, x: Any, y: Any, validation: Any, run_facts: RunFacts, budget_seconds: float = BUDGET
-) -> tuple[Record, list[Any]]:
+    model: Layer, x: Any, y: Any, validation: Any, run_facts: RunFacts, budget_seconds: float = BUDGET,
+    loss: Any = None,
+) -> tuple[Record, Findings]:
     """Check before a run that has been set up; the same as `check`, for the loop's first seconds.
 
     Arguments:
@@ -137,43 +141,52 @@ def preflight(
         x, y, validation: as they were given to `fit`.
         run_facts: what is known of the run; task, classes and chance are filled in from the targets.
         budget_seconds: how long it may take.
+        loss: what is minimized; None takes that of the model.
 
     Returns:
         The record (facts and probes) and the findings.
     """
-    trainer = getattr(model, "_trainer", None)
-    found = _examine(
-        model, gather(model, x, y, validation), run_facts, getattr(trainer, "loss", None), None, budget_seconds
-    )
+    begun = time.perf_counter()
+    found_loss = loss if loss is not None else getattr(getattr(model, "_trainer", None), "loss", None)
+    given = gather(model, x, y, validation, until=begun + 0.2 * budget_seconds)
+    found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun)
     return found.record, found
 
 
-def budget_for(seconds: float | None) -> float:
-    """Return the seconds that the check may take before a run of so many seconds: 5 % of it, at most two.
+def planned_seconds(run: RunFacts, parameters: int) -> float | None:
+    """Return roughly how long a run will take, from its steps and the size of its model; None without a plan."""
+    if not run.steps or not run.epochs:
+        return None
+    step = STEP_SECONDS + 6.0 * parameters * (run.batch_size or 1) / OPERATIONS
+    return run.steps * run.epochs * step
 
-    >>> budget_for(10.0), budget_for(1000.0), budget_for(None)
-    (0.5, 2.0, 2.0)
+
+def budget_for(seconds: float | None) -> float:
+    """Return the seconds that the check may take before a run of so many seconds: 5 % of it, 0.1 to 2 s.
+
+    >>> budget_for(10.0), budget_for(1000.0), budget_for(0.0), budget_for(None)
+    (0.5, 2.0, 0.1, 2.0)
     """
-    return BUDGET if seconds is None else min(BUDGET, 0.05 * seconds)
+    return BUDGET if seconds is None else max(LEAST, min(BUDGET, 0.05 * seconds))
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def gather(model: Any, x: Any, y: Any, validation: Any) -> Given:
-    """Return what a user gave as arrays.
+def gather(model: Any, x: Any, y: Any, validation: Any, until: float = math.inf) -> Given:
+    """Return what a user gave as arrays; of sources that are no arrays what can be read `until` then.
 
     Raises:
         TypeError: something is no array of numbers.
         ValueError: there are no rows, or other numbers of rows.
     """
-    xs, ys = _part(model, x, y, "")
+    xs, ys = _part(model, x, y, "", until)
     held = None
     if validation is not None:
         if isinstance(validation, Loader):
-            held = _part(model, validation, None, "validation ")
+            held = _part(model, validation, None, "validation ", until)
         elif isinstance(validation, list | tuple) and len(validation) in (2, 3):
-            held = _part(model, validation[0], validation[1], "validation ")
+            held = _part(model, validation[0], validation[1], "validation ", until)
         else:
             raise TypeError(
                 f"validation_data is (x, y), (x, y, sample_weight) or a Loader; got {type(validation).__name__}"
@@ -181,9 +194,9 @@ def gather(model: Any, x: Any, y: Any, validation: Any) -> Given:
     return Given(xs, ys, held)
 
 
-def _part(model: Any, x: Any, y: Any, of: str) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
+def _part(model: Any, x: Any, y: Any, of: str, until: float) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
     if isinstance(x, Loader):
-        x, y = _read(x)
+        x, y = _read(x, until)
     xs = _arrays(f"{of}x", arrange(x, model))
     ys = None
     if y is not None:
@@ -196,7 +209,7 @@ def _part(model: Any, x: Any, y: Any, of: str) -> tuple[tuple[np.ndarray, ...], 
     return xs, ys
 
 
-def _read(loader: Loader) -> tuple[Any, Any]:
+def _read(loader: Loader, until: float) -> tuple[Any, Any]:
     """Return the arrays of a loader, or its first rows where they are not all here."""
     if isinstance(loader.x, np.ndarray) and (loader.y is None or isinstance(loader.y, np.ndarray)):
         return loader.x, loader.y
@@ -208,7 +221,7 @@ def _read(loader: Loader) -> tuple[Any, Any]:
         xs.append(batch.x)
         ys.append(batch.y)
         rows += len(batch.rows)
-        if rows >= READ:
+        if rows >= READ or time.perf_counter() > until:
             break
     close = getattr(batches, "close", None)
     if close is not None:
@@ -289,9 +302,9 @@ class _Examination:
 
 
 def _examine(
-    model: Layer, given: Given, run: RunFacts, loss: Any, optimizer: Any, budget: float
+    model: Layer, given: Given, run: RunFacts, loss: Any, optimizer: Any, budget: float, begun: float | None = None
 ) -> Findings:
-    begun = time.perf_counter()
+    begun = time.perf_counter() if begun is None else begun
     record = Record(run=run)
     now = _Examination(given, loss, record, begun, budget, {})
     with np.errstate(all="ignore"):
@@ -308,6 +321,8 @@ def _examine(
             if optimizer is not None and subject.y is not None and "targets" not in record.probes:
                 record.probes["range"] = now.attempt("range", math.inf, lambda: probes.range_test(
                     subject, given.x, np.asarray(given.y), optimizer, batch_size=run.batch_size or 32))
+            elif optimizer is None:
+                now.missing["range"] = "no range test was asked for"
     return _judge(now)
 
 
@@ -385,11 +400,14 @@ def _look_at_loss(subject: probes.Subject, now: _Examination) -> None:
 def _experiment(subject: probes.Subject, now: _Examination) -> None:
     record, probe = now.record, now.record.probes
     drawn = now.attempt("drawn", 0.9, subject.drawn)
-    if drawn is not None:
-        probe["ignores"] = now.attempt("ignores", 0.9, lambda: probes.probe_ignoring(subject, drawn))
+    calm = now.attempt("undropped", 0.9, subject.undropped)
+    if drawn is None or calm is None:
+        for name in ("ignores", "leak", "modes"):
+            now.missing[name] = now.missing.get("drawn", now.missing.get("undropped", "the time was spent"))
+    else:
+        probe["ignores"] = now.attempt("ignores", 0.9, lambda: probes.probe_ignoring(subject, drawn, calm))
         probe["leak"] = now.attempt("leak", 0.9, lambda: probes.probe_leak(subject, drawn))
-        probe["modes"] = now.attempt(
-            "modes", 0.9, lambda: probes.probe_modes(subject, drawn, subject.undropped()))
+        probe["modes"] = now.attempt("modes", 0.9, lambda: probes.probe_modes(subject, drawn, calm))
     if record.model.functions:
         probe["derivative"] = now.attempt(
             "derivative", 0.9, lambda: probes.probe_derivative(subject, record.model.functions))
@@ -453,17 +471,18 @@ def _judge(now: _Examination) -> Findings:
     probe, missing = now.record.probes, now.missing
     if now.failure:
         for name in (
-            "loss", "codes", "output", "first loss", "signals", "modes", "ignores", "leak", "derivative", "fit",
+            "range", "loss", "codes", "output", "first loss", "signals", "modes", "ignores", "leak", "derivative",
+            "fit",
         ):
             missing.setdefault(name, "the model did not run")
     elif now.loss is None:
-        for name in ("loss", "first loss", "fit", "codes", "output"):
+        for name in ("loss", "first loss", "fit", "codes", "output", "range"):
             missing.setdefault(name, "the model is not compiled")
     elif now.given.y is None:
-        for name in ("loss", "first loss", "fit"):
+        for name in ("loss", "first loss", "fit", "range"):
             missing.setdefault(name, "there is no single array of targets")
     elif "targets" in probe:
-        for name in ("first loss", "fit"):
+        for name in ("first loss", "fit", "range"):
             missing.setdefault(name, "the loss refuses the targets")
     engine = Engine(now.record)
     engine.ask("check")

@@ -26,7 +26,8 @@ from deepbabysit.runtime.random import Streams, streams
 
 FITTED = 16  # rows that must be learned by heart
 FIT_RATES = (1e-2, 1e-3, 1e-1)
-FIT_STEPS = 200
+FIT_STEPS = 400
+PLAIN = 50_000  # copies of models of up to so many numbers run on the reference: compiled kernels would not pay
 DRAWS = 5  # sets of weights with which an output must be the same before it is said to ignore its input
 
 
@@ -146,6 +147,8 @@ class Subject:
     def __init__(self, model: Layer, loss: Any, x: Sequence[np.ndarray], y: np.ndarray | None, dtype: Any) -> None:
         self.seed = streams().seed
         self.model = independent_copy(model)
+        if model.device.name == "cpu" and model.count_params() <= PLAIN:
+            self.model.to("cpu:reference")  # nothing has to be compiled or loaded for it
         self.loss = loss
         self.x = list(x)
         self.y = y
@@ -264,15 +267,16 @@ def _size(values: np.ndarray) -> float:
     return float(np.abs(values).max()) if values.size else 0.0
 
 
-def probe_ignoring(subject: Subject, drawn: Layer) -> IgnoreProbe:
+def probe_ignoring(subject: Subject, drawn: Layer, undropped: Layer) -> IgnoreProbe:
     """Compare outputs of different rows and of zeroed inputs."""
 
-    def change(model: Layer) -> float:
-        real = host(subject.run(model, subject.tensors(), training=False))
-        zero = host(subject.run(model, [subject.tensor(np.zeros_like(a)) for a in subject.x], training=False))
+    def change(model: Layer, training: bool = False) -> float:
+        real = host(subject.run(model, subject.tensors(), training))
+        zero = host(subject.run(model, [subject.tensor(np.zeros_like(a)) for a in subject.x], training))
         return max(_relative(real, zero, _size(real)), _relative(real, real[:1], _size(real)))
 
-    now = [change(subject.model), change(drawn)]
+    # as they stand in training mode: running statistics of no data would hide the inputs
+    now = [change(undropped, training=True), change(drawn)]
     for draw in range(1, DRAWS):
         if now[1] > 1e-4:
             break
@@ -484,7 +488,8 @@ def range_test(
     lowest: float = 1e-6, highest: float = 10.0, steps: int = 80, deadline: float = math.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> RangeProbe:
-    """Train a copy with a rate that grows exponentially, until the loss is four times its best (Smith, WACV 2017).
+    """Train a copy with a rate that grows exponentially, until the loss is four times its best (Smith, WACV 2017)
+    or above where it began.
 
     Arguments:
         subject: gives the model and its loss; x, y: training data.
@@ -518,7 +523,8 @@ def range_test(
         number = float(value.item())
         smooth = 0.9 * smooth + 0.1 * number
         corrected = smooth / (1.0 - 0.9 ** (step + 1))
-        if not math.isfinite(corrected) or (step > 5 and corrected > 4.0 * best):
+        risen = corrected > 1.2 * (losses[0] if losses else math.inf) and corrected > 1.5 * best  # dead, not NaN
+        if not math.isfinite(corrected) or (step > 5 and (corrected > 4.0 * best or risen)):
             diverged = rate
             break
         rates.append(rate)

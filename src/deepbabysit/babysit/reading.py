@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from deepbabysit.babysit import measures
+from deepbabysit.babysit.facts import LabelFacts, label_facts
 from deepbabysit.babysit.sampling import activation_of
+from deepbabysit.babysit.task import setup_facts, with_task
 from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, RunFacts
-from deepbabysit.losses.targets import CLASSES, LABELS, ONE_HOT, PROBABILITIES
 from deepbabysit.training.events import Controls, RunInfo
+
+_ROWS = 10_000  # targets that are looked at
 
 
 def model_facts(model: Any) -> ModelFacts:
@@ -49,38 +52,25 @@ def model_facts(model: Any) -> ModelFacts:
 
 
 def run_facts(info: RunInfo, controls: Controls, model: ModelFacts, callbacks: Any = ()) -> RunFacts:
-    """Return how a run is set up."""
-    optimizer, loss = controls.optimizer, controls.loss
-    settings = dict(optimizer._settings)
-    for name in ("clip_norm", "clip_value", "ema"):
-        settings[name] = getattr(optimizer, name)
-    target = loss.kind.target
-    outputs = model.output_units
-    chance = classes = None
-    task: str | None = "regression"
-    if target in (LABELS, ONE_HOT, CLASSES) and outputs:
-        task, classes, chance = "multiclass", outputs, math.log(outputs)
-    elif target == PROBABILITIES:
-        task, classes, chance = ("binary", 2, math.log(2.0)) if outputs == 1 else ("multilabel", None, math.log(2.0))
-    parameters = controls.layer.parameters()
+    """Return how a run is set up, the task and the loss of guessing included."""
+    optimizer, loader = controls.optimizer, controls.data
     schedule = optimizer.schedule
-    return RunFacts(
-        task=task, loss=loss.name, loss_kind=target, optimizer=type(optimizer).__name__, optimizer_settings=settings,
-        rate=float(schedule.rate(0)) if schedule.name == "constant" else float(schedule.base), schedule=schedule.name,
-        batch_size=(info.batch_size or 0) * info.accumulate or None, samples=info.samples,
-        validation_samples=info.validation_samples, steps=info.steps, epochs=info.epochs, chance=chance,
-        classes=classes, dropout=max((layer.settings.get("rate", 0.0) for layer in model.layers if "Dropout" in
-                                      layer.kind), default=0.0),
-        l1=max((float(p.l1) for p in parameters), default=0.0), l2=max((float(p.l2) for p in parameters), default=0.0),
-        early_stopping=any(type(c).__name__ == "EarlyStopping" for c in callbacks),
-        metrics={name: _better(name) for name in info.metrics},
+    facts = setup_facts(
+        controls.layer, controls.loss, optimizer, samples=info.samples or 0,
+        validation_samples=info.validation_samples, batch_size=(info.batch_size or 0) * info.accumulate or None,
+        epochs=info.epochs, weighted=controls.weighted, metrics=dict.fromkeys(info.metrics, ""),
     )
+    facts = replace(
+        facts, steps=info.steps, rate=float(schedule.rate(0) if schedule.name == "constant" else schedule.base),
+        augmented=loader.augment is not None,
+        early_stopping=any(type(c).__name__ == "EarlyStopping" for c in callbacks),
+    )
+    return with_task(facts, controls.loss, _labels(loader.y), model)
 
 
-def _better(name: str) -> str:
-    from deepbabysit.training.events import direction
-
-    try:
-        return direction(name)
-    except ValueError:
-        return "unknown"
+def _labels(y: Any) -> LabelFacts | None:
+    """Return facts about targets that are one array; of many rows some are enough."""
+    if not isinstance(y, np.ndarray) or not y.size:
+        return None
+    rows = y if len(y) <= _ROWS else y[:: -(-len(y) // _ROWS)]
+    return label_facts(rows) if y.dtype.kind != "f" or np.isfinite(rows).all() else None

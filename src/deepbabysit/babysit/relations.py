@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +18,11 @@ KEY_COLUMNS = 16  # so many features are compared first; the whole row only wher
 KEYED = 2_000_000  # so many rows are keyed
 VERIFIED = 50_000  # so many rows are compared in full
 NEIGHBOURS = 5
+VOTERS = 10  # neighbours that vote on a row's class; from `MAJORITY` of them on they are taken to know it
+MAJORITY = 0.7
 TWINS = 24  # shuffled twins that a probe is compared with
 LINEAR_FEATURES = 200  # the linear probe takes so many features, those that vary most
-FEATURES_ALONE = 1024  # so many features are tried alone
+FEATURES_ALONE = 64  # so many features are tried alone, those that correlate best with a column of the labels
 EXAMPLES = 5
 
 
@@ -75,6 +77,9 @@ class Association:
         alone: score of the best single feature (0 chance, 1 perfect), `second` of the second best, `feature` which;
             None where features were not tried alone.
         grouped: share of the best feature's variance that the label explains.
+        contradicted: of the rows whose neighbours agree on a class, the share that has another one; None for numbers.
+        carried_sigma: how far the training neighbours of validation rows, or a linear model, know their labels, in
+            standard deviations above shuffled ones; None where nothing was compared. `carried_rows` how many rows that were.
         rare: share of the neighbours of the rarest class that are of that class, too; None for numbers.
     """
 
@@ -90,6 +95,9 @@ class Association:
     feature: int | None = None
     grouped: float | None = None
     rare: float | None = None
+    contradicted: float | None = None
+    carried_sigma: float | None = None
+    carried_rows: int = 0
 
 
 # -- equal rows --------------------------------------------------------------------------------------------------------
@@ -254,8 +262,16 @@ def associate(
     labels: LabelFacts,
     deadline: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    held: tuple[Arrays, np.ndarray, np.ndarray] | None = None,
 ) -> Association | None:
-    """Ask cheap probes whether the inputs tell the labels; None where there is too little to ask."""
+    """Ask cheap probes whether the inputs tell the labels; None where there is too little to ask.
+
+    Arguments:
+        x, y: training data; rows: those to use.
+        labels: facts about y.
+        deadline: time of `clock` after which features are not tried alone any more.
+        held: inputs, targets and rows of the validation part.
+    """
     if len(rows) < 40 or labels.std == 0.0 or (labels.kind == "numbers" and len(labels.shape) > 1):
         return None
     values = _table(x, rows)
@@ -282,12 +298,19 @@ def associate(
                 shifted, shift = sigma, step
     found = Association(
         len(rows), float(close[0]), close_sigma, float(line[0]), line_sigma, shifted, shift,
-        rare=_rare(scaled, goal, labels),
+        rare=_rare(scaled, goal, labels), contradicted=_contradicted(scaled, goal, labels),
     )
+    if held is not None and len(held[2]) >= 20:
+        theirs = (_table(held[0], held[2])[:, places] - values.mean(axis=0)) / values.std(axis=0)
+        carried = _carried(scaled, goal, theirs, held[1][held[2]], y[rows], labels)
+        found = replace(found, carried_sigma=carried, carried_rows=len(held[2]))
     single = len(labels.shape) == 0 or labels.kind == "one_hot" or labels.shape == (1,)
     if values.shape[1] < 3 or not single or (deadline is not None and clock() > deadline):
         return found
-    return _alone(found, values[:, :FEATURES_ALONE], places, goal, labels)
+    if values.shape[1] > FEATURES_ALONE:
+        best = np.sort(np.argsort(-np.abs(scaled.T @ goal).max(axis=1), kind="stable")[:FEATURES_ALONE])
+        values, places = values[:, best], places[best]
+    return _alone(found, values, places, goal, labels)
 
 
 def _goal(y: np.ndarray, labels: LabelFacts) -> np.ndarray:
@@ -300,11 +323,11 @@ def _goal(y: np.ndarray, labels: LabelFacts) -> np.ndarray:
     return (values[:, used] - values[:, used].mean(axis=0)) / spread[used]
 
 
-def _nearest(values: np.ndarray) -> np.ndarray:
+def _nearest(values: np.ndarray, most: int = NEIGHBOURS) -> np.ndarray:
     squares = (values * values).sum(axis=1)
     distances = squares[:, None] + squares[None, :] - 2.0 * (values @ values.T)
     np.fill_diagonal(distances, np.inf)
-    count = min(NEIGHBOURS, len(values) - 1)
+    count = min(most, len(values) - 1)
     return np.argpartition(distances, count - 1, axis=1)[:, :count]
 
 
@@ -361,12 +384,54 @@ def _rare(values: np.ndarray, goal: np.ndarray, labels: LabelFacts) -> float | N
     return float((classes[near] == rarest).mean())
 
 
+def _contradicted(values: np.ndarray, goal: np.ndarray, labels: LabelFacts) -> float | None:
+    """Return how often a row has another class than the one its neighbours agree on."""
+    if labels.kind not in ("classes", "one_hot") or goal.shape[1] < 2 or len(values) < 10 * VOTERS:
+        return None
+    classes = goal.argmax(axis=1)
+    votes = np.zeros((len(values), goal.shape[1]))
+    near = _nearest(values, VOTERS)
+    for place in range(near.shape[1]):
+        votes[np.arange(len(values)), classes[near[:, place]]] += 1.0 / near.shape[1]
+    sure = votes.max(axis=1) >= MAJORITY
+    return float((votes.argmax(axis=1) != classes)[sure].mean()) if sure.sum() >= 20 else None
+
+
+def _carried(
+    values: np.ndarray, goal: np.ndarray, theirs: np.ndarray, y: np.ndarray, known: np.ndarray, labels: LabelFacts
+) -> float | None:
+    """Return how far neighbours in the training part know the labels of validation rows, against shuffled ones."""
+    mine = np.asarray(known.reshape(len(known), -1), np.float64)
+    other = np.asarray(y.reshape(len(y), -1), np.float64)
+    if mine.shape[1] != other.shape[1]:
+        return None
+    if labels.kind == "classes":
+        levels = np.array(sorted(labels.counts), np.float64)
+        other = (other == levels).astype(np.float64)
+        other = other[:, (mine == levels).any(axis=0) & ~(mine == levels).all(axis=0)]
+    elif labels.kind != "numbers" or mine.shape[1] > 1:
+        other = other[:, mine.std(axis=0) > 0]
+    if other.shape[1] != goal.shape[1]:
+        return None
+    spread = other.std(axis=0)
+    other = (other - other.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    distances = (values**2).sum(axis=1) - 2.0 * theirs @ values.T
+    near = np.argpartition(distances, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+    kernel = values @ values.T
+    kernel.flat[:: len(kernel) + 1] += 0.02 * len(values) * values.shape[1] ** 0.5
+    line = theirs @ (values.T @ np.linalg.solve(kernel, goal))
+    rng = np.random.Generator(np.random.Philox(13))
+    orders = [np.arange(len(other)), *(rng.permutation(len(other)) for _ in range(TWINS))]
+    return max(
+        _sigma(np.array([float((other[order] * guess).mean()) for order in orders]))
+        for guess in (goal[near].mean(axis=1), line)
+    )
+
+
 def _alone(
     found: Association, values: np.ndarray, places: np.ndarray, goal: np.ndarray, labels: LabelFacts
 ) -> Association:
     """Score every feature alone: what is known of the label where only the feature's bin is known."""
-    from dataclasses import replace
-
     rows = len(values)
     numbers = labels.kind == "numbers"
     bins = max(3, min(16, rows // 15))

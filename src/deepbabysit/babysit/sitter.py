@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,13 +16,28 @@ from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.measures import of_segments
+from deepbabysit.babysit.preflight import budget_for, planned_seconds, preflight
 from deepbabysit.babysit.reading import model_facts, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
 from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
+from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
+LEAST_CHECK = 0.05  # seconds: with less the check before the first step finds out nothing
 ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
+
+
+_LOOKED: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # model -> form of the data that it was checked with
+
+
+def _form(loader: Any) -> Any:
+    """Return what tells data apart without looking at them: rows, shapes, types."""
+    if loader is None:
+        return None
+    arrays = [a for a in (loader.x, loader.y) if isinstance(a, np.ndarray)]
+    return (loader.rows, loader.batch_size, *((a.shape, a.dtype) for a in arrays))
 
 
 @final
@@ -34,6 +50,7 @@ class Sitter(Listener):
         every: measure every so many steps, whatever it costs (None: as the cost allows).
         callbacks: the run's callbacks, for the facts.
         verdict: say the verdict at the end where there is something to say.
+        check: look at data and model before the first step (once for the same model and data of one form).
 
     Attributes:
         record: everything that was measured.
@@ -47,7 +64,9 @@ class Sitter(Listener):
         every: int | None = None,
         callbacks: Sequence[Any] = (),
         verdict: bool = True,
+        check: bool = True,
     ) -> None:
+        self._check = check
         self.record = Record() if record is None else record
         self.engine = Engine(self.record, self._hear)
         self._stop = stop
@@ -79,6 +98,11 @@ class Sitter(Listener):
         self._predicted: Counter[int] = Counter()
 
     @property
+    def begun(self) -> bool:
+        """Whether the run has come as far as its first step."""
+        return self._controls is not None
+
+    @property
     def findings(self) -> list[Finding]:
         """What was found, likeliest cause first."""
         return self.engine.ranked()
@@ -102,6 +126,37 @@ class Sitter(Listener):
         self.record.run = run_facts(self._info, controls, self.record.model, self._callbacks)
         self._guard = controls.step.guard = Guard(controls)
         self._before = controls.optimizer.steps
+        if self._check:
+            self._look(controls)
+
+    def _look(self, controls: Controls) -> None:
+        """Check data and model before the first step, within the time that the plan allows."""
+        run, model = self.record.run, controls.layer
+        form = (
+            _form(controls.data), _form(controls.validation), controls.loss.name, run.batch_size, controls.weighted,
+            self.record.model.parameters,
+        )
+        if controls.data is None or _LOOKED.get(model) == form:
+            return
+        _LOOKED[model] = form
+        seconds = planned_seconds(run, self.record.model.parameters)
+        try:
+            record, found = preflight(
+                model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
+                budget_for(seconds), loss=controls.loss,
+            )
+        except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
+            self.record.probes["unchecked"] = str(error)
+            return
+        self.record.data = record.data
+        self.record.probes.update({name: value for name, value in record.probes.items() if value is not None})
+        known = record.run
+        self.record.run = replace(
+            run, weighted=known.weighted, task=known.task or run.task, classes=known.classes or run.classes,
+            chance=known.chance or run.chance,
+        )
+        self.engine.before.update(found.asked)
+        self.engine.take(found)
 
     def epoch_begin(self, epoch: int) -> None:
         """Count anew what is counted by epoch."""
@@ -282,6 +337,7 @@ class Sitter(Listener):
         kept = guard.step() or 0
         count = kept - 1 - self._before  # the step in this run
         place = {"step": count, "epoch": self._epoch}
+        self.record.probes["broken"] = {**place, "growth": self._growth(guard)}
         tap, controls.step.tap = controls.step.tap, None
         try:
             arrays, rows = controls.batch(self._epoch, count - self._start)
@@ -296,8 +352,18 @@ class Sitter(Listener):
                     }
         finally:
             controls.step.tap = tap
-        self.record.probes["broken"] = place
         self.engine.ask("step")
+
+    def _growth(self, guard: Guard) -> float | None:
+        """Return how many times longer the weights of the broken step are than those that were measured last."""
+        if not self.record.steps or self._controls is None:
+            return None
+        before = sum(p.weight.norm**2 for p in self.record.steps[-1].parameters.values())
+        parts = zip(flats_of(self._controls.optimizer), guard.kept, strict=True)
+        now = sum(
+            v.norm**2 for flat, kept in parts for v in of_segments(self._controls.device, kept, flat.segments)
+        )
+        return math.sqrt(now / before) if before > 0.0 and math.isfinite(now) else None
 
     # -- saying --------------------------------------------------------------------------------------------------------
 

@@ -44,10 +44,11 @@ def missing(name: str) -> str:
         raise ValueError(unknown("contender", plain, (*NAMES, *MORE)))
     if library(name) == "ours":
         if device:
-            from deepbabysit.runtime.registry import backends
+            from deepbabysit.runtime import registry
 
-            found = [info for info in backends() if device in info.devices]
-            reasons = [info.reason for info in backends() if not info.usable]
+            infos = registry.backends()
+            found = any(d == device or d.startswith(f"{device}:") for info in infos for d in info.devices)
+            reasons = [info.reason for info in infos if not info.usable]
             return "" if found else f"no GPU: {'; '.join(reasons) or f'no device {device}'}"
         return ""
     module = library(name)
@@ -115,6 +116,11 @@ class Contender:
             raise ContenderError(f"{self.name}: {answer['error']}")
         return answer
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._child.pid
+
     def pause(self) -> None:
         """Stop the child: threads that wait by spinning would take the cores from the one that is timed."""
         if hasattr(signal, "SIGSTOP") and self._child.poll() is None:
@@ -125,13 +131,17 @@ class Contender:
         if hasattr(signal, "SIGCONT") and self._child.poll() is None:
             self._child.send_signal(signal.SIGCONT)
 
-    def close(self) -> None:
-        """End the child."""
+    def hang_up(self) -> None:
+        """Let the child know that nothing more comes: it ends by itself."""
         self.resume()
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+
+    def close(self) -> None:
+        """End the child."""
+        self.hang_up()
         try:
             self._child.wait(10)
         except subprocess.TimeoutExpired:
@@ -152,6 +162,8 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for child in self._children.values():
+            child.hang_up()
         for name in list(self._children):
             self.drop(name)
 
@@ -168,6 +180,10 @@ class Pool:
             raise
         child.pause()
         return answer
+
+    def pids(self) -> dict[str, int]:
+        """Return the process of each child."""
+        return {name: child.pid for name, child in self._children.items()}
 
     def drop(self, name: str) -> None:
         """End one child."""

@@ -106,6 +106,7 @@ def different(checks: Mapping[str, Sequence[float]], op: str) -> str:
         for n, (a, b) in enumerate(zip(first, values, strict=True)):
             if not abs(a - b) <= limit * max(abs(a), abs(b), 1e-6):
                 what = "the result" if n == 0 else f"the gradient of input {n}"
+                what = f"the change of parameter {n + 1}" if op == "optimizer" else what
                 return f"{what}: mean magnitude {a:.6g}, of {name} {b:.6g}"
     return ""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 from deepbabysit.bench.cases import CASES, work
 from deepbabysit.bench.contenders import fits
-from deepbabysit.bench.session import Session
-from deepbabysit.bench.turns import disagreement, run_turns
+from deepbabysit.bench.session import OURS, Session
+from deepbabysit.bench.turns import Turns, disagreement, run_turns
 
 ADAM_BYTES = 28  # per parameter: weight, gradient and two states read, weight and states written, four bytes each
 ADAM_STATE = 16
+LARGE = 4096  # parameters; below, plain kernels are chosen as the faster ones
 
 
 def measure(session: Session) -> None:
@@ -24,9 +26,21 @@ def measure(session: Session) -> None:
         extra: dict[str, Any] = {"net": case["net"], "batch": case["batch"], "operations": operations,
                                  "parameters": parameters, "different": different}  # fmt: skip
         session.add("steps", key, turns, extra)
+        _compiled(session, key, turns)
         if different:
             session.found["failed"][f"steps[{key}]"] = f"the contenders compute different things: {different}"
             session.say(f"{key}: the contenders compute different things: {different}")
+
+
+def _compiled(session: Session, key: str, turns: Turns) -> None:
+    """Say when our contender did not run the compiled kernels that it is there to measure."""
+    ran = turns.kernels.get(OURS)
+    if ran is None or ran["compiled"] or work(CASES[key])[1] < LARGE:
+        return
+    if importlib.util.find_spec("numba") is None:
+        session.found["skipped"]["compiled kernels"] = "numba is not installed: ours ran its plain kernels"
+    else:
+        session.found["failed"][f"steps[{key}-{OURS}]"] = "no operation ran compiled although numba is installed"
 
 
 def floor(operations: float, parameters: int, limits: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from deepbabysit import layers, losses, optimizers
-from deepbabysit.autograd.replay import record
+from deepbabysit.autograd import replay
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.bench import ours_kernels
 from deepbabysit.bench.cases import Case, batches, table, weights
 from deepbabysit.data.loader import Loader
 from deepbabysit.layers.updates import training
 from deepbabysit.models.model import Sequential
+from deepbabysit.runtime import record as runtime_record
 from deepbabysit.runtime.context import set_surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.registry import default_device, find_device, set_device
@@ -36,14 +38,24 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
     set_device(device)
     set_surroundings(strict=plain != "ours-reference")
     device.plans.clear()
+    # what long trainings come to: not in the middle of a turn, but before the first
+    runtime_record.PROGRAM_CALLS, runtime_record.PROGRAM_REPLAYS = 1, 0
     if task["kind"] == "kernel":
         step, check = ours_kernels.build(task["kernel"], plain, device)
         return step, {"check": check}
     return _BUILDERS[task["kind"]](task, plain, device), {}
 
 
+def finish() -> None:
+    """Wait until the device has done everything."""
+    default_device().backend.synchronize()
+
+
 def report() -> dict[str, list[str]]:
-    """Return which operations ran compiled, which had a compiled kernel that did not take them, which ran plain."""
+    """Return which operations ran compiled, which had a compiled kernel that did not take them, which ran plain.
+
+    "programs" says how many of the recordings of this process have become programs of machine calls.
+    """
     device = default_device()
     found: dict[str, set[str]] = {"compiled": set(), "passed": set(), "plain": set(), "reference": set()}
     for plan in device.plans.values():
@@ -56,7 +68,12 @@ def report() -> dict[str, list[str]]:
             found["passed" if kernel.variants else "plain"].add(plan.spec.name)
         else:
             found["compiled"].add(plan.spec.name)
-    return {key: sorted(names) for key, names in found.items()}
+    recordings = [thing for thing in gc.get_objects() if type(thing) is runtime_record.Recording]
+    programs = sum(recording.program is not None for recording in recordings)
+    return {
+        **{key: sorted(names) for key, names in found.items()},
+        "programs": [f"{programs} of {len(recordings)} recordings"],
+    }
 
 
 def network(case: Case, device: Device) -> Sequential:
@@ -105,7 +122,7 @@ def _step(task: dict[str, Any], name: str, device: Device) -> Callable[[], float
         optimizer.step()
         return loss
 
-    run = step if name == "ours-eager" else record(step)
+    run = step if name == "ours-eager" else replay.record(step)
     xs, ys = ([Tensor(device.asarray(v), device) for v in part] for part in batches(case, task.get("batches", 64)))
     count = 0
 

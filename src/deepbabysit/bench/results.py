@@ -34,7 +34,7 @@ def new(threads: int) -> Results:
     """Return the results of a run that has not begun."""
     return {
         "machine_info": {
-            "node": platform.node(), "processor": platform.processor(), "machine": platform.machine(),
+            "node": "", "processor": platform.processor(), "machine": platform.machine(),
             "python_version": platform.python_version(), "python_implementation": platform.python_implementation(),
             "system": platform.system(), "release": platform.release(),
             "cpu": {"count": os.cpu_count(), "brand_raw": _processor()},

@@ -14,6 +14,8 @@ from deepbabysit.errors import unknown
 PARTS: dict[str, Callable[[Session], None]] = {
     "steps": networks.measure, "kernels": kernels.measure, **around.PARTS,
 }  # fmt: skip
+LIMITS: dict[str, int] = {}
+"""What `limits_side` is asked for: nothing means products of 1024 rows and memory well beyond the last cache."""
 
 
 def run(
@@ -23,6 +25,7 @@ def run(
     names: Sequence[str] = (),
     parts: Sequence[str] = (),
     say: Callable[[str], None] = print,
+    save: Callable[[results.Results], None] = lambda found: None,
 ) -> results.Results:
     """Measure; returns what `results.write` writes.
 
@@ -33,6 +36,7 @@ def run(
         names: contenders; none means all that can run here.
         parts: names in `PARTS`; none means all.
         say: called with each line of progress.
+        save: called with what there is so far, again and again.
 
     Raises:
         ValueError: a network, a contender or a part has an unknown name.
@@ -47,8 +51,9 @@ def run(
     found["skipped"] = reasons
     meter = Meter()
     with Pool(threads) as pool:
-        session = Session(pool, threads, quick, keys, [n for n in wanted if n not in reasons], bool(names), say, found)
-        session.limits({})
+        here = [name for name in wanted if name not in reasons]
+        session = Session(pool, threads, quick, keys, here, bool(names), say, found, save)
+        session.limits(LIMITS)
         for name, measure in PARTS.items():
             if not parts or name in parts:
                 say(f"-- {name}")

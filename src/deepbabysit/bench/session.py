@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,8 @@ class Session:
         chosen: whether somebody has chosen them: then no others take part.
         say: called with a line of progress.
         found: what `results.write` writes.
+        save: called with it whenever something was added: a run that is ended early leaves what it has.
+        start: when the run began.
     """
 
     pool: Pool
@@ -36,6 +39,8 @@ class Session:
     chosen: bool
     say: Callable[[str], None]
     found: results.Results = field(default_factory=dict)
+    save: Callable[[results.Results], None] = lambda found: None
+    start: float = field(default_factory=time.perf_counter)
 
     @property
     def pace(self) -> Pace:
@@ -78,8 +83,13 @@ class Session:
             self.found["failed"][f"{part}[{group}-{name}]"] = reason[-600:]
             texts.append(f"{name} FAILED")
         line = "  ".join(texts)
-        self.say(line)
+        self.tell(line)
         return line
+
+    def tell(self, line: str) -> None:
+        """Say a line of progress, and keep what there is."""
+        self.say(f"{time.perf_counter() - self.start:4.0f} s  {line}")
+        self.save(self.found)
 
 
 def show_time(seconds: float) -> str:

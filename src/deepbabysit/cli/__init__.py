@@ -1,4 +1,4 @@
-"""The command line: ``deepbabysit train | bench | devices | env``."""
+"""The command line: ``deepbabysit train | check | findings | explain | bench | devices | env``."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ def parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("code", metavar="CODE", nargs="?", help="such as dead_relu; left out: list all codes")
 
+    _add_bench(commands.add_parser(
+        "bench",
+        help="measure against PyTorch, JAX and the machine's own limits",
+        description="Time training steps, kernels, data loading, fit, memory and start-up, each contender in a process "
+        "of its own, in turns. All of it takes about 15 minutes, --quick about 3. Exit status 1: a contender failed or "
+        "computed something else than the others.",
+    ))  # fmt: skip
     commands.add_parser("devices", help="list backends and devices, and why one cannot run")
     commands.add_parser("env", help="print versions, threads and machine, for reports")
     return top
@@ -72,6 +79,18 @@ def _add_task(command: argparse.ArgumentParser) -> None:
     command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
                          help="change a setting, such as epochs=20, hidden=64,32, learning_rate=0.01, dropout=0.2")
     command.add_argument("--seed", type=int, default=0, help="start of all random numbers (default: 0)")
+
+
+def _add_bench(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what is measured."""
+    command.add_argument("--quick", action="store_true", help="fewer networks, shorter turns")
+    command.add_argument("--cases", nargs="+", metavar="NET@BATCH", help="networks, such as worked@64, tiny, '*@32'")
+    command.add_argument("--parts", nargs="+", metavar="PART",
+                         help="of steps, kernels, loading, fit, memory, startup (default: all)")
+    command.add_argument("--contenders", nargs="+", metavar="NAME", help="such as ours-replay, torch-fused, jax")
+    command.add_argument("--threads", type=int, default=2, help="processors of each contender (default: 2)")
+    command.add_argument("--json", metavar="FILE", help="write what pytest-benchmark compare reads")
+    command.add_argument("--show", metavar="FILE", help="print the tables of such a file and measure nothing")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from deepbabysit.bench import results, tables
 from deepbabysit.bench.cases import select
 from deepbabysit.bench.contenders import missing
-from deepbabysit.bench.load import average
+from deepbabysit.bench.load import BUSY_AVERAGE, average
 from deepbabysit.bench.run import PARTS, run
 from deepbabysit.cli.usage import UsageError
 from deepbabysit.errors import unknown
@@ -21,14 +21,20 @@ def bench(options: argparse.Namespace) -> int:
         print(tables.report(results.read(Path(options.show))))
         return 0
     _check(options)
-    print(f"load of the machine: {average():.2f} (the last minute)", flush=True)
+
+    def save(found: results.Results) -> None:
+        if options.json:
+            results.write(Path(options.json), found)
+
+    load = average()
+    note = "; others are at work: the figures will be marked as taken under load" if load >= BUSY_AVERAGE else ""
+    print(f"load of the machine: {load:.2f} (the last minute){note}", flush=True)
     found = run(
         options.threads, options.quick, options.cases or (), options.contenders or (), options.parts or (),
-        lambda line: print(line, flush=True),
+        lambda line: print(line, flush=True), save,
     )  # fmt: skip
+    save(found)
     print(f"\n{tables.report(found)}")
-    if options.json:
-        results.write(Path(options.json), found)
     return 1 if found["failed"] else 0
 
 

@@ -2,6 +2,7 @@
 
 from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     activations,
+    affine_convolution,
     attention,
     convolution,
     elementwise,

@@ -277,15 +277,35 @@ VAR = define(var, infer=_mean_infer("var"), samples=reduction_samples(empty=Fals
 
 
 def logsumexp(xp: Any, x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Logarithm of the sum of exponentials, ``m + log(sum(exp(x - m)))`` with ``m = max(x)``: no overflow."""
+    """Logarithm of the sum of exponentials, ``m + log(sum(exp(x - m)))`` with ``m = max(x)``: no overflow.
+
+    Where `m` is infinite it is the result.
+    """
     highest = xp.stop_gradient(xp.max(x, axis=axis, keepdims=True))
-    total = xp.sum(xp.exp(x - highest), axis=axis, keepdims=True)
-    result = xp.log(total) + highest
+    finite = xp.isfinite(highest)
+    level = xp.where(finite, highest, xp.zeros_like(highest))
+    total = xp.sum(xp.exp(x - level), axis=axis, keepdims=True)
+    result = xp.where(finite, xp.log(xp.where(finite, total, xp.ones_like(total))) + level, highest)
     axes = normalize_axes("logsumexp", axis, len(x.shape))
     return result if keepdims else xp.reshape(result, reduced(x.shape, axes, False))
 
 
+def _logsumexp_vjp(op: Any, g: Any, x: Any, out: Any, needs: Any, axis: Axis, keepdims: bool) -> Any:
+    shape = x[0].shape
+    level = _spread(op, op.where(op.isfinite(out[0]), out[0], 0.0), shape, axis, keepdims)
+    return (op.multiply(op.exp(op.subtract(x[0], level)), _spread(op, g[0], shape, axis, keepdims)),)
+
+
+def _logsumexp_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    yield from reduction_samples(lambda rng, shape: drawing.normal(rng, shape, 4.0), empty=False)(rng)
+    x = rng.standard_normal((6, 5))
+    x[0], x[1, 2], x[2, 3], x[3, 1], x[4] = -np.inf, -np.inf, np.inf, np.nan, 1e4
+    for axis in (0, 1):
+        yield Sample((x,), {"axis": axis}, gradient=False)
+    yield Sample((rng.standard_normal((70, 90)) * 20.0,), {"axis": 1})
+
+
 LOGSUMEXP = define(
-    logsumexp, infer=_nonempty_infer("logsumexp"), errors=_no_empty, composite=True,
-    samples=reduction_samples(lambda rng, shape: drawing.normal(rng, shape, 4.0), empty=False),
+    logsumexp, infer=_nonempty_infer("logsumexp"), errors=_no_empty, composite=True, samples=_logsumexp_samples,
+    vjp=_logsumexp_vjp, saves_inputs=(0,), saves_outputs=(0,),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from math import prod
 from typing import Any, final
@@ -10,11 +9,14 @@ from typing import Any, final
 import numpy as np
 
 from deepbabysit.autograd import ops
-from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.autograd.tensor import Tensor, apply
+from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.convolution import resolve_padding, resolve_transposed_padding
 from deepbabysit.kernels.spec import Form
 from deepbabysit.layers.affine import Affine, positive_int
 from deepbabysit.layers.checks import IMAGE, SEQUENCE, need_axes, need_floats
+
+_AFFINE_CONV = SPECS["affine_conv"]
 
 
 def sizes(layer: str, name: str, value: Any, space: int) -> tuple[int, ...]:
@@ -62,13 +64,8 @@ class _Convolution(Affine):
         padding = resolve_padding(self.padding, x.shape[1:-1], self.kernel_size, self.strides, self.dilation_rate)
         return {"stride": self.strides, "padding": padding, "dilation": self.dilation_rate}
 
-    @abstractmethod
-    def convolve(self, x: Tensor) -> Tensor:
-        """Compute the convolution without bias."""
-
-    def product(self, x: Tensor, activation: str) -> Tensor:
-        """Compute the convolution with bias and activation."""
-        y = self.convolve(x)
+    def finish(self, y: Tensor, activation: str) -> Tensor:
+        """Compute bias and activation."""
         if self.bias is not None:
             y = y + self.bias
         return y if activation == "linear" else getattr(ops, activation)(y)
@@ -93,11 +90,16 @@ class _Conv(_Convolution):
         self.add_kernel((*self.kernel_size, channels // self.groups, self.filters), form)
         self.add_bias(self.filters, form)
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """Compute the convolution without bias."""
+    def product(self, x: Tensor, activation: str) -> Tensor:
+        """Compute the convolution with bias and activation."""
         self.check(x.data.shape, self.kernel.data.shape[-2] * self.groups)
         need_floats(self, x.data.dtype)
-        return ops.conv(x, self.kernel, groups=self.groups, **self.steps(x))
+        attrs = {**self.steps(x), "groups": self.groups}
+        # a backend without the fused kernel has one for each part
+        if self.bias is None or "affine_conv" not in x.device.backend.kernels:
+            return self.finish(ops.conv(x, self.kernel, **attrs), activation)
+        y: Tensor = apply(_AFFINE_CONV, (x, self.kernel, self.bias), {**attrs, "activation": activation})
+        return y
 
     def rescale(self, factor: Any) -> None:
         """Multiply the product by a number or by one number per filter."""
@@ -251,11 +253,12 @@ class ConvTranspose2D(_Convolution):
         self.add_kernel((*self.kernel_size, self.filters, channels), form, (window * channels, window * self.filters))
         self.add_bias(self.filters, form)
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """Compute the transposed convolution without bias."""
+    def product(self, x: Tensor, activation: str) -> Tensor:
+        """Compute the transposed convolution with bias and activation."""
         self.check(x.data.shape, self.kernel.data.shape[-1])
         need_floats(self, x.data.dtype)
-        return ops.conv_transpose(x, self.kernel, output_padding=self._behind, **self._steps)
+        y = ops.conv_transpose(x, self.kernel, output_padding=self._behind, **self._steps)
+        return self.finish(y, activation)
 
     def rescale(self, factor: Any) -> None:
         """Multiply the product by a number or by one number per filter."""
@@ -311,11 +314,11 @@ class DepthwiseConv2D(_Convolution):
         )
         self.add_bias(channels * self.depth_multiplier, form)
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """Compute the convolution without bias."""
+    def product(self, x: Tensor, activation: str) -> Tensor:
+        """Compute the convolution with bias and activation."""
         self.check(x.data.shape, self.kernel.data.shape[-2])
         need_floats(self, x.data.dtype)
-        return ops.depthwise_conv(x, self.kernel, **self.steps(x))
+        return self.finish(ops.depthwise_conv(x, self.kernel, **self.steps(x)), activation)
 
     def rescale(self, factor: Any) -> None:
         """Multiply the product by a number or by one number per output channel."""

@@ -125,18 +125,18 @@ class BatchNorm(_Norm):
         self.add_state("moving_mean", np.zeros(form.shape[-1], weight_dtype(form)))
         self.add_state("moving_var", np.ones(form.shape[-1], weight_dtype(form)))
 
-    def call(self, x: Tensor) -> Tensor:
-        """Normalize with the batch's statistics in training, else with the running ones."""
+    def call(self, x: Tensor, rectify: bool = False) -> Tensor:
+        """Normalize with the batch's statistics in training, else with the running ones; `rectify` adds a ReLU."""
         shape = x.data.shape
         if len(shape) < 2 or shape[-1] != self.moving_mean.data.shape[0]:
             need_features(self, x.shape, self.moving_mean.shape[0])
         gamma, beta = self.scale_and_shift(x)
         training = current().training and not self.frozen
         if not training and self._estimate is None:
-            return ops.batch_norm_inference(
-                x, gamma, beta, self.moving_mean, self.moving_var, epsilon=self.epsilon
-            )
-        y, mean, var = ops.batch_norm(x, gamma, beta, epsilon=self.epsilon)
+            infer = ops.batch_norm_relu_inference if rectify else ops.batch_norm_inference
+            result: Tensor = infer(x, gamma, beta, self.moving_mean, self.moving_var, epsilon=self.epsilon)
+            return result
+        y, mean, var = (ops.batch_norm_relu if rectify else ops.batch_norm)(x, gamma, beta, epsilon=self.epsilon)
         if self._estimate is not None:
             self._estimate.append(
                 (x.size // x.shape[-1], mean.numpy().astype(np.float64), var.numpy().astype(np.float64))

@@ -9,6 +9,7 @@ from typing import Any
 from deepbabysit.autograd.tensor import Tensor, apply
 from deepbabysit.kernels.shapes import BATCH, show_shape
 from deepbabysit.kernels.spec import KernelSpec
+from deepbabysit.layers.fusion import fusible, rectifies
 from deepbabysit.layers.layer import Layer
 
 
@@ -21,12 +22,14 @@ class Step:
         inputs: the arguments; symbolic tensors stand for values that are computed.
         options: keyword arguments or attributes.
         outputs: the symbolic tensors that it makes (None where nobody uses them).
+        then: the only call that uses its result, where both may run as one.
     """
 
     run: Layer | KernelSpec
     inputs: tuple[Any, ...]
     options: dict[str, Any]
     outputs: list[Tensor | None]
+    then: Step | None = None
 
 
 def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Step]:
@@ -71,6 +74,20 @@ def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Step]:
     return order
 
 
+def pair(steps: Sequence[Step], outputs: Sequence[Tensor]) -> None:
+    """Find the calls that may run as one: nobody else uses what the first hands to the second."""
+    users: dict[int, list[Step]] = {}
+    for step in steps:
+        for argument in flat((step.inputs, tuple(step.options.values()))):
+            users.setdefault(id(argument), []).append(step)
+    kept = {id(output) for output in outputs}
+    for step in steps:
+        made = step.outputs[0]
+        found = users.get(id(made), [])
+        if len(found) == 1 and id(made) not in kept and rectifies(step.run, found[0].run) and not found[0].options:
+            step.then = found[0]
+
+
 def run_steps(steps: Sequence[Step], values: dict[int, Any]) -> None:
     """Run the calls in order; `values` maps ``id(symbolic tensor)`` to its value and is filled."""
 
@@ -81,8 +98,16 @@ def run_steps(steps: Sequence[Step], values: dict[int, Any]) -> None:
             return type(argument)(value(item) for item in argument)
         return argument
 
+    done: set[int] = set()
     for step in steps:
+        if id(step) in done:
+            continue
         arguments = [value(argument) for argument in step.inputs]
+        then = step.then
+        if then is not None and fusible(step.run, then.run, arguments[0]):
+            values[id(then.outputs[0])] = step.run(*arguments, **step.options, rectify=True)  # type: ignore[operator]
+            done.add(id(then))
+            continue
         run: Callable[..., Any] = step.run if isinstance(step.run, Layer) else _operation(step.run)
         options = {name: value(option) for name, option in step.options.items()}
         result = run(*arguments, **options)

@@ -10,12 +10,14 @@ import numpy as np
 
 from deepbabysit import losses, metrics
 from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.babysit.blame import blame
 from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.errors import spelled, unknown
 from deepbabysit.kernels.shapes import BATCH, show_shape
+from deepbabysit.layers.fusion import fusible, rectifies
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.symbolic import symbolic
-from deepbabysit.models.functional import Step, as_inputs, flat, run_steps, trace
+from deepbabysit.models.functional import Step, as_inputs, flat, pair, run_steps, trace
 from deepbabysit.models.summary import summarize
 from deepbabysit.models.writing import write_model
 from deepbabysit.optimizers import get as get_optimizer
@@ -200,6 +202,10 @@ class Model(Layer):
             resume: continue the run in `run_dir`.
             split: "shuffle" or "time" (the last part is held out, in order).
 
+        Raises:
+            TypeError, ValueError: something is surely wrong before the first step; ``error.finding`` is the finding
+                where the data are at fault.
+
         Returns:
             The History; its `findings` are what the babysitter found, likeliest cause first, and ``verdict()`` is its
             summary. The best weights are in the model when an EarlyStopping asked for that.
@@ -212,12 +218,17 @@ class Model(Layer):
         5.0
         """
         sitter = _sitter(babysit, callbacks)
-        history = self.trainer.fit(
-            x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
-            validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
-            sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
-            run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
-        )
+        try:
+            history = self.trainer.fit(
+                x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+                validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
+                sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
+                run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
+            )
+        except (TypeError, ValueError) as error:
+            if sitter is not None and not sitter.begun:
+                error.finding = blame(error, self, x, y)  # type: ignore[union-attr]
+            raise
         if sitter is not None:
             history.findings, history.judge = sitter.findings, sitter.verdict
         return history
@@ -340,6 +351,7 @@ class Functional(Model):
         self._outputs = as_inputs(outputs, "outputs")
         self.several = len(self._outputs) > 1  # a list of one output is that output, as in Keras 2
         self._steps: list[Step] = trace(self._inputs, self._outputs)
+        pair(self._steps, self._outputs)
         self.layers: list[Layer] = list({id(s.run): s.run for s in self._steps if isinstance(s.run, Layer)}.values())
         self.built = True
         self.input_shape = self._inputs[0].shape[1:]
@@ -454,8 +466,13 @@ class Sequential(Model):
                 f"or make the model with db.Model([input, ...], outputs)"
             )
         x = inputs[0]
-        for layer in self.layers:
-            x = layer(x)
+        layers = iter(zip(self.layers, [*self.layers[1:], None], strict=True))
+        for layer, following in layers:
+            if rectifies(layer, following) and fusible(layer, following, x):
+                x = layer(x, rectify=True)
+                next(layers)
+            else:
+                x = layer(x)
         return x
 
     def __len__(self) -> int:

@@ -20,7 +20,8 @@ ELEMENTWISE = frozenset({
     "leaky_relu_gradient", "less", "less_equal", "log", "log1p", "log_cosh", "log_probability", "logical_and",
     "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal", "power", "relu",
     "relu_gradient", "selu", "selu_gradient", "sigmoid", "sigmoid_cross_entropy", "sigmoid_cross_entropy_gradient",
-    "sign", "silu", "silu_gradient", "sin", "softplus", "sqrt", "subtract", "tanh", "where",
+    "sigmoid_gradient", "sign", "silu", "silu_gradient", "sin", "softplus", "sqrt", "subtract", "tanh", "tanh_gradient",
+    "where",
 })
 PIECE = 32 * 1024  # elements; rows are taken 64 at a time, so that vector loops begin where they did
 LEAST = 1 << 20  # bytes that a chain touches: below, they are in the cache anyway

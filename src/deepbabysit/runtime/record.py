@@ -14,7 +14,10 @@ from deepbabysit.runtime.subnormals import flushed
 if TYPE_CHECKING:
     from deepbabysit.runtime.funnel import Plan
 
-PROGRAM_AFTER = 15_000  # calls replayed from Python (some 50 ms), before a backend is asked for something faster
+# A backend is asked for something faster after so many calls replayed from Python (some 30 ms), and so many replays:
+# making a program takes about as long as what it saves over as many more.
+PROGRAM_CALLS = 12_000
+PROGRAM_REPLAYS = 150
 
 
 class RecordingRefused(RuntimeError):
@@ -35,7 +38,7 @@ class Recording:
         self._calls = calls
         self._before = before
         self._after = after
-        self._left = PROGRAM_AFTER
+        self._left = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls)
         self.program: Callable[[], None] | None = None
 
     def __len__(self) -> int:

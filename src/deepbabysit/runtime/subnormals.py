@@ -90,10 +90,10 @@ def _mode() -> _Mode | None:
     if before is None:
         return mode  # someone set it for the whole thread
     try:
-        flushed = not (small * tenth).any()
+        inside = small * tenth
     finally:
         mode.leave(before)
-    return mode if flushed and (small * tenth).all() else None
+    return mode if not inside.any() and (small * tenth).all() else None
 
 
 def supported() -> bool:

@@ -19,6 +19,7 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import Plan, call, find_plan
 from deepbabysit.runtime.record import Recorder, RecordingRefused
 from deepbabysit.runtime.registry import find_device
+from deepbabysit.runtime.subnormals import flushed
 from deepbabysit.testing.cases import (
     LAYOUTS,
     Guarded,
@@ -310,6 +311,7 @@ def _changed(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
     return rng.permutation(values.reshape(-1)).reshape(values.shape)
 
 
+@flushed()  # as in a training step
 def _step(
     device: Device,
     spec: KernelSpec,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,12 @@ import numpy as np
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.data.checks import check_finite
 from deepbabysit.data.loader import Loader
+from deepbabysit.data.rows import take
 from deepbabysit.losses.targets import CLASSES, LABELS
 
 Leaves = tuple[np.ndarray, ...]
+
+_GATHERED = 1 << 18  # bytes gathered at once, so that they are in the cache when the step reads them
 
 
 def arrange(x: Any, layer: Any) -> Any:
@@ -256,6 +259,43 @@ class Source:
         if self.weighted:
             result.append(np.asarray(batch.sample_weight))
         return result
+
+    def batches(self, epoch: int) -> Generator[tuple[list[np.ndarray], int], None, None]:
+        """Yield for every batch of an epoch its arrays, as the step takes them, and how many rows it has.
+
+        The arrays are read and not kept: where nothing is shuffled they may be views of the data.
+        """
+        loader = self.loader
+        if self.layer is None and self.look is None and not loader.prefetch and loader.augment is None:
+            plain = [*leaves(loader.x), *(leaves(loader.y) if self.targets else ())]
+            plain += [loader.sample_weight] if self.weighted else []
+            if all(isinstance(a, np.ndarray) for a in plain):
+                yield from self._pieces(plain, epoch)
+                return
+        batches = loader.epoch(epoch)
+        try:
+            for batch in batches:
+                yield self.arrays(batch), len(batch.rows)
+        finally:
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+
+    def _pieces(self, data: list[np.ndarray], epoch: int) -> Iterator[tuple[list[np.ndarray], int]]:
+        """Gather the rows of many small batches at once: one call costs more than the rows of a batch."""
+        loader = self.loader
+        size = loader.batch_size
+        dtypes = [*self.dtypes, *(a.dtype for a in data[self.inputs :])]
+        row = max(sum(a[:1].size * dtype.itemsize for a, dtype in zip(data, dtypes, strict=True)), 1)
+        block = max(_GATHERED // (row * size), 1) * size
+        order = loader.order(epoch) if loader.shuffle else None
+        end = loader.rows - loader.rows % size if loader.drop_last else loader.rows
+        for start in range(0, end, block):
+            stop = min(start + block, end)
+            here = [take(a, order[start:stop]) if order is not None else a[start:stop] for a in data]
+            here = [a if a.dtype == dtype else a.astype(dtype) for a, dtype in zip(here, dtypes, strict=True)]
+            for at in range(0, stop - start, size):
+                yield [a[at : at + size] for a in here], min(size, stop - start - at)
 
     def again(self, epoch: int, step: int, accumulate: int) -> tuple[list[list[np.ndarray]], list[np.ndarray]]:
         """Return the arrays of the micro-batches of a step, gathered once more, and the numbers of their rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, final
@@ -135,6 +136,8 @@ class CallbackList(Listener):
             callback.set_model(model)
             callback.announce = announce
         self._heard = {event: [c for c in self.callbacks if _writes(c, event)] for event in EVENTS}
+        if not self._heard["on_train_batch_begin"] and not self._heard["on_train_batch_end"]:
+            self.wake = sys.maxsize
 
     @property
     def needs_batch_values(self) -> bool:

@@ -154,6 +154,7 @@ class Controls:
         say: shows a line to the user.
         stop: ends the run after the step or epoch; takes the reason.
         steps: steps of the trainer before this run.
+        data, validation: the loaders of both parts, or None; `weighted` whether samples or classes are weighted.
     """
 
     step: Any
@@ -166,6 +167,9 @@ class Controls:
     say: Callable[[str], None]
     stop: Callable[[str], None]
     steps: int
+    data: Any = None
+    validation: Any = None
+    weighted: bool = False
 
 
 class Listener:

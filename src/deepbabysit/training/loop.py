@@ -346,6 +346,7 @@ class Trainer:
         controls = Controls(
             step, self.optimizer, self.layer, self.loss, run_streams, place,
             lambda epoch, number: source.again(epoch, number, accumulate), say, stops.append, self.steps,
+            source.loader, None if validation is None else validation.loader, source.weighted,
         )
         for listener in audience:
             listener.run_begin(info)
@@ -407,11 +408,11 @@ class Trainer:
         enders = [li for li in audience if type(li).step_end is not Listener.step_end]
         number = samples = 0
         count = len(source.loader)
-        batches = source.loader.epoch(epoch)
+        batches = source.batches(epoch)
         try:
-            for place, batch in enumerate(batches):
-                waiting.append(source.arrays(batch))
-                samples += len(batch.rows)
+            for place, (arrays, rows) in enumerate(batches):
+                waiting.append(arrays)
+                samples += rows
                 if len(waiting) < accumulate and place + 1 < count:
                     continue
                 now = self.steps
@@ -434,9 +435,7 @@ class Trainer:
                 if stop := self._stop_reason(watchers, interrupt, stops):
                     return stop
         finally:
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
+            batches.close()
         return ""
 
     def _reader(self, step: TrainStep, number: int) -> Callable[[], dict[str, float]]:
@@ -506,10 +505,10 @@ class Trainer:
         for listener in audience:
             listener.evaluation_begin(len(source.loader))
         names = ["loss", *[m.name for m in self.metrics]]
-        for number, batch in enumerate(source.loader.epoch(0)):
+        for number, (arrays, _) in enumerate(source.batches(0)):
             for listener in audience:
                 listener.evaluation_step_begin(number)
-            step(source.arrays(batch))
+            step(arrays)
             for listener in audience:
                 listener.evaluation_step_end(number, LazyLogs(names, step.sums.read))
         result = step.sums.read()
@@ -540,8 +539,8 @@ class Trainer:
         if step is None:
             step = self._steps[("predict", place)] = PredictStep(layer, place, self.replay)
         parts: list[list[np.ndarray]] = []
-        for batch in source.loader.epoch(0):
-            outputs = step(source.arrays(batch)[: source.inputs])
+        for arrays, _ in source.batches(0):
+            outputs = step(arrays[: source.inputs])
             parts.append([np.array(place.to_host(o.data)) for o in outputs])
         joined = tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
         return joined if len(joined) > 1 else joined[0]

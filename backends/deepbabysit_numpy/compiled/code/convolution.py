@@ -1,8 +1,11 @@
 """Convolutions without columns: tiles of the result are summed in registers, straight from the image.
 
-A block of images, or a band of rows of one, is copied once with its border of zeros, so that every window is complete;
-where there is no border the image itself is read. What is summed is cut so that the weights of a piece stay in the
-first-level cache. The tables say where rows of a tile begin; `compiled/convolution.py` makes them and names them.
+Windows that reach over the border form classes by the elements of the kernel that meet the image, so that no zero is
+read or multiplied. What is summed is cut so that the weights of a piece stay in the first-level cache. The tables say
+where rows of a tile begin; `compiled/convolution.py` makes them and names them.
+
+Where sums run over the windows (the gradient of the kernel), a block of images, or a band of rows of one, is copied
+with its border of zeros; what the next block reads is asked for while this one is computed.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.code.tiles import outer, tile
+from deepbabysit_numpy.compiled.code.tiles import outer, prefetch, tile
 from deepbabysit_numpy.compiled.jit import jit
 
 
 @jit
-def pack(part: Any, parts: Any, kernel: Any, taps: Any, phases: Any, geo: Any, turned: Any, packed: Any) -> None:
+def pack(part: Any, parts: Any, kernel: Any, taps: Any, weights: Any, geo: Any, turned: Any, packed: Any) -> None:
     """Write a kernel (taps, in of a group, out) in the order in which tiles read it, with zeros behind the columns.
 
     Where it is turned, sums run over the outputs and the columns are the inputs.
@@ -25,17 +28,17 @@ def pack(part: Any, parts: Any, kernel: Any, taps: Any, phases: Any, geo: Any, t
     zero = packed.dtype.type(0.0)
     unit = 0
     for group in range(groups):
-        for phase in range(phases.shape[0]):
-            depth = phases[phase, 6]
+        for part_of_taps in range(weights.shape[0]):
+            begin, end, start = weights[part_of_taps]
             for panel in range(-(-columns // wide)):
-                start = group * geo.packed + phases[phase, 5] + panel * depth * wide
+                at = group * geo.packed + start + panel * (end - begin) * inner * wide
                 valid = min(wide, columns - panel * wide)
-                for number in range(phases[phase, 7], phases[phase, 8]):
+                for number in range(begin, end):
                     unit += 1
                     if unit % parts != part:
+                        at += inner * wide
                         continue
                     tap = taps[number]
-                    at = start + (number - phases[phase, 7]) * inner * wide
                     if turned:
                         for column in range(valid):
                             for k in range(inner):
@@ -48,6 +51,7 @@ def pack(part: Any, parts: Any, kernel: Any, taps: Any, phases: Any, geo: Any, t
                     for k in range(inner):
                         for column in range(valid, wide):
                             packed[at + k * wide + column] = zero
+                    at += inner * wide
 
 
 @jit
@@ -74,46 +78,57 @@ def _fill(border: Any, x: Any, first: Any, count: Any, top: Any, rows: Any, geo:
 
 
 @jit
-def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y: Any, border: Any, geo: Any,
-           phases: Any, pieces: Any, runs: Any, places: Any, targets: Any, rectify: Any) -> None:
+def _following(x: Any, block: Any, end: Any, bands: Any, geo: Any) -> Any:
+    """Return (address, cache lines) of the image that a block reads."""
+    if block >= end or not geo.padded:
+        return x.ctypes.data, 0
+    first, top = block // bands * geo.together, block % bands * geo.rows
+    count, lines = min(geo.together, geo.images - first), min(geo.rows, geo.lines - top)
+    line = geo.width * geo.channels * x.itemsize
+    begin = max(top * geo.down - geo.top, 0)
+    if bands == 1:
+        lines = count * geo.height
+    else:
+        lines = max(min((lines - 1) * geo.down + geo.span, geo.height - begin), 0)
+    return x.ctypes.data + (first * geo.height + begin) * line, lines * line // 64
+
+
+@jit
+def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y: Any, geo: Any, classes: Any,
+           pieces: Any, runs: Any, places: Any, targets: Any, rectify: Any) -> None:
     """Write the convolution of this part's blocks; see `compiled/convolution.py` for the tables."""
     size, tall = x.itemsize, geo.tall
-    mine = border[part]
     bands = -(-geo.lines // geo.rows)
-    total = -(-geo.images // geo.count) * bands
+    total = -(-geo.images // geo.together) * bands
     tail = np.empty((2, tall), np.int64)
     panels = -(-geo.columns // geo.wide)
     for block in range(part * total // parts, (part + 1) * total // parts):
-        first, top = block // bands * geo.count, block % bands * geo.rows
-        count, lines = min(geo.count, geo.images - first), min(geo.rows, geo.lines - top)
-        if geo.padded:
-            _fill(mine, x, first, count, top * geo.down, (lines - 1) * geo.down + geo.span, geo)
-            source = mine.ctypes.data
-        else:
-            source = x.ctypes.data + (first * geo.height + top * geo.down) * geo.width * geo.channels * size
-        for phase in range(phases.shape[0]):
-            pixels = count * min(lines, phases[phase, 0] - top) * phases[phase, 1]
+        first, top = block // bands * geo.together, block % bands * geo.rows
+        count = min(geo.together, geo.images - first)
+        source = x.ctypes.data + first * geo.height * geo.width * geo.channels * size
+        result = y.ctypes.data + first * geo.out_height * geo.out_width * geo.out_channels * size
+        for number in range(classes.shape[0]):
+            begin_line, end_line, across, table, first_piece, end_piece, first_run, weights, depth = classes[number]
+            begin_here = max(begin_line, top)
+            pixels = count * (min(end_line, top + geo.rows) - begin_here) * across
             if pixels <= 0:
                 continue
-            table = phases[phase, 2]
-            result = y.ctypes.data + phases[phase, 9]
-            result += (first * geo.out_height + top * geo.out_down) * geo.out_width * geo.out_channels * size
+            table += (begin_here - begin_line) * across
             for job in range(geo.groups * panels):
                 group, panel = job // panels, job % panels
-                w = packed.ctypes.data
-                w += (group * geo.packed + phases[phase, 5] + panel * phases[phase, 6] * geo.wide) * size
-                from_here = source + group * geo.inner * size
+                w = packed.ctypes.data + (group * geo.packed + weights + panel * depth * geo.wide) * size
+                from_here = source + (group * geo.inner + panel * geo.shift) * size
                 column = group * geo.columns + panel * geo.wide
                 to, valid = result + column * size, geo.columns - panel * geo.wide
-                begin = phases[phase, 10]
-                for piece in range(phases[phase, 3], phases[phase, 4]):
+                begin = first_run
+                for piece in range(first_piece, end_piece):
                     end = pieces[piece]
-                    fresh = 1 if piece == phases[phase, 3] else 0
-                    last = rectify if piece == phases[phase, 4] - 1 else 0
+                    fresh = 1 if piece == first_piece else 0
+                    last = rectify if piece == end_piece - 1 else 0
                     for pixel in range(0, pixels, tall):
                         at = 8 * (table + pixel)
                         rows_at, to_at = places.ctypes.data + at, targets.ctypes.data + at
-                        if pixel + tall > pixels:
+                        if pixel + tall > pixels:  # rows behind the last repeat it
                             for i in range(tall):
                                 j = table + min(pixel + i, pixels - 1)
                                 tail[0, i] = places[j]
@@ -126,33 +141,56 @@ def direct(part: Any, parts: Any, width: Any, x: Any, packed: Any, init: Any, y:
 
 
 @jit
-def by_kernel(part: Any, parts: Any, width: Any, x: Any, g: Any, gradients: Any, border: Any, geo: Any, runs: Any,
-              places: Any, targets: Any) -> None:
-    """Write the gradient for the kernel by this part's blocks into its own copy."""
+def by_kernel(part: Any, parts: Any, width: Any, height: Any, x: Any, g: Any, gradients: Any, sums: Any, border: Any,
+              geo: Any, classes: Any, runs: Any, places: Any, targets: Any) -> None:
+    """Write the gradients for kernel and bias by this part's blocks into its own copies; `sums` may be empty."""
     size, tall = x.itemsize, geo.tall
-    mine, result = border[part], gradients[part]
+    mine, result, total_slope = border[part], gradients[part], sums[part]
     zero = result.dtype.type(0.0)
     for i in range(result.size):
         result[i] = zero
+    for i in range(total_slope.size):
+        total_slope[i] = zero
     bands = -(-geo.lines // geo.rows)
-    total = -(-geo.images // geo.count) * bands
+    total = -(-geo.images // geo.together) * bands
     panels = -(-geo.columns // geo.wide)
     for block in range(part * total // parts, (part + 1) * total // parts):
-        first, top = block // bands * geo.count, block % bands * geo.rows
-        count, lines = min(geo.count, geo.images - first), min(geo.rows, geo.lines - top)
+        first, top = block // bands * geo.together, block % bands * geo.rows
+        count, lines = min(geo.together, geo.images - first), min(geo.rows, geo.lines - top)
+        source, slopes = x.ctypes.data, g.ctypes.data
+        slopes += first * geo.out_height * geo.out_width * geo.out_channels * size
         if geo.padded:
             _fill(mine, x, first, count, top * geo.down, (lines - 1) * geo.down + geo.span, geo)
-            source = mine.ctypes.data
+            source = mine.ctypes.data - top * geo.down * geo.bordered * geo.channels * size
         else:
-            source = x.ctypes.data + (first * geo.height + top * geo.down) * geo.width * geo.channels * size
-        slopes = g.ctypes.data + (first * geo.out_height + top) * geo.out_width * geo.out_channels * size
-        for begin in range(0, count * lines, geo.piece):
-            amount = min(geo.piece, count * lines - begin)
-            for job in range(geo.groups * panels):
-                group, panel = job // panels, job % panels
-                column = (group * geo.columns + panel * geo.wide) * size
-                for k in range(0, places.size, tall):
-                    outer(width, x, source + group * geo.inner * size, places.ctypes.data + 8 * k,
-                          runs.ctypes.data + 24 * begin, amount, slopes + column, result.ctypes.data + column,
-                          targets.ctypes.data + 8 * k, geo.columns - panel * geo.wide,
-                          geo.along * geo.channels * size, geo.out_channels * size)
+            source += first * geo.height * geo.width * geo.channels * size
+        ahead, left = _following(x, block + 1, (part + 1) * total // parts, bands, geo)
+        some = left // geo.calls + 1
+        if total_slope.size:
+            at = (first * geo.out_height + top) * geo.out_width * geo.out_channels
+            for _ in range(count * lines * geo.out_width):
+                for i in range(total_slope.size):
+                    total_slope[i] += g[at + i]
+                at += geo.out_channels
+        for piece in range(0, count * lines, geo.piece):
+            for number in range(classes.shape[0]):
+                begin_line, end_line, run, first_place, end_place = classes[number]
+                before = max(begin_line, top) - begin_line
+                begin = before + piece
+                end = min(begin + geo.piece, before + count * (min(end_line, top + lines) - begin_line - before))
+                if end <= begin:
+                    continue
+                for job in range(geo.groups * panels):
+                    group, panel = job // panels, job % panels
+                    column = (group * geo.columns + panel * geo.wide) * size
+                    from_here = source + (group * geo.inner + panel * geo.shift) * size
+                    for k in range(first_place, end_place, tall):
+                        if left > 0:
+                            prefetch(ahead, some)
+                            ahead += some * 64
+                            left -= some
+                        outer(width, height, x, from_here, places.ctypes.data + 8 * k,
+                              runs.ctypes.data + 24 * (run + begin), end - begin, slopes + column,
+                              result.ctypes.data + column, targets.ctypes.data + 8 * k,
+                              geo.columns - panel * geo.wide, geo.along * geo.channels * size,
+                              geo.out_channels * size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepbabysit_numpy.compiled.code.mathematics import sigmoid
+from deepbabysit_numpy.compiled.code.mathematics import sigmoid, tanh
 from deepbabysit_numpy.compiled.jit import jit
 
 _BLOCK = 4096  # elements: they stay in the first cache
@@ -39,6 +39,21 @@ def bias_sigmoid(y: Any, bias: Any) -> None:
         part = y[begin:end].reshape((end - begin) * width)
         for k in range(part.size):
             part[k] = sigmoid(part[k])
+
+
+@jit
+def bias_tanh(y: Any, bias: Any) -> None:
+    """``y = tanh(y + bias)``, likewise."""
+    rows, width = y.shape
+    step = max(_BLOCK // width, 1)
+    for begin in range(0, rows, step):
+        end = min(begin + step, rows)
+        for i in range(begin, end):
+            for j in range(width):
+                y[i, j] += bias[j]
+        part = y[begin:end].reshape((end - begin) * width)
+        for k in range(part.size):
+            part[k] = tanh(part[k])
 
 
 @jit

@@ -1,4 +1,4 @@
-"""Random words, and dropout with its draws made on the way: Philox4x64-10 as `deepbabysit.kernels.random` lays it out."""
+"""Random words, and dropout that draws on its way: Philox4x64-10 as `deepbabysit.kernels.random` lays it out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BLOCKS = 128
 def _product(context: Any, x: Any, y: Any) -> Any:
     """Return the upper and the lower half of a product of 64-bit words: one instruction on most machines.
 
-    Made of 32-bit pieces it could be vectorized, which takes as long with 512-bit registers and longer with shorter ones.
+    Made of 32-bit pieces it could be vectorized: as fast with 512-bit registers, slower with shorter ones.
     """
     halves = types.UniTuple(types.uint64, 2)
 

@@ -1,6 +1,6 @@
 """Pooling of channels-last images: rows of a window first, in long loops, then its columns.
 
-The inner loops index flat rows by number: taking a slice for each window costs more than the window.
+Most inner loops run over slices: numbers that are added up as indices may be negative to Numba, which looks at each.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ def _reach(place: Any, step: Any, before: Any, size: Any, length: Any) -> Any:
 
 
 @jit
-def max_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -> None:
+def max_pool(
+    part: Any, parts: Any, x: Any, y: Any, lines: Any, window: Any, stride: Any, before: Any
+) -> None:
     """Largest value of each window; NaN stays."""
+    line = lines[part]
     images, height, width, channels = x.shape
     rows, columns = y.shape[1], y.shape[2]
     flat, target = x.reshape(images, height, width * channels), y.reshape(images, rows, columns * channels)
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         for p in range(rows):
             first, last = _reach(p, stride[0], before[0], window[0], height)
             one, two = flat[n, first], flat[n, min(first + 1, last - 1)]
@@ -38,19 +41,23 @@ def max_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -
             out = target[n, p]
             for q in range(columns):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
-                here, there, to = left * channels, min(left + 1, right - 1) * channels, q * channels
+                place = min(left + 1, right - 1) * channels
+                here, there = line[left * channels : (left + 1) * channels], line[place : place + channels]
+                to = out[q * channels : (q + 1) * channels]
                 for c in range(channels):
-                    a, b = line[here + c], line[there + c]
-                    out[to + c] = b if (b > a) | (b != b) else a
+                    a, b = here[c], there[c]
+                    to[c] = b if (b > a) | (b != b) else a
                 for s in range(left + 2, right):
-                    there = s * channels
+                    there = line[s * channels : (s + 1) * channels]
                     for c in range(channels):
-                        a, b = out[to + c], line[there + c]
-                        out[to + c] = b if (b > a) | (b != b) else a
+                        a, b = to[c], there[c]
+                        to[c] = b if (b > a) | (b != b) else a
 
 
 @jit
-def halved_gradient(g: Any, x: Any, y: Any, out: Any, lines: Any) -> None:
+def halved_gradient(
+    part: Any, parts: Any, g: Any, x: Any, y: Any, out: Any, lines: Any
+) -> None:
     """Gradient of the maximum over 2 x 2 windows side by side; what they leave out becomes 0."""
     real = x.dtype.type
     zero, one = real(0.0), real(1.0)
@@ -58,9 +65,9 @@ def halved_gradient(g: Any, x: Any, y: Any, out: Any, lines: Any) -> None:
     rows, columns = y.shape[1], y.shape[2]
     flat, target = x.reshape(images, height, width * channels), out.reshape(images, height, width * channels)
     tops, flows = y.reshape(images, rows, columns * channels), g.reshape(images, rows, columns * channels)
-    top, share = lines[0], lines[1]
+    top, share = lines[part, 0], lines[part, 1]
     used = 2 * columns * channels
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         for p in range(rows):
             found, flow = tops[n, p], flows[n, p]
             for q in range(columns):
@@ -91,39 +98,48 @@ def halved_gradient(g: Any, x: Any, y: Any, out: Any, lines: Any) -> None:
 
 
 @jit
-def max_pool_gradient(g: Any, x: Any, y: Any, out: Any, line: Any, window: Any, stride: Any, before: Any) -> None:
+def max_pool_gradient(
+    part: Any, parts: Any, g: Any, x: Any, y: Any, out: Any, lines: Any, window: Any, stride: Any, before: Any
+) -> None:
     """Each window gives its gradient to its largest elements, in equal parts; a window of NaN gives NaN."""
     real = x.dtype.type
     zero, one = real(0.0), real(1.0)
+    line = lines[part, 0]
     images, height, width, channels = x.shape
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         out[n] = zero
         for p in range(y.shape[1]):
             first, last = _reach(p, stride[0], before[0], window[0], height)
             for q in range(y.shape[2]):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
+                top, flow = y[n, p, q], g[n, p, q]
                 for c in range(channels):
                     line[c] = zero
                 for r in range(first, last):
                     for s in range(left, right):
+                        source = x[n, r, s]
                         for c in range(channels):
-                            line[c] += one if x[n, r, s, c] == y[n, p, q, c] else zero
+                            line[c] += one if source[c] == top[c] else zero
                 for c in range(channels):
-                    line[c] = g[n, p, q, c] / line[c]
+                    line[c] = flow[c] / line[c]
                 for r in range(first, last):
                     for s in range(left, right):
+                        source, target = x[n, r, s], out[n, r, s]
                         for c in range(channels):
-                            out[n, r, s, c] += line[c] * (one if x[n, r, s, c] == y[n, p, q, c] else zero)
+                            target[c] += line[c] * (one if source[c] == top[c] else zero)
 
 
 @jit
-def avg_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -> None:
+def avg_pool(
+    part: Any, parts: Any, x: Any, y: Any, lines: Any, window: Any, stride: Any, before: Any
+) -> None:
     """Mean of the real elements of each window."""
     real = x.dtype.type
+    line = lines[part]
     images, height, width, channels = x.shape
     rows, columns = y.shape[1], y.shape[2]
     flat, target = x.reshape(images, height, width * channels), y.reshape(images, rows, columns * channels)
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         for p in range(rows):
             first, last = _reach(p, stride[0], before[0], window[0], height)
             one = flat[n, first]
@@ -157,19 +173,22 @@ def avg_pool(x: Any, y: Any, line: Any, window: Any, stride: Any, before: Any) -
 
 
 @jit
-def avg_pool_gradient(g: Any, out: Any, window: Any, stride: Any, before: Any) -> None:
+def avg_pool_gradient(
+    part: Any, parts: Any, g: Any, out: Any, window: Any, stride: Any, before: Any
+) -> None:
     """Each window gives equal parts of its gradient to its real elements."""
     real = g.dtype.type
     zero = real(0.0)
     images, height, width, channels = out.shape
-    for n in range(images):
+    for n in range(images * part // parts, images * (part + 1) // parts):
         out[n] = zero
         for p in range(g.shape[1]):
             first, last = _reach(p, stride[0], before[0], window[0], height)
             for q in range(g.shape[2]):
                 left, right = _reach(q, stride[1], before[1], window[1], width)
-                share = real(1.0) / real((last - first) * (right - left))
+                share, flow = real(1.0) / real((last - first) * (right - left)), g[n, p, q]
                 for r in range(first, last):
                     for s in range(left, right):
+                        target = out[n, r, s]
                         for c in range(channels):
-                            out[n, r, s, c] += g[n, p, q, c] * share
+                            target[c] += flow[c] * share

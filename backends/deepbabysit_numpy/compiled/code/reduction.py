@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from deepbabysit_numpy.compiled.code.mathematics import log, order, place
+from deepbabysit_numpy.compiled.code.softmax import decay_rows, shift, step_of
 from deepbabysit_numpy.compiled.jit import jit
 
 _BLOCK = 4096  # values of a row that are summed in their own dtype
@@ -128,68 +132,52 @@ def _higher(row: Any, best: Any) -> None:
 
 
 @jit
-def _best(row: Any, lanes: Any) -> Any:
-    """Return the largest value of a long row, or NaN where it holds one."""
-    width = lanes.size
-    blocks = row[: row.size // width * width].reshape(-1, width)
-    lanes[:] = blocks[0]
-    for i in range(1, blocks.shape[0]):
-        for j in range(width):
-            v = blocks[i, j]
-            lanes[j] = v if v > lanes[j] or v != v else lanes[j]
-    few = lanes.reshape(-1, 8)
-    for i in range(1, few.shape[0]):
-        for j in range(8):
-            v = few[i, j]
-            few[0, j] = v if v > few[0, j] or v != v else few[0, j]
-    best = lanes[0]
-    for j in range(1, 8):
-        v = lanes[j]
-        best = v if v > best or v != v else best
-    for i in range(blocks.size, row.size):
-        v = row[i]
-        best = v if v > best or v != v else best
-    return best
-
-
-@jit
-def largest(x: Any, lanes: Any, out: Any) -> None:
+def largest(x: Any, best: Any, out: Any) -> None:
     """``out[a, b] = max_r x[a, r, b]``; NaN wins."""
     columns = out.shape[1]
     if columns == 1:
         rows = x.reshape(out.shape[0], -1)
-        length = rows.shape[1]
-        if length % 16 == 0 and length < _BLOCK:
-            cube, few = rows.reshape(out.shape[0], -1, 16), lanes[:16]
-            for a in range(out.shape[0]):
-                for j in range(16):
-                    few[j] = cube[a, 0, j]
-                for i in range(1, cube.shape[1]):
-                    for j in range(16):
-                        v = cube[a, i, j]
-                        few[j] = v if v > few[j] or v != v else few[j]
-                best = few[0]
-                for j in range(1, 16):
-                    v = few[j]
-                    best = v if v > best or v != v else best
-                out[a, 0] = best
-        elif length >= lanes.size:
-            for a in range(out.shape[0]):
-                out[a, 0] = _best(rows[a], lanes)
-        else:
-            for a in range(out.shape[0]):
-                best = rows[a, 0]
-                for r in range(1, rows.shape[1]):
-                    v = rows[a, r]
-                    best = v if v > best or v != v else best
-                out[a, 0] = best
+        real = x.dtype.type
+        bottom = order(real(-np.inf))
+        for a in range(out.shape[0]):
+            highest = lowest = order(rows[a, 0])
+            for r in range(rows.shape[1]):
+                rank = order(rows[a, r])
+                highest = rank if rank > highest else highest
+                lowest = rank if rank < lowest else lowest
+            out[a, 0] = real(np.nan) if lowest < bottom else place(highest)  # below: NaN with a sign, as 0 / 0 gives
         return
     for a in range(out.shape[0]):
-        lanes[:] = x[a, 0]
+        best[:] = x[a, 0]
         for i in range(1, x.shape[1]):
-            _higher(x[a, i], lanes)
-        for j in range(columns, lanes.size):
-            v = lanes[j]
+            _higher(x[a, i], best)
+        for j in range(columns, best.size):
+            v = best[j]
             k = j % columns
-            lanes[k] = v if v > lanes[k] or v != v else lanes[k]
-        out[a, :] = lanes[:columns]
+            best[k] = v if v > best[k] or v != v else best[k]
+        out[a, :] = best[:columns]
+
+
+@jit
+def logsumexp(x: Any, space: Any, out: Any) -> None:
+    """``out[i] = log(sum_j exp(x[i, j]))``, some rows at a time."""
+    rows, width = x.shape
+    step = step_of(width)
+    for begin in range(0, rows, step):
+        end = min(begin + step, rows)
+        part, terms = x[begin:end], space[: (end - begin) * width].reshape(end - begin, width)
+        highest = out[begin:end]
+        for i in range(end - begin):
+            highest[i] = shift(part, terms, i)
+        decay_rows(terms, 0, end - begin)
+        for i in range(end - begin):
+            total = x.dtype.type(0.0)
+            for j in range(width):
+                total += terms[i, j]
+            m = highest[i]
+            if abs(m) < np.inf:
+                highest[i] = log(total) + m
+            else:
+                for j in range(width):
+                    m = part[i, j] if part[i, j] != part[i, j] else m
+                highest[i] = m

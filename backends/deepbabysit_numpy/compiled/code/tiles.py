@@ -1,7 +1,9 @@
 """The inner product of a tile, in vector registers: some rows of a result, one to four vectors wide.
 
 Numba has no vectors, so the loop is written for LLVM. All sums of the tile stay in registers while the loop runs over
-what is summed: each step reads one number of every row and the vectors that they are multiplied with.
+what is summed: each step reads one number of every row and the vectors that they are multiplied with. Where every
+channel stays by itself, it reads the vectors of every row instead. The type of `width` says both: a tuple of as many
+whole numbers, or booleans, as there are vectors side by side.
 """
 
 from __future__ import annotations
@@ -26,13 +28,15 @@ def _long(value: int) -> Any:
 class _Writer:
     """Writes the instructions of one tile."""
 
-    def __init__(self, builder: Any, real: Any, vectors: int) -> None:
+    def __init__(self, builder: Any, real: Any, width: Any, rows: int = 0) -> None:
+        vectors = width.count
         self.b = builder
+        self.apart = width.dtype == types.boolean
         self.size = 4 if real == types.float32 else 8
         self.real = ir.FloatType() if self.size == 4 else ir.DoubleType()
         self.lanes = register_bytes() // self.size
         self.vectors = vectors
-        self.rows = tile_rows(vectors)
+        self.rows = rows or tile_rows(vectors)
         self.kind = ir.VectorType(self.real, self.lanes)
         self.mask = ir.VectorType(_BIT, self.lanes)
         self.zero = ir.Constant(self.kind, None)
@@ -98,15 +102,20 @@ class _Writer:
         b.position_at_end(after)
         return number, values
 
-    def step(self, places: list[Any], offset: Any, w: Any, sums: list[Any], masks: Any) -> list[Any]:
-        """Add one product to every sum."""
+    def step(
+        self, places: list[Any], offset: Any, w: Any, sums: list[Any], masks: Any, own: list[Any]
+    ) -> list[Any]:
+        """Add one product to every sum; `masks` are those of `w`, `own` those of the columns."""
         b = self.b
         factors = [self.load(w, v, masks[v] if masks else None) for v in range(self.vectors)]
         result = []
         for row, place in enumerate(places):
-            where = b.gep(b.inttoptr(place, _BYTE.as_pointer()), [offset])
-            value = self.splat(b.load(b.bitcast(where, self.real.as_pointer())), self.real)
-            for v, factor in enumerate(factors):
+            if self.apart:
+                values = [self.load(b.add(place, offset), v, own[v]) for v in range(self.vectors)]
+            else:
+                where = b.gep(b.inttoptr(place, _BYTE.as_pointer()), [offset])
+                values = [self.splat(b.load(b.bitcast(where, self.real.as_pointer())), self.real)] * self.vectors
+            for v, (value, factor) in enumerate(zip(values, factors, strict=True)):
                 result.append(b.call(self.add, [value, factor, sums[row * self.vectors + v]]))
         return result
 
@@ -143,10 +152,6 @@ def _finish(w: _Writer, sums: list[Any], targets: list[Any], rectify: Any, masks
             w.store(b.select(below, w.zero, value), target, v, masks[v])
 
 
-def _typed(width: Any, like: Any, count: int) -> Any:
-    return types.void(width, like, *[types.int64] * count)
-
-
 @intrinsic
 def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count: Any, w: Any, y: Any, targets: Any,
          init: Any, fresh: Any, rectify: Any, valid: Any) -> Any:
@@ -155,7 +160,7 @@ def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count
     All addresses and offsets are bytes. Numbers of a run follow each other in `x`, whole rows of the tile in `w`.
 
     Arguments:
-        width: a tuple whose length is the number of vectors side by side.
+        width: how many vectors side by side, see above; of booleans: `x[...]` are whole rows of the tile, too.
         like: an array of the dtype.
         rows, targets: tables of offsets in `x` and `y`.
         runs: table with three numbers for each run: offset in `x`, offset in `w`, length.
@@ -164,10 +169,10 @@ def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count
         rectify: whether numbers below 0 become 0.
         valid: how many columns there are.
     """
-    signature = _typed(width, like, 11)
+    signature = types.void(width, like, *[types.int64] * 11)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out = _Writer(builder, like.dtype, width.count)
+        out = _Writer(builder, like.dtype, width)
         b = builder
         _, _, x, rows, runs, count, w, y, targets, init, fresh, rectify, valid = args
         masks = out.masks(valid)
@@ -187,12 +192,12 @@ def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count
                 for i in range(_UNROLLED):
                     shifted = [b.add(place, _long(i * out.size)) for place in base]
                     at = b.add(b.add(weights, b.mul(k, _long(row_bytes))), _long(i * row_bytes))
-                    sums = out.step(shifted, b.mul(k, _long(out.size)), at, sums, None)
+                    sums = out.step(shifted, b.mul(k, _long(out.size)), at, sums, None, masks)
                 return sums
 
             def one(k: Any, sums: list[Any]) -> list[Any]:
                 at = b.add(weights, b.mul(k, _long(row_bytes)))
-                return out.step(base, b.mul(k, _long(out.size)), at, sums, None)
+                return out.step(base, b.mul(k, _long(out.size)), at, sums, None, masks)
 
             reached, sums = out.loop(_long(0), rest, _long(_UNROLLED), sums, several)
             return out.loop(reached, length, _long(1), sums, one)[1]
@@ -205,15 +210,18 @@ def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count
 
 
 @intrinsic
-def outer(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count: Any, w: Any, y: Any, targets: Any,
-          valid: Any, x_step: Any, w_step: Any) -> Any:
-    """``y[targets[r], :valid] += sum over runs, k of x[rows[r] + run + k x_step] * w[run + k w_step, :valid]``."""
-    signature = _typed(width, like, 10)
+def outer(typing: Any, width: Any, height: Any, like: Any, x: Any, rows: Any, runs: Any, count: Any, w: Any, y: Any,
+          targets: Any, valid: Any, x_step: Any, w_step: Any) -> Any:
+    """``y[targets[r], :valid] += sum over runs, k of x[rows[r] + run + k x_step] * w[run + k w_step, :valid]``.
+
+    `height` is a tuple whose length is the number of rows; the rest as in `tile`.
+    """
+    signature = types.void(width, height, like, *[types.int64] * 10)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out = _Writer(builder, like.dtype, width.count)
+        out = _Writer(builder, like.dtype, width, height.count)
         b = builder
-        _, _, x, rows, runs, count, w, y, targets, valid, x_step, w_step = args
+        _, _, _, x, rows, runs, count, w, y, targets, valid, x_step, w_step = args
         masks = out.masks(valid)
         places = [out.number(rows, _long(row)) for row in range(out.rows)]
         to = [b.add(y, out.number(targets, _long(row))) for row in range(out.rows)]
@@ -226,7 +234,7 @@ def outer(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, coun
 
             def one(k: Any, carried: list[Any]) -> list[Any]:
                 at, offset, *sums = carried
-                sums = out.step(base, offset, at, sums, masks)
+                sums = out.step(base, offset, at, sums, masks, masks)
                 return [b.add(at, w_step), b.add(offset, x_step), *sums]
 
             start = [b.add(w, weights), _long(0), *sums]
@@ -234,6 +242,25 @@ def outer(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, coun
 
         _, sums = out.loop(_long(0), count, _long(1), sums, run)
         _finish(out, sums, to, ir.Constant(_BIT, 0), masks)
+        return context.get_dummy_value()
+
+    return signature, write
+
+
+@intrinsic
+def prefetch(typing: Any, address: Any, lines: Any) -> Any:
+    """Ask for cache lines that are read soon; nothing happens where the memory is not there."""
+    signature = types.void(types.int64, types.int64)
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address, lines = args
+        pointer = _BYTE.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, second_level, data = (ir.Constant(_INT, n) for n in (0, 2, 1))
+        with cgutils.for_range(builder, lines, intp=_LONG) as loop:
+            where = builder.add(address, builder.mul(loop.index, _long(64)))
+            builder.call(function, [builder.inttoptr(where, pointer), read, second_level, data])
         return context.get_dummy_value()
 
     return signature, write

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 FAMILIES = (
-    "data", "splits", "outputs", "initialization", "structure",
+    "data", "splits", "outputs", "initialization", "structure", "rates",
     "numbers", "gradients", "updates", "curves", "regularization", "loops",
 )  # fmt: skip
 _loaded: list[str] = []

@@ -20,6 +20,7 @@ from deepbabysit.babysit.rules.signals import (
     lagging,
     last_level,
     steady_rate,
+    warming,
 )
 from deepbabysit.babysit.vitals import Record
 
@@ -50,11 +51,11 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
     """The loss does not leave its start."""
     losses = finite(data_losses(record))
     curve = finite_curve(record)
-    if len(losses) < limits.epochs or len(curve) < limits.steps:
+    if len(losses) < limits.epochs or len(curve) < limits.steps or warming(record):
         return None
     start, guess = first_level(curve, record.run.batch_size), chance(record)
     now = min(losses + finite(record.logs("val_loss")))  # dropout hides progress in the training loss
-    if not start or start <= 0 or (classified(record) and start < 0.5 * (record.run.chance or 0.0)):
+    if not start or start <= 0 or start < 0.5 * (record.run.chance or 0.0):
         return None
     # the first steps may lie far above guessing; what was learned is measured from whichever is lower
     level = min(start, guess) if guess else start
@@ -113,9 +114,10 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
 
 @rule("overfitting", phase="epoch",
       why="validation turns up while training falls; with little data every model does that a bit, without harm to "
-          "what it predicts, so a warning needs accuracy to differ by a tenth or the loss to rise by a third of "
-          "guessing",
-      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, epochs=8)
+          "what it predicts, so a warning needs the loss to rise by a third of guessing, or by 40 % with accuracies "
+          "that differ by a tenth, or rows known by heart and 15 points between the accuracies",
+      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, wide=0.4,
+      chasm=0.15, fitted=0.02, epochs=8)
 def overfitting(record: Record, limits: Any) -> Finding | None:
     """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
     train, val = data_losses(record), record.logs("val_loss")
@@ -132,8 +134,11 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
     gap = mean(good[-3:]) - mean(held[-3:]) if good and held else None
     turned = after >= limits.stay and falling and rise > limits.rise and now - best > 0.02 * guess
     settled = len(val) >= limits.epochs and mean(val[-3:]) > 0.95 * mean(val[-6:-3])
-    wide = (gap is not None and gap > limits.gap and train[-1] < 0.5 * now and train[-1] < 0.3 * guess
+    wide = (gap is not None and gap > limits.gap and rise > limits.wide and train[-1] < 0.3 * guess
             and now > 0.15 * guess and settled)
+    by_heart = (gap is not None and gap > limits.chasm and train[-1] < limits.fitted * guess and now > 0.25 * guess
+                and settled)
+    wide = wide or by_heart
     if not turned and not wide:
         return None
     mild = not wide and now - best < limits.harm * guess
@@ -181,13 +186,13 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
 
 
 @rule("underfitting", phase="end",
-      why="small gap, poor on both, and no longer falling: the model is too small, or held back; what poor means is "
-          "measured against guessing",
+      why="small gap, poor on both, and no longer falling: the model is too small, or held back; poor is measured "
+          "against guessing; numbers to be predicted often hold much noise, so there it must be near guessing",
       causes=("learning_rate_too_high", "learning_rate_too_low", "regularization_too_strong", "dropout_too_high",
               "vanishing_gradient", "dead_relu", "saturated_activation", "missing_hidden_activation", "not_learning",
               "stopped_too_early", "wrong_optimizer", "corrupted_labels", "batch_too_large", "input_not_normalized",
               "unchanged_weights", "class_collapse", "loss_diverging", "nan_loss"),
-      poor=0.4, gap=0.25, falling=0.02, epochs=5)
+      poor=0.4, numbers=0.9, gap=0.25, falling=0.02, epochs=5)
 def underfitting(record: Record, limits: Any) -> Finding | None:
     """Training and validation are equally poor."""
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
@@ -196,17 +201,18 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
         return None
     now = mean(train[-2:])
     held = mean(val[-2:]) if len(val) >= 2 else None
+    poor = limits.poor if classified(record) else limits.numbers
     slope = (mean(train[-4:-2]) - now) / max(mean(train[-4:-2]), 1e-12)
-    if now < limits.poor * guess or slope > limits.falling:
+    if min(now, now if held is None else held) < poor * guess or slope > limits.falling:
         return None
     if held is not None and held - now > limits.gap * now:
         return None
     return Finding(
         "underfitting", "warning", 0.65,
-        f"the training loss stays at {now:.4g}, {now / guess:.0%} of guessing ({guess:.4g}; limit {limits.poor:.0%})"
+        f"the training loss stays at {now:.4g}, {now / guess:.0%} of guessing ({guess:.4g}; limit {poor:.0%})"
         + ("" if held is None else f", and the validation loss at {held:.4g}, so there is no gap")
         + f"; it fell by {max(slope, 0):.1%} per 2 epochs. The model cannot fit even the training rows.",
-        {"train": now, "val": held, "chance": guess, "limit": limits.poor}, epoch=_epoch(record),
+        {"train": now, "val": held, "chance": guess, "limit": poor}, epoch=_epoch(record),
         remedies=(Remedy("use more units or layers"), Remedy("weaken dropout and penalties"),
                   Remedy("see whether it can fit 32 rows", "model.fit(x[:32], y[:32], epochs=200)")),
     )
@@ -275,7 +281,7 @@ def suspicious_validation(record: Record, limits: Any) -> Finding | None:
 
 
 @rule("no_better_than_baseline", phase="end",
-      why="the best loss of the run is that of a guess that knows only how often each class occurs",
+      why="the best loss of the run is that of a guess that knows nothing but the targets' mean or number of classes",
       causes=(*_STUCK, "not_learning", "class_collapse", "batch_too_large", "stopped_too_early", "overfitting"),
       share=0.97, epochs=2)
 def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
@@ -285,7 +291,7 @@ def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
     if isinstance(balance, float):
         guess = balance
     losses = finite(record.logs("val_loss")) or finite(data_losses(record))
-    if guess is None or not classified(record) or len(losses) < limits.epochs:
+    if guess is None or len(losses) < limits.epochs:
         return None
     if lagging(record):
         losses = finite(data_losses(record))
@@ -332,7 +338,7 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
 
 @rule("class_collapse", phase="epoch",
       why="nearly all rows get one class although several occur; early on that is usual, so two epochs must agree",
-      causes=("class_imbalance", *_STUCK), share=0.95, most=0.8, epochs=2, rows=100)
+      causes=("class_imbalance", "batch_too_large", *_STUCK), share=0.95, most=0.8, epochs=2, rows=100)
 def class_collapse(record: Record, limits: Any) -> Finding | None:
     """One class is predicted for nearly every row."""
     if len(record.epochs) < limits.epochs or done(record) < 0.2:

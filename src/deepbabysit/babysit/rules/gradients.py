@@ -37,7 +37,7 @@ def _spread(step: StepVitals, depth: int) -> tuple[str, str, float, float] | Non
       ratio=1e-3, smallest=1e-4, depth=3, times=3)
 def vanishing_gradient(record: Record, limits: Any) -> Finding | None:
     """The gradient of the first layer is far below that of the last one."""
-    recent = [s for s in record.steps if s.step >= 1][-int(limits.times) :]
+    recent = record.steps[-int(limits.times) :]
     spreads = [_spread(s, int(limits.depth)) for s in recent]
     known = [s for s in spreads if s is not None]
     if len(known) < limits.times or any(late == 0.0 for *_, late in known):

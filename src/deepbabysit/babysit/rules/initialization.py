@@ -167,9 +167,9 @@ def bad_init_scale(record: Record, limits: Any) -> Iterator[Finding]:
 
 
 @rule(
-    "unstable_activation_scale", phase="check", low=0.5, high=2.0, shrunk=0.05, grown=20.0, layers=3,
+    "unstable_activation_scale", phase="check", low=0.45, high=2.0, shrunk=0.01, grown=20.0, layers=3,
     why="low, high: RULES, as the geometric mean over the depth, so that tanh under Glorot (which loses a little) and "
-    "ReLU under Glorot (0.7 per layer) stay silent; shrunk, grown: only where it adds up to 20 times.",
+    "ReLU under Glorot (0.7 per layer) stay silent; shrunk, grown: only where it adds up to 100 or 20 times.",
     causes=("bad_init_scale", "symmetric_init", "bad_bias_init", "input_not_normalized"),
 )
 def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:

@@ -83,6 +83,18 @@ def steady_rate(run: RunFacts) -> bool:
     return run.schedule in ("constant", "plateau")
 
 
+def warming(record: Record) -> bool:
+    """Tell whether the rate has been far below its highest for most of the run so far: warm-up."""
+    rates = [(s.step, s.rate) for s in record.steps if s.rate is not None]
+    if not rates or record.run.schedule == "constant":
+        return False
+    top = max([r for _, r in rates] + [record.run.rate or 0.0])
+    if rates[-1][1] < 0.2 * top:
+        return True
+    warm = next((number for number, rate in rates if rate >= 0.5 * top), None)
+    return warm is not None and rates[0][1] < 0.5 * top and len(record.losses) < 2 * warm + 50
+
+
 def done(record: Record) -> float:
     """Return the share of the planned epochs that is done (1 where no plan is known)."""
     planned = record.run.epochs
@@ -97,7 +109,7 @@ def data_losses(record: Record, name: str = "loss") -> list[float]:
 
 def chance(record: Record) -> float | None:
     """Return the loss of guessing: from the task, or the level at which the run began (regression)."""
-    if record.run.chance is not None and "cross" in (record.run.loss or ""):
+    if record.run.chance is not None and record.run.chance > 0.0:
         return record.run.chance
     return first_level(record.curve(), record.run.batch_size)
 

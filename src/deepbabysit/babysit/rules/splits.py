@@ -19,7 +19,8 @@ AGAIN = Remedy(
     "split_leak", phase="check", rows=2, share=0.01, natural=3.0, least=8,
     why="Any copied row is too many (RULES: more than 0), but real tables hold a few repeats that a random split puts "
     "on both sides: up to `rows` of them, up to `share` of the part, or up to `natural` times the share of repeats "
-    "inside the training part are only noted, and so is anything in a part of fewer than `least` rows.",
+    "inside the training part (where rows hold categories) are only noted, and so is anything in a part of fewer than "
+    "`least` rows.",
 )
 def split_leak(record: Record, limits: Any) -> Finding | None:
     """The same rows in training and validation data."""
@@ -30,7 +31,8 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
     share, repeats = found.rows / found.of, data.copies / data.rows
     discrete = not data.continuous or any(i.ids for i in data.inputs)
     tiny = found.of < limits.least
-    natural = tiny or found.rows <= limits.rows or share <= max(limits.share, limits.natural * repeats)
+    usual = limits.natural * repeats if discrete else 0.0  # of measured rows no repeat is natural
+    natural = tiny or found.rows <= limits.rows or share <= max(limits.share, usual)
     harmless = natural and (share < 0.5 or discrete or tiny)
     pairs = ", ".join(f"{a} = training row {b}" for a, b in found.examples[:3])
     return Finding(

@@ -24,6 +24,7 @@ from deepbabysit.babysit.rules.signals import (
     steady_rate,
     update_ratios,
     usual_ratio,
+    warming,
 )
 from deepbabysit.babysit.vitals import Record
 
@@ -77,7 +78,7 @@ def update_too_small(record: Record, limits: Any) -> Finding | None:
     """Updates are too small to change anything, and the loss has not moved."""
     recent = record.steps[-5:]
     ratio = usual_ratio(recent)
-    if ratio is None or ratio >= limits.ratio or len(record.losses) < limits.least or _warming(record):
+    if ratio is None or ratio >= limits.ratio or len(record.losses) < limits.least or warming(record):
         return None
     gain = _gain(record)
     if gain is None or gain > limits.gain or _good_from_the_start(record):
@@ -101,27 +102,18 @@ def _gain(record: Record) -> float | None:
     return (mean(start) - mean(now)) / mean(start)
 
 
-def _warming(record: Record) -> bool:
-    """Tell whether the rate is still far below the highest it has been or will be."""
-    rates = [s.rate for s in record.steps if s.rate is not None]
-    if not rates or record.run.schedule == "constant":
-        return False
-    top = max([*rates, record.run.rate or 0.0])
-    return rates[-1] < 0.2 * top
-
-
 def _good_from_the_start(record: Record) -> bool:
     """Tell whether the run began far better than guessing: fine-tuning."""
     start = first_level(record.curve(), record.run.batch_size)
     known = record.run.chance
-    return start is not None and known is not None and "cross" in (record.run.loss or "") and start < 0.5 * known
+    return start is not None and known is not None and start < 0.5 * known
 
 
 @rule("learning_rate_too_high", phase="step",
       why="the cause behind divergence: the loss left its start upwards (or became NaN) while steps were a large part "
           "of the weights; consecutive gradients that point against each other mean jumping from wall to wall",
       causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.03, first=0.3, turn=-0.3,
-      usual=0.01)
+      usual=0.01, growth=3.0)
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
     curve = record.curve()
@@ -135,6 +127,15 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     largest = max(known, default=0.0)
     evidence: dict[str, Any] = {"rate": record.run.rate, "largest_ratio": largest, "start": start, "level": now}
     last = record.steps[-1]
+    place = record.probes.get("broken", {})
+    growth = place.get("growth") or 1.0
+    if broken and growth > limits.growth and largest <= limits.ratio and not _by_operation(record):
+        return _too_high(
+            record, "error", 0.8,
+            f"the loss became NaN or infinite after the weights grew {growth:.3g} times longer since step "
+            f"{last.step + 1} (limit {limits.growth:g})",
+            {**evidence, "growth": growth, "limit": limits.growth}, place["step"], place["epoch"],
+        )
     if (broken or now > 1.5 * start) and largest > limits.ratio and not _by_operation(record):
         what = "became NaN or infinite" if broken else f"grew from {start:.3g} to {now:.3g}"
         return _too_high(
@@ -188,7 +189,7 @@ def _too_high(
       why="a run that stands far above what it could reach while each step still changes over 2 % of the weights is "
           "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %)",
       causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.015, poor=0.08, epochs=3,
-      progress=0.1)
+      progress=0.1, most=0.25)
 def restless(record: Record, limits: Any) -> Finding | None:
     """The loss has stopped falling, not at the bottom, while the weights still move fast."""
     losses = finite(data_losses(record))
@@ -201,7 +202,9 @@ def restless(record: Record, limits: Any) -> Finding | None:
         return None
     level, before = losses[-1], losses[-3]
     gain = (before - level) / max(before, 1e-12)
-    if gain > limits.progress or level < limits.poor * guess:
+    # the faster the weights move, the more progress is only what slower steps would have had long ago
+    allowed = min(limits.progress * math.sqrt(ratio / limits.ratio), limits.most)
+    if gain > allowed or level < limits.poor * guess:
         return None
     strength = min(math.log10(ratio / limits.ratio) / 1.5, 1.0)
     confidence = 0.66 + 0.3 * strength
@@ -224,7 +227,7 @@ def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
     """Small steps, little progress, and the loss still near its start."""
     curve = finite_curve(record)
     planned = (record.run.steps or 0) * (record.run.epochs or 0)
-    if len(curve) < max(limits.steps, limits.share * planned) or _warming(record) or _good_from_the_start(record):
+    if len(curve) < max(limits.steps, limits.share * planned) or warming(record) or _good_from_the_start(record):
         return None
     ratio = usual_ratio(record.steps[-5:])
     gain = _gain(record)

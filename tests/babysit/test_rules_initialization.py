@@ -1,0 +1,160 @@
+"""Rules about first weights and first signals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from small_tasks import TABLES, L, check, loud, model_for, network, scaled
+from test_rules_data import ask
+
+import deepbabysit as db
+from deepbabysit.babysit.graph import Signal, vitals_of
+from deepbabysit.babysit.probes import GradientProbe
+from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, Record
+
+RNG = np.random.default_rng(0)
+NORMAL, CONSTANT = db.initializers.normal, db.initializers.constant
+
+
+def layer(path: str, std: float, sources: tuple[str, ...] = (), bias: float = 0.0, **settings: Any) -> LayerFacts:
+    kernel = RNG.normal(0, std, (64, 64))
+    known = {"kernel_initializer": "normal", "fan_out": 64, "unit_spread": 3.0, **settings}
+    return LayerFacts(
+        path, "Dense", "relu", 64, 64, True, known, sources,
+        {"kernel": vitals_of(kernel), "bias": vitals_of(np.full(64, bias))},
+    )
+
+
+def stack(*layers: LayerFacts, **probes: Any) -> Record:
+    return Record(model=ModelFacts(layers), probes=probes)
+
+
+def signal(raw: float, std: float | None = None, incoming: float = 1.0) -> Signal:
+    return Signal(raw if std is None else std, raw, incoming, 0.0, 0.0, 0)
+
+
+def test_equal_units_are_an_error_where_their_gradients_are_equal_too() -> None:
+    flat = layer("0", 0.0, unit_spread=0.0)
+    last = layer("1", 0.1, ("0",))
+    for gradient, severity in ((GradientProbe(0.0, 1.0, 0.0, 0), "error"), (GradientProbe(1.0, 1.0, 1e-9, 0), "error"),
+                               (GradientProbe(1.0, 1.0, 2.0, 0), "note")):
+        (found,) = ask("symmetric_init", stack(flat, last, gradients={"0.kernel": gradient}))
+        assert found.severity == severity and found.layer == "0"
+    assert not ask("symmetric_init", stack(layer("0", 0.1), layer("1", 0.0, ("0",), unit_spread=0.0)))  # the last one
+    assert not ask("symmetric_init", stack(layer("0", 0.1), last))
+
+
+def test_a_kernel_is_judged_by_its_standard_deviation_and_by_what_it_does() -> None:
+    he = (2 / 64) ** 0.5
+    for factor, severity in ((0.01, "warning"), (0.3, "note"), (1.0, None), (10.0, "warning")):
+        record = stack(layer("0", he * factor), layer("1", he, ("0",)), signals={"0": signal(factor)})
+        found = [f for f in ask("bad_init_scale", record) if f.layer == "0"]
+        assert [f.severity for f in found] == ([] if severity is None else [severity])
+    trained = stack(layer("0", he * 4), layer("1", he, ("0",)), signals={"0": signal(1.0)})
+    assert not ask("bad_init_scale", trained)  # the signal keeps its size
+    normed = stack(layer("0", he * 9), LayerFacts("n", "BatchNorm", sources=("0",)), layer("1", he, ("n",)))
+    assert not ask("bad_init_scale", normed)
+    assert not ask("bad_init_scale", stack(layer("0", he), layer("1", he / 100, ("0",))))  # a small last layer
+
+
+def test_a_signal_that_shrinks_through_the_depth() -> None:
+    def deep(factor: float, count: int = 7) -> Record:
+        layers = [layer(str(i), 0.15, (str(i - 1),) if i else ()) for i in range(count)]
+        return stack(*layers, signals={str(i): signal(factor**i) for i in range(count)})
+
+    assert ask("unstable_activation_scale", deep(0.25))
+    assert ask("unstable_activation_scale", deep(4.0))
+    assert not ask("unstable_activation_scale", deep(0.71))  # ReLU under Glorot
+    assert not ask("unstable_activation_scale", deep(0.25, 3))  # too shallow to matter
+
+
+def test_biases_against_what_they_are_added_to() -> None:
+    for bias, raw, found in ((10.0, 1.0, True), (-5.0, 1.0, True), (0.1, 0.01, False), (1.0, 1.0, False)):
+        record = stack(layer("0", 0.1, bias=bias), layer("1", 0.1, ("0",)), signals={"0": signal(raw)})
+        assert bool(ask("bad_bias_init", record)) is found
+
+
+# -- on real data ------------------------------------------------------------------------------------------------------
+
+FAULTS: dict[str, Any] = {
+    "zeros": ({"kernel": "zeros"}, "symmetric_init"),
+    "ones": ({"kernel": "ones"}, "symmetric_init"),
+    "constant": ({"kernel": CONSTANT(0.1)}, "symmetric_init"),
+    "constant tanh": ({"kernel": CONSTANT(0.1), "activation": "tanh"}, "symmetric_init"),
+    "0.001": ({"kernel": NORMAL(stddev=0.001)}, "bad_init_scale"),
+    "0.01": ({"kernel": NORMAL(stddev=0.01)}, "bad_init_scale"),
+    "3": ({"kernel": NORMAL(stddev=3.0)}, "bad_init_scale"),
+    "deep and small": ({"kernel": NORMAL(stddev=0.05), "hidden": (32,) * 6}, "bad_init_scale"),
+    "deep sigmoid": ({"kernel": "glorot_uniform", "hidden": (32,) * 6, "activation": "sigmoid"},
+                     "unstable_activation_scale"),
+    "bias 10": ({"bias": CONSTANT(10.0)}, "bad_bias_init"),
+    "bias -10": ({"bias": CONSTANT(-10.0)}, "bad_bias_init"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+@pytest.mark.parametrize("name", ["wine", "diabetes", "digits"])
+def test_a_bad_start_is_found_first(name: str, case: str) -> None:
+    options, code = FAULTS[case]
+    x, y, xv, yv, _ = scaled(name)
+    found = check(model_for(name, **options), x, y, (xv, yv))
+    assert found.codes[0] == code and code in loud(found), str(found)
+
+
+def test_a_last_bias_that_is_far_off() -> None:
+    x, y, _, _, _ = scaled("breast_cancer")
+    found = check(model_for("breast_cancer", last=L.Dense(1, "sigmoid", bias_initializer=CONSTANT(8.0))), x, y)
+    assert found.codes[0] == "bad_bias_init" and found[0].layer == "2"
+    x, y, _, _, _ = scaled("diabetes")
+    wrong = model_for("diabetes", last=L.Dense(1, bias_initializer=CONSTANT(9.0)))
+    assert check(wrong, x, y).codes[0] == "bad_bias_init"
+    right = model_for("diabetes", last=L.Dense(1, bias_initializer=CONSTANT(20.0)))
+    assert not loud(check(right, x, y + 20))
+
+
+HEALTHY: dict[str, Any] = {
+    "glorot relu": {"kernel": "glorot_uniform"},
+    "wide glorot relu": {"kernel": "glorot_uniform", "hidden": (256, 128)},
+    "deep he": {"hidden": (32,) * 8},
+    "deep tanh": {"kernel": "glorot_uniform", "hidden": (32,) * 8, "activation": "tanh"},
+    "deep selu": {"kernel": "lecun_normal", "hidden": (32,) * 8, "activation": "selu"},
+    "orthogonal": {"kernel": "orthogonal"},
+    "normal 0.05": {"kernel": NORMAL(stddev=0.05)},
+    "one sigmoid layer": {"kernel": "glorot_uniform", "hidden": (32,), "activation": "sigmoid"},
+    "small bias": {"bias": CONSTANT(0.1)},
+    "linear model": {"hidden": ()},
+}
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+@pytest.mark.parametrize("name", ["wine", "diabetes", "digits"])
+def test_good_starts_are_silent(name: str, case: str) -> None:
+    x, y, xv, yv, _ = scaled(name)
+    assert not loud(check(model_for(name, **HEALTHY[case]), x, y, (xv, yv)))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_trained_weights_are_silent(name: str) -> None:
+    x, y, xv, yv, _ = scaled(name)
+    model = model_for(name)
+    model.fit(x, y, epochs=15, verbose=0, babysit=False)
+    assert not loud(check(model, x, y, (xv, yv)))
+
+
+def test_normalized_and_residual_stacks_do_not_mind_the_scale() -> None:
+    x, y, _, _, _ = scaled("wine")
+    first: list[Any] = []
+    for number in range(6):
+        shape = {"input_shape": 13} if not number else {}
+        first += [L.Dense(32, kernel_initializer=NORMAL(stddev=0.01), use_bias=False, **shape), L.BatchNorm(),
+                  L.Activation("relu")]
+    assert not loud(check(network(13, "multiclass", hidden=(), first=first), x, y))
+    entry = db.Input(13)
+    h = L.Dense(32, "relu")(entry)
+    for _ in range(6):
+        h = L.Add()([h, L.Dense(32)(L.Dense(32, "relu", kernel_initializer="he_normal")(L.LayerNorm()(h)))])
+    model = db.Model(entry, L.Dense(3, "softmax")(L.LayerNorm()(h)))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert not loud(check(model, x, y))

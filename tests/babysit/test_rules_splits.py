@@ -1,0 +1,105 @@
+"""Rules about the parts of the data and about features that know too much."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from small_tasks import TABLES, check, loud, model_for, network, scaled
+from test_rules_data import ask, record_of
+
+from deepbabysit.babysit.relations import Association, Drift, Overlap
+from deepbabysit.babysit.vitals import Record
+
+RNG = np.random.default_rng(4)
+
+
+def with_(**facts: Any) -> Record:
+    record = record_of(RNG.normal(size=(200, 6)), RNG.integers(0, 2, 200))
+    return Record(data=replace(record.data, **facts))
+
+
+def test_overlap_beyond_natural_repeats_is_an_error() -> None:
+    (found,) = ask("split_leak", with_(overlap=Overlap(30, 60, ((0, 5),))))
+    assert found.severity == "error" and found.evidence["share"] == 0.5 and "row 0 = training row 5" in found.message
+    assert [f.severity for f in ask("split_leak", with_(overlap=Overlap(1, 15, ((0, 5),))))] == ["note"]
+    few = record_of(RNG.integers(0, 3, (200, 2)), RNG.integers(0, 2, 200))
+    few.data = replace(few.data, overlap=Overlap(50, 60, ((0, 5),)))
+    assert [f.severity for f in ask("split_leak", few)] == ["note"]  # rows of few categories
+    assert not ask("split_leak", with_(overlap=Overlap(0, 60, ())))
+    assert not ask("split_leak", with_())
+
+
+def test_a_feature_that_stands_alone_is_a_leak_and_a_good_one_among_good_ones_is_not() -> None:
+    base = Association(200, 0.5, 20.0, 0.5, 20.0, alone=0.93, second=0.85, feature=3, grouped=0.93)
+    assert not ask("feature_leak", with_(association=base))  # iris
+    assert ask("feature_leak", with_(association=replace(base, second=0.4)))
+    assert ask("feature_leak", with_(association=replace(base, alone=1.0, grouped=1.0)))
+    assert not ask("feature_leak", with_(association=replace(base, alone=None)))
+
+
+def test_drift_must_be_beyond_chance_and_large() -> None:
+    base = Drift(0.6, 2, 0.3, 4, 0.05, 0.2, (200, 50))
+    (found,) = ask("split_drift", with_(drift=base))
+    assert found.evidence["feature"] == 2 and "0.60" in found.message and "0.30" in found.message
+    assert not ask("split_drift", with_(drift=replace(base, chance=0.7)))
+    assert not ask("split_drift", with_(drift=replace(base, distance=0.2, chance=0.1)))
+    assert ask("split_drift", with_(drift=replace(base, distance=0.1, labels=0.5)))
+
+
+# -- on real data ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_validation_rows_from_training(name: str) -> None:
+    x, y, xv, yv, _ = scaled(name)
+    model = model_for(name)
+    for held in ((x, y), (np.r_[xv, x[:40]], np.r_[yv, y[:40]])):
+        found = check(model, x, y, held)
+        assert found.codes[0] == "split_leak" and found[0].severity == "error"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_validation_labels_in_another_order(name: str) -> None:
+    x, y, xv, yv, _ = scaled(name)
+    order = np.random.default_rng(1).permutation(len(yv))
+    found = check(model_for(name), x, y, (xv, yv[order]))
+    assert loud(found) == ["corrupted_labels"]
+    (finding,) = [f for f in found if f.code == "corrupted_labels"]
+    assert finding.evidence["part"] == "validation"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_label_as_a_feature(name: str) -> None:
+    x, y, _, _, task = scaled(name)
+    flat = y.reshape(len(y)).astype(np.float32)
+    leaking = np.c_[x, (flat - flat.mean()) / flat.std()].astype(np.float32)
+    model = network(leaking.shape[1], task, classes=len(np.unique(flat)) if task == "multiclass" else 3)
+    found = check(model, leaking, y)
+    assert found.codes[0] == "feature_leak" and found[0].evidence["feature"] == x.shape[1]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_split_of_sorted_rows_and_one_that_is_scaled_otherwise(name: str) -> None:
+    x, y, xv, yv, _ = scaled(name)
+    both, targets = np.r_[x, xv], np.r_[y, yv]
+    order = np.argsort(targets.reshape(len(targets)), kind="stable")
+    cut = len(order) * 4 // 5
+    model = model_for(name)
+    late, early = order[cut:], order[:cut]
+    found = check(model, both[early], targets[early], (both[late], targets[late]))
+    assert "split_drift" in loud(found) and found.codes[0] == "split_drift"
+    assert check(model, x, y, (xv * 8 + 3, yv)).codes[0] == "split_drift"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_splits_are_silent(seed: int) -> None:
+    for name in ("iris", "wine", "diabetes"):
+        x, y, xv, yv, _ = scaled(name)
+        both, targets = np.r_[x, xv], np.r_[y, yv]
+        order = np.random.default_rng(seed).permutation(len(both))
+        cut = len(order) * 4 // 5
+        one, two = order[:cut], order[cut:]
+        assert not loud(check(model_for(name), both[one], targets[one], (both[two], targets[two])))
