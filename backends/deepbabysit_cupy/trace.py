@@ -40,6 +40,17 @@ class Symbol:
         self.operands = operands
         self.dtype = np.dtype(dtype)
 
+    __hash__ = object.__hash__
+
+    def __neg__(self) -> Symbol:
+        return Symbol("negative", (self,), self.dtype)
+
+    def __invert__(self) -> Symbol:
+        return Symbol("!", (_cast(self, np.bool_),), np.bool_)
+
+    def __abs__(self) -> Symbol:
+        return Symbol("abs", (self,), self.dtype)
+
     def __bool__(self) -> bool:
         raise NotTraceable("the reference branches on a value")
 
@@ -103,10 +114,6 @@ for _method, _name in (("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/"
 for _method, _name in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "=="), ("ne", "!="),
                        ("and", "&"), ("or", "|")):  # fmt: skip
     setattr(Symbol, f"__{_method}__", _operator(_name))
-Symbol.__neg__ = lambda self: Symbol("negative", (self,), self.dtype)  # type: ignore[attr-defined]
-Symbol.__invert__ = lambda self: Symbol("!", (_cast(self, np.bool_),), np.bool_)  # type: ignore[attr-defined]
-Symbol.__abs__ = lambda self: Symbol("abs", (self,), self.dtype)  # type: ignore[attr-defined]
-Symbol.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 _FLOATING = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "erf", "floor")
 _TESTS = ("isfinite", "isnan")
@@ -115,11 +122,11 @@ _TESTS = ("isfinite", "isnan")
 class Tracer:
     """The namespace that a reference is given in place of an array library."""
 
-    bool, int8, uint8, int16, int32, int64 = np.bool_, np.int8, np.uint8, np.int16, np.int32, np.int64
-    uint32, uint64, float16, float32, float64 = np.uint32, np.uint64, np.float16, np.float32, np.float64
     inf, nan, pi = math.inf, math.nan, math.pi
 
     def __getattr__(self, name: str) -> Any:
+        if name in STORED:
+            return np.dtype(name)
         spec = SPECS.get(name)
         if spec is not None:
             return partial(spec.reference, self)
@@ -252,9 +259,8 @@ def _value(symbol: Symbol, kind: str, write: Callable[[Symbol], str]) -> str:
             return f"{write(x)} != 0"
         value = operand(x, kind)
         # a number that is stored in half the width loses its digits here, not at the end
-        return f"widen(Narrow<{symbol.dtype.name}>::of({value}))" if symbol.dtype.itemsize == 2 and kind == "float" else (
-            f"({kind})({value})"
-        )
+        half = symbol.dtype.itemsize == 2 and kind == "float"
+        return f"widen(Narrow<{symbol.dtype.name}>::of({value}))" if half else f"({kind})({value})"
     if operation in ("<", "<=", ">", ">=", "==", "!="):
         x, y = symbol.operands
         shared = next(COMPUTED[o.dtype.name] for o in (x, y) if isinstance(o, Symbol))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import emulated_cupy
+import emulated_modules
 import pytest
 from emulated_lt import EmulatedLt
 
@@ -13,7 +14,7 @@ from deepbabysit.runtime.device import Device
 @pytest.fixture(scope="session")
 def emulation() -> Iterator[Any]:
     """The emulated device's state; `deepbabysit_cupy` is imported anew over it, with g++ in the compiler's place."""
-    with emulated_cupy.installed() as state:
+    with emulated_modules.installed() as state:
         from deepbabysit_cupy import compiler, lt
 
         compiler.version = lambda: (12, 9)

@@ -7,85 +7,18 @@ memory was given back, and counts launches.
 
 from __future__ import annotations
 
-import sys
-import types
-from collections import Counter
-from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import numpy as np
+from emulated_memory import (
+    CUDARuntimeError,
+    EmulatorError,
+    MemoryPointer,
+    State,
+    alloc,
+)
 from host_build import HostModule
-
-GUARD = 64
-FRESH, FREED, FENCE = 0xCD, 0xDD, 0xAB
-# What the backend may use of CuPy's own array functions besides the array API's names.
-LIBRARY_REFUSED = ("matmul", "dot", "tensordot", "vdot", "inner", "einsum", "linalg")
-
-
-class CUDARuntimeError(RuntimeError):
-    """A fault that the driver would report."""
-
-
-class OutOfMemoryError(MemoryError):
-    """The device is full."""
-
-
-class EmulatorError(AssertionError):
-    """Something that a real device would do silently: a write beyond a buffer, a replay over memory given back."""
-
-
-class Allocation:
-    """A piece of device memory between two fences."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.memory = np.empty(size + 2 * GUARD + 64, np.uint8)
-        start = GUARD + (-(self.memory.ctypes.data + GUARD)) % 64
-        self.inside = self.memory[start : start + size]
-        self.before = self.memory[start - GUARD : start]
-        self.after = self.memory[start + size : start + size + GUARD]
-        self.before[:] = self.after[:] = FENCE
-        self.inside[:] = FRESH
-        self.ptr = self.memory.ctypes.data + start
-        self.number = State.take()
-        self.alive = True
-
-    def check(self) -> None:
-        """Raise where something was written beyond the ends."""
-        if not ((self.before == FENCE).all() and (self.after == FENCE).all()):
-            raise EmulatorError(f"a kernel wrote beyond a buffer of {self.size} bytes")
-
-
-class _State:
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.count = 0
-        self.used = 0
-        self.limit = 8 << 30
-        self.allocations: dict[int, Allocation] = {}
-        self.launches: Counter[str] = Counter()
-        self.order = "forward"
-        self.synchronizations = 0
-        self.current: Any = None
-        self.modules: dict[bytes, HostModule] = {}
-        self.devices = 1
-        self.capability = 90
-
-    def take(self) -> int:
-        self.count += 1
-        return self.count
-
-    def find(self, ptr: int) -> Allocation | None:
-        for allocation in self.allocations.values():
-            if allocation.ptr <= ptr < allocation.ptr + max(1, allocation.size):
-                return allocation
-        return None
-
-
-State = _State()
 
 
 def stream() -> Stream:
@@ -96,102 +29,6 @@ def stream() -> Stream:
 def _refuse_capture(what: str) -> None:
     if stream().capturing:
         raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while the stream is captured")
-
-
-# -- memory ------------------------------------------------------------------------------------------------------------
-
-
-class Memory:
-    """A block of device memory that a MemoryPointer keeps alive."""
-
-    def __init__(self, allocation: Allocation, pool: MemoryPool | None) -> None:
-        self.allocation = allocation
-        self.pool = pool
-
-    def __del__(self) -> None:
-        allocation = self.allocation
-        allocation.check()
-        if self.pool is not None and self.pool.open:
-            allocation.inside[:] = FREED
-            self.pool.free.setdefault(allocation.size, []).append(allocation)
-        else:
-            _release(allocation)
-
-
-def _release(allocation: Allocation) -> None:
-    allocation.alive = False
-    allocation.inside[:] = FREED
-    if State.allocations.pop(allocation.number, None) is not None:
-        State.used -= allocation.size
-
-
-class MemoryPointer:
-    """Where an array begins in its block."""
-
-    def __init__(self, mem: Memory, offset: int) -> None:
-        self.mem = mem
-        self.offset = offset
-
-    @property
-    def ptr(self) -> int:
-        return self.mem.allocation.ptr + self.offset
-
-    def __add__(self, by: int) -> MemoryPointer:
-        return MemoryPointer(self.mem, self.offset + by)
-
-
-class MemoryPool:
-    """Blocks by size; what was freed is given out again, as CuPy does."""
-
-    def __init__(self, allocator: Any = None) -> None:
-        self.free: dict[int, list[Allocation]] = {}
-        self.open = True
-
-    def malloc(self, size: int) -> MemoryPointer:
-        rounded = -(-max(size, 1) // 512) * 512
-        kept = self.free.get(rounded)
-        if kept:
-            allocation = kept.pop()
-            allocation.inside[:] = FRESH
-        else:
-            if State.used + rounded > State.limit:
-                raise OutOfMemoryError(f"Out of memory allocating {rounded} bytes (allocated so far: {State.used} bytes)")
-            allocation = Allocation(rounded)
-            State.allocations[allocation.number] = allocation
-            State.used += rounded
-        return MemoryPointer(Memory(allocation, self), 0)
-
-    def used_bytes(self) -> int:
-        return self.total_bytes() - self.free_bytes()
-
-    def free_bytes(self) -> int:
-        return sum(size * len(kept) for size, kept in self.free.items())
-
-    def total_bytes(self) -> int:
-        return State.used
-
-    def free_all_blocks(self, stream: Any = None) -> None:
-        for kept in self.free.values():
-            for allocation in kept:
-                _release(allocation)
-        self.free.clear()
-
-
-POOL = MemoryPool()
-ALLOCATOR: list[Any] = []
-
-
-def alloc(size: int) -> MemoryPointer:
-    return (ALLOCATOR[-1] if ALLOCATOR else POOL.malloc)(size)
-
-
-@contextmanager
-def using_allocator(allocator: Any) -> Any:
-    ALLOCATOR.append(allocator)
-    try:
-        yield
-    finally:
-        ALLOCATOR.pop()
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------
@@ -320,7 +157,7 @@ class ndarray:  # noqa: N801  (CuPy's name)
         return ndarray._view(self, self._host.squeeze(axis))
 
     # computing
-    def astype(self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True) -> ndarray:
+    def astype(self, dtype: Any, order: str = "K", casting: Any = None, copy: bool = True) -> ndarray:
         if not copy and self.dtype == np.dtype(dtype):
             return self
         return call_library("astype", lambda a: a.astype(dtype), self)
@@ -507,7 +344,7 @@ class Stream:
 
     def synchronize(self) -> None:
         if self.capturing:
-            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing")
         State.synchronizations += 1
 
     def record(self, event: Any = None) -> Any:
@@ -637,136 +474,3 @@ class Device:
 
     def __exit__(self, *_: object) -> None:
         return None
-
-
-# -- the modules -------------------------------------------------------------------------------------------------------
-
-
-def _function(name: str) -> Any:
-    inner = getattr(np, name)
-
-    def call(*inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-        if name in LIBRARY_REFUSED:
-            _refuse_capture(f"cuBLAS ({name})")
-        where = [i for i, v in enumerate(inputs) if isinstance(v, ndarray | list | tuple)]
-        named = {key: _unwrap(value) for key, value in kwargs.items()}
-        return call_library(
-            name, lambda *values: inner(*values, **named, **({} if out is None else {"out": out._host})), *inputs, out=out
-        ) if where or kwargs or inputs else _place(inner())
-
-    return call
-
-
-def asarray(values: Any, dtype: Any = None, **_: Any) -> ndarray:
-    if isinstance(values, ndarray):
-        return values if dtype is None or values.dtype == dtype else values.astype(dtype)
-    _refuse_capture("copying from the host")
-    return _put(np.asarray(values, dtype))
-
-
-def array(values: Any, dtype: Any = None, copy: bool = True, **_: Any) -> ndarray:
-    if isinstance(values, ndarray):
-        return values.astype(dtype or values.dtype)
-    return asarray(values, dtype)
-
-
-_VIEWS = {"reshape", "permute_dims", "broadcast_to", "expand_dims", "squeeze", "swapaxes", "moveaxis", "matrix_transpose"}
-
-
-def _viewing(name: str) -> Any:
-    def call(x: ndarray, *args: Any, **kwargs: Any) -> ndarray:
-        if name == "reshape":
-            return x.reshape(kwargs.get("shape", args[0] if args else ()))
-        return ndarray._view(x, getattr(np, name)(x._host, *args, **kwargs))
-
-    return call
-
-
-def build() -> dict[str, types.ModuleType]:
-    """Return the modules by name, as `sys.modules` holds them."""
-    State.reset()
-    POOL.free.clear()
-    cupy = types.ModuleType("cupy")
-    cuda = types.ModuleType("cupy.cuda")
-    runtime = types.ModuleType("cupy.cuda.runtime")
-    function = types.ModuleType("cupy.cuda.function")
-    cupyx = types.ModuleType("cupyx")
-
-    def attribute(name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name in _VIEWS:
-            return _viewing(name)
-        found = getattr(np, name)
-        if isinstance(found, type) or not callable(found):
-            return found
-        return _function(name)
-
-    cupy.__getattr__ = attribute  # type: ignore[method-assign]
-    cupy.ndarray, cupy.asarray, cupy.array = ndarray, asarray, array
-    cupy.asnumpy = lambda x, **k: x.get(**k) if isinstance(x, ndarray) else np.asarray(x)
-    cupy.empty = lambda shape, dtype=float, order="C": ndarray(shape, dtype)
-    cupy.zeros = lambda shape, dtype=float, **_: _filled(shape, dtype, 0)
-    cupy.ones = lambda shape, dtype=float, **_: _filled(shape, dtype, 1)
-    cupy.full = lambda shape, value, dtype=None, **_: _filled(shape, dtype or np.asarray(value).dtype, value)
-    cupy.zeros_like = lambda x, dtype=None, **_: _filled(x.shape, dtype or x.dtype, 0)
-    cupy.ones_like = lambda x, dtype=None, **_: _filled(x.shape, dtype or x.dtype, 1)
-    cupy.from_dlpack = lambda x, **_: _put(np.from_dlpack(x)) if not isinstance(x, ndarray) else x
-    cupy.get_default_memory_pool = lambda: POOL
-    cupy.arange = lambda *a, dtype=None, **_: call_library("arange", lambda: np.arange(*a, dtype=dtype))
-    cupy.__version__ = "14.2.0"
-    for name, value in {
-        "Stream": Stream, "Event": Event, "Graph": Graph, "MemoryPool": MemoryPool, "MemoryPointer": MemoryPointer,
-        "Device": Device, "alloc": alloc, "using_allocator": using_allocator, "get_current_stream": stream,
-        "is_available": lambda: State.devices > 0, "runtime": runtime, "function": function,
-    }.items():
-        setattr(cuda, name, value)
-    cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
-    cuda.get_elapsed_time = lambda start, end: 0.0
-    runtime.CUDARuntimeError = CUDARuntimeError
-    runtime.getDeviceCount = _device_count
-    runtime.driverGetVersion = lambda: 12090 if State.devices else 0
-    runtime.runtimeGetVersion = lambda: 12090
-    runtime.getDeviceProperties = lambda n: {
-        "name": b"Emulated device", "multiProcessorCount": 4, "major": State.capability // 10,
-        "minor": State.capability % 10, "totalGlobalMem": State.limit,
-    }
-    runtime.memGetInfo = lambda: (State.limit - State.used, State.limit)
-    function.Module, function.Function = Module, Function
-    cupyx.empty_pinned = lambda shape, dtype=float, order="C": np.empty(shape, dtype)
-    cupyx.zeros_pinned = lambda shape, dtype=float, order="C": np.zeros(shape, dtype)
-    cupy.cuda = cuda
-    return {"cupy": cupy, "cupy.cuda": cuda, "cupy.cuda.runtime": runtime, "cupy.cuda.function": function, "cupyx": cupyx}
-
-
-def _device_count() -> int:
-    if not State.devices:
-        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
-    return State.devices
-
-
-def _filled(shape: Any, dtype: Any, value: Any) -> ndarray:
-    made = ndarray(shape, dtype)
-    made.fill(value)
-    return made
-
-
-@contextmanager
-def installed() -> Any:
-    """Put the emulated modules where ``import cupy`` finds them, for a block."""
-    modules = build()
-    names = [*modules, *[n for n in sys.modules if n == "deepbabysit_cupy" or n.startswith("deepbabysit_cupy.")]]
-    before = {name: sys.modules.get(name) for name in names}
-    for name in before:
-        sys.modules.pop(name, None)
-    sys.modules.update(modules)
-    try:
-        yield State
-    finally:
-        for name in [n for n in sys.modules if n == "deepbabysit_cupy" or n.startswith("deepbabysit_cupy.")]:
-            sys.modules.pop(name)
-        for name, module in before.items():
-            if module is None:
-                sys.modules.pop(name, None)
-            else:
-                sys.modules[name] = module

@@ -18,7 +18,7 @@ from deepbabysit_cupy.launch import THREADS, blocks
 from deepbabysit_cupy.trace import COMPUTED, STORED, NotTraceable, body, trace
 
 AXES = 6  # of a strided kernel, after axes that lie behind one another have been joined
-VECTOR = 4
+VECTOR = 4  # elements that a thread takes at once; two of them where they are wide
 
 
 @cache
@@ -43,6 +43,12 @@ def _write(value: str, dtype: str) -> str:
     return f"Narrow<{kind}>::of({value})" if dtype.startswith(("float", "bfloat")) else f"({kind}){value}"
 
 
+def vector_width(name: str, dtypes: Sequence[str]) -> int:
+    """Return how many elements a thread takes at once; a division calls a function, around which registers spill."""
+    wide = name == "divide" or any(d in ("float64", "int64", "uint64") for d in dtypes)
+    return VECTOR // 2 if wide else VECTOR
+
+
 @cache
 def flat_source(name: str, dtypes: tuple[str, ...], single: tuple[bool, ...], attrs: tuple[Any, ...]) -> str:
     """Return the source of a kernel over contiguous arrays; `single` names the inputs of one element."""
@@ -50,9 +56,10 @@ def flat_source(name: str, dtypes: tuple[str, ...], single: tuple[bool, ...], at
     outputs = [f"{STORED[d]}* y{i}" for i, d in enumerate(kinds)]
     inputs = [f"const {STORED[d]}* x{i}" for i, d in enumerate(dtypes)]
     whole = [i for i, alone in enumerate(single) if not alone]
+    width = vector_width(name, (*dtypes, *kinds))
     once = "\n".join(f"  {COMPUTED[d]} s{i} = {_read(f'x{i}[0]', d)};" for i, d in enumerate(dtypes) if single[i])
-    loads = "\n".join(f"    Vector<{STORED[dtypes[i]]}> a{i} = vector(x{i} + i);" for i in whole)
-    results = "\n".join(f"    Vector<{STORED[d]}> b{i};" for i, d in enumerate(kinds))
+    loads = "\n".join(f"    Vector<{STORED[dtypes[i]]}, {width}> a{i} = vector<{width}>(x{i} + i);" for i in whole)
+    results = "\n".join(f"    Vector<{STORED[d]}, {width}> b{i};" for i, d in enumerate(kinds))
 
     def call(element: str) -> str:
         arguments = [f"s{i}" if single[i] else _read(element.format(i=i), d) for i, d in enumerate(dtypes)]
@@ -60,19 +67,19 @@ def flat_source(name: str, dtypes: tuple[str, ...], single: tuple[bool, ...], at
         return f"{declared} one({', '.join([*arguments, *[f'r{i}' for i in range(len(kinds))]])});"
 
     keep = " ".join(f"b{i}.v[k] = {_write(f'r{i}', d)};" for i, d in enumerate(kinds))
-    stores = " ".join(f"vector(y{i} + i) = b{i};" for i in range(len(kinds)))
+    stores = " ".join(f"vector<{width}>(y{i} + i) = b{i};" for i in range(len(kinds)))
     last = " ".join(f"y{i}[i] = {_write(f'r{i}', d)};" for i, d in enumerate(kinds))
     return f"""#include "common.cuh"
 {text}
 extern "C" __global__ void __launch_bounds__({THREADS}) map_{name}({', '.join([*outputs, *inputs, 'int64_t n'])}) {{
 {once}
   int64_t thread = blockIdx.x * (int64_t)blockDim.x + threadIdx.x, threads = (int64_t)gridDim.x * blockDim.x;
-  int64_t whole = n - n % {VECTOR};
-  for (int64_t i = thread * {VECTOR}; i < whole; i += threads * {VECTOR}) {{
+  int64_t whole = n - n % {width};
+  for (int64_t i = thread * {width}; i < whole; i += threads * {width}) {{
 {loads}
 {results}
 #pragma unroll
-    for (int k = 0; k < {VECTOR}; k++) {{ {call('a{i}.v[k]')} {keep} }}
+    for (int k = 0; k < {width}; k++) {{ {call('a{i}.v[k]')} {keep} }}
     {stores}
   }}
   for (int64_t i = whole + thread; i < n; i += threads) {{ {call('x{i}[i]')} {last} }}
@@ -147,12 +154,13 @@ def run_map(name: str, ctx: Any, outs: Any, ins: Any, attrs: dict[str, Any]) -> 
     )
     if straight and all(_aligned(a) for a in (*outs, *ins)):
         function = library.made(flat_source(name, dtypes, single, key), f"map_{name}")
-        grid = blocks(count, THREADS * VECTOR, ctx.backend.most_blocks)
+        width = vector_width(name, [a.dtype.name for a in (*outs, *ins)])
+        grid = blocks(count, THREADS * width, ctx.backend.most_blocks)
         function((grid,), (THREADS,), (*outs, *ins, np.int64(count)))
         return
     lengths, strides = layout(out.shape, [_strides(a, out.shape) for a in (*outs, *ins)])
     if len(lengths) > AXES:
-        raise ValueError(f"{name}: arrays with more than {AXES} separate axes are not supported on CUDA; copy them first")
+        raise ValueError(f"{name}: CUDA takes arrays of at most {AXES} separate axes; copy them first")
     function = library.made(strided_source(name, dtypes, len(lengths), key), f"map_{name}")
     numbers = [np.int64(n) for n in (count, *lengths, *[s for mine in strides for s in mine])]
     function((blocks(count, THREADS, ctx.backend.most_blocks),), (THREADS,), (*outs, *ins, *numbers))

@@ -126,8 +126,10 @@ __device__ __forceinline__ Words philox(uint64_t c0, uint64_t c1, uint64_t c2, u
   return words;
 }
 
-// -- four elements at a time, in accesses of at most 16 bytes -----------------------------------------------------------
+// -- several elements at a time, in accesses of at most 16 bytes --------------------------------------------------------
 
-template <class T> struct __align__(sizeof(T) * 4 < 16 ? sizeof(T) * 4 : 16) Vector { T v[4]; };
-template <class T> __device__ __forceinline__ const Vector<T>& vector(const T* p) { return *(const Vector<T>*)p; }
-template <class T> __device__ __forceinline__ Vector<T>& vector(T* p) { return *(Vector<T>*)p; }
+template <class T, int N> struct __align__(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Vector { T v[N]; };
+template <int N, class T> __device__ __forceinline__ const Vector<T, N>& vector(const T* p) {
+  return *(const Vector<T, N>*)p;
+}
+template <int N, class T> __device__ __forceinline__ Vector<T, N>& vector(T* p) { return *(Vector<T, N>*)p; }

@@ -1,7 +1,7 @@
-// Rows of a softmax and its relatives: one block per row, the row read once into registers where it fits.
+// Rows of a softmax and its relatives: one block per row, read three times, twice of them from the cache.
 #include "common.cuh"
 
-// Largest and sum of exponentials of one row in one reading (online softmax, Milakov and Gimelshein 2018).
+// Largest and sum of exponentials of one row.
 template <class A> struct Normalizer { A largest, total; };
 
 template <class T, class A>
@@ -22,12 +22,13 @@ template <class T> __device__ void softmax(const T* x, T* y, int64_t columns) {
   const T* row = x + blockIdx.x * columns;
   T* out = y + blockIdx.x * columns;
   Normalizer<A> n = normalizer<T, A>(row, columns, scratch);
+  A share = 1 / n.total;
   for (int64_t j = threadIdx.x; j < columns; j += blockDim.x)
-    out[j] = Narrow<T>::of(exp(widen(row[j]) - n.largest) / n.total);
+    out[j] = Narrow<T>::of(exp(widen(row[j]) - n.largest) * share);
 }
 
 #define SOFTMAX(T)                                                                                                  \
-  extern "C" __global__ void __launch_bounds__(256) softmax_##T(const T* x, T* y, int64_t columns) {                \
+  extern "C" __global__ void __launch_bounds__(256, 2) softmax_##T(const T* x, T* y, int64_t columns) {                \
     softmax<T>(x, y, columns);                                                                                      \
   }
 SOFTMAX(float)
