@@ -217,7 +217,8 @@ def cache_base(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
 def test_the_folder_is_the_owners_alone(cache_base):
-    from deepbabysit_numpy.compiled.cache import UnsafeFolder, kernel_folder
+    from deepbabysit.runtime.caches import UnsafeFolder
+    from deepbabysit_numpy.compiled.cache import kernel_folder
 
     folder = kernel_folder("0.1", "2.0", "a cpu/../x", "abc")
     assert folder == cache_base / "numba-0.1-2.0-a_cpu____x-abc"
@@ -234,7 +235,8 @@ def test_the_folder_is_the_owners_alone(cache_base):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
 def test_a_link_and_a_foreign_folder_are_refused(cache_base, monkeypatch):
-    from deepbabysit_numpy.compiled.cache import UnsafeFolder, kernel_folder
+    from deepbabysit.runtime.caches import UnsafeFolder
+    from deepbabysit_numpy.compiled.cache import kernel_folder
 
     cache_base.mkdir(mode=0o700)
     (cache_base / "elsewhere").mkdir()

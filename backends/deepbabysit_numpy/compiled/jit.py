@@ -16,6 +16,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 
+from deepbabysit.runtime.caches import UnsafeFolder
 from deepbabysit_numpy.compiled import cache
 
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -28,7 +29,7 @@ def _folder() -> tuple[Path | None, str]:
         sources = cache.sources_digest(Path(__file__).parent / "code")
         cpu = llvmlite.binding.get_host_cpu_name()
         return cache.kernel_folder(numba.__version__, np.__version__, cpu, sources), ""
-    except (OSError, cache.UnsafeFolder) as error:
+    except (OSError, UnsafeFolder) as error:
         return None, str(error)
 
 

@@ -1,0 +1,95 @@
+"""The backend object: CuPy arrays on one GPU, one stream, and the table of kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.kernels.spec import Array, Shape
+from deepbabysit.runtime.backend import Arena, Backend
+from deepbabysit_cupy import compiler
+from deepbabysit_cupy.kernels import KERNELS
+from deepbabysit_cupy.launch import Library
+from deepbabysit_cupy.lt import WORKSPACE, Lt
+
+BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
+
+
+class CupyBackend(Backend):
+    """CuPy arrays on one GPU.
+
+    Arguments:
+        number: the GPU's number.
+    """
+
+    name = "cupy"
+
+    def __init__(self, number: int) -> None:
+        import cupy
+
+        self.xp = cupy
+        self.kernels = KERNELS
+        self.number = number
+        with cupy.cuda.Device(number) as device:
+            self.library = Library(cupy, compiler.nearest(int(device.compute_capability)))
+            properties = cupy.cuda.runtime.getDeviceProperties(number)
+            self.most_blocks = int(properties["multiProcessorCount"]) * BLOCKS_PER_PROCESSOR
+            # the default stream cannot be captured
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.tf32 = False
+        self._lt: Lt | None = None
+        self._workspace: Any = None
+
+    @property
+    def lt(self) -> Lt:
+        """The matrix library, opened when the first product is asked for."""
+        if self._lt is None:
+            self._workspace = self.xp.cuda.alloc(WORKSPACE)
+            self._lt = Lt(self._workspace.ptr)
+        return self._lt
+
+    def asarray(self, values: Any, dtype: Any = None) -> Array:
+        """Return a new CuPy array with these values."""
+        with self.stream:
+            if isinstance(values, self.xp.ndarray):
+                return values.astype(dtype or values.dtype, copy=True)
+            made = self.xp.empty(np.shape(values), np.asarray(values).dtype if dtype is None else dtype)
+            made.set(np.asarray(values, made.dtype, order="C"))
+            return made
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """Return the values as a NumPy array; waits for them."""
+        with self.stream:
+            return np.asarray(array.get())
+
+    def write(self, array: Array, values: Any) -> None:
+        """Copy values into an array."""
+        with self.stream:
+            if isinstance(values, self.xp.ndarray):
+                array[...] = values
+            else:
+                array.set(np.asarray(values, array.dtype, order="C"))
+
+    def empty(self, shape: Shape, dtype: Any) -> Array:
+        """Return an uninitialized buffer from CuPy's pool."""
+        return self.xp.empty(shape, dtype)
+
+    def synchronize(self) -> None:
+        """Wait until everything that was asked for is done."""
+        self.stream.synchronize()
+
+    def owns(self, array: Any) -> bool:
+        """Tell whether it is a CuPy array."""
+        return isinstance(array, self.xp.ndarray)
+
+    def arena(self) -> Arena:
+        """Return memory for one recording."""
+        return Arena(self.empty)
+
+    def free(self) -> int:
+        """Give unused pooled memory back."""
+        pool = self.xp.get_default_memory_pool()
+        before = int(pool.total_bytes())
+        pool.free_all_blocks()
+        return before - int(pool.total_bytes())

@@ -1,0 +1,16 @@
+"""The table of kernels of this backend, one file per family."""
+
+from __future__ import annotations
+
+from deepbabysit.runtime.backend import Kernel
+from deepbabysit_cupy.kernels import (
+    activations,
+    elementwise,
+    products,
+)
+
+KERNELS: dict[str, Kernel] = {
+    **activations.KERNELS,
+    **elementwise.KERNELS,
+    **products.KERNELS,
+}

@@ -1,0 +1,107 @@
+"""Matrix products by cuBLASLt; the dense layer with bias and activation in the product's epilogue."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from deepbabysit.kernels.spec import Array
+from deepbabysit.runtime.backend import Kernel
+from deepbabysit_cupy.kernels.maps import run_map
+from deepbabysit_cupy.lt import REAL, Product
+
+_DTYPES = frozenset(REAL)
+_EPILOGUES = {"linear": "bias", "relu": "bias+relu"}
+
+
+def _stored(array: Array) -> tuple[bool, int] | None:
+    """Return (transposed, elements from one stored row to the next) of the last two axes, or None for other layouts."""
+    item = array.dtype.itemsize
+    rows, columns = array.shape[-2:]
+    down, across = array.strides[-2] // item, array.strides[-1] // item
+    if (across == 1 or columns == 1) and (down >= columns or rows == 1):
+        return False, max(down if rows > 1 else columns, columns, 1)
+    if (down == 1 or rows == 1) and (across >= rows or columns == 1):
+        return True, max(across if columns > 1 else rows, rows, 1)
+    return None
+
+
+def _batched(array: Array, shape: tuple[int, ...]) -> int | None:
+    """Return the elements from one matrix to the next where one number says it, else None."""
+    own = array.shape[:-2]
+    if prod(own) == 1:
+        return 0
+    if tuple(own) != tuple(shape):
+        return None
+    item = array.dtype.itemsize
+    step = array.strides[-3] // item
+    if step < 0:
+        return None
+    expected = step
+    for axis in reversed(range(len(own))):
+        if own[axis] > 1 and array.strides[axis] // item != expected:
+            return None
+        expected *= own[axis]
+    return step
+
+
+def multiply(ctx: Any, c: Array, a: Array, b: Array, epilogue: str = "", bias: Any = None) -> None:
+    """Compute ``c = a b`` over the last two axes, axes in front are batches; `c` is contiguous."""
+    rows, columns = c.shape[-2:]
+    inner = a.shape[-1]
+    if c.size == 0:
+        return
+    if inner == 0:
+        c.fill(0)
+        return
+    shape = c.shape[:-2]
+    a, b = (x if _stored(x) is not None else x.copy() for x in (a, b))
+    steps = [_batched(x, shape) for x in (a, b)]
+    # batches that are repeated in an irregular way are written out
+    if steps[0] is None:
+        a = ctx.backend.xp.ascontiguousarray(ctx.backend.xp.broadcast_to(a, (*shape, *a.shape[-2:])))
+    if steps[1] is None:
+        b = ctx.backend.xp.ascontiguousarray(ctx.backend.xp.broadcast_to(b, (*shape, *b.shape[-2:])))
+    steps = [_batched(x, shape) for x in (a, b)]
+    (turn_a, lead_a), (turn_b, lead_b) = _stored(a), _stored(b)  # type: ignore[misc]
+    product = Product(
+        rows, columns, inner, turn_a, turn_b, lead_a, lead_b, columns, c.dtype.name, prod(shape), steps[0] or 0,
+        steps[1] or 0, rows * columns, epilogue, ctx.backend.tf32,
+    )
+    if bias is not None and not bias.flags.c_contiguous:
+        bias = bias.copy()
+    address = 0 if bias is None else bias.data.ptr
+    ctx.backend.lt.run(product, a.data.ptr, b.data.ptr, c.data.ptr, address, ctx.backend.stream.ptr)
+
+
+def _matmul(ctx: Any, outs: Any, a: Any, b: Any) -> None:
+    c = outs[0]
+    if a.ndim == 1:
+        a, c = a.reshape(1, -1), c.reshape(*c.shape[:-1], 1, c.shape[-1]) if b.ndim > 1 else c.reshape(1, 1)
+    if b.ndim == 1:
+        b, c = b.reshape(-1, 1), c if c.ndim >= 2 and c.shape[-1] == 1 else c.reshape(*c.shape, 1)
+    multiply(ctx, c, a, b)
+
+
+def _takes(forms: Any, **attrs: Any) -> bool:
+    return all(form.dtype == forms[0].dtype for form in forms) and forms[0].dtype.kind == "f"
+
+
+def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear") -> None:
+    y = outs[0].reshape(-1, kernel.shape[1])
+    rows = x.reshape(-1, x.shape[-1])
+    if rows.shape[1] == 0:  # an empty sum: the bias alone
+        run_map("add", ctx, (y,), (ctx.constant(0.0, y.dtype), bias), {})
+    elif activation in _EPILOGUES:
+        multiply(ctx, y, rows, kernel, _EPILOGUES[activation], bias)
+        return
+    else:
+        multiply(ctx, y, rows, kernel, "bias", bias)
+    if activation != "linear":
+        run_map(activation, ctx, (y,), (y,), {})
+
+
+KERNELS: dict[str, Kernel] = {
+    "matmul": Kernel(_matmul, dtypes=_DTYPES, supports=_takes),
+    "linear": Kernel(_linear, dtypes=_DTYPES, supports=_takes),
+}

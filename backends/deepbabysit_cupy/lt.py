@@ -1,0 +1,218 @@
+"""Matrix products by cuBLASLt through ctypes.
+
+CuPy refuses its own cuBLAS calls while a stream is captured, and offers no epilogues; this library is the one that its
+wheels install. Matrices are row-major here and column-major there, so a product ``c = a b`` is asked for as
+``c.T = b.T a.T``: the same memory, the operands exchanged, and a bias along the rows of what is computed there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+# Constants of cublasLt.h and library_types.h (the same in CUDA 12 and 13).
+REAL = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
+COMPUTE = {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}
+COMPUTE_TF32 = 77
+SCALE = {"float32": 0, "float64": 1, "float16": 0, "bfloat16": 0}
+TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS_POINTER, BIAS_TYPE = 3, 4, 7, 8, 26
+BATCHES, BATCH_OFFSET = 5, 6
+MOST_WORKSPACE = 1
+EPILOGUES = {"": 1, "relu": 2, "bias": 4, "bias+relu": 6, "gelu": 32, "bias+gelu": 36}
+WORKSPACE = 32 << 20  # bytes; what the library asks for on the largest GPUs
+NOT_SUPPORTED = 15
+
+
+class LtError(RuntimeError):
+    """cuBLASLt refused a call; the message names it and the status."""
+
+
+class LtUnavailable(RuntimeError):
+    """The library is not installed; the message says what to install."""
+
+
+class Algorithm(ctypes.Structure):
+    """An algorithm, as opaque to us as it is to everybody."""
+
+    _fields_ = [("data", ctypes.c_uint64 * 8)]
+
+
+class Choice(ctypes.Structure):
+    """One answer of the heuristic (cublasLtMatmulHeuristicResult_t)."""
+
+    _fields_ = [
+        ("algorithm", Algorithm), ("workspace", ctypes.c_size_t), ("state", ctypes.c_int), ("waves", ctypes.c_float),
+        ("reserved", ctypes.c_int * 4),
+    ]
+
+
+@cache
+def load() -> Any:
+    """Load the library.
+
+    Raises:
+        LtUnavailable: it is not installed.
+    """
+    for path in _candidates():
+        with suppress(OSError):
+            return ctypes.CDLL(path)
+    raise LtUnavailable(
+        "cuBLASLt, the matrix library, was not found; pip install 'deepbabysit[cuda12]' or 'deepbabysit[cuda13]'"
+    )
+
+
+def _candidates() -> list[str]:
+    found: list[str] = []
+    if importlib.util.find_spec("cuda") is not None and importlib.util.find_spec("cuda.pathfinder") is not None:
+        from cuda import pathfinder
+
+        with suppress(RuntimeError, OSError):  # then plain wheels and the system's path follow
+            found.append(str(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path))
+    wheels = importlib.util.find_spec("nvidia")
+    for folder in [] if wheels is None else list(wheels.submodule_search_locations or ()):
+        for pattern in ("cublas/lib/libcublasLt.so.*", "cu*/lib/libcublasLt.so.*", "*/bin/cublasLt64*.dll"):
+            found += sorted(map(str, Path(folder).glob(pattern)), reverse=True)
+    return [*found, "libcublasLt.so.13", "libcublasLt.so.12"]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One product: ``c = op(a) op(b)``, `batches` times.
+
+    Attributes:
+        rows, columns, inner: c is rows x columns, op(a) rows x inner, op(b) inner x columns.
+        turn_a, turn_b: whether the operand is stored transposed.
+        lead_a, lead_b, lead_c: elements from one stored row to the next.
+        dtype: of all matrices.
+        batches, step_a, step_b, step_c: how many products, and elements from one matrix to the next.
+        epilogue: a key of `EPILOGUES`.
+        tf32: whether float32 operands may be rounded to 10 bits.
+    """
+
+    rows: int
+    columns: int
+    inner: int
+    turn_a: bool
+    turn_b: bool
+    lead_a: int
+    lead_b: int
+    lead_c: int
+    dtype: str
+    batches: int = 1
+    step_a: int = 0
+    step_b: int = 0
+    step_c: int = 0
+    epilogue: str = ""
+    tf32: bool = False
+
+
+class Plan:
+    """Descriptors and the algorithm for one product."""
+
+    __slots__ = ("a", "algorithm", "b", "c", "description", "scale")
+
+    def __init__(self, description: Any, a: Any, b: Any, c: Any, algorithm: Algorithm, scale: Any) -> None:
+        self.description = description
+        self.a = a
+        self.b = b
+        self.c = c
+        self.algorithm = algorithm
+        self.scale = scale
+
+
+class Lt:
+    """A handle with its workspace and the plans made so far.
+
+    Arguments:
+        workspace: address of device memory of `WORKSPACE` bytes.
+    """
+
+    def __init__(self, workspace: int) -> None:
+        self._library = load()
+        self._workspace = workspace
+        self._plans: dict[Product, Plan | None] = {}
+        self._handle = ctypes.c_void_p()
+        self._check("cublasLtCreate", ctypes.byref(self._handle))
+
+    def _check(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._library, name)(*arguments)
+        if status:
+            raise LtError(f"{name} failed with status {status}")
+
+    def supports(self, product: Product) -> bool:
+        """Tell whether there is an algorithm for a product with its epilogue."""
+        return self._plan(product) is not None
+
+    def _plan(self, product: Product) -> Plan | None:
+        if product not in self._plans:
+            self._plans[product] = self._make(product)
+        return self._plans[product]
+
+    def _make(self, product: Product) -> Plan | None:
+        kind, description = REAL[product.dtype], ctypes.c_void_p()
+        compute = COMPUTE_TF32 if product.tf32 and product.dtype == "float32" else COMPUTE[product.dtype]
+        self._check("cublasLtMatmulDescCreate", ctypes.byref(description), compute, SCALE[product.dtype])
+        # their first operand is our second one
+        for attribute, turned in ((TRANSPOSE_A, product.turn_b), (TRANSPOSE_B, product.turn_a)):
+            self._set("MatmulDesc", description, attribute, ctypes.c_int(int(turned)))
+        self._set("MatmulDesc", description, EPILOGUE, ctypes.c_uint32(EPILOGUES[product.epilogue]))
+        if "bias" in product.epilogue:
+            self._set("MatmulDesc", description, BIAS_TYPE, ctypes.c_int(kind))
+        stored_b = (product.inner, product.columns) if product.turn_b else (product.columns, product.inner)
+        stored_a = (product.rows, product.inner) if product.turn_a else (product.inner, product.rows)
+        first = self._layout(kind, *stored_b, product.lead_b, product.batches, product.step_b)
+        second = self._layout(kind, *stored_a, product.lead_a, product.batches, product.step_a)
+        result = self._layout(kind, product.columns, product.rows, product.lead_c, product.batches, product.step_c)
+        preference = ctypes.c_void_p()
+        self._check("cublasLtMatmulPreferenceCreate", ctypes.byref(preference))
+        self._set("MatmulPreference", preference, MOST_WORKSPACE, ctypes.c_size_t(WORKSPACE))
+        choice, count = Choice(), ctypes.c_int()
+        status = self._library.cublasLtMatmulAlgoGetHeuristic(
+            self._handle, description, first, second, result, result, preference, 1, ctypes.byref(choice),
+            ctypes.byref(count),
+        )
+        if status not in (0, NOT_SUPPORTED):
+            raise LtError(f"cublasLtMatmulAlgoGetHeuristic failed with status {status} for {product}")
+        if status or not count.value:
+            return None
+        real: Any = ctypes.c_double if product.dtype == "float64" else ctypes.c_float
+        return Plan(description, first, second, result, choice.algorithm, (real(1.0), real(0.0)))
+
+    def _layout(self, kind: int, rows: int, columns: int, lead: int, batches: int, step: int) -> Any:
+        layout = ctypes.c_void_p()
+        self._check(
+            "cublasLtMatrixLayoutCreate", ctypes.byref(layout), kind, ctypes.c_uint64(rows), ctypes.c_uint64(columns),
+            ctypes.c_int64(lead),
+        )
+        if batches > 1:
+            self._set("MatrixLayout", layout, BATCHES, ctypes.c_int32(batches))
+            self._set("MatrixLayout", layout, BATCH_OFFSET, ctypes.c_int64(step))
+        return layout
+
+    def _set(self, what: str, handle: Any, attribute: int, value: Any) -> None:
+        size = ctypes.c_size_t(ctypes.sizeof(value))
+        self._check(f"cublasLt{what}SetAttribute", handle, attribute, ctypes.byref(value), size)
+
+    def run(self, product: Product, a: int, b: int, c: int, bias: int, stream: int) -> None:
+        """Enqueue a product; operands are addresses.
+
+        Raises:
+            LtError: there is no algorithm for it (ask `supports` first), or the launch failed.
+        """
+        plan = self._plan(product)
+        if plan is None:
+            raise LtError(f"cuBLASLt has no algorithm for {product}")
+        if bias:
+            self._set("MatmulDesc", plan.description, BIAS_POINTER, ctypes.c_void_p(bias))
+        one, zero = plan.scale
+        self._check(
+            "cublasLtMatmul", self._handle, plan.description, ctypes.byref(one), ctypes.c_void_p(b), plan.a,
+            ctypes.c_void_p(a), plan.b, ctypes.byref(zero), ctypes.c_void_p(c), plan.c, ctypes.c_void_p(c), plan.c,
+            ctypes.byref(plan.algorithm), ctypes.c_void_p(self._workspace), ctypes.c_size_t(WORKSPACE),
+            ctypes.c_void_p(stream),
+        )

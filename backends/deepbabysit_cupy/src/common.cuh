@@ -1,0 +1,135 @@
+// What every kernel file shares: storage types, 16-byte accesses, reductions in a fixed order, counters.
+#pragma once
+#ifdef HOST
+#include "cuda_host.h"
+#define DYNAMIC_SHARED(type, name) type* name = (type*)host::dynamic_shared
+#else
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef short int16_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#define DYNAMIC_SHARED(type, name)                  \
+  extern __shared__ __align__(16) char name##_raw[]; \
+  type* name = (type*)name##_raw
+#endif
+
+// -- storage types: float16 and bfloat16 are stored, float and double compute -----------------------------------------
+
+struct float16 { uint16_t bits; };
+struct bfloat16 { uint16_t bits; };
+
+template <class T> struct Wide { typedef float type; };
+template <> struct Wide<double> { typedef double type; };
+
+__device__ __forceinline__ float widen(float v) { return v; }
+__device__ __forceinline__ double widen(double v) { return v; }
+__device__ __forceinline__ float widen(bfloat16 v) { return __uint_as_float((uint32_t)v.bits << 16); }
+__device__ __forceinline__ float widen(float16 v) {
+#ifdef HOST
+  uint32_t sign = (uint32_t)(v.bits & 0x8000) << 16, rest = v.bits & 0x7fff;
+  if (rest >= 0x7c00) return __uint_as_float(sign | 0x7f800000 | (rest & 0x3ff) << 13);
+  if (rest >= 0x400) return __uint_as_float(sign | ((rest << 13) + (112u << 23)));
+  float tiny = (float)rest * 5.9604644775390625e-8f;  // 2^-24: a subnormal number
+  return sign ? -tiny : tiny;
+#else
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(v.bits));
+  return wide;
+#endif
+}
+
+template <class T> struct Narrow;
+template <> struct Narrow<float> { __device__ static __forceinline__ float of(float v) { return v; } };
+template <> struct Narrow<double> { __device__ static __forceinline__ double of(double v) { return v; } };
+template <> struct Narrow<bfloat16> {
+  __device__ static __forceinline__ bfloat16 of(float v) {
+    uint32_t u = __float_as_uint(v);
+    bfloat16 r;
+    r.bits = v != v ? (uint16_t)0x7fc0 : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);  // to nearest, ties to even
+    return r;
+  }
+};
+template <> struct Narrow<float16> {
+  __device__ static __forceinline__ float16 of(float v) {
+    float16 r;
+#ifdef HOST
+    uint32_t u = __float_as_uint(v), sign = u >> 16 & 0x8000, rest = u & 0x7fffffff;
+    if (rest > 0x7f800000) r.bits = 0x7e00;
+    else if (rest >= 0x477ff000) r.bits = (uint16_t)(sign | 0x7c00);  // 65520 and above round to infinity
+    else if (rest >= 0x38800000) r.bits = (uint16_t)(sign | ((rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13));
+    else {
+      float scaled = __uint_as_float(rest) * 16777216.0f;  // 2^24: whole numbers of the smallest step
+      r.bits = (uint16_t)(sign | (uint32_t)nearbyintf(scaled));
+    }
+#else
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r.bits) : "f"(v));
+#endif
+    return r;
+  }
+};
+
+// -- 16-byte accesses ------------------------------------------------------------------------------------------------
+
+template <class T> struct __align__(16) Pack {
+  static constexpr int size = 16 / sizeof(T);
+  T v[16 / sizeof(T)];
+};
+template <class T> __device__ __forceinline__ Pack<T> load(const T* p) { return *(const Pack<T>*)p; }
+template <class T> __device__ __forceinline__ void store(T* p, const Pack<T>& v) { *(Pack<T>*)p = v; }
+template <class T> __device__ __forceinline__ bool aligned(const T* p) { return ((uint64_t)p & 15) == 0; }
+
+// -- reductions: the same order every time ----------------------------------------------------------------------------
+
+struct Sum { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a + b; } };
+// NaN wins, as in NumPy.
+struct Largest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a > b || a != a ? a : b; } };
+struct Smallest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a < b || a != a ? a : b; } };
+
+template <class F, class T> __device__ __forceinline__ T warp_reduce(T v, F combine) {
+  for (int step = 16; step; step >>= 1) v = combine(v, __shfl_xor_sync(0xffffffffu, v, step));
+  return v;
+}
+// Every thread gets the result. The block is a multiple of 32 threads; `scratch` has room for 32 values and is free again
+// when this returns.
+template <class F, class T> __device__ __forceinline__ T block_reduce(T v, T identity, T* scratch, F combine) {
+  v = warp_reduce(v, combine);
+  int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
+  if (lane == 0) scratch[warp] = v;
+  __syncthreads();
+  v = lane < warps ? scratch[lane] : identity;
+  v = warp_reduce(v, combine);
+  __syncthreads();
+  return v;
+}
+
+// -- Philox4x64-10 (Salmon et al. 2011), the package's random words ----------------------------------------------------
+
+struct Words { uint64_t v[4]; };
+__device__ __forceinline__ Words philox(uint64_t c0, uint64_t c1, uint64_t c2, uint64_t c3, uint64_t k0, uint64_t k1) {
+  for (int round = 0; round < 10; round++) {
+    uint64_t high0 = __umul64hi(0xD2E7470EE14C6C93ull, c0), low0 = 0xD2E7470EE14C6C93ull * c0;
+    uint64_t high1 = __umul64hi(0xCA5A826395121157ull, c2), low1 = 0xCA5A826395121157ull * c2;
+    c0 = high1 ^ c1 ^ k0;
+    c1 = low1;
+    c2 = high0 ^ c3 ^ k1;
+    c3 = low0;
+    k0 += 0x9E3779B97F4A7C15ull;
+    k1 += 0xBB67AE8584CAA73Bull;
+  }
+  Words words = {{c0, c1, c2, c3}};
+  return words;
+}
+
+// -- several elements at a time, in accesses of at most 16 bytes --------------------------------------------------------
+
+template <class T, int N> struct __align__(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Vector { T v[N]; };
+template <int N, class T> __device__ __forceinline__ const Vector<T, N>& vector(const T* p) {
+  return *(const Vector<T, N>*)p;
+}
+template <int N, class T> __device__ __forceinline__ Vector<T, N>& vector(T* p) { return *(Vector<T, N>*)p; }

@@ -1,0 +1,174 @@
+"""Device memory of the emulated CuPy: allocations between fences, pools, what the device has counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from host_build import HostModule
+
+GUARD = 64
+FRESH, FREED, FENCE = 0xCD, 0xDD, 0xAB
+
+
+class CUDARuntimeError(RuntimeError):
+    """A fault that the driver would report."""
+
+
+class OutOfMemoryError(MemoryError):
+    """The device is full."""
+
+
+class EmulatorError(AssertionError):
+    """Something that a real device would do silently: a write beyond a buffer, a replay over memory given back."""
+
+
+class Allocation:
+    """A piece of device memory between two fences."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.memory = np.empty(size + 2 * GUARD + 64, np.uint8)
+        start = GUARD + (-(self.memory.ctypes.data + GUARD)) % 64
+        self.inside = self.memory[start : start + size]
+        self.before = self.memory[start - GUARD : start]
+        self.after = self.memory[start + size : start + size + GUARD]
+        self.before[:] = self.after[:] = FENCE
+        self.inside[:] = FRESH
+        self.ptr = self.memory.ctypes.data + start
+        self.number = State.take()
+        self.alive = True
+
+    def check(self) -> None:
+        """Raise where something was written beyond the ends."""
+        if not ((self.before == FENCE).all() and (self.after == FENCE).all()):
+            raise EmulatorError(f"a kernel wrote beyond a buffer of {self.size} bytes")
+
+
+class _State:
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.count = 0
+        self.used = 0
+        self.limit = 8 << 30
+        self.allocations: dict[int, Allocation] = {}
+        self.launches: Counter[str] = Counter()
+        self.order = "forward"
+        self.synchronizations = 0
+        self.current: Any = None
+        self.modules: dict[bytes, HostModule] = {}
+        self.devices = 1
+        self.capability = 90
+
+    def take(self) -> int:
+        self.count += 1
+        return self.count
+
+    def find(self, ptr: int) -> Allocation | None:
+        for allocation in self.allocations.values():
+            if allocation.ptr <= ptr < allocation.ptr + max(1, allocation.size):
+                return allocation
+        return None
+
+
+State = _State()
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """A block of device memory that a MemoryPointer keeps alive."""
+
+    def __init__(self, allocation: Allocation, pool: MemoryPool | None) -> None:
+        self.allocation = allocation
+        self.pool = pool
+
+    def __del__(self) -> None:
+        allocation = self.allocation
+        allocation.check()
+        if self.pool is not None and self.pool.open:
+            allocation.inside[:] = FREED
+            self.pool.free.setdefault(allocation.size, []).append(allocation)
+        else:
+            _release(allocation)
+
+
+def _release(allocation: Allocation) -> None:
+    allocation.alive = False
+    allocation.inside[:] = FREED
+    if State.allocations.pop(allocation.number, None) is not None:
+        State.used -= allocation.size
+
+
+class MemoryPointer:
+    """Where an array begins in its block."""
+
+    def __init__(self, mem: Memory, offset: int) -> None:
+        self.mem = mem
+        self.offset = offset
+
+    @property
+    def ptr(self) -> int:
+        return self.mem.allocation.ptr + self.offset
+
+    def __add__(self, by: int) -> MemoryPointer:
+        return MemoryPointer(self.mem, self.offset + by)
+
+
+class MemoryPool:
+    """Blocks by size; what was freed is given out again, as CuPy does."""
+
+    def __init__(self, allocator: Any = None) -> None:
+        self.free: dict[int, list[Allocation]] = {}
+        self.open = True
+
+    def malloc(self, size: int) -> MemoryPointer:
+        rounded = -(-max(size, 1) // 512) * 512
+        kept = self.free.get(rounded)
+        if kept:
+            allocation = kept.pop()
+            allocation.inside[:] = FRESH
+        else:
+            if State.used + rounded > State.limit:
+                raise OutOfMemoryError(f"Out of memory allocating {rounded} bytes (allocated: {State.used} bytes)")
+            allocation = Allocation(rounded)
+            State.allocations[allocation.number] = allocation
+            State.used += rounded
+        return MemoryPointer(Memory(allocation, self), 0)
+
+    def used_bytes(self) -> int:
+        return self.total_bytes() - self.free_bytes()
+
+    def free_bytes(self) -> int:
+        return sum(size * len(kept) for size, kept in self.free.items())
+
+    def total_bytes(self) -> int:
+        return State.used
+
+    def free_all_blocks(self, stream: Any = None) -> None:
+        for kept in self.free.values():
+            for allocation in kept:
+                _release(allocation)
+        self.free.clear()
+
+
+POOL = MemoryPool()
+ALLOCATOR: list[Any] = []
+
+
+def alloc(size: int) -> MemoryPointer:
+    return (ALLOCATOR[-1] if ALLOCATOR else POOL.malloc)(size)
+
+
+@contextmanager
+def using_allocator(allocator: Any) -> Any:
+    ALLOCATOR.append(allocator)
+    try:
+        yield
+    finally:
+        ALLOCATOR.pop()

@@ -1,0 +1,172 @@
+"""The modules that ``import cupy`` finds under emulation."""
+
+from __future__ import annotations
+
+import sys
+import types
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from emulated_cupy import (
+    Device,
+    Event,
+    Function,
+    Graph,
+    Module,
+    Stream,
+    _place,
+    _put,
+    _refuse_capture,
+    _unwrap,
+    call_library,
+    ndarray,
+    stream,
+)
+from emulated_memory import (
+    POOL,
+    CUDARuntimeError,
+    MemoryPointer,
+    MemoryPool,
+    OutOfMemoryError,
+    State,
+    alloc,
+    using_allocator,
+)
+
+# What runs cuBLAS, which CuPy refuses while a stream is captured.
+LIBRARY_REFUSED = ("matmul", "dot", "tensordot", "vdot", "inner", "einsum", "linalg")
+
+
+def _function(name: str) -> Any:
+    inner = getattr(np, name)
+
+    def call(*inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        if name in LIBRARY_REFUSED:
+            _refuse_capture(f"cuBLAS ({name})")
+        where = [i for i, v in enumerate(inputs) if isinstance(v, ndarray | list | tuple)]
+        named = {key: _unwrap(value) for key, value in kwargs.items()}
+        return call_library(
+            name, lambda *v: inner(*v, **named, **({} if out is None else {"out": out._host})), *inputs, out=out
+        ) if where or kwargs or inputs else _place(inner())
+
+    return call
+
+
+def asarray(values: Any, dtype: Any = None, **_: Any) -> ndarray:
+    if isinstance(values, ndarray):
+        return values if dtype is None or values.dtype == dtype else values.astype(dtype)
+    _refuse_capture("copying from the host")
+    return _put(np.asarray(values, dtype))
+
+
+def array(values: Any, dtype: Any = None, copy: bool = True, **_: Any) -> ndarray:
+    if isinstance(values, ndarray):
+        return values.astype(dtype or values.dtype)
+    return asarray(values, dtype)
+
+
+_VIEWS = {
+    "reshape", "permute_dims", "broadcast_to", "expand_dims", "squeeze", "swapaxes", "moveaxis", "matrix_transpose",
+}  # fmt: skip
+
+
+def _viewing(name: str) -> Any:
+    def call(x: ndarray, *args: Any, **kwargs: Any) -> ndarray:
+        if name == "reshape":
+            return x.reshape(kwargs.get("shape", args[0] if args else ()))
+        return ndarray._view(x, getattr(np, name)(x._host, *args, **kwargs))
+
+    return call
+
+
+def build() -> dict[str, types.ModuleType]:
+    """Return the modules by name, as `sys.modules` holds them."""
+    State.reset()
+    POOL.free.clear()
+    cupy = types.ModuleType("cupy")
+    cuda = types.ModuleType("cupy.cuda")
+    runtime = types.ModuleType("cupy.cuda.runtime")
+    function = types.ModuleType("cupy.cuda.function")
+    cupyx = types.ModuleType("cupyx")
+
+    def attribute(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in _VIEWS:
+            return _viewing(name)
+        found = getattr(np, name)
+        if isinstance(found, type) or not callable(found):
+            return found
+        return _function(name)
+
+    cupy.__getattr__ = attribute  # type: ignore[method-assign]
+    cupy.ndarray, cupy.asarray, cupy.array = ndarray, asarray, array
+    cupy.asnumpy = lambda x, **k: x.get(**k) if isinstance(x, ndarray) else np.asarray(x)
+    cupy.empty = lambda shape, dtype=float, order="C": ndarray(shape, dtype)
+    cupy.zeros = lambda shape, dtype=float, **_: _filled(shape, dtype, 0)
+    cupy.ones = lambda shape, dtype=float, **_: _filled(shape, dtype, 1)
+    cupy.full = lambda shape, value, dtype=None, **_: _filled(shape, dtype or np.asarray(value).dtype, value)
+    cupy.zeros_like = lambda x, dtype=None, **_: _filled(x.shape, dtype or x.dtype, 0)
+    cupy.ones_like = lambda x, dtype=None, **_: _filled(x.shape, dtype or x.dtype, 1)
+    cupy.from_dlpack = lambda x, **_: _put(np.from_dlpack(x)) if not isinstance(x, ndarray) else x
+    cupy.get_default_memory_pool = lambda: POOL
+    cupy.arange = lambda *a, dtype=None, **_: call_library("arange", lambda: np.arange(*a, dtype=dtype))
+    cupy.__version__ = "14.2.0"
+    for name, value in {
+        "Stream": Stream, "Event": Event, "Graph": Graph, "MemoryPool": MemoryPool, "MemoryPointer": MemoryPointer,
+        "Device": Device, "alloc": alloc, "using_allocator": using_allocator, "get_current_stream": stream,
+        "is_available": lambda: State.devices > 0, "runtime": runtime, "function": function,
+    }.items():
+        setattr(cuda, name, value)
+    cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    cuda.get_elapsed_time = lambda start, end: 0.0
+    runtime.CUDARuntimeError = CUDARuntimeError
+    runtime.getDeviceCount = _device_count
+    runtime.driverGetVersion = lambda: 12090 if State.devices else 0
+    runtime.runtimeGetVersion = lambda: 12090
+    runtime.getDeviceProperties = lambda n: {
+        "name": b"Emulated device", "multiProcessorCount": 4, "major": State.capability // 10,
+        "minor": State.capability % 10, "totalGlobalMem": State.limit,
+    }
+    runtime.memGetInfo = lambda: (State.limit - State.used, State.limit)
+    function.Module, function.Function = Module, Function
+    cupyx.empty_pinned = lambda shape, dtype=float, order="C": np.empty(shape, dtype)
+    cupyx.zeros_pinned = lambda shape, dtype=float, order="C": np.zeros(shape, dtype)
+    cupy.cuda = cuda
+    return {
+        "cupy": cupy, "cupy.cuda": cuda, "cupy.cuda.runtime": runtime, "cupy.cuda.function": function, "cupyx": cupyx,
+    }
+
+
+def _device_count() -> int:
+    if not State.devices:
+        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+    return State.devices
+
+
+def _filled(shape: Any, dtype: Any, value: Any) -> ndarray:
+    made = ndarray(shape, dtype)
+    made.fill(value)
+    return made
+
+
+@contextmanager
+def installed() -> Any:
+    """Put the emulated modules where ``import cupy`` finds them, for a block."""
+    modules = build()
+    names = [*modules, *[n for n in sys.modules if n == "deepbabysit_cupy" or n.startswith("deepbabysit_cupy.")]]
+    before = {name: sys.modules.get(name) for name in names}
+    for name in before:
+        sys.modules.pop(name, None)
+    sys.modules.update(modules)
+    try:
+        yield State
+    finally:
+        for name in [n for n in sys.modules if n == "deepbabysit_cupy" or n.startswith("deepbabysit_cupy.")]:
+            sys.modules.pop(name)
+        for name, module in before.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module

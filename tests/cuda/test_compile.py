@@ -1,0 +1,83 @@
+"""Every CUDA source becomes machine code, within a budget of registers, where there is no GPU."""
+
+import os
+
+import pytest
+
+from deepbabysit_cupy import compiler
+from deepbabysit_cupy.kernels import activations, elementwise, maps
+
+ARCHITECTURES = (75, 80, 90)
+# With 256 threads that leaves four blocks on a processor, two where numbers are twice as wide.
+REGISTERS, WIDE_REGISTERS = 64, 128
+FILES = sorted(path.name for path in compiler.SOURCES.glob("*.cu"))
+
+
+@pytest.fixture(scope="module")
+def nvrtc():
+    try:
+        return compiler.nvrtc()
+    except compiler.CompilerUnavailable as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+def _budget(text: str, architecture: int, registers: int = REGISTERS) -> None:
+    code, log = compiler.compile_source(text, architecture)
+    assert code[:4] == b"\x7fELF"
+    used = compiler.usage(log)
+    assert used
+    for name, usage in used.items():
+        assert usage.spilled == 0, (name, usage)
+        assert usage.registers <= registers, (name, usage)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("file", FILES)
+def test_files(nvrtc, file, architecture):
+    _budget(compiler.source(file), architecture)
+
+
+def test_the_newest_architecture(nvrtc):
+    for file in FILES:
+        _budget(compiler.source(file), max(compiler.architectures()))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", [*elementwise.NAMES, *activations.NAMES])
+def test_generated_kernels(nvrtc, name, dtype):
+    from deepbabysit.kernels import SPECS
+
+    inputs = SPECS[name].reference.__code__.co_argcount - 1
+    dtypes = ("bool",) * inputs if name.startswith("logical") else (dtype,) * inputs
+    attrs = (("dtype", "float32"),) if name == "astype" else tuple(SPECS[name].defaults.items())
+    for text in (
+        maps.flat_source(name, dtypes, (False,) * inputs, attrs), maps.strided_source(name, dtypes, 3, attrs)
+    ):
+        _budget(compiler.with_includes(text), 90, WIDE_REGISTERS if dtype == "float64" else REGISTERS)
+
+
+def test_what_does_not_compile_is_said_in_the_compilers_words(nvrtc):
+    with pytest.raises(compiler.CompileError, match="undefined"):
+        compiler.compile_source('extern "C" __global__ void f(float* x) { x[0] = nothing; }', 90)
+
+
+def test_machine_code_is_kept_and_checked(nvrtc, tmp_path, monkeypatch):
+    text = 'extern "C" __global__ void f(float* x) { x[0] = 1; }'
+    code = compiler.machine_code(text, 90, tmp_path)
+    (kept,) = tmp_path.glob("*.cubin")
+    monkeypatch.setattr(compiler, "compile_source", lambda *a, **k: pytest.fail("compiled again"))
+    assert compiler.machine_code(text, 90, tmp_path) == code
+    monkeypatch.undo()
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+    assert compiler.machine_code(text, 90, tmp_path) == code  # what was damaged is made anew
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_spills_and_registers_are_read_from_the_log():
+    log = """ptxas info    : Compiling entry function 'many' for 'sm_90'
+ptxas info    : Function properties for many
+    96 bytes stack frame, 80 bytes spill stores, 84 bytes spill loads
+ptxas info    : Used 255 registers, used 1 barriers, 96 bytes cumulative stack size, 1024 bytes smem"""
+    assert compiler.usage(log) == {"many": compiler.Usage(255, 96, 164, 1024)}

@@ -1,0 +1,18 @@
+"""Every kernel of the CUDA backend against the float64 reference, run on the CPU."""
+
+import pytest
+
+from deepbabysit.kernels import SPECS
+from deepbabysit.testing.checks import CHECKS
+from deepbabysit.testing.settings import Settings
+from deepbabysit.testing.suite import run_check
+from deepbabysit_cupy.kernels import KERNELS
+
+BRIEF = Settings(("float64", "float32"), 1, 2, 1, 1)
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_operation(cuda, name):
+    for check in CHECKS:
+        run_check(cuda, SPECS[name], check, BRIEF)
+    assert any(plan.spec.name == name and plan.kernel is not None for plan in cuda.plans.values())
