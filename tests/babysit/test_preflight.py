@@ -41,6 +41,10 @@ def test_not_a_bit_of_the_model_changes() -> None:
     x, y, xv, yv, _ = scaled("wine")
     model = deep()
     model.fit(x, y, epochs=2, verbose=0, babysit=False)
+    model.train()
+    called: list[Any] = []
+    model.layers[0].register_forward_hook(lambda layer, inputs, output: called.append(layer))
+    homes = [(p.device, id(p.data), "slot" in (p.extra or {}), p.requires_grad) for p in model.parameters()]
     before, steps, hooks = everything(model), model.optimizer.steps, [len(layer._hooks) for _, layer in model.walk()]
     place = (streams().seed, streams().step, streams().row, dict(streams().calls), dict(streams()._made))
     inputs = x.copy(), y.copy(), xv.copy(), yv.copy()
@@ -49,7 +53,8 @@ def test_not_a_bit_of_the_model_changes() -> None:
     assert before.keys() == after.keys()
     for name, values in before.items():
         np.testing.assert_array_equal(values, after[name], err_msg=name)
-    assert model.optimizer.steps == steps
+    assert model.optimizer.steps == steps and model._mode is True and not called
+    assert [(p.device, id(p.data), "slot" in (p.extra or {}), p.requires_grad) for p in model.parameters()] == homes
     assert [len(layer._hooks) for _, layer in model.walk()] == hooks
     assert (streams().seed, streams().step, streams().row, dict(streams().calls), dict(streams()._made)) == place
     for given, kept in zip((x, y, xv, yv), inputs, strict=True):
