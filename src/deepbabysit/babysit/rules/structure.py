@@ -245,7 +245,7 @@ def output_ignores_input(record: Record, limits: Any) -> Finding | None:
     if found.now > limits.change or last is None or last.largest == 0.0:
         return None
     return Finding(
-        "output_ignores_input", "error", 0.85,
+        "output_ignores_input", "warning", 0.85,  # what made the weights so is the error
         f"outputs of different rows, and of zeros, differ by {found.now:.2g} of their size (limit {limits.change:g}); "
         f"with weights drawn anew by {found.drawn:.2g}: these weights let nothing through (units that are all 0, or "
         f"saturated). Initialize them anew.",
@@ -305,7 +305,7 @@ def wrong_gradient(record: Record, limits: Any) -> Finding | None:
 
 
 @rule(
-    "underfitting", phase="check", wrong=0.05, unexplained=0.1, left=0.1, clear=3.0, useless=0.7,
+    "underfitting", phase="check", wrong=0.05, unexplained=0.1, left=0.1, clear=6.0, useless=0.7,
     why="A sound network knows 16 rows by heart within 400 steps of Adam at one of three rates (RULES: at most 5 % "
     "wrong); for numbers 10 % of the variance may be left, for other losses 10 % of the first loss. Noisy "
     "targets and narrow layers miss these by a little: only beyond `clear` times the limit it is a warning, for "
