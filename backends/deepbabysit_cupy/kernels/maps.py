@@ -71,7 +71,7 @@ def flat_source(name: str, dtypes: tuple[str, ...], single: tuple[bool, ...], at
     last = " ".join(f"y{i}[i] = {_write(f'r{i}', d)};" for i, d in enumerate(kinds))
     return f"""#include "common.cuh"
 {text}
-extern "C" __global__ void __launch_bounds__({THREADS}) map_{name}({', '.join([*outputs, *inputs, 'int64_t n'])}) {{
+extern "C" __global__ void __launch_bounds__({THREADS}, 2) map_{name}({', '.join([*outputs, *inputs, 'int64_t n'])}) {{
 {once}
   int64_t thread = blockIdx.x * (int64_t)blockDim.x + threadIdx.x, threads = (int64_t)gridDim.x * blockDim.x;
   int64_t whole = n - n % {width};
@@ -107,7 +107,7 @@ def strided_source(name: str, dtypes: tuple[str, ...], axes: int, attrs: tuple[A
     last = " ".join(f"y{i}[o_y{i}] = {_write(f'r{i}', d)};" for i, d in enumerate(kinds))
     return f"""#include "common.cuh"
 {text}
-extern "C" __global__ void __launch_bounds__({THREADS}) map_{name}({', '.join([*arrays, 'int64_t n', *numbers])}) {{
+extern "C" __global__ void __launch_bounds__({THREADS}, 2) map_{name}({', '.join([*arrays, 'int64_t n', *numbers])}) {{
   int64_t threads = (int64_t)gridDim.x * blockDim.x;
   for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += threads) {{
     int64_t rest = i; {starts}
