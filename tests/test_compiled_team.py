@@ -167,3 +167,43 @@ def test_the_number_comes_from_the_environment_or_the_processors(variables, expe
         capture_output=True,
     )
     assert done.stdout.split() == [str(expected), "3", "3"]
+
+
+def test_convolutions_take_the_threads_of_blas_and_many_products_give_them_back(monkeypatch):
+    from deepbabysit.runtime import threads
+    from deepbabysit_numpy.compiled import blas, team
+
+    if not blas.available():
+        pytest.skip("NumPy's BLAS cannot be told")
+    seen = []
+    monkeypatch.setattr(team, "_set_blas_threads", lambda n: bool(seen.append(n)) or True)
+    monkeypatch.setattr(threads, "count", lambda: 3)
+    loan = team.Loan()
+    loan.take()
+    loan.take()
+    assert seen == [1] and loan.held
+    for _ in range(team.PATIENCE):
+        loan.product()
+    loan.take()  # a convolution among them: the count begins anew
+    for _ in range(team.PATIENCE):
+        loan.product()
+    assert seen == [1] and loan.held
+    loan.product()
+    assert seen == [1, 3] and not loan.held
+    loan.take()
+    monkeypatch.setattr(threads, "choices", lambda: 99)  # somebody chose a number meanwhile, and BLAS has it
+    loan.take()
+    assert seen == [1, 3, 1, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be bound to cores here")
+def test_workers_stay_off_the_core_of_the_caller():
+    from deepbabysit_numpy.compiled import team
+
+    mine = team.Team()
+    chosen = mine._choose(1)
+    cores = os.sched_getaffinity(0)
+    assert len(chosen) == 1
+    if len(cores) > 1:
+        assert chosen[0].core in cores
+    assert mine._choose(1)[0] in mine._workers and len(mine._workers) <= len(cores)

@@ -331,6 +331,8 @@ def _convolve(
         init[: bias.size] = bias
     kind = (dtype, len(job.width), lay.depthwise)
     weights = kernel.reshape(lay.kh * lay.kw, lay.depth, lay.f)
+    if job.parts > 1:
+        team.LOAN.take()
     some = job.parts if weights.size > 1 << 15 else 1
     team.TEAM.run(_PACK, dtype, some, weights, job.taps, job.weights, geo,
                   adjoint and not lay.depthwise, packed)
@@ -353,6 +355,8 @@ def _kernel_gradient(lay: Layout, scratch: Any, x: Any, g: Any, outs: Any) -> No
     border, gradients, sums = scratch
     job = _kernel_job(lay, dk.itemsize, len(border))
     kind = (dk.dtype, len(job.width), lay.depthwise, len(job.height))
+    if job.parts > 1:
+        team.LOAN.take()
     team.TEAM.run(
         _BY_KERNEL, kind, job.parts, job.width, job.height, x.reshape(-1), g.reshape(-1), gradients, sums,
         border, job.geo, job.classes, job.runs, job.places, job.targets,

@@ -11,6 +11,7 @@ from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.compiled.functions import least
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
+from deepbabysit_numpy.compiled.team import LOAN
 
 _DTYPES = frozenset({"float32", "float64"})
 _KINDS = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
@@ -35,6 +36,8 @@ def _takes_linear(forms: Any, *, activation: str = "linear") -> bool:
 
 def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear") -> None:
     y = outs[0].reshape(-1, kernel.shape[1])
+    if LOAN.held:
+        LOAN.product()
     np.matmul(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), kernel, y)
     epilogue, more = _EPILOGUES[activation]
     epilogue(y.dtype, y, bias, *more)

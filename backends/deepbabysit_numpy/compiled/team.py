@@ -4,6 +4,9 @@ The workers are threads of Python that enter functions compiled without the GIL;
 take no processor (waking one costs 5 microseconds where a core is free). Numba's own parallel loops are not used: one
 of its layers spins between loops and fights the threads of BLAS, the other ends the process when two threads enter it.
 
+On Linux every worker stays on a core of its own, and a job goes to those whose core is not the caller's: the system
+likes to wake a thread where it was called from, and then both would take turns on one core.
+
 How rows are divided follows from `parts` alone. So the bits depend on the number of threads at most, not on who was
 free: where another thread of the program has the team, all parts are run one after the other. After a fork the child
 builds a team of its own when it first needs one.
@@ -11,11 +14,15 @@ builds a team of its own when it first needs one.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from deepbabysit.runtime import subnormals, threads
+from deepbabysit_numpy.compiled import blas
 from deepbabysit_numpy.compiled.loading import LISTENERS, Compiled
 
 
@@ -30,12 +37,37 @@ def parts(rows: int, work: float, least: float = 1 << 17, number: int | None = N
     return max(min(threads.count() if number is None else number, rows, int(work // max(least, 1))), 1)
 
 
+PATIENCE = 256  # products without a convolution before BLAS gets its threads back
+
+
+def _cores() -> list[int]:
+    """Return the cores that this process may use, where the system lets threads be bound to them."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+
+
+@cache
+def _asks_core() -> Any:
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    try:
+        return ctypes.CDLL(None).sched_getcpu
+    except (OSError, AttributeError):
+        return None
+
+
+def _core() -> int | None:
+    """Return the core that this thread runs on, or None where nobody knows."""
+    ask = _asks_core()
+    return None if ask is None else int(ask())
+
+
 class _Worker:
     """A thread that sleeps until it gets a job."""
 
-    __slots__ = ("_done", "_failure", "_go", "_job")
+    __slots__ = ("_done", "_failure", "_go", "_job", "core")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, core: int | None) -> None:
+        self.core = core
         self._go, self._done = threading.Lock(), threading.Lock()
         self._go.acquire()
         self._done.acquire()
@@ -44,6 +76,9 @@ class _Worker:
         threading.Thread(target=self._work, name=f"deepbabysit-{number}", daemon=True).start()
 
     def _work(self) -> None:
+        if self.core is not None:
+            with suppress(OSError):  # the core was taken from this process meanwhile
+                os.sched_setaffinity(0, {self.core})
         while True:
             self._go.acquire()
             function, arguments, flush = self._job
@@ -105,12 +140,22 @@ class Team:
         finally:
             self._busy.release()
 
+    def _choose(self, count: int) -> list[_Worker]:
+        """Return so many workers that are not on the core of this thread, made where they are missing."""
+        here = _core()
+        chosen = [worker for worker in self._workers if worker.core is None or worker.core != here][:count]
+        taken = {worker.core for worker in self._workers} | {here}
+        free = [core for core in _cores() if core not in taken]
+        while len(chosen) < count:
+            worker = _Worker(len(self._workers) + 1, free.pop(0) if free else None)
+            self._workers.append(worker)
+            chosen.append(worker)
+        return chosen
+
     def _share(self, function: Compiled, kind: Any, parts: int, arguments: tuple[Any, ...]) -> None:
         """Run the first part in this thread, the others in those of the workers."""
-        while len(self._workers) < parts - 1:
-            self._workers.append(_Worker(len(self._workers) + 1))
         flush = subnormals.in_force()
-        running = self._workers[: parts - 1]
+        running = self._choose(parts - 1)
         for number, worker in enumerate(running):
             worker.start(function, (kind, number + 1, parts, *arguments), flush)
         failure: BaseException | None = None
@@ -129,6 +174,45 @@ class Team:
             raise failure
 
 
+class Loan:
+    """The threads of BLAS, lent to the team while a network needs it.
+
+    After each product they wait by spinning, for some 30 ms, on the cores where the workers are to run: with both, a
+    step of a convolutional network took twice as long on two cores as with BLAS in one thread. So convolutions that use
+    the team take the threads, and products give them back when many in a row have come without a convolution.
+    """
+
+    def __init__(self) -> None:
+        self.held = False
+        self._products = 0
+        self._choices = 0
+
+    def take(self) -> None:
+        """Let BLAS use one thread from here on."""
+        self._products = 0
+        if not self.held or self._choices != threads.choices():
+            self.held = _set_blas_threads(1)
+            self._choices = threads.choices()
+
+    def product(self) -> None:
+        """Count a product of BLAS (asked only while `held`)."""
+        self._products += 1
+        if self._products > PATIENCE:
+            self.held = False
+            if self._choices == threads.choices():
+                _set_blas_threads(threads.count())
+
+
+def _set_blas_threads(number: int) -> bool:
+    """Tell BLAS how many threads to use; False where NumPy brings one that cannot be told."""
+    address = blas.addresses().get("deepbabysit_set_blas_threads")
+    if not address:
+        return False
+    ctypes.CFUNCTYPE(None, ctypes.c_int)(address)(number)
+    return True
+
+
 TEAM = Team()
+LOAN = Loan()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=TEAM.forget)

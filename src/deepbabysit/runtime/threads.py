@@ -11,6 +11,7 @@ import os
 
 _VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # in the order in which OpenBLAS asks them
 _CHOSEN: list[int] = []
+_CHOICES = [0]
 
 
 def count() -> int:
@@ -27,6 +28,12 @@ def count() -> int:
 def choose(number: int) -> None:
     """Set the number of threads from here on."""
     _CHOSEN[:] = [number]
+    _CHOICES[0] += 1
+
+
+def choices() -> int:
+    """Return how often the number was set."""
+    return _CHOICES[0]
 
 
 def _default() -> int:
