@@ -181,3 +181,18 @@ def test_epochs_of_a_loop_are_judged() -> None:
             sitter.epoch()
     assert codes(sitter)[0] == "learning_rate_too_low"
     assert len(sitter.record.epochs) == 5
+
+
+def test_proxies_of_things_that_are_gone_do_no_harm():
+    import weakref
+
+    from deepbabysit.babysit.watching import _alive
+
+    class Thing:
+        pass
+
+    thing = Thing()
+    proxy = weakref.proxy(thing)
+    del thing
+    assert _alive() >= 0
+    del proxy
