@@ -268,7 +268,8 @@ def test_imbalanced_classes_with_weights_are_silent() -> None:
     assert train(model, rare, epochs=30, class_weight=weights) == []
 
 
-def test_the_worked_example_is_diagnosed(data_dir: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every", [20, 60])  # by the cost of measuring it would depend on the machine's speed
+def test_the_worked_example_is_diagnosed(data_dir: Any, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
     monkeypatch.setenv("DEEPBABYSIT_DATA", str(data_dir))
     data = db.datasets.mnist()
     x = data.x.reshape(len(data.x), -1)[:12_000].astype(np.float32) / 255.0
@@ -283,7 +284,7 @@ def test_the_worked_example_is_diagnosed(data_dir: Any, monkeypatch: pytest.Monk
     model.compile(db.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(
         x[:10_000], data.y[:10_000], validation_data=(x[10_000:], data.y[10_000:12_000]), batch_size=64, epochs=5,
-        seed=0, verbose=0,
+        seed=0, verbose=0, babysit=Sitter(every=every),
     )
     first = [finding.code for finding in history.findings[:2]]
     assert set(first) == {"learning_rate_too_high", "regularization_too_strong"}

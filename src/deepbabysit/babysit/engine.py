@@ -100,7 +100,8 @@ def merge(findings: Iterable[Finding]) -> list[Finding]:
 def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> list[Finding]:
     """Return findings with errors first, causes before their symptoms, then by confidence.
 
-    A cause of an error stands before it even when it is a warning itself.
+    A cause of an error stands before it even when it is a warning itself. Of equally grave findings, those that nothing
+    else explains come first.
     """
     load()
     known = RULES if rules is None else rules
@@ -108,8 +109,16 @@ def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> li
     for rule in known:
         for code in rule.codes:
             causes[code] = (*causes.get(code, ()), *rule.causes)
-    waiting = sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), -f.confidence))
-    by_code = {finding.code: finding for finding in waiting}
+    by_code = {finding.code: finding for finding in findings}
+
+    def explained(finding: Finding) -> bool:
+        """Whether a cause of it was found that is not a mere note beside it."""
+        found = [by_code[code] for code in causes.get(finding.code, ()) if code in by_code and code != finding.code]
+        return any(cause.severity != "note" or finding.severity == "note" for cause in found)
+
+    waiting = sorted(
+        by_code.values(), key=lambda f: (SEVERITIES.index(f.severity), explained(f), -f.confidence)
+    )
     ranked: list[Finding] = []
     visiting: set[str] = set()
 
