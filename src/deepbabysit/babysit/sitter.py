@@ -47,7 +47,8 @@ class Sitter(Listener):
     Arguments:
         stop: end the run at a finding that is surely an error.
         record: what is known already (facts about the data); a fresh one by default.
-        every: measure every so many steps, whatever it costs (None: as the cost allows).
+        every: measure every so many steps, whatever it costs (None: as the cost allows); the check before the first
+            step then takes its time, too, so that findings do not depend on the machine's speed.
         callbacks: the run's callbacks, for the facts.
         verdict: say the verdict at the end where there is something to say.
         check: look at data and model before the first step (once for the same model and data of one form).
@@ -139,7 +140,7 @@ class Sitter(Listener):
         if controls.data is None or _LOOKED.get(model) == form:
             return
         _LOOKED[model] = form
-        seconds = planned_seconds(run, self.record.model.parameters)
+        seconds = None if self._every is not None else planned_seconds(run, self.record.model.parameters)
         try:
             record, found = preflight(
                 model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
