@@ -71,7 +71,7 @@ def _made(pool: str, operators: Iterable[Operator], copies: int) -> list[Case]:
         for program in PROGRAMS:
             if pool_of(program) != pool:
                 continue
-            for copy in range(copies):
+            for copy in range(copies * operator.copies):
                 name = f"{program['name']}/{operator.name}/{copy}"
                 rng = _generator(pool, name)
                 delta = operator.make(program, rng)

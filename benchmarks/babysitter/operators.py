@@ -28,16 +28,20 @@ class Operator:
     pool: str
     codes: tuple[str, ...]
     make: Make
+    copies: int = 1
 
 
 OPERATORS: list[Operator] = []
 
 
-def operator(pool: str, *codes: str) -> Callable[[Make], Make]:
-    """Register a fault operator under its function's name; the first code is the one that is claimed."""
+def operator(pool: str, *codes: str, copies: int = 1) -> Callable[[Make], Make]:
+    """Register a fault operator under its function's name; the first code is the one that is claimed.
+
+    `copies`: so many variants for each program, where few programs can have the fault.
+    """
 
     def register(make: Make) -> Make:
-        OPERATORS.append(Operator(getattr(make, "__name__", "").removeprefix("_"), pool, codes, make))
+        OPERATORS.append(Operator(getattr(make, "__name__", "").removeprefix("_"), pool, codes, make, copies))
         return make
 
     return register
@@ -325,12 +329,12 @@ def _softmax_twice(r: Recipe, rng: Any) -> Delta | None:
     return None
 
 
-@operator(DEV, "one_unit_softmax")
+@operator(DEV, "one_unit_softmax", copies=5)
 def _one_softmax(r: Recipe, rng: Any) -> Delta | None:
     return final(r, activation="softmax") if task_of(r) == "binary" else None
 
 
-@operator(SEALED, "one_unit_softmax")
+@operator(SEALED, "one_unit_softmax", copies=5)
 def _one_softmax_layer(r: Recipe, rng: Any) -> Delta | None:
     if task_of(r) != "binary":
         return None
@@ -451,12 +455,12 @@ def _divided_again(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"scale": {"kind": "minmax", "times": pick(rng, 1 / 255, 1e-4)}}}
 
 
-@operator(DEV, "target_not_normalized")
+@operator(DEV, "target_not_normalized", copies=5)
 def _targets_in_cents(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"target": pick(rng, 100, 1000)}} if task_of(r) == "regression" else None
 
 
-@operator(SEALED, "target_not_normalized")
+@operator(SEALED, "target_not_normalized", copies=5)
 def _targets_in_grams(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"target": pick(rng, 50, 500)}} if task_of(r) == "regression" else None
 
