@@ -21,7 +21,7 @@ from benchmarks.babysitter.sources import present
 
 FIRST_SEED = {"development": 1000, "sealed": 770_000}
 SEEDS = 10  # different ones in a pool; twins of the same seed are trained once
-TRIALS = 5  # seeds of a case: the first one is watched, all of them tell whether the fault hurts
+TRIALS = 3  # seeds of a case: the first one is watched, all of them tell whether the fault hurts
 CLEAN, TWICE = 12, 2  # seeds of a clean program; variants of a look-alike
 
 

@@ -43,10 +43,7 @@ class Scores:
         key = hashlib.sha256(f"{text}/{seed}".encode()).hexdigest()[:24]
         if key not in self._known:
             done = run(recipe, seed, watch=False)
-            entry = {
-                "key": key, "scores": done.scores, "promise": done.promise, "refused": bool(done.refused),
-                "weights": done.weights, "seconds": round(done.seconds, 3),
-            }
+            entry = {"key": key, **done.as_score()}
             self._known[key] = entry
             if self._path is not None:
                 with self._path.open("a") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from benchmarks.babysitter.programs import BY_NAME
 from benchmarks.babysitter.running import Run, run
 
 Outcome = dict[str, Any]
+ALONE = 4  # of so many cases one is also trained with the seed of the watched run and nobody watching
 
 
 def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:
@@ -26,11 +28,13 @@ def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:
     """
     program = BY_NAME[case.program]
     recipe = apply(program, case.delta)
-    own = [scores.of(recipe, seed) for seed in case.seeds]
-    verdict, worse = "healthy", {}
+    watched = run(recipe, case.seeds[0])
+    own = [watched.as_score(), *(scores.of(recipe, seed) for seed in case.seeds[1:])]
+    verdict, worse, same = "healthy", {}, None
     if case.kind != "clean":
         verdict, worse = judge(own, [scores.of(program, seed) for seed in case.seeds])
-    watched = run(recipe, case.seeds[0])
+    if zlib.crc32(case.name.encode()) % ALONE == 0 and not watched.refused:
+        same = watched.weights == scores.of(recipe, case.seeds[0])["weights"]
     if keep is not None:
         keep(case, watched)
     return {
@@ -40,7 +44,7 @@ def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:
         "findings": [_short(f.as_dict(), watched) for f in watched.findings],
         "steps": watched.steps, "done": watched.done, "refused": watched.refused[:300],
         "bad_step": watched.bad_step, "named": _named(watched),
-        "same": watched.weights == own[0]["weights"], "seconds": round(watched.seconds, 3),
+        "same": same, "seconds": round(watched.seconds, 3),
         "baselines": {} if watched.record is None else {name: say(watched.record) for name, say in BASELINES.items()},
     }
 

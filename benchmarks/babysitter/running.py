@@ -17,7 +17,7 @@ from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.babysit.vitals import Record
 
-EVERY = 8  # steps between two measured ones
+EVERY = 16  # steps between two measured ones
 
 
 class Run:
@@ -44,6 +44,13 @@ class Run:
         self.bad_step: int | None = None
         self.weights = ""
         self.seconds = 0.0
+
+    def as_score(self) -> dict[str, Any]:
+        """Return what the judgement about a fault needs."""
+        return {
+            "scores": self.scores, "promise": self.promise, "refused": bool(self.refused), "weights": self.weights,
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def build(recipe: Mapping[str, Any], data: Prepared, seed: int) -> Any:

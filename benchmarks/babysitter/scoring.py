@@ -71,7 +71,7 @@ def figures(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     by_kind = {kind: [o for o in healthy if o["kind"] == kind] for kind in ("clean", "lookalike", "fault")}
     guesses = [(f["confidence"], f["code"] in o["codes"]) for o in faulty + healthy if (f := first(o)) is not None]
     bad = [o for o in known if o["named"] is not None]
-    watched = [o for o in known if not o["refused"]]
+    watched = [o for o in known if o["same"] is not None]
     codes = per_code(faulty, healthy)
     claimed = {code: row for code, row in codes.items() if row["cases"] >= ENOUGH}
     return {

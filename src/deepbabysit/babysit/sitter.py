@@ -26,6 +26,7 @@ from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
 LEAST_CHECK = 0.05  # seconds: with less the check before the first step finds out nothing
+UNHURRIED = 60.0  # seconds of that check where findings must not depend on the machine's speed
 ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
 
 
@@ -140,11 +141,11 @@ class Sitter(Listener):
         if controls.data is None or _LOOKED.get(model) == form:
             return
         _LOOKED[model] = form
-        seconds = None if self._every is not None else planned_seconds(run, self.record.model.parameters)
+        seconds = planned_seconds(run, self.record.model.parameters)
         try:
             record, found = preflight(
                 model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
-                budget_for(seconds), loss=controls.loss,
+                budget_for(seconds) if self._every is None else UNHURRIED, loss=controls.loss,
             )
         except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
             self.record.probes["unchecked"] = str(error)
