@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.babysitter.cases import FIRST_SEED, Case, pool
+from benchmarks.babysitter.code_cases import CodeCase, code_outcome, code_pool
 from benchmarks.babysitter.judging import Scores
 from benchmarks.babysitter.outcomes import outcome, places
 from benchmarks.babysitter.scoring import figures
@@ -32,13 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="forget outcomes that are there (not the scores)")
     parser.add_argument("--show", action="store_true", help="run nothing, print what is there")
     parser.add_argument("--only", help="only cases whose name holds this")
+    parser.add_argument("--code", action="store_true", help="run the pool's code cases instead")
     parser.add_argument("--misses", action="store_true", help="print the table of misses, too")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
-    file, _ = places(given.folder, given.pool)
+    label = given.pool + "-code" * given.code
+    file, _ = places(given.folder, label)
     if given.fresh and file.exists() and not given.show:
         file.unlink()
-    wanted = [c for c in pool(given.pool)[: given.cases] if given.only is None or given.only in c.name]
+    cases: Sequence[Any] = code_pool(given.pool) if given.code else pool(given.pool)
+    wanted = [c for c in cases[: given.cases] if given.only is None or given.only in c.name]
     known = read(file)
     missing = [] if given.show else [case for case in wanted if case.name not in known]
     until = perf_counter() + 60.0 * given.minutes if given.minutes else float("inf")
@@ -50,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{done} of {len(missing)} cases", file=sys.stderr, flush=True)
     there = [known[case.name] for case in wanted if case.name in known]
     result = figures(there)
-    (given.folder / f"babysitter-{given.pool}.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result, given.pool))
+    (given.folder / f"babysitter-{label}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result, label))
     if given.misses:
         print("\n" + table_of_misses(there))
     return 0
@@ -69,7 +73,7 @@ def read(file: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def run_all(cases: Sequence[Case], folder: Path, jobs: int, until: float) -> Iterator[dict[str, Any]]:
+def run_all(cases: Sequence[Any], folder: Path, jobs: int, until: float) -> Iterator[dict[str, Any]]:
     """Yield the outcomes of cases as they come, in one process or several."""
     if jobs <= 1:
         for case in cases:
@@ -88,7 +92,9 @@ def run_all(cases: Sequence[Case], folder: Path, jobs: int, until: float) -> Ite
 _SCORES: dict[tuple[Path, str], Scores] = {}
 
 
-def _one(case: Case, folder: Path) -> dict[str, Any]:
+def _one(case: Case | CodeCase, folder: Path) -> dict[str, Any]:
+    if isinstance(case, CodeCase):
+        return code_outcome(case)
     key = (folder, case.pool)
     if key not in _SCORES:
         _SCORES[key] = Scores(places(folder, case.pool)[1])

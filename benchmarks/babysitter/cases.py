@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.babysitter.lookalikes import LOOKALIKES
-from benchmarks.babysitter.operators import OPERATORS, Operator
+from benchmarks.babysitter.operators import OPERATORS, Operator, apply
 from benchmarks.babysitter.programs import BY_NAME, PROGRAMS, pool_of
 from benchmarks.babysitter.sources import present
 
@@ -75,7 +75,7 @@ def _made(pool: str, operators: Iterable[Operator], copies: int) -> list[Case]:
                 name = f"{program['name']}/{operator.name}/{copy}"
                 rng = _generator(pool, name)
                 delta = operator.make(program, rng)
-                if delta is not None:
+                if delta is not None and apply(program, delta) != program:
                     seeds = FIRST_SEED[pool] + rng.permutation(SEEDS)[:TRIALS]
                     cases.append(Case(
                         name, pool, program["name"], operator.name, operator.codes, delta, tuple(seeds.tolist()),
