@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from benchmarks.babysitter.__main__ import main, read
 from benchmarks.babysitter.baselines import BASELINES
 from benchmarks.babysitter.cases import FIRST_SEED, TRIALS, Case, pool
@@ -23,6 +22,7 @@ from benchmarks.babysitter.running import run, score
 from benchmarks.babysitter.scoring import bounds, figures, per_code
 from benchmarks.babysitter.sources import Part, prepare, raw
 from benchmarks.babysitter.table import table, table_of_misses
+
 from deepbabysit.babysit.codes import CODES
 
 
@@ -74,7 +74,7 @@ def test_every_operator_belongs_to_one_pool_and_names_codes_that_exist() -> None
     mine, theirs = ({o.codes[0] for o in OPERATORS if o.pool == name} for name in (DEV, SEALED))
     assert mine == theirs
     assert all(not o.codes for o in LOOKALIKES)
-    assert set(code for _, code, _ in (*LOOPS.values(), *MIDDLES.values()) if code) <= set(CODES)
+    assert {code for _, code, _ in (*LOOPS.values(), *MIDDLES.values()) if code} <= set(CODES)
 
 
 def test_cases_are_data_and_the_same_every_time() -> None:
@@ -95,7 +95,7 @@ def test_no_operator_changes_the_recipe_it_is_given_and_every_case_changes_somet
     before = json.dumps(PROGRAMS)
     rng = np.random.default_rng(0)
     for o in (*OPERATORS, *LOOKALIKES):
-        assert any([o.make(program, rng) is not None for program in PROGRAMS if pool_of(program) == o.pool]), o.name
+        assert any(o.make(program, rng) is not None for program in PROGRAMS if pool_of(program) == o.pool), o.name
     assert json.dumps(PROGRAMS) == before
     for case in pool(DEV):
         assert (apply(BY_NAME[case.program], case.delta) == BY_NAME[case.program]) == (case.kind == "clean")
@@ -139,6 +139,7 @@ def test_a_fault_counts_only_when_it_hurts() -> None:
     assert judge([scored(0.5), scored(0.55), scored(0.5)], healthy)[0] == "hurts"
     assert judge([scored(0.95), scored(0.95), scored(0.95)], healthy)[0] == "harmless"
     assert judge([scored(0.7), scored(0.97), scored(0.97)], healthy)[0] == "unclear"
+    assert judge([scored(0.2), scored(0.9), scored(0.9)], healthy)[0] == "hurts"  # much or little, but every time
     assert judge([scored(0.95, promise=0.2), scored(0.96, promise=0.25), scored(0.94, promise=0.2)], healthy)[0] == (
         "hurts")
     assert judge([scored(0.0, refused=True)] * 3, healthy)[0] == "hurts"

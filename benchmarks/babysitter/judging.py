@@ -1,8 +1,9 @@
 """Does a fault hurt? Its runs against those of its healthy twin, seed by seed.
 
-A fault hurts when, over the seeds, one of the measures is worse by at least its margin in the mean, and the paired
-one-sided t-test says so at the 5 % level (a refused run hurts by itself). It is harmless when no measure is worse by
-its margin; then the case is a healthy one. What is between is unclear and left out, and counted.
+A fault hurts when, over the seeds, one of the measures is worse by at least its margin in the mean, and either the
+paired one-sided t-test says so at the 5 % level or it is worse by the margin with every seed (a refused run hurts by
+itself). It is harmless when no measure is worse by its margin in the mean; then the case is a healthy one. What is
+between is unclear and left out, and counted.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ def judge(faulty: Sequence[Mapping[str, Any]], healthy: Sequence[Mapping[str, An
             worse.setdefault(name, []).append(value - bad["scores"].get(name, -1.0))
         worse.setdefault("promise", []).append(bad["promise"] - good["promise"])
     means = {name: mean(values) for name, values in worse.items()}
-    hurts = any(means[name] >= MARGINS[name] and significant(values) for name, values in worse.items())
+    hurts = any(
+        means[name] >= MARGINS[name] and (significant(values) or min(values) >= MARGINS[name])
+        for name, values in worse.items()
+    )
     if hurts:
         return "hurts", means
     return ("harmless" if all(means[name] < MARGINS[name] for name in worse) else "unclear"), means
