@@ -8,39 +8,24 @@ import numpy as np
 
 from deepbabysit.kernels.spec import Array, Form, Shape
 from deepbabysit.runtime.backend import Arena, Backend
+from deepbabysit.runtime.host import HostBackend
 
 
-class ReferenceBackend(Backend):
+class ReferenceBackend(HostBackend):
     """NumPy arrays and the references: the slow, plain meaning of every operation."""
 
     name = "reference"
-    xp = np
 
     def __init__(self) -> None:
         self.kernels = {}
-
-    def asarray(self, values: Any, dtype: Any = None) -> np.ndarray:
-        """Return a new NumPy array with these values."""
-        return np.array(values, dtype=dtype, order="C")
 
     def to_host(self, array: Array) -> np.ndarray:
         """Return the array itself: it is on the host."""
         return np.asarray(array)
 
-    def write(self, array: np.ndarray, values: np.ndarray) -> None:
-        """Copy values into an array."""
-        array[...] = values
-
     def empty(self, shape: Shape, dtype: Any) -> np.ndarray:
         """Return an uninitialized array."""
         return np.empty(shape, dtype)
-
-    def synchronize(self) -> None:
-        """Do nothing: NumPy has finished when it returns."""
-
-    def owns(self, array: Any) -> bool:
-        """Tell whether it is a NumPy array."""
-        return isinstance(array, np.ndarray)
 
     def arena(self) -> Arena:
         """Return memory for a recording in which every buffer is kept."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.runtime.backend import Arena, Backend, Kernel
+from deepbabysit.runtime.host import HostBackend
 
 _STANDARD = frozenset(
     [
@@ -181,7 +182,7 @@ class StandardNames:
         return getattr(np, name)
 
 
-class StrictBackend(Backend):
+class StrictBackend(HostBackend):
     """NumPy arrays whose fresh memory is poisoned."""
 
     name = "strict"
@@ -190,30 +191,15 @@ class StrictBackend(Backend):
         self.xp = StandardNames()
         self.kernels = kernels
 
-    def asarray(self, values: Any, dtype: Any = None) -> np.ndarray:
-        """Return a new array."""
-        return np.array(values, dtype=dtype, order="C")
-
     def to_host(self, array: Any) -> np.ndarray:
         """Return a copy: the host never shares memory with this device."""
         return np.array(array)
-
-    def write(self, array: np.ndarray, values: np.ndarray) -> None:
-        """Copy values into an array."""
-        array[...] = values
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Return memory that is full of NaN, or of a pattern."""
         array = np.empty(shape, dtype)
         array.fill(np.nan if array.dtype.kind == "f" else 1 if array.dtype.kind == "b" else 0x5A)
         return array
-
-    def synchronize(self) -> None:
-        """Do nothing."""
-
-    def owns(self, array: Any) -> bool:
-        """Tell whether it is an array."""
-        return isinstance(array, np.ndarray)
 
     def arena(self) -> Arena:
         """Return memory for a recording."""
