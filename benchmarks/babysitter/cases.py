@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.babysitter import faults_of_data, faults_of_models, faults_of_training
 from benchmarks.babysitter.lookalikes import LOOKALIKES
 from benchmarks.babysitter.operators import OPERATORS, Operator, apply
 from benchmarks.babysitter.programs import BY_NAME, PROGRAMS, pool_of
 from benchmarks.babysitter.sources import present
 
+_REGISTERED = (faults_of_data, faults_of_models, faults_of_training)  # importing them enters their operators
 FIRST_SEED = {"development": 1000, "sealed": 770_000}
 SEEDS = 10  # different ones in a pool; twins of the same seed are trained once
 TRIALS = 3  # seeds of a case: the first one is watched, all of them tell whether the fault hurts
