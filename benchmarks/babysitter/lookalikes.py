@@ -19,11 +19,10 @@ from benchmarks.babysitter.operators import (
     each,
     hidden,
     layers,
-    optimizer,
     pick,
     spoil,
 )
-from benchmarks.babysitter.programs import Recipe, dense, layer, task_of
+from benchmarks.babysitter.programs import Recipe, dense, layer, optimizer, task_of
 
 LOOKALIKES: list[Operator] = []
 
