@@ -228,12 +228,14 @@ def call_library(name: str, function: Any, *inputs: Any, out: ndarray | None = N
         for value in (*inputs, *(() if out is None else (out,))):
             if isinstance(value, ndarray):
                 _need_alive(name, _address(value))
+        # nothing runs while a stream is captured: zeros tell the form of the result
+        hosts = [_unwrap(v) if not at.capturing else _zeros(_unwrap(v)) for v in inputs]
         with np.errstate(all="ignore"):
-            result = function(*[_unwrap(v) for v in inputs])
+            result = function(*hosts)
     made = out if out is not None else _place(result)
     if at.capturing:
         for target in made if out is None and isinstance(made, tuple) else (made,) if out is None else ():
-            target._host.view(np.uint8)[...] = FRESH if target.size else 0  # nothing has run yet
+            target._pointer.mem.allocation.inside[:] = FRESH  # nothing has run yet
         targets = made if isinstance(made, tuple) else (made,)
         touched = [v for v in inputs if isinstance(v, ndarray)] + list(targets)
         hosts = [_unwrap(v) for v in inputs]
@@ -273,6 +275,12 @@ def run_library(name: str, work: Any, pointers: list[int]) -> None:
 def _address(array: ndarray) -> tuple[int, int]:
     allocation = array._pointer.mem.allocation
     return allocation.number, allocation.ptr
+
+
+def _zeros(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_zeros(v) for v in value)
+    return np.zeros_like(value) if isinstance(value, np.ndarray) else value
 
 
 def _need_alive(name: str, touched: tuple[int, int]) -> None:

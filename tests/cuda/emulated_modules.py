@@ -43,9 +43,8 @@ def _function(name: str) -> Any:
     inner = getattr(np, name)
 
     def call(*inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-        if name in LIBRARY_REFUSED:
-            if stream().capturing:
-                raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+        if name in LIBRARY_REFUSED and stream().capturing:
+            raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
         where = [i for i, v in enumerate(inputs) if isinstance(v, ndarray | list | tuple)]
         named = {key: _unwrap(value) for key, value in kwargs.items()}
         return call_library(
