@@ -10,27 +10,8 @@ import numpy as np
 
 from deepbabysit.kernels.spec import Array, Shape
 from deepbabysit.runtime.backend import Arena
+from deepbabysit.runtime.moves import spare_copies
 from deepbabysit_cupy.planning import Buffer, lay_out
-
-Call = tuple[Any, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
-
-
-def extent(array: Any) -> tuple[int, int]:
-    """Return the addresses between which an array lies."""
-    begin = end = int(array.data.ptr)
-    if not array.size:
-        return begin, end
-    for length, step in zip(array.shape, array.strides, strict=True):
-        if step > 0:
-            end += (length - 1) * step
-        else:
-            begin += (length - 1) * step
-    return begin, end + array.dtype.itemsize
-
-
-def overlap(x: tuple[int, int], y: tuple[int, int]) -> bool:
-    """Tell whether two ranges of addresses share a byte."""
-    return x[0] < y[1] and y[0] < x[1]
 
 
 class _Lease:
@@ -62,16 +43,14 @@ class StaticArena(Arena):
 
     Arguments:
         cupy: the module.
-        copy: the kernel of `copy`, whose calls are avoided where their source can be written in place.
     """
 
-    def __init__(self, cupy: Any, copy: Any) -> None:
+    def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._copy = copy
         self._pool = cupy.cuda.MemoryPool()
         self._device = cupy.cuda.Device().id
         self._rooms: dict[int, _Room] = {}  # the buffer that lies at an address now
-        self._pins: dict[int, tuple[_Room, Any]] = {}
+        self._pinned: dict[int, tuple[_Room, Any]] = {}  # by the memory of arrays that calls hold
         self._block: Any = None
         self.size = 0
         self.asked = 0
@@ -96,81 +75,42 @@ class StaticArena(Arena):
             return array
         offset = int(array.data.ptr) - room.base
         pinned = self._at(room.base, room.size, self._pool, array.shape, array.dtype, array.strides, offset)
-        self._pins[id(pinned)] = (room, pinned)
+        self._pinned[id(pinned.data.mem)] = (room, pinned.data.mem)
         return pinned
 
     def _room(self, array: Any) -> _Room | None:
-        found = self._pins.get(id(array))
-        return None if found is None else found[0]
+        """Return the buffer that a pinned array lies in, if nobody but the recording needs it."""
+        found = self._pinned.get(id(array.data.mem))
+        return None if found is None or found[0].lease() is not None else found[0]
 
-    def finish(self, calls: list[Any], flags: list[bool], device: Any) -> list[Any]:
-        """Return the calls with every buffer that only the recording needs at its planned place."""
-        private = {id(room) for room, _ in self._pins.values() if room.lease() is None}
-        calls = self._without_copies(calls, private)
+    def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
+        """Return the calls without copies that can be spared, and with every private buffer at its planned place."""
+        copies = [name == "copy" for name in names]
+        calls, _ = spare_copies(calls, copies, lambda array: self._room(array) is not None)
         spans: dict[int, list[int]] = {}
         rooms: dict[int, _Room] = {}
         for number, (_, *groups) in enumerate(calls):
             for array in (a for group in groups for a in group):
                 room = self._room(array)
-                if room is not None and id(room) in private:
+                if room is not None:
                     rooms[id(room)] = room
-                    span = spans.setdefault(id(room), [number, number])
-                    span[1] = number
-        keys = list(spans)
-        places, self.size = lay_out([Buffer(rooms[key].size, *spans[key]) for key in keys])
-        self.asked = sum(rooms[key].size for key in keys)
+                    spans.setdefault(id(room), [number, number])[1] = number
+        places, self.size = lay_out([Buffer(rooms[key].size, *span) for key, span in spans.items()])
+        self.asked = sum(room.size for room in rooms.values())
         self._pool.free_all_blocks()
         if self.size:
             self._block = self._pool.malloc(self.size)
-        place_of = dict(zip(keys, places, strict=True))
-        moved = {}
-        for key, (room, array) in self._pins.items():
-            place = place_of.get(id(room))
-            if place is not None:
-                offset = place + int(array.data.ptr) - room.base
-                moved[key] = self._at(
-                    int(self._block.ptr), self.size, self._block, array.shape, array.dtype, array.strides, offset
-                )
-        result = [
-            (run, *[tuple([moved.get(id(a), a) for a in group]) for group in groups]) for run, *groups in calls
-        ]
-        self._pins.clear()
+        place_of = dict(zip(spans, places, strict=True))
+
+        def moved(array: Any) -> Any:
+            room = self._room(array)
+            if room is None:
+                return array
+            offset = place_of[id(room)] + int(array.data.ptr) - room.base
+            base = int(self._block.ptr)
+            return self._at(base, self.size, self._block, array.shape, array.dtype, array.strides, offset)
+
+        result = [(run, *[tuple(map(moved, group)) for group in groups]) for run, *groups in calls]
+        self._pinned.clear()
         self._rooms.clear()
         return result
-
-    def _without_copies(self, calls: list[Any], private: set[int]) -> list[Any]:
-        """Let a call write straight to where its result is copied next, where nobody else sees the result."""
-        touched: dict[int, list[int]] = {}
-        for number, (_, *groups) in enumerate(calls):
-            for array in (a for group in groups for a in group):
-                room = self._room(array)
-                if room is not None:
-                    touched.setdefault(id(room), []).append(number)
-        result = list(calls)
-        for number, (run, outs, ins, _) in enumerate(calls):
-            if getattr(run, "func", None) is not self._copy:
-                continue
-            (target,), (source,) = outs, ins
-            room = self._room(source)
-            if room is None or id(room) not in private or len(touched[id(room)]) != 2:
-                continue
-            if not (source.flags.c_contiguous and target.flags.c_contiguous and source.dtype == target.dtype):
-                continue
-            maker = touched[id(room)][0]
-            made = result[maker]
-            places = [p for p, out in enumerate(made[1]) if self._room(out) is room]
-            if len(places) != 1 or made[1][places[0]].nbytes != source.nbytes:
-                continue
-            out = made[1][places[0]]
-            here = extent(target)
-            between = [a for call in result[maker:number] if call is not None for group in call[1:] for a in group]
-            if not out.flags.c_contiguous or any(overlap(extent(a), here) for a in between):
-                continue
-            outs = tuple([target.reshape(out.shape) if p == places[0] else o for p, o in enumerate(made[1])])
-            result[maker] = (made[0], outs, *made[2:])
-            result[number] = None
-            known = self._room(target)
-            if known is not None:  # the target is a buffer of the recording: its view is one, too
-                view = outs[places[0]]
-                self._pins[id(view)] = (known, view)
-        return [call for call in result if call is not None]

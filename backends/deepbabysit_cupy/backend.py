@@ -131,7 +131,7 @@ class CupyBackend(Backend):
     def arena(self) -> Arena:
         """Return memory for one recording."""
         self.enter()
-        return StaticArena(self.xp, self.kernels["copy"].run)
+        return StaticArena(self.xp)
 
     def free(self) -> int:
         """Give unused pooled memory back."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deepbabysit_cupy.arena import extent, overlap
+from deepbabysit.runtime.chains import extent
 from deepbabysit_cupy.merging import Launch
 
 WIDEST = 256  # blocks of a call that may share a launch: more of them fill the GPU alone
@@ -16,6 +16,11 @@ LONGEST = 24  # calls in a lane or a tail: one block does them, one after the ot
 LOOK_BACK = 24  # how many items a call may be moved up
 
 Range = tuple[int, int]
+
+
+def overlap(x: Range, y: Range) -> bool:
+    """Tell whether two ranges of addresses share a byte."""
+    return x[0] < y[1] and y[0] < x[1]
 
 
 @dataclass(slots=True)
