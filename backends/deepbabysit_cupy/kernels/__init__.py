@@ -6,11 +6,17 @@ from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels import (
     activations,
     elementwise,
+    losses,
     products,
+    recurrent,
+    structure,
 )
 
 KERNELS: dict[str, Kernel] = {
     **activations.KERNELS,
     **elementwise.KERNELS,
+    **losses.KERNELS,
     **products.KERNELS,
+    **recurrent.KERNELS,
+    **structure.KERNELS,
 }
