@@ -6,6 +6,7 @@ from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels import (
     activations,
     elementwise,
+    indexing,
     losses,
     products,
     recurrent,
@@ -15,6 +16,7 @@ from deepbabysit_cupy.kernels import (
 KERNELS: dict[str, Kernel] = {
     **activations.KERNELS,
     **elementwise.KERNELS,
+    **indexing.KERNELS,
     **losses.KERNELS,
     **products.KERNELS,
     **recurrent.KERNELS,

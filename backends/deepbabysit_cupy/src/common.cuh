@@ -19,6 +19,11 @@ typedef unsigned long long uint64_t;
   type* name = (type*)name##_raw
 #endif
 
+// One thread for each of n elements. Places are counted in 32 bits, in which division is quick: kernels of this folder
+// take arrays of less than 2^31 elements.
+#define EACH(i, n) \
+  for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < (uint32_t)(n); i += gridDim.x * blockDim.x)
+
 // -- storage types: float16 and bfloat16 are stored, float and double compute -----------------------------------------
 
 struct float16 { uint16_t bits; };
@@ -133,3 +138,18 @@ template <int N, class T> __device__ __forceinline__ const Vector<T, N>& vector(
   return *(const Vector<T, N>*)p;
 }
 template <int N, class T> __device__ __forceinline__ Vector<T, N>& vector(T* p) { return *(Vector<T, N>*)p; }
+
+// -- whole numbers of any type (labels, indices) ------------------------------------------------------------------------
+
+// `kind` is the place of the type in int8, uint8, int16, uint16, int32, uint32, int64, uint64.
+__device__ __forceinline__ int64_t whole_number(const void* p, int64_t i, int kind) {
+  switch (kind) {
+    case 0: return ((const int8_t*)p)[i];
+    case 1: return ((const uint8_t*)p)[i];
+    case 2: return ((const int16_t*)p)[i];
+    case 3: return ((const uint16_t*)p)[i];
+    case 4: return ((const int32_t*)p)[i];
+    case 5: return ((const uint32_t*)p)[i];
+    default: return ((const int64_t*)p)[i];
+  }
+}
