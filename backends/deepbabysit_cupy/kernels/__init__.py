@@ -10,6 +10,7 @@ from deepbabysit_cupy.kernels import (
     losses,
     products,
     recurrent,
+    reductions,
     structure,
 )
 
@@ -20,5 +21,6 @@ KERNELS: dict[str, Kernel] = {
     **losses.KERNELS,
     **products.KERNELS,
     **recurrent.KERNELS,
+    **reductions.KERNELS,
     **structure.KERNELS,
 }

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_cupy.kernels.launching import FLOATS, WHOLE, bits, launch, whole_kind
+from deepbabysit_cupy.kernels.launching import FLOATS, WHOLE, around, bits, launch, rowwise, whole_kind
 
 _FILE = "structure.cu"
-
-
-def _around(shape: Any, axis: int) -> tuple[int, int]:
-    """Return how many elements there are before and behind an axis."""
-    return prod(shape[:axis]), prod(shape[axis + 1 :])
 
 
 def _missing(dtype: Any) -> np.uint64:
@@ -26,7 +20,7 @@ def _missing(dtype: Any) -> np.uint64:
 
 def _take(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = 0) -> None:
     axis %= x.ndim
-    before, after = _around(x.shape, axis)
+    before, after = around(x.shape, axis)
     launch(
         ctx, _FILE, f"take_{bits(x)}", outs[0].size,
         (outs[0], x, indices, whole_kind(indices), _missing(x.dtype), before, x.shape[axis], indices.size, after),
@@ -35,7 +29,7 @@ def _take(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = 0) -> None:
 
 def _take_along(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = -1) -> None:
     axis %= x.ndim
-    before, after = _around(x.shape, axis)
+    before, after = around(x.shape, axis)
     launch(
         ctx, _FILE, f"take_along_{bits(x)}", outs[0].size,
         (outs[0], x, indices, whole_kind(indices), _missing(x.dtype), before, x.shape[axis], indices.shape[axis],
@@ -45,7 +39,7 @@ def _take_along(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = -1) ->
 
 def _scatter_add(ctx: Any, outs: Any, values: Any, indices: Any, *, shape: Any, axis: int = 0) -> None:
     axis %= len(shape)
-    before, after = _around(shape, axis)
+    before, after = around(shape, axis)
     outs[0].fill(0)
     tiles = -(-after // 256)
     if values.size:
@@ -58,7 +52,7 @@ def _scatter_add(ctx: Any, outs: Any, values: Any, indices: Any, *, shape: Any, 
 
 def _add_along(ctx: Any, outs: Any, values: Any, indices: Any, *, axis: int = -1, length: int) -> None:
     axis %= values.ndim
-    before, after = _around(values.shape, axis)
+    before, after = around(values.shape, axis)
     launch(
         ctx, _FILE, f"add_along_{values.dtype.name}", outs[0].size,
         (outs[0], values, indices, whole_kind(indices), before, length, indices.shape[axis], after),
@@ -83,9 +77,9 @@ def _hot(forms: Any, *, classes: int, dtype: Any = "float32") -> bool:
 
 
 KERNELS: dict[str, Kernel] = {
-    "take": Kernel(_take, supports=_indexed, contiguous=True),
-    "take_along_axis": Kernel(_take_along, supports=_indexed, contiguous=True),
-    "scatter_add": Kernel(_scatter_add, supports=_added, contiguous=True),
-    "add_along_axis": Kernel(_add_along, supports=_added, contiguous=True),
-    "one_hot": Kernel(_one_hot, supports=_hot, contiguous=True),
+    "take": rowwise("take", _take, _indexed),
+    "take_along_axis": rowwise("take_along_axis", _take_along, _indexed),
+    "scatter_add": rowwise("scatter_add", _scatter_add, _added),
+    "add_along_axis": rowwise("add_along_axis", _add_along, _added),
+    "one_hot": rowwise("one_hot", _one_hot, _hot),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepbabysit.kernels.structure import plain_key, window_count
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_cupy.kernels.launching import bits, launch
+from deepbabysit_cupy.kernels.launching import around, bits, launch, rowwise, short
 from deepbabysit_cupy.kernels.maps import run_map, steps
 
 _FILE = "structure.cu"
@@ -90,7 +90,7 @@ def _unstack(ctx: Any, outs: Any, x: Any, *, axis: int = 0) -> None:
 
 def _parts(name: str, ctx: Any, whole: Any, parts: list[tuple[Any, int]], axis: int) -> None:
     """Copy between an array and parts of it that stand side by side along an axis, eight parts at a launch."""
-    before, after = prod(whole.shape[:axis]), prod(whole.shape[axis + 1 :])
+    before, after = around(whole.shape, axis)
     parts = [part for part in parts if part[1]]
     start = 0
     for first in range(0, len(parts), 8):
@@ -117,8 +117,8 @@ KERNELS: dict[str, Kernel] = {
     "getitem": Kernel(lambda ctx, outs, x, *, key: x[plain_key(key)], view=True),
     "stop_gradient": Kernel(lambda ctx, outs, x: x, view=True),
     "window_view": Kernel(_window_view, view=True),
-    "pad": Kernel(_pad, supports=_few_axes),
-    "embed_slice": Kernel(_embed_slice, supports=_few_axes),
-    "concat": Kernel(_concat, contiguous=True),
-    "unstack": Kernel(_unstack, contiguous=True),
+    "pad": Kernel(_pad, supports=short("pad", _few_axes)),
+    "embed_slice": Kernel(_embed_slice, supports=short("embed_slice", _few_axes)),
+    "concat": rowwise("concat", _concat),
+    "unstack": rowwise("unstack", _unstack),
 }

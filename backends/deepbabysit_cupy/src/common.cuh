@@ -34,6 +34,7 @@ template <> struct Wide<double> { typedef double type; };
 
 __device__ __forceinline__ float widen(float v) { return v; }
 __device__ __forceinline__ double widen(double v) { return v; }
+__device__ __forceinline__ int64_t widen(int64_t v) { return v; }
 __device__ __forceinline__ float widen(bfloat16 v) { return __uint_as_float((uint32_t)v.bits << 16); }
 __device__ __forceinline__ float widen(float16 v) {
 #ifdef HOST
@@ -52,6 +53,7 @@ __device__ __forceinline__ float widen(float16 v) {
 template <class T> struct Narrow;
 template <> struct Narrow<float> { __device__ static __forceinline__ float of(float v) { return v; } };
 template <> struct Narrow<double> { __device__ static __forceinline__ double of(double v) { return v; } };
+template <> struct Narrow<int64_t> { __device__ static __forceinline__ int64_t of(int64_t v) { return v; } };
 template <> struct Narrow<bfloat16> {
   __device__ static __forceinline__ bfloat16 of(float v) {
     uint32_t u = __float_as_uint(v);
@@ -96,8 +98,18 @@ struct Sum { template <class T> __device__ __forceinline__ T operator()(T a, T b
 struct Largest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a > b || a != a ? a : b; } };
 struct Smallest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a < b || a != a ? a : b; } };
 
+// Where a largest and a smallest value begin.
+template <class T> struct Lowest {
+  __device__ static __forceinline__ T value() { return (T)-1 < (T)0 ? (T)(1ull << (sizeof(T) * 8 - 1)) : (T)0; }
+};
+template <> struct Lowest<float> { __device__ static __forceinline__ float value() { return -INFINITY; } };
+template <> struct Lowest<double> { __device__ static __forceinline__ double value() { return -INFINITY; } };
+template <class T> struct Highest { __device__ static __forceinline__ T value() { return (T)~Lowest<T>::value(); } };
+template <> struct Highest<float> { __device__ static __forceinline__ float value() { return INFINITY; } };
+template <> struct Highest<double> { __device__ static __forceinline__ double value() { return INFINITY; } };
+
 template <class F, class T> __device__ __forceinline__ T warp_reduce(T v, F combine) {
-  for (int step = 16; step; step >>= 1) v = combine(v, __shfl_xor_sync(0xffffffffu, v, step));
+  for (int step = 16; step; step >>= 1) v = combine(v, (T)__shfl_xor_sync(0xffffffffu, v, step));
   return v;
 }
 // Every thread gets the result. The block is a multiple of 32 threads; `scratch` has room for 32 values and is free again
@@ -109,6 +121,43 @@ template <class F, class T> __device__ __forceinline__ T block_reduce(T v, T ide
   __syncthreads();
   v = lane < warps ? scratch[lane] : identity;
   v = warp_reduce(v, combine);
+  __syncthreads();
+  return v;
+}
+
+// -- teams: the threads of a block that share one result -----------------------------------------------------------------
+
+// A block of threads makes `width` results, each from elements that its `lanes` threads take in turns. Neighbouring
+// threads are lanes of one result (`along`: its elements lie side by side) or make neighbouring results. Both numbers are
+// powers of two.
+struct Team { int kept, lane, lanes, width; bool along; };
+__device__ __forceinline__ Team team(int width, bool along) {
+  int lanes = blockDim.x / width, thread = threadIdx.x;
+  Team t = {along ? thread / lanes : thread % width, along ? thread % lanes : thread / width, lanes, width, along};
+  return t;
+}
+// Every lane gets the result; all threads of the block take part. `scratch` has room for a value per thread and is free
+// again when this returns.
+template <class F, class A> __device__ __forceinline__ A team_reduce(const Team& t, A v, A* scratch, F combine) {
+  if (t.along) {
+    for (int step = (t.lanes < 32 ? t.lanes : 32) >> 1; step; step >>= 1)
+      v = combine(v, (A)__shfl_xor_sync(0xffffffffu, v, step));
+    if (t.lanes <= 32) return v;
+    int warps = t.lanes >> 5, first = t.kept * warps;
+    if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = v;
+    __syncthreads();
+    v = scratch[first];
+    for (int w = 1; w < warps; w++) v = combine(v, scratch[first + w]);
+    __syncthreads();
+    return v;
+  }
+  scratch[threadIdx.x] = v;
+  __syncthreads();
+  for (int step = t.lanes >> 1; step; step >>= 1) {
+    if (t.lane < step) scratch[threadIdx.x] = combine(scratch[threadIdx.x], scratch[threadIdx.x + step * t.width]);
+    __syncthreads();
+  }
+  v = scratch[t.kept];
   __syncthreads();
   return v;
 }
