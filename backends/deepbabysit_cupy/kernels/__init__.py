@@ -6,21 +6,27 @@ from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels import (
     activations,
     elementwise,
+    gathers,
     indexing,
     losses,
     products,
     recurrent,
     reductions,
+    statistics,
     structure,
+    updates,
 )
 
 KERNELS: dict[str, Kernel] = {
     **activations.KERNELS,
     **elementwise.KERNELS,
+    **gathers.KERNELS,
     **indexing.KERNELS,
     **losses.KERNELS,
     **products.KERNELS,
     **recurrent.KERNELS,
     **reductions.KERNELS,
+    **statistics.KERNELS,
     **structure.KERNELS,
+    **updates.KERNELS,
 }

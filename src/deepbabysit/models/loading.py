@@ -14,16 +14,10 @@ from typing import Any
 import numpy as np
 
 from deepbabysit import losses, metrics, optimizers
-from deepbabysit.autograd.tensor import Tensor, apply, tensor
 from deepbabysit.errors import nearest
 from deepbabysit.io.tensors import read_tensors
-from deepbabysit.kernels import SPECS
-from deepbabysit.kernels.spec import KernelSpec
-from deepbabysit.layers.layer import Layer
-from deepbabysit.layers.registry import find_layer, layer_from_config
-from deepbabysit.layers.symbolic import Input
-from deepbabysit.models.functional import flat
-from deepbabysit.models.model import Functional, Model, Sequential
+from deepbabysit.models.architecture import build
+from deepbabysit.models.model import KINDS, Model
 from deepbabysit.models.writing import CONSTANT, FORMAT, KEY, WEIGHT
 
 
@@ -69,14 +63,13 @@ def read_model(
     constants = {
         int(name.removeprefix(CONSTANT)): value for name, value in tensors.items() if name.startswith(CONSTANT)
     }
-    model = _build(header["model"], own, constants)
+    model = build(header["model"], own, constants, KINDS)
     weights = {name.removeprefix(WEIGHT): value for name, value in tensors.items() if name.startswith(WEIGHT)}
     if weights:
         kinds = {v.dtype for v in weights.values() if v.dtype.kind == "f"}
         if kinds == {np.dtype(np.float64)}:
             model.astype(np.float64)
     model.load_state_dict(weights)
-    _restore_frozen(model, header["model"].get("frozen", []))
     training = header.get("compile")
     if compile and training is not None:
         model.compile(
@@ -92,75 +85,3 @@ def _files_beside(path: Path) -> list[str]:
     """Return the names of the files in the folder of a path."""
     folder = path.absolute().parent
     return [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
-
-
-# -- from JSON ---------------------------------------------------------------------------------------------------------
-
-
-def _build(text: Mapping[str, Any], objects: Mapping[str, Any], constants: Mapping[int, np.ndarray]) -> Model:
-    kind = text.get("kind")
-    if kind == "sequential":
-        layers: list[Any] = []
-        if text["input_shape"]:
-            layers.append(Input(tuple(text["input_shape"]), np.dtype(text["input_dtype"])))
-        layers += [_make(layer, objects, constants) for layer in text["layers"]]
-        return Sequential(layers, name=text["name"])
-    if kind == "functional":
-        return _build_graph(text, objects, constants)
-    if kind == "class":
-        try:
-            find_layer(text["class"], objects)
-        except KeyError:
-            raise KeyError(
-                f"the file holds a model of the class {text['class']!r}; hand it in: "
-                f"load_model(path, objects={{{text['class']!r}: {text['class']}}})"
-            ) from None
-        model: Any = layer_from_config(text, objects)
-        if not isinstance(model, Model):
-            raise TypeError(f"the file holds a model; {text['class']!r} in objects is a {type(model).__name__}")
-        model.build_for([tuple(shape) for shape, _ in text["inputs"]], [np.dtype(d) for _, d in text["inputs"]])
-        return model
-    raise ValueError(f"the file holds a model of the unknown kind {kind!r}")
-
-
-def _make(text: Mapping[str, Any], objects: Mapping[str, Any], constants: Mapping[int, np.ndarray]) -> Layer:
-    return _build(text["model"], objects, constants) if "model" in text else layer_from_config(text, objects)
-
-
-def _build_graph(text: Mapping[str, Any], objects: Mapping[str, Any], constants: Mapping[int, np.ndarray]) -> Model:
-    inputs = [Input(tuple(shape), np.dtype(dtype), name) for shape, dtype, name in text["inputs"]]
-    layers = [_make(layer, objects, constants) for layer in text["layers"]]
-    results: list[list[Tensor]] = []
-
-    def read(item: Mapping[str, Any]) -> Any:
-        if "ref" in item:
-            where = item["ref"]
-            return inputs[where[1]] if where[0] == "input" else results[where[1]][where[2]]
-        if "constant" in item:
-            return tensor(constants[item["constant"]], device="cpu")
-        if "items" in item:
-            return tuple(read(part) for part in item["items"])
-        value = item["value"]
-        return np.dtype(value["dtype"]) if isinstance(value, dict) and "dtype" in value else value
-
-    for step in text["steps"]:
-        arguments = [read(item) for item in step["inputs"]]
-        options = {name: read(value) for name, value in step["options"].items()}
-        run: Any = layers[step["layer"]] if "layer" in step else _operation(step["operation"])
-        results.append(flat((run(*arguments, **options),)))
-    outputs = [read(item) for item in text["outputs"]]
-    return Functional(inputs, outputs if text["several"] else outputs[0], name=text["name"])
-
-
-def _operation(name: str) -> Any:
-    spec: KernelSpec | None = SPECS.get(name)
-    if spec is None:
-        raise ValueError(f"the file uses the operation {name!r}, which this version does not have")
-    return lambda *tensors, **attrs: apply(spec, tensors, attrs)
-
-
-def _restore_frozen(model: Model, names: list[str]) -> None:
-    parameters = dict(model.named_parameters())
-    for name in names:
-        if name in parameters:
-            parameters[name].trainable = False

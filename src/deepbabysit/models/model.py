@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from deepbabysit.kernels.shapes import BATCH, show_shape
 from deepbabysit.layers.fusion import fusible, rectifies
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.symbolic import symbolic
+from deepbabysit.models.architecture import build_whole, describe_whole
 from deepbabysit.models.functional import Step, as_inputs, flat, pair, run_steps, trace
 from deepbabysit.models.summary import summarize
-from deepbabysit.models.writing import write_model
+from deepbabysit.models.writing import describe_training, write_model
 from deepbabysit.optimizers import get as get_optimizer
 from deepbabysit.runtime.context import CONFIGURATION
 from deepbabysit.training.history import History
@@ -303,7 +304,49 @@ class Model(Layer):
         (print_fn or print)(text)
         return text
 
-    # -- files ---------------------------------------------------------------------------------------------------------
+    # -- description and files -----------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the architecture as plain values (JSON), without weights; `from_config` makes a model of it again.
+
+        Raises:
+            TypeError: a layer cannot say how it is made (a Lambda whose function is not registered).
+            ValueError: a subclassed model has not seen any input yet.
+
+        >>> import deepbabysit as db
+        >>> model = db.Sequential([db.layers.Dense(2, input_shape=3)])
+        >>> twin = db.Sequential.from_config(model.get_config())
+        >>> twin.count_params()
+        8
+        """
+        return describe_whole(self)
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Return optimizer, loss, metrics and precision as plain values (JSON); None where it is not compiled.
+
+        Of functions of the user's own only the names are kept.
+
+        Raises:
+            TypeError: the learning rate is computed by a function.
+        """
+        return describe_training(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> Any:
+        """Make a model with new weights of what `get_config` returned.
+
+        Arguments:
+            config: the architecture.
+            objects: name -> class or function of the caller's own; a subclass knows itself.
+
+        Raises:
+            KeyError: it uses a class that is not known here.
+            TypeError: it describes another kind of model than the class that is asked.
+        """
+        model = build_whole(config, {cls.__name__: cls, **(objects or {})}, KINDS)
+        if not isinstance(model, cls):
+            raise TypeError(f"this describes a {type(model).__name__}; use db.Model.from_config(config)")
+        return model
 
     def save(self, path: str | Path) -> Path:
         """Save the model: one safetensors file with architecture and settings as JSON inside; nothing executable.
@@ -480,3 +523,6 @@ class Sequential(Model):
 
     def __getitem__(self, index: int) -> Layer:
         return self.layers[index]
+
+
+KINDS: Mapping[str, Any] = {"sequential": Sequential, "functional": Functional, "class": Model}
