@@ -187,9 +187,9 @@ def run_map(name: str, ctx: Any, outs: Any, ins: Any, attrs: dict[str, Any]) -> 
         layouts, period = _flat(out.shape, count, ins, width)
         if layouts:
             function = library.made(flat_source(name, dtypes, layouts, key), f"map_{name}")
-            numbers = (np.int64(count), np.int64(period)) if "r" in layouts else (np.int64(count),)
+            sizes = (count, period) if "r" in layouts else (count,)
             grid = blocks(count, THREADS * width, ctx.backend.most_blocks)
-            function((grid,), (THREADS,), (*outs, *ins, *numbers))
+            function((grid,), (THREADS,), (*outs, *ins, *map(np.int64, sizes)))
             return
     lengths, strides = layout(out.shape, [steps(a, out.shape) for a in (*outs, *ins)])
     if len(lengths) > AXES:

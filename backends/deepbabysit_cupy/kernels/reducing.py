@@ -34,7 +34,7 @@ class Cut(NamedTuple):
     """How a reduction over arrays of given shapes is cut.
 
     Attributes:
-        kept, count: results, and elements of each.
+        kept, each: results, and elements of each.
         width, along: threads of a block, as in `common.cuh`.
         chunks, chunk: pieces of each result, and elements of a piece.
         kept_lengths, kept_steps: joined axes, the last one first, and the steps of every array along them.
@@ -43,7 +43,7 @@ class Cut(NamedTuple):
     """
 
     kept: int
-    count: int
+    each: int
     width: int
     along: bool
     chunks: int
@@ -335,7 +335,7 @@ def run_reduction(
         tuple(y.dtype.name for y in results), len(found.lengths), flat,
     )
     vectors = found.vector > 1 and all(a.data.ptr % 16 == 0 for a in arrays)
-    numbers = [found.kept, found.count, found.chunk, found.width, int(found.along), int(vectors)]
+    numbers = [found.kept, found.each, found.chunk, found.width, int(found.along), int(vectors)]
     lengths = [
         *found.kept_lengths, *[s for mine in found.kept_steps for s in mine], *found.lengths,
         *[s for mine in found.steps for s in mine],
