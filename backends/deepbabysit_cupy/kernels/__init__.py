@@ -9,12 +9,14 @@ from deepbabysit_cupy.kernels import (
     gathers,
     indexing,
     losses,
+    normalization,
     products,
     recurrent,
     reductions,
     statistics,
     structure,
     updates,
+    windows,
 )
 
 KERNELS: dict[str, Kernel] = {
@@ -23,10 +25,12 @@ KERNELS: dict[str, Kernel] = {
     **gathers.KERNELS,
     **indexing.KERNELS,
     **losses.KERNELS,
+    **normalization.KERNELS,
     **products.KERNELS,
     **recurrent.KERNELS,
     **reductions.KERNELS,
     **statistics.KERNELS,
     **structure.KERNELS,
     **updates.KERNELS,
+    **windows.KERNELS,
 }

@@ -1,4 +1,4 @@
-"""Losses from logits: loss and probabilities in one launch; the elementwise ones are generated from their references."""
+"""Losses from logits: loss and probabilities in one launch; elementwise ones are generated from references."""
 
 from __future__ import annotations
 

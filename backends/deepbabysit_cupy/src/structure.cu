@@ -166,8 +166,10 @@ __device__ __forceinline__ void add_along(T* y, const T* x, const void* indices,
   EACH(i, n) {
     uint32_t a = i % after, mine = i / after % length, b = i / after / length;
     A total = 0;
-    for (int64_t k = 0; k < numbers; k++) {
-      int64_t j = (b * numbers + k) * after + a, at = whole_number(indices, j, kind);
+#pragma unroll 1
+    for (uint32_t k = 0; k < numbers; k++) {
+      uint32_t j = (b * numbers + k) * after + a;
+      int64_t at = whole_number(indices, j, kind);
       if ((at < 0 ? at + length : at) == mine) total += widen(x[j]);
     }
     y[i] = Narrow<T>::of(total);
