@@ -52,7 +52,7 @@ def geometry(shape: Any, window: Any, stride: Any, padding: Any, dilation: Any) 
             shape[1:-1], padding, window, stride, dilation, strict=True
         )
     ]
-    return Geometry(*shape, *window, *stride, padding[0][0], padding[1][0], *dilation, *counts)
+    return Geometry._make((*shape, *window, *stride, padding[0][0], padding[1][0], *dilation, *counts))
 
 
 def plane(forms: Any, **attrs: Any) -> bool:
