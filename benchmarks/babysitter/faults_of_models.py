@@ -77,7 +77,7 @@ def _absolute_error_of_classes(r: Recipe, rng: Any) -> Delta | None:
     return {"loss": pick(rng, "mae", "mse"), **({"data": {"onehot": True}} if task_of(r) == "multiclass" else {})}
 
 
-@operator(DEV, "wrong_loss_for_output", "target_out_of_range")
+@operator(DEV, "wrong_loss_for_output", "loss_shape_mismatch")
 def _classes_as_numbers(r: Recipe, rng: Any) -> Delta | None:
     return {"loss": "mse"} if task_of(r) == "multiclass" else None
 

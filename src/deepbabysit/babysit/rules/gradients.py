@@ -150,7 +150,8 @@ def dead_relu(record: Record, limits: Any) -> list[Finding]:
 @rule("saturated_activation", phase="step",
       why="pre-activation beyond 5 (tanh: 9.5) in > 50 % (DeepDiagnosis); here both where the slope is under 3 % of "
           "its largest; the output layer may saturate, that is being sure",
-      causes=("bad_init_scale", "input_not_normalized", "bad_bias_init", "learning_rate_too_high", "weights_diverging"),
+      causes=("bad_init_scale", "input_not_normalized", "bad_bias_init", "learning_rate_too_high", "weights_diverging",
+              "batchnorm_misuse", "target_out_of_range", "target_not_normalized", "wrong_loss_for_output"),
       share=0.5, times=3)
 def saturated_activation(record: Record, limits: Any) -> list[Finding]:
     """More than half of a hidden layer's values lie on the flat part of a sigmoid or tanh."""

@@ -150,14 +150,6 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     dead = [path for path, v in last.layers.items() if v.units and v.units.saturated is None
             and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64]
     early = max((r for s in record.steps[:6] if (r := usual_ratio([s])) is not None), default=0.0)
-    opening = [r for s in record.steps if s.step <= 2 and (r := usual_ratio([s])) is not None]
-    if len(opening) == 3 and min(opening) > limits.opening:
-        return _too_high(
-            record, "warning", min(0.8 + 0.15 * math.log10(min(opening) / limits.opening), 0.95),
-            f"each of the first three steps changed the weights by {min(opening):.2g} of their norm or more (usual "
-            f"0.001, limit {limits.opening:g}): what the initial weights held is gone at once",
-            {**evidence, "opening": min(opening), "limit": limits.opening}, 2, 0,
-        )
     width = min(10, len(good))
     peak = float(np.convolve(good, np.full(width, 1.0 / width), "valid").max())
     if dead and (early > limits.first or peak > limits.peak * start) and now > 0.7 * start:
@@ -177,6 +169,14 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             f"consecutive gradients point against each other (median cosine {median(turns):.2f}, limit "
             f"{limits.turn:g}): the steps jump from wall to wall",
             {**evidence, "turn": median(turns), "limit": limits.turn}, last.step, last.epoch,
+        )
+    opening = [r for s in record.steps if s.step <= 2 and (r := usual_ratio([s])) is not None]
+    if len(opening) == 3 and min(opening) > limits.opening:
+        return _too_high(
+            record, "warning", min(0.8 + 0.15 * math.log10(min(opening) / limits.opening), 0.95),
+            f"each of the first three steps changed the weights by {min(opening):.2g} of their norm or more (usual "
+            f"0.001, limit {limits.opening:g}): what the initial weights held is gone at once",
+            {**evidence, "opening": min(opening), "limit": limits.opening}, 2, 0,
         )
     return None
 
