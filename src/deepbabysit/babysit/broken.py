@@ -26,6 +26,7 @@ class Guard:
     """Keeps losses, and the weights of the first step whose loss or first gradient is not finite; part of the step."""
 
     def __init__(self, controls: Controls) -> None:
+        self._step = controls.step
         self._optimizer = controls.optimizer
         self._device = controls.device
         self._flats: list[FlatBuffer] = []
@@ -42,6 +43,8 @@ class Guard:
             self.kept = [empty(flat.w.shape, flat.w.dtype) for flat in flats]
             self._taken = [self._device.asarray(np.zeros(1)) for _ in flats]
             self._rings = [self._device.asarray(np.zeros(RING)) for _ in flats]
+            if flats and isinstance(self._taken[0], np.ndarray):  # a look into another memory would wait for the step
+                self._step.alarm = memoryview(self._taken[0])
         probe = self._probe()
         for flat, kept, taken, ring in zip(flats, self.kept, self._taken, self._rings, strict=True):
             inputs = (loss.data, probe, self._optimizer.control, flat.w, kept, taken, ring)
@@ -76,10 +79,9 @@ class Guard:
         values = [float(self._device.to_host(taken)[0]) for taken in self._taken]
         return int(max(values)) if any(values) else None
 
-    def clear(self) -> None:
-        """Be ready for the next one."""
-        for taken in self._taken:
-            self._device.write(taken, np.zeros(1))
+    def quiet(self) -> None:
+        """Raise no alarm any more."""
+        self._step.alarm = None
 
 
 @dataclass(slots=True)
