@@ -38,7 +38,7 @@ class Agenda:
     def next(self, step: int) -> int:
         """Return the first step from this one on at which `due` is to be asked."""
         if self._every is not None:
-            return step if step < min(self._every, 3) else -(-step // self._every) * self._every
+            return step if step < min(self._every, 3) else min(-(-step // self._every) * self._every, step + STRIDE - 1)
         return next((s for s in DENSE if s >= step), step + STRIDE - 1)
 
     def due(self, step: int, wanted: bool = False) -> bool:

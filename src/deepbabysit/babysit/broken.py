@@ -72,10 +72,14 @@ class Guard:
         if not self._rings:
             return b""
         host = self._device.to_host(self._rings[0])
-        return bytes(host[np.arange(first, last + 1) % RING].tobytes())
+        begin, end = first % RING, last % RING + 1
+        return bytes(host[begin:end].tobytes() if begin < end else host[begin:].tobytes() + host[:end].tobytes())
 
     def step(self) -> int | None:
         """Return the optimizer step (from 1) whose weights are kept, or None."""
+        alarm = self._step.alarm
+        if alarm is not None and not alarm[0]:
+            return None
         values = [float(self._device.to_host(taken)[0]) for taken in self._taken]
         return int(max(values)) if any(values) else None
 

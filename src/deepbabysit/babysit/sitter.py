@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deepbabysit.babysit.agenda import Agenda
+from deepbabysit.babysit.agenda import STRIDE, Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
@@ -169,19 +169,29 @@ class Sitter(Listener):
         self._predicted.clear()
         self._epoch, self._start = epoch, self._done()
         self._last = -1 if self._info.steps is None else self._start + self._info.steps - 1
-        self._plan(self._start)
+        if self._start < self._target:
+            self._aim(self._start)
+        else:
+            self._plan(self._start)
 
     def _done(self) -> int:
         """Return how many steps of this run are done."""
         return 0 if self._controls is None else self._controls.optimizer.steps - self._before
 
     def _plan(self, count: int) -> None:
-        """Begin to take the time of steps that are not measured, and choose where to wake up: a step before it is due.
-
-        Between two wakings nothing of ours runs in Python.
-        """
+        """Choose the step that may be measured next, and begin to take the time of those before it."""
         self._target = self._agenda.next(count)
-        if count <= self._last < self._target:
+        self._aim(count)
+
+    def _aim(self, count: int) -> None:
+        """Begin to take the time of steps that are not measured, and choose where to wake up: a step before the target.
+
+        Between two wakings nothing of ours runs in Python. The last step of an epoch is a target where it is far away,
+        or is measured for sure: many short epochs are not worth as many looks.
+        """
+        if count <= self._last < self._target and (
+            self._last - count >= STRIDE or self._agenda.due(self._last, wanted=True)
+        ):
             self._target = self._last
         self._sleep(count if self._pair is not None else self._waking(count))
         self._ended = perf_counter()
@@ -249,7 +259,6 @@ class Sitter(Listener):
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Take the numbers of the epoch and ask."""
-        self._read()
         if self._info.validation_samples is None:
             self._close(self._done(), perf_counter())
         time, wait = self._epoch_began
@@ -264,6 +273,7 @@ class Sitter(Listener):
         # short epochs are asked about now and then; the end of the run always is
         if self._agenda.spare(self._asking) or epoch + 1 >= ASKED_AGAIN * self._asked:
             began = perf_counter()
+            self._read()
             self._asked = epoch + 1
             self.engine.ask("epoch")
             self._asking = perf_counter() - began
@@ -291,7 +301,7 @@ class Sitter(Listener):
         if guard is None or count <= known:
             return
         self.record.losses.frombytes(guard.losses(self._before + known + 1, self._before + count))
-        lost = not all(map(math.isfinite, self.record.losses[known:]))
+        lost = not math.isfinite(sum(self.record.losses[known:]))
         if not self._broken and guard.step() is not None:
             self._find_origin()
         elif (lost and not self._lost) or (not lost and self._running_away(known)):
