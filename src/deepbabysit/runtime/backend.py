@@ -66,8 +66,8 @@ class Arena:
         """Return the array as the recording keeps it."""
         return array
 
-    def finish(self, calls: list[Any], flags: list[bool], device: Any) -> list[Any]:
-        """Return the calls of a finished recording, improved where possible; `flags` names the elementwise ones."""
+    def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
+        """Return the calls of a finished recording, improved where possible; `names`: their operations with kernels."""
         return calls
 
 
@@ -82,12 +82,15 @@ class Backend(ABC):
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
             where a backend has no such thing.
+        eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
+            what making one costs on a CPU.
     """
 
     name: str
     xp: Any
     kernels: Mapping[str, Kernel]
     abstract: bool = False
+    eager_replays: int | None = None
     program: Callable[[Any, list[Any]], Callable[[], None] | None] | None = None
 
     @abstractmethod
