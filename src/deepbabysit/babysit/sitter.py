@@ -25,8 +25,10 @@ from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
-                budget_for(seconds) if self._every is None else UNHURRIED, loss=controls.loss,
-                facts=None if self._every is not None else known,
+CLOSE = 8  # steps between two looks at the losses where errors end the run
+GROWN = 4.0  # a loss so many times the best so far, and above the first, is a reason to ask the rules
+ASKED_AGAIN = 1.5  # epochs are asked about when this factor more of them are done, whatever that costs
+UNHURRIED = 60.0  # seconds of the check before the first step where findings must not depend on the machine's speed
 
 
 _LOOKED: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # model -> form of the data that it was checked with
@@ -147,11 +149,8 @@ class Sitter(Listener):
         try:
             record, found = preflight(
                 model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
-<<<<<<< HEAD
-                budget_for(seconds), loss=controls.loss, facts=None if self._every is not None else known,
-=======
                 budget_for(seconds) if self._every is None else UNHURRIED, loss=controls.loss,
->>>>>>> main
+                facts=None if self._every is not None else known,
             )
         except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
             self.record.probes["unchecked"] = str(error)
