@@ -44,7 +44,7 @@ class Guard:
             self._taken = [self._device.asarray(np.zeros(1)) for _ in flats]
             self._rings = [self._device.asarray(np.zeros(RING)) for _ in flats]
             if flats and isinstance(self._taken[0], np.ndarray):  # a look into another memory would wait for the step
-                self._step.alarm = memoryview(self._taken[0])
+                self._step.alarm = self._taken[0].data
         probe = self._probe()
         for flat, kept, taken, ring in zip(flats, self.kept, self._taken, self._rings, strict=True):
             inputs = (loss.data, probe, self._optimizer.control, flat.w, kept, taken, ring)
