@@ -10,7 +10,7 @@ from deepbabysit.runtime.backend import BackendUnavailable
 
 @pytest.fixture
 def tiny(cuda):
-    from deepbabysit_cupy.gpucheck.sizes import Sizes
+    from deepbabysit.bench.gpu.sizes import Sizes
 
     return Sizes(
         copied=4096, product=16, aligned=16, elements=4096, repeats=1, steps=1, compared=4, networks=("tiny@64",),
@@ -20,13 +20,13 @@ def tiny(cuda):
 
 @pytest.fixture
 def no_peers(cuda, monkeypatch):
-    from deepbabysit_cupy.gpucheck import peers
+    from deepbabysit.bench.gpu import peers
 
     monkeypatch.setattr(peers, "find_spec", lambda library: None)
 
 
 def test_every_phase(cuda, tiny, no_peers, tmp_path):
-    from deepbabysit_cupy.gpucheck.run import run
+    from deepbabysit.bench.gpu.run import run
 
     lines = []
     path = tmp_path / "deep" / "check.json"
@@ -47,7 +47,7 @@ def test_every_phase(cuda, tiny, no_peers, tmp_path):
 
 
 def test_what_is_wrong_is_a_finding(cuda, tiny, no_peers, monkeypatch):
-    from deepbabysit_cupy.gpucheck.run import run
+    from deepbabysit.bench.gpu.run import run
 
     def wrong(ctx, outs, x, **attrs):
         outs[0].fill(7)
@@ -66,7 +66,7 @@ def test_what_is_wrong_is_a_finding(cuda, tiny, no_peers, monkeypatch):
 
 
 def test_a_budget_that_is_too_short_skips_phases(cuda, tiny, no_peers):
-    from deepbabysit_cupy.gpucheck.run import run
+    from deepbabysit.bench.gpu.run import run
 
     found = run(cuda, 1e-6, None, lambda line: None, tiny)
     assert {phase.get("skipped") for phase in found["phases"].values()} == {"no time is left"}
@@ -83,7 +83,7 @@ def test_a_budget_is_more_than_nothing(emulation, capsys):
 
 
 def test_the_first_gpu_that_can_run_is_opened(emulation, monkeypatch):
-    from deepbabysit_cupy.gpucheck.run import open_device
+    from deepbabysit.bench.gpu.run import open_device
 
     assert open_device().name == "cuda:0"
     monkeypatch.setattr(emulation, "devices", 0)
@@ -93,6 +93,6 @@ def test_the_first_gpu_that_can_run_is_opened(emulation, monkeypatch):
 
 def test_a_peer_that_cannot_run_says_so(cuda):
     """A process of its own: without a GPU, or without the library, there is an error and no figure."""
-    from deepbabysit_cupy.gpucheck import peers
+    from deepbabysit.bench.gpu import peers
 
     assert "error" in peers.ask("torch-eager", "no-such-network", 1, 60.0)

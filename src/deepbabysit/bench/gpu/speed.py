@@ -6,15 +6,15 @@ import gc
 from typing import Any
 
 from deepbabysit.bench.cases import CASES
+from deepbabysit.bench.gpu import peers
+from deepbabysit.bench.gpu.ceilings import seconds
+from deepbabysit.bench.gpu.report import Report
+from deepbabysit.bench.gpu.sizes import Sizes
+from deepbabysit.bench.gpu.training import Training
 from deepbabysit.bench.ours_side import network
 from deepbabysit.kernels import SPECS
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
-from deepbabysit_cupy.gpucheck import peers
-from deepbabysit_cupy.gpucheck.ceilings import seconds
-from deepbabysit_cupy.gpucheck.report import Report
-from deepbabysit_cupy.gpucheck.sizes import Sizes
-from deepbabysit_cupy.gpucheck.training import Training
 
 
 def ours(report: Report, device: Device, sizes: Sizes) -> dict[str, float]:

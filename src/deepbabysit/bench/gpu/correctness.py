@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.bench.cases import CASES
+from deepbabysit.bench.gpu.ceilings import seconds
+from deepbabysit.bench.gpu.report import Report
+from deepbabysit.bench.gpu.sizes import Sizes
+from deepbabysit.bench.gpu.training import Training
 from deepbabysit.bench.ours_side import network
 from deepbabysit.kernels import SPECS
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.registry import find_device
 from deepbabysit.testing.settings import Settings
 from deepbabysit.testing.suite import run_check
-from deepbabysit_cupy.gpucheck.ceilings import seconds
-from deepbabysit_cupy.gpucheck.report import Report
-from deepbabysit_cupy.gpucheck.sizes import Sizes
-from deepbabysit_cupy.gpucheck.training import Training
 
 _CHECKS = ("values", "layouts", "aliasing", "vjp", "replay")  # outputs are poisoned, and everything runs twice
 

@@ -1,4 +1,4 @@
-"""PyTorch and JAX on the same networks, each in a process of its own: ``python -m deepbabysit_cupy.gpucheck.peers``."""
+"""PyTorch and JAX on the same networks, each in a process of its own: ``python -m deepbabysit.bench.gpu.peers``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def missing(variant: str) -> str:
 
 def ask(variant: str, case: str, steps: int, timeout: float) -> dict[str, Any]:
     """Measure a peer in a new process; returns ``{"seconds", "spread"}`` or ``{"error"}``."""
-    command = [sys.executable, "-m", "deepbabysit_cupy.gpucheck.peers", variant, case, str(steps)]
+    command = [sys.executable, "-m", "deepbabysit.bench.gpu.peers", variant, case, str(steps)]
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     try:
         done = subprocess.run(

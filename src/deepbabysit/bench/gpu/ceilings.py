@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_cupy import compiler
-from deepbabysit_cupy.gpucheck.report import Report
-from deepbabysit_cupy.gpucheck.sizes import Sizes
-from deepbabysit_cupy.lt import EPILOGUES, Product
+from deepbabysit.bench.gpu.report import Report
+from deepbabysit.bench.gpu.sizes import Sizes
 
 _EMPTY = 'extern "C" __global__ void nothing(float* x) { if (x == 0) x[0] = 1.0f; }\n'
 
@@ -34,7 +32,7 @@ def seconds(backend: Any, work: Callable[[], Any], repeats: int, rounds: int = 5
     return middle, (max(found) - min(found)) / middle
 
 
-def versions(report: Report, backend: Any) -> None:
+def versions(report: Report, backend: Any, plugin: Any) -> None:
     """Keep what runs here."""
     runtime = backend.xp.cuda.runtime
     properties = runtime.getDeviceProperties(backend.number)
@@ -44,11 +42,11 @@ def versions(report: Report, backend: Any) -> None:
     report.keep("memory", int(properties["totalGlobalMem"]), f"{properties['totalGlobalMem'] / 2**30:.1f} GiB")
     report.keep("capability", f"{properties['major']}.{properties['minor']}")
     report.keep("driver, runtime", [int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion())])
-    report.keep("CuPy, NVRTC", [backend.xp.__version__, ".".join(map(str, compiler.version()))])
+    report.keep("CuPy, NVRTC", [backend.xp.__version__, plugin.compiler_version()])
     report.keep("Python, NumPy, system", [sys.version.split()[0], np.__version__, platform.platform()])
 
 
-def ceilings(report: Report, backend: Any, sizes: Sizes) -> dict[str, float]:
+def ceilings(report: Report, backend: Any, plugin: Any, sizes: Sizes) -> dict[str, float]:
     """Measure copies, products, launches."""
     found: dict[str, float] = {}
     a = backend.empty((sizes.copied // 4,), np.float32)
@@ -67,7 +65,7 @@ def ceilings(report: Report, backend: Any, sizes: Sizes) -> dict[str, float]:
     host = rng.normal(size=(n, n)).astype(np.float32)
     for dtype, tf32 in (("float32", False), ("float32", True), ("float16", False), ("bfloat16", False)):
         name = f"product {n} {'tf32' if tf32 else dtype}"
-        product = Product(n, n, n, False, False, n, n, n, dtype, tf32=tf32)
+        product = plugin.square(n, dtype, tf32=tf32)
         kind = np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
         # bfloat16 is stored as the upper half of a float32: random values, never zeros, which are faster
         values = (host.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else host.astype(kind)
@@ -77,7 +75,7 @@ def ceilings(report: Report, backend: Any, sizes: Sizes) -> dict[str, float]:
         x, y = backend.asarray(values), backend.asarray(values)
         z = backend.empty((n, n), kind)
 
-        def multiply(p: Product = product, x: Any = x, y: Any = y, z: Any = z) -> None:
+        def multiply(p: Any = product, x: Any = x, y: Any = y, z: Any = z) -> None:
             backend.lt.run(p, x.data.ptr, y.data.ptr, z.data.ptr, 0, backend.stream.ptr)
 
         time_of, spread = seconds(backend, multiply, sizes.repeats)
@@ -105,13 +103,13 @@ def _launches(report: Report, backend: Any, found: dict[str, float]) -> None:
         report.keep(name, found[name], f"{found[name] * 1e6:.2f} us (spread {spread:.0%})")
 
 
-def epilogues(report: Report, backend: Any, sizes: Sizes) -> None:
+def epilogues(report: Report, backend: Any, plugin: Any, sizes: Sizes) -> None:
     """Keep which epilogues the matrix library offers, by dtype and alignment."""
     for dtype in ("float32", "float16", "bfloat16", "float64"):
-        for epilogue in EPILOGUES:
+        for epilogue in plugin.EPILOGUES:
             offered = {}
             for name, n in (("aligned", sizes.aligned), ("odd", sizes.aligned + 3)):
-                product = Product(n, n, n, False, False, n, n, n, dtype, epilogue=epilogue)
+                product = plugin.square(n, dtype, epilogue)
                 try:
                     offered[name] = backend.lt.supports(product)
                 except Exception as error:  # a status of the library is what is asked for here

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deepbabysit.bench.gpu import correctness, speed
+from deepbabysit.bench.gpu.ceilings import ceilings, epilogues, versions
+from deepbabysit.bench.gpu.report import Report
+from deepbabysit.bench.gpu.sizes import Sizes
 from deepbabysit.runtime.device import Device
-from deepbabysit_cupy.gpucheck import correctness, speed
-from deepbabysit_cupy.gpucheck.ceilings import ceilings, epilogues, versions
-from deepbabysit_cupy.gpucheck.report import Report
-from deepbabysit_cupy.gpucheck.sizes import Sizes
 
 
 def open_device() -> Device:
@@ -19,11 +20,13 @@ def open_device() -> Device:
     Raises:
         BackendUnavailable: there is none; the message says why in one sentence.
     """
-    from deepbabysit_cupy.backend import CupyBackend
-    from deepbabysit_cupy.probe import usable_devices
+    backend = _plugin().open_first()
+    return Device(f"cuda:{backend.number}", backend)
 
-    number = usable_devices()[0]
-    return Device(f"cuda:{number}", CupyBackend(number))
+
+def _plugin() -> Any:
+    """Return what the backend offers for this; a plug-in, so nothing of it is imported before it is asked for."""
+    return importlib.import_module("deepbabysit_cupy.checking")
 
 
 def run(
@@ -38,19 +41,20 @@ def run(
         say: gets every line at once.
         sizes: how large the pieces are.
     """
-    sizes = sizes or Sizes()
-    report, backend = Report(path, budget, say), device.backend
+    sizes, plugin = sizes or Sizes(), _plugin()
+    report = Report(path, budget, say)
+    backend: Any = device.backend
     limits: dict[str, float] = {}
     best: dict[str, float] = {}
 
     def first() -> None:
-        versions(report, backend)
-        limits.update(ceilings(report, backend, sizes))
+        versions(report, backend, plugin)
+        limits.update(ceilings(report, backend, plugin, sizes))
 
     report.run("versions and ceilings", 0.1, first)
     report.run("kernels against the reference", 0.3, lambda: correctness.kernels(report, device, sizes))
     report.run("graphs", 0.2, lambda: correctness.graphs(report, device, sizes))
-    report.run("epilogues", 0.05, lambda: epilogues(report, backend, sizes))
+    report.run("epilogues", 0.05, lambda: epilogues(report, backend, plugin, sizes))
     report.run(
         "memory-bound kernels", 0.08,
         lambda: correctness.bandwidth(report, device, sizes, limits.get("copy", float("nan"))),
