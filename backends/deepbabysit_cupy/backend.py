@@ -16,6 +16,7 @@ from deepbabysit_cupy.capture import program
 from deepbabysit_cupy.kernels import KERNELS
 from deepbabysit_cupy.launch import Library
 from deepbabysit_cupy.lt import WORKSPACE, Lt
+from deepbabysit_cupy.staging import Staging
 
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
 
@@ -62,6 +63,7 @@ class CupyBackend(Backend):
         self.tf32 = False
         self._lt: Lt | None = None
         self._kept: dict[Any, Array] = {}
+        self._staging = Staging(cupy)
         self._workspace: Any = None
 
     def enter(self) -> None:
@@ -98,9 +100,16 @@ class CupyBackend(Backend):
         self.enter()
         if isinstance(values, self.xp.ndarray):
             return values.astype(dtype or values.dtype, copy=True)
-        made = self.xp.empty(np.shape(values), np.asarray(values).dtype if dtype is None else dtype)
-        made.set(np.asarray(values, made.dtype, order="C"))
+        host = np.asarray(values)
+        made = self.empty(host.shape, host.dtype if dtype is None else dtype)
+        self._send(made, host)
         return made
+
+    def _send(self, array: Array, values: np.ndarray) -> None:
+        """Copy values of the host into a contiguous array; nobody waits."""
+        if self.stream.is_capturing():
+            raise RuntimeError("values of the host cannot be part of a captured step")
+        self._staging.copy(array, np.ascontiguousarray(values, array.dtype), self.stream)
 
     def to_host(self, array: Array) -> np.ndarray:
         """Return the values as a NumPy array; waits for them."""
@@ -112,8 +121,12 @@ class CupyBackend(Backend):
         self.enter()
         if isinstance(values, self.xp.ndarray):
             array[...] = values
+            return
+        host = np.broadcast_to(np.asarray(values, array.dtype), array.shape)
+        if array.flags.c_contiguous:
+            self._send(array, host)
         else:
-            array.set(np.asarray(values, array.dtype, order="C"))
+            array[...] = self.asarray(host)
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
         """Return an uninitialized buffer from CuPy's pool."""
@@ -135,6 +148,8 @@ class CupyBackend(Backend):
 
     def free(self) -> int:
         """Give unused pooled memory back."""
+        self.enter()
+        self._staging.free()  # the host's memory, which is not counted
         pool = self.xp.get_default_memory_pool()
         before = int(pool.total_bytes())
         pool.free_all_blocks()
