@@ -19,6 +19,7 @@ from deepbabysit_cupy.lt import WORKSPACE, Lt
 from deepbabysit_cupy.staging import Staging
 
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
+DLPACK_CUDA = 2  # kDLCUDA
 
 
 class _InForce(threading.local):
@@ -54,6 +55,7 @@ class CupyBackend(Backend):
         self.number = number
         self.merging = True
         self.program = program
+        self.adopt = self._adopt
         with cupy.cuda.Device(number) as device:
             architecture = compiler.nearest(int(device.compute_capability))
             self.library = Library(cupy, architecture, self.enter)
@@ -104,6 +106,14 @@ class CupyBackend(Backend):
         made = self.empty(host.shape, host.dtype if dtype is None else dtype)
         self._send(made, host)
         return made
+
+    def _adopt(self, data: Any) -> Array | None:
+        """Return a CuPy array over memory of a GPU that another library shares (DLPack), or None."""
+        ask = getattr(data, "__dlpack_device__", None)
+        if self.owns(data) or ask is None or ask()[0] != DLPACK_CUDA:
+            return None
+        self.enter()
+        return self.xp.from_dlpack(data)
 
     def _send(self, array: Array, values: np.ndarray) -> None:
         """Copy values of the host into a contiguous array; nobody waits."""
