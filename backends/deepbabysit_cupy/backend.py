@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,18 @@ class CupyBackend(Backend):
     def empty(self, shape: Shape, dtype: Any) -> Array:
         """Return an uninitialized buffer from CuPy's pool."""
         self.enter()
-        return self.xp.empty(shape, dtype)
+        try:
+            return self.xp.empty(shape, dtype)
+        except self.xp.cuda.memory.OutOfMemoryError:
+            self.xp.get_default_memory_pool().free_all_blocks()
+        try:
+            return self.xp.empty(shape, dtype)
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            free, total = self.xp.cuda.runtime.memGetInfo()
+            size = prod(shape) * np.dtype(dtype).itemsize
+            raise MemoryError(
+                f"{size / 2**20:.1f} MiB were asked for, {free / 2**20:.1f} of {total / 2**20:.1f} MiB are free"
+            ) from error
 
     def synchronize(self) -> None:
         """Wait until everything that was asked for is done."""
@@ -154,7 +166,7 @@ class CupyBackend(Backend):
     def arena(self) -> Arena:
         """Return memory for one recording."""
         self.enter()
-        return StaticArena(self.xp)
+        return StaticArena(self.xp, self.empty)
 
     def free(self) -> int:
         """Give unused pooled memory back."""
