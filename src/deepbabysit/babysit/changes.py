@@ -292,7 +292,15 @@ def normalize_layers(momentum: float = 0.9) -> Change:
 
 def normalize_first(momentum: float = 0.9) -> Change:
     """Begin the model with BatchNorm."""
-    return edited(lambda plan: plan.insert(plan.layers()[0].path, BatchNorm(momentum=momentum), before=True))
+
+    def edit(plan: Blueprint) -> None:
+        first = plan.weighted()[0]
+        known = plan.layers()
+        if any(place.kind in NORMS for place in known[: known.index(first)]):
+            raise ValueError("the model begins with a normalization already")
+        plan.insert(known[0].path, BatchNorm(momentum=momentum), before=True)
+
+    return edited(edit)
 
 
 def leaky(paths: Sequence[str] | None) -> Change:
@@ -436,7 +444,10 @@ def dropout_last(path: str) -> Change:
     """Take out a dropout that stands before a normalization, and put one behind the last normalization."""
 
     def edit(plan: Blueprint) -> None:
-        share = plan.find(path).config["rate"]
+        place = plan.find(path)
+        if place.kind != "Dropout":
+            raise ValueError(f"layer {path} is no dropout")
+        share = place.config["rate"]
         norms = [place.path for place in plan.layers() if place.kind in NORMS]
         plan.insert(norms[-1], Dropout(share))
         plan.remove(path)

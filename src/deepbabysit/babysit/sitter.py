@@ -25,7 +25,6 @@ from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
-LEAST_CHECK = 0.05  # seconds: with less the check before the first step finds out nothing
 ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
 
 

@@ -55,6 +55,14 @@ def _swap(record: Record, words: str) -> Remedy:
     )
 
 
+def _other_pair(record: Record) -> tuple[Remedy, ...]:
+    """Offer the pair that fits the targets, where it is another one than now."""
+    now = (record.model.output_activation, record.run.loss, record.model.output_units)
+    if now == (*_pair(record), _units(record)):
+        return ()
+    return (_swap(record, "Use the pair that fits these targets."),)
+
+
 def _units(record: Record) -> int:
     """Return how many units the output needs for these targets."""
     data = data_of(record)
@@ -116,7 +124,7 @@ def _refused(record: Record, code: str, advice: str) -> Finding | None:
         code, "error", 1.0, f"{found['message']}. {advice}", {k: v for k, v in found.items() if k != "message"},
         layer=_last_layer(record),
         remedies=(*(_counted(record) if code == "target_out_of_range" else _reshaped(record)),
-                  _swap(record, "Use the pair that fits these targets."), Remedy(advice)),
+                  *_other_pair(record), Remedy(advice)),
     )
 
 
