@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
+from deepbabysit.runtime import blas as runtime_blas
 from deepbabysit_numpy.compiled import blas
 
 if not blas.available():
@@ -70,10 +71,12 @@ def test_threads_are_set_from_inside():
 def test_another_blas_is_not_available(monkeypatch, tmp_path):
     monkeypatch.setattr(np, "__file__", str(tmp_path / "numpy" / "__init__.py"))
     blas.addresses.cache_clear()
+    runtime_blas.libraries.cache_clear()
     try:
         assert not blas.available()
     finally:
         blas.addresses.cache_clear()
+        runtime_blas.libraries.cache_clear()
 
 
 CHILD = """

@@ -152,3 +152,23 @@ def test_statistics_count_what_is_not_finite(compiled, value, dtype):
     assert rows[updates.BROKEN].tolist() == [100.0, 101.0, 0.0]
     assert np.isnan(rows[updates.SQUARES, :2]).all() and rows[updates.SQUARES, 2] == 1000.0
     assert np.isnan(rows[updates.PENALTIES, 1]) and not rows[updates.PENALTIES, [0, 2]].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [*RULES, "average_update"])
+def test_a_team_gives_the_bits_of_one_thread(compiled, monkeypatch, name, dtype):
+    from deepbabysit.runtime import threads
+
+    spec = SPECS[name]
+    rule = name if name in RULES else "sgd_update"
+    inputs, attrs = draw(rule, dtype, (1, 16, 33, 500, 7, 128, 64, 3, 1000, 9), clip_value=0.4)
+    if name != rule:
+        inputs, attrs = [inputs[0], *inputs[4:6]], {"decay": 0.9}
+    results = []
+    for count in (1, 2, 5):
+        monkeypatch.setattr(threads, "count", lambda count=count: count)
+        for inplace in (False, True):
+            arrays = [x.copy() for x in inputs]
+            outs = tuple(arrays[place] for _, place in spec.inplace) if inplace else None
+            results.append([out.tobytes() for out in call(compiled, spec, tuple(arrays), attrs, outs)])
+    assert all(found == results[0] for found in results)

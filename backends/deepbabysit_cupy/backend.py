@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class CupyBackend(Backend):
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self.tf32 = False
         self._lt: Lt | None = None
+        self._kept: dict[Any, Array] = {}
         self._workspace: Any = None
 
     @property
@@ -48,6 +50,18 @@ class CupyBackend(Backend):
             self._workspace = self.xp.cuda.alloc(WORKSPACE)
             self._lt = Lt(self._workspace.ptr)
         return self._lt
+
+    @property
+    def ticket(self) -> Array:
+        """A number that is 0 between launches: blocks of one count there who ends last."""
+        return self.kept("ticket", lambda: np.zeros(1, np.uint32))
+
+    def kept(self, key: Any, make: Callable[[], np.ndarray]) -> Array:
+        """Return a small array of the device that kernels read, copied there once."""
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = self.asarray(make())
+        return found
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """Return a new CuPy array with these values."""

@@ -5,11 +5,12 @@ import os
 import pytest
 
 from deepbabysit_cupy import compiler
-from deepbabysit_cupy.kernels import activations, elementwise, maps
+from deepbabysit_cupy.kernels import activations, elementwise, gathers, maps, updates
 
 ARCHITECTURES = (75, 80, 90)
 # With 256 threads that leaves four blocks on a processor, two where numbers are twice as wide.
 REGISTERS, WIDE_REGISTERS = 64, 128
+WIDE_FILES = ("statistics.cu",)  # float64 throughout, whatever is measured
 FILES = sorted(path.name for path in compiler.SOURCES.glob("*.cu"))
 
 
@@ -36,12 +37,15 @@ def _budget(text: str, architecture: int, registers: int = REGISTERS) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("file", FILES)
 def test_files(nvrtc, file, architecture):
-    _budget(compiler.source(file), architecture)
+    _budget(compiler.source(file), architecture, WIDE_REGISTERS if file in WIDE_FILES else REGISTERS)
 
 
 def test_the_newest_architecture(nvrtc):
     for file in FILES:
-        _budget(compiler.source(file), max(compiler.architectures()))
+        _budget(
+            compiler.source(file), max(compiler.architectures()),
+            WIDE_REGISTERS if file in WIDE_FILES else REGISTERS,
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -56,6 +60,26 @@ def test_generated_kernels(nvrtc, name, dtype):
         maps.flat_source(name, dtypes, (False,) * inputs, attrs), maps.strided_source(name, dtypes, 3, attrs)
     ):
         _budget(compiler.with_includes(text), 90, WIDE_REGISTERS if dtype == "float64" else REGISTERS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "architecture"), [*[("float", architecture) for architecture in (*ARCHITECTURES, 0)], ("double", 90)]
+)
+def test_updates(nvrtc, dtype, architecture):
+    calls = [("RULE", f"rule_{rule}", rule, dtype, "double") for rule, _ in updates.RULES.values()]
+    calls += [("MEASURE", dtype, "double"), ("AVERAGE", dtype, "double"), ("CLIP", "double"),
+              ("KEEP", dtype, dtype, "double", dtype, "double", "double")]
+    text = "".join(dict.fromkeys("".join(updates.source(*call) for call in calls).splitlines(keepends=True)))
+    newest = max(compiler.architectures())
+    budget = WIDE_REGISTERS if dtype == "double" else REGISTERS
+    _budget(compiler.with_includes(text), architecture or newest, budget)
+
+
+@pytest.mark.parametrize("x", ["uint8", "int64", "float16", "float32", "float64"])
+def test_gathers(nvrtc, x):
+    for out in ("float16", "float32", "float64"):
+        text = gathers.source(x, "int64", "float64", "float64", out, 2)
+        _budget(compiler.with_includes(text), 90, WIDE_REGISTERS)
 
 
 def test_what_does_not_compile_is_said_in_the_compilers_words(nvrtc):

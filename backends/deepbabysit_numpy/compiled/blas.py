@@ -1,4 +1,4 @@
-"""Finds the OpenBLAS that NumPy's own wheel carries, so that compiled kernels can call its products themselves.
+"""The OpenBLAS that NumPy's own wheel carries, so that compiled kernels can call its products themselves.
 
 Its functions get names of ours in LLVM's table of symbols: kernels kept on disk refer to those names, whatever the
 library calls its functions. Where NumPy brings another BLAS (Accelerate, MKL, the system's) nothing is found, and
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
-import numpy as np
+from deepbabysit.runtime.blas import BUILDS, functions, libraries
 
 # name in LLVM -> name in the library without its prefix and suffix; all integers but the enumerations have 64 bits
 _FUNCTIONS = {
@@ -24,18 +22,6 @@ _FUNCTIONS = {
     "deepbabysit_get_blas_threads": "openblas_get_num_threads",
     "deepbabysit_set_blas_threads": "openblas_set_num_threads",
 }
-_BUILDS = (("scipy_", "64_"), ("", "64_"))
-
-
-def _libraries() -> Iterator[ctypes.CDLL]:
-    """Return the BLAS libraries in NumPy's own wheel; loading one again gives the one that NumPy uses."""
-    package = Path(np.__file__).parent
-    for folder in (package.parent / "numpy.libs", package / ".dylibs", package / ".libs"):
-        for file in sorted(folder.glob("*openblas*")) if folder.is_dir() else ():
-            try:
-                yield ctypes.CDLL(str(file))
-            except OSError:
-                continue
 
 
 @cache
@@ -43,13 +29,11 @@ def addresses() -> dict[str, int]:
     """Return the address of every function by our name for it; nothing where not all of them are there."""
     if struct.calcsize("P") != 8:
         return {}
-    for library in _libraries():
-        for prefix, suffix in _BUILDS:
-            try:
-                found = {ours: library[f"{prefix}{name}{suffix}"] for ours, name in _FUNCTIONS.items()}
-            except AttributeError:
-                continue
-            return {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in found.items()}
+    for library in libraries():
+        found = functions(library, _FUNCTIONS.values(), BUILDS[:2])
+        if found:
+            places = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in found)
+            return dict(zip(_FUNCTIONS, places, strict=True))
     return {}
 
 

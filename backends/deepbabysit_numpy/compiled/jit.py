@@ -1,8 +1,7 @@
 """How kernels are compiled: without the GIL and without threads of their own, kept on disk, and with NaN in mind.
 
 A compiled function runs in the thread that calls it. Where two cores help, `team` calls it in several threads at once,
-on different rows. Most kernels wait for memory instead: two threads took 3 % less time than one for Adam over half a
-million numbers.
+on different rows. Short kernels gain nothing: a thread is woken in the time in which Adam updates 100,000 numbers.
 """
 
 from __future__ import annotations

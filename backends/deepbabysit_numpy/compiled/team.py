@@ -21,8 +21,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from deepbabysit.runtime import subnormals, threads
-from deepbabysit_numpy.compiled import blas
+from deepbabysit.runtime import blas, subnormals, threads
 from deepbabysit_numpy.compiled.loading import LISTENERS, Compiled
 
 
@@ -191,7 +190,7 @@ class Loan:
         """Let BLAS use one thread from here on."""
         self._products = 0
         if not self.held or self._choices != threads.choices():
-            self.held = _set_blas_threads(1)
+            self.held = blas.set_threads(1)
             self._choices = threads.choices()
 
     def product(self) -> None:
@@ -200,16 +199,7 @@ class Loan:
         if self._products > PATIENCE:
             self.held = False
             if self._choices == threads.choices():
-                _set_blas_threads(threads.count())
-
-
-def _set_blas_threads(number: int) -> bool:
-    """Tell BLAS how many threads to use; False where NumPy brings one that cannot be told."""
-    address = blas.addresses().get("deepbabysit_set_blas_threads")
-    if not address:
-        return False
-    ctypes.CFUNCTYPE(None, ctypes.c_int)(address)(number)
-    return True
+                blas.set_threads(threads.count())
 
 
 TEAM = Team()

@@ -9,6 +9,7 @@ import numpy as np
 
 from deepbabysit.kernels.updates import APPLY
 from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled import team
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
@@ -38,6 +39,11 @@ def _long_enough(forms: Any, **attrs: Any) -> bool:
     return exact and w.shape[0] >= LEAST["update"] and w.dtype == g.dtype and available()
 
 
+def _parts(w: Any) -> int:
+    """Return into how many parts a team divides an update of these weights."""
+    return team.parts(w.size, float(w.size), LEAST["update part"])
+
+
 def _kernel(name: str, settings: Callable[[Any], tuple[float, ...]]) -> Kernel:
     function = Compiled("rules", name)
 
@@ -48,9 +54,14 @@ def _kernel(name: str, settings: Callable[[Any], tuple[float, ...]]) -> Kernel:
         for out, source in zip(outs, (progress, w, *states), strict=True):
             if out is not source:
                 np.copyto(out, source)
+        before = progress
         progress, w, *states = outs
+        number = _parts(w)
+        if number > 1 and before is progress:
+            before = progress.copy()  # every part reads it, and writes the new one
         # a rule without states is handed the weights, which it does not look at
-        function(w.dtype, control, table, starts, progress, w, g, tuple(states) or (w,), settings(attrs))
+        rest = (tuple(states) or (w,), settings(attrs))
+        team.TEAM.run(function, w.dtype, number, (control, table, starts, before, progress), w, g, *rest)
 
     return Kernel(run, dtypes=_DTYPES, supports=_long_enough, contiguous=True)
 
@@ -64,7 +75,7 @@ def _average(ctx: Any, outs: Any, control: Any, average: Any, w: Any, *, decay: 
     if out is not average:
         np.copyto(out, average)
     if control[APPLY] != 0.0:
-        _AVERAGE(w.dtype, out, w, 1.0 - decay)
+        team.TEAM.run(_AVERAGE, w.dtype, _parts(w), out, w, 1.0 - decay)
 
 
 def _takes_statistics(forms: Any, **attrs: Any) -> bool:
@@ -86,7 +97,8 @@ def _penalty(ctx: Any, outs: Any, table: Any, starts: Any, w: Any) -> None:
     _PENALTY(w.dtype, table, starts, w, outs[0].reshape(1))
 
 
-_AVERAGE, _STATISTICS, _PENALTY = (Compiled("updates", name) for name in ("average", "statistics", "penalty"))
+_AVERAGE = Compiled("rules", "average")
+_STATISTICS, _PENALTY = Compiled("penalties", "statistics"), Compiled("penalties", "penalty")
 
 VARIANTS: dict[str, Kernel] = {
     **{name: _kernel(*rule) for name, rule in _RULES.items()},

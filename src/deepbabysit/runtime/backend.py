@@ -66,8 +66,8 @@ class Arena:
         """Return the array as the recording keeps it."""
         return array
 
-    def finish(self, calls: list[Any], flags: list[bool], device: Any) -> list[Any]:
-        """Return the calls of a finished recording, improved where possible; `flags` names the elementwise ones."""
+    def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
+        """Return the calls of a finished recording, improved where possible; `names`: their operations with kernels."""
         return calls
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from deepbabysit.kernels.spec import Shape
 from deepbabysit.runtime.backend import Arena
-from deepbabysit.runtime.chains import extent, merge_chains
+from deepbabysit.runtime.chains import ELEMENTWISE, extent, merge_chains
+from deepbabysit.runtime.moves import spare_copies
 
 SMALL = 32 * 1024  # bytes; below this NumPy's and malloc's own caches are as fast
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
@@ -141,14 +142,15 @@ class HostArena(Arena):
         offset = array.ctypes.data - np.frombuffer(raw, np.uint8).ctypes.data
         return np.ndarray(array.shape, array.dtype, raw, offset, array.strides)
 
-    def finish(self, calls: list[Any], flags: list[bool], device: Any) -> list[Any]:
-        """Merge elementwise chains, and let go of the memory that nothing needs any more."""
+    def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
+        """Spare copies, merge elementwise chains, and let go of the memory that nothing needs any more."""
         idle = self._pool.idle()
 
         def private(array: np.ndarray) -> bool:
             begin, end = extent(array)
             return any(first <= begin and end <= last for first, last in idle)
 
-        merged = merge_chains(calls, flags, private, device)
+        calls, kept = spare_copies(calls, [name == "copy" for name in names], private)
+        merged = merge_chains(calls, [names[place] in ELEMENTWISE for place in kept], private, device)
         self._pool.free()
         return merged

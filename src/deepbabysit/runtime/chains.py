@@ -40,7 +40,7 @@ def _overlap(x: np.ndarray, y: np.ndarray) -> bool:
     return a < d and c < b
 
 
-def _same(x: np.ndarray, y: np.ndarray) -> bool:
+def same_elements(x: np.ndarray, y: np.ndarray) -> bool:
     """Tell whether two arrays are the same elements at the same places."""
     return (
         x.shape == y.shape and x.strides == y.strides and x.dtype.itemsize == y.dtype.itemsize
@@ -122,9 +122,9 @@ def _fits(call: Call, cut: _Cut, written: list[Any], read: list[Any]) -> bool:
     if any(a.shape != cut.shape or _uniform(a) for a in targets) or not all(map(cut.takes, ins)):
         return False
     for a in (*ins, *targets):
-        if any(_overlap(a, b) and not _same(a, b) for b in (*written, *targets)):
+        if any(_overlap(a, b) and not same_elements(a, b) for b in (*written, *targets)):
             return False
-    return all(not _overlap(a, b) or _same(a, b) for a in targets for b in read)
+    return all(not _overlap(a, b) or same_elements(a, b) for a in targets for b in read)
 
 
 def _length(calls: Sequence[Call], flags: Sequence[bool], first: int, cut: _Cut) -> int:
@@ -139,7 +139,7 @@ def _length(calls: Sequence[Call], flags: Sequence[bool], first: int, cut: _Cut)
     return place - first
 
 
-def _used_later(array: np.ndarray, later: Sequence[Call]) -> bool:
+def used_later(array: np.ndarray, later: Sequence[Call]) -> bool:
     """Tell whether what a buffer holds is read again before it is written anew."""
     begin, end = extent(array)
     for call in later:
@@ -167,7 +167,7 @@ def _merge(
         read.update({extent(a)[0] for a in call[2]} - spaces.keys())
         for a in (*call[1], *call[3]):
             begin = extent(a)[0]
-            if begin not in spaces and begin not in read and private(a) and not _used_later(a, later):
+            if begin not in spaces and begin not in read and private(a) and not used_later(a, later):
                 spaces[begin] = np.empty(room * a.dtype.itemsize, np.uint8)
 
     def pieces(array: Any) -> list[np.ndarray]:

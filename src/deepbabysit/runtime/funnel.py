@@ -13,7 +13,6 @@ from typing import Any
 from deepbabysit.kernels.activations import REMEMBERED
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec, complete_attrs
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit.runtime.chains import ELEMENTWISE
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.reference import ShapeArray
@@ -34,12 +33,11 @@ class Plan:
         kernel: the kernel behind `run`, or None where the reference runs.
         simple: one output, a kernel, and nothing to prepare.
         differentiable: whether gradients can pass.
-        elementwise: whether a kernel computes it place by place.
         special: whether the result remembers its first input (views, activations).
     """
 
     __slots__ = (
-        "attrs", "contiguous", "differentiable", "elementwise", "inputs", "kernel", "outputs", "run", "scratch",
+        "attrs", "contiguous", "differentiable", "inputs", "kernel", "outputs", "run", "scratch",
         "simple", "spec", "special", "view",
     )
 
@@ -72,7 +70,6 @@ class Plan:
             and not (self.view or self.contiguous or self.scratch or device.abstract)
         )
         self.differentiable = spec.differentiable != () and any(form.dtype.kind == "f" for form in self.outputs)
-        self.elementwise = kernel is not None and spec.name in ELEMENTWISE
         self.special = self.view or spec.name in REMEMBERED
 
 

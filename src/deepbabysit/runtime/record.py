@@ -82,13 +82,13 @@ def run_calls(device: Device, calls: list[Any]) -> None:
 class Recorder:
     """Writes down every kernel call of this thread while it is the recorder in force."""
 
-    __slots__ = ("_after", "_before", "_calls", "_flags", "arena", "device")
+    __slots__ = ("_after", "_before", "_calls", "_names", "arena", "device")
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.arena = device.backend.arena()
         self._calls: list[Any] = []
-        self._flags: list[bool] = []
+        self._names: list[str] = []
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
 
@@ -97,7 +97,7 @@ class Recorder:
         plan: Plan | None = None,
     ) -> None:
         """Write one call down; `plan` says which operation it is."""
-        self._flags.append(plan is not None and plan.elementwise)
+        self._names.append(plan.spec.name if plan is not None and plan.kernel is not None else "")
         pin = self.arena.pin
         self._calls.append((run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch))))
 
@@ -107,7 +107,7 @@ class Recorder:
 
     def finish(self) -> Recording:
         """Return what was written down; what the step returned is held by somebody else by now, and nothing more."""
-        calls = self.arena.finish(self._calls, self._flags, self.device)
+        calls = self.arena.finish(self._calls, self._names, self.device)
         return Recording(self.device, self.arena, calls, self._before, self._after)
 
     def repeat(self, action: Callable[[], None], before: bool) -> None:

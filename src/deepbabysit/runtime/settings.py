@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from deepbabysit.runtime import threads
+from deepbabysit.runtime import blas, threads
 from deepbabysit.runtime.context import CONFIGURATION, set_surroundings
 from deepbabysit.runtime.registry import devices, opened_devices
 
@@ -57,35 +53,8 @@ def set_num_threads(count: int) -> None:
         raise ValueError(f"the number of threads is a whole number of at least 1; got {count!r}")
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[variable] = str(count)
-    for setter in _blas_setters():
-        setter(count)
+    blas.set_threads(count)
     threads.choose(count)
     for device in opened_devices():  # plans and recorded steps hold scratch memory for each thread
         device.plans.clear()
     CONFIGURATION.bump()
-
-
-# by the build of OpenBLAS: NumPy's own wheels, other wheels, the system's
-_SETTERS = ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads")
-
-
-def _blas_setters() -> list[Callable[[int], Any]]:
-    """Return the functions that set the number of threads of the OpenBLAS in NumPy's own wheel."""
-    import numpy
-
-    found: list[Callable[[int], Any]] = []
-    package = Path(numpy.__file__).parent
-    for folder in (package.parent / "numpy.libs", package / ".dylibs", package / ".libs"):
-        for file in sorted(folder.glob("*openblas*")) if folder.is_dir() else ():
-            try:
-                library = ctypes.CDLL(str(file))
-            except OSError:
-                continue
-            for name in _SETTERS:
-                setter = getattr(library, name, None)
-                if setter is not None:
-                    setter.argtypes = [ctypes.c_int]
-                    setter.restype = None
-                    found.append(setter)
-                    break
-    return found

@@ -27,31 +27,31 @@ def bias_relu(y: Any, bias: Any, rectify: Any) -> None:
 
 
 @jit
+def _biased(y: Any, bias: Any, begin: Any, end: Any) -> Any:
+    """Add the bias to some rows; returns them as one axis: no loop over them is too short to be vectorized."""
+    width = bias.size
+    for i in range(begin, end):
+        for j in range(width):
+            y[i, j] += bias[j]
+    return y[begin:end].reshape((end - begin) * width)
+
+
+@jit
 def bias_sigmoid(y: Any, bias: Any) -> None:
-    """``y = sigmoid(y + bias)``; the second loop runs over many rows, so that none is too short to be vectorized."""
-    rows, width = y.shape
-    step = max(_BLOCK // width, 1)
+    """``y = sigmoid(y + bias)``."""
+    rows, step = y.shape[0], max(_BLOCK // bias.size, 1)
     for begin in range(0, rows, step):
-        end = min(begin + step, rows)
-        for i in range(begin, end):
-            for j in range(width):
-                y[i, j] += bias[j]
-        part = y[begin:end].reshape((end - begin) * width)
+        part = _biased(y, bias, begin, min(begin + step, rows))
         for k in range(part.size):
             part[k] = sigmoid(part[k])
 
 
 @jit
 def bias_tanh(y: Any, bias: Any) -> None:
-    """``y = tanh(y + bias)``, likewise."""
-    rows, width = y.shape
-    step = max(_BLOCK // width, 1)
+    """``y = tanh(y + bias)``."""
+    rows, step = y.shape[0], max(_BLOCK // bias.size, 1)
     for begin in range(0, rows, step):
-        end = min(begin + step, rows)
-        for i in range(begin, end):
-            for j in range(width):
-                y[i, j] += bias[j]
-        part = y[begin:end].reshape((end - begin) * width)
+        part = _biased(y, bias, begin, min(begin + step, rows))
         for k in range(part.size):
             part[k] = tanh(part[k])
 

@@ -10,17 +10,23 @@ from deepbabysit_numpy.compiled.jit import exact, jit
 
 
 @jit
+def _row(numbers: Any, i: Any, length: Any) -> Any:
+    """Return the row that a number names, counted from the end where it is negative; -1 where it names none."""
+    number = np.int64(numbers[i])
+    number += length if number < 0 else 0
+    return number if 0 <= number < length else np.int64(-1)
+
+
+@jit
 def take(x: Any, numbers: Any, out: Any) -> Any:
     """Copy rows; returns False at a number that names none."""
     length, width = x.shape
     for i in range(numbers.size):
-        number = np.int64(numbers[i])
-        if number < 0:
-            number += length
-        if number < 0 or number >= length:
+        row = _row(numbers, i, length)
+        if row < 0:
             return False
         for j in range(width):
-            out[i, j] = x[number, j]
+            out[i, j] = x[row, j]
     return True
 
 
@@ -30,13 +36,11 @@ def scatter_add(values: Any, numbers: Any, out: Any) -> Any:
     length, width = out.shape
     out[:] = out.dtype.type(0.0)
     for i in range(numbers.size):
-        number = np.int64(numbers[i])
-        if number < 0:
-            number += length
-        if number < 0 or number >= length:
+        row = _row(numbers, i, length)
+        if row < 0:
             return False
         for j in range(width):
-            out[number, j] += values[i, j]
+            out[row, j] += values[i, j]
     return True
 
 
@@ -46,12 +50,10 @@ def take_scaled(x: Any, numbers: Any, shift: Any, scale: Any, out: Any) -> Any:
     length, width = x.shape
     real, single = out.dtype.type, shift.size == 1
     for i in range(numbers.size):
-        number = np.int64(numbers[i])
-        if number < 0:
-            number += length
-        if number < 0 or number >= length:
+        row = _row(numbers, i, length)
+        if row < 0:
             return False
-        source, target = x[number], out[i]
+        source, target = x[row], out[i]
         if single:
             for j in range(width):
                 target[j] = real((np.float64(source[j]) - shift[0]) / scale[0])

@@ -15,6 +15,13 @@ _LOG_2 = math.log(2.0)
 
 
 @jit
+def _shares(x: Any, smoothing: Any) -> Any:
+    """Return by what smoothing multiplies targets, and what it adds to them."""
+    real = x.dtype.type
+    return real(1.0 - smoothing), real(smoothing / x.shape[1])
+
+
+@jit
 def _finish(p: Any, losses: Any, masses: Any, begin: Any, end: Any) -> None:
     """Make rows of shifted logits probabilities, and add the logarithm of their sums times `masses` to the losses."""
     decay_rows(p, begin, end)
@@ -40,7 +47,7 @@ def cross_entropy(x: Any, labels: Any, losses: Any, p: Any, smoothing: Any, igno
     """Losses and probabilities; a label that is no class gives NaN, an ignored one 0."""
     real = x.dtype.type
     rows, classes = x.shape
-    main, share, step = real(1.0 - smoothing), real(smoothing / classes), step_of(classes)
+    (main, share), step = _shares(x, smoothing), step_of(classes)
     masses = np.ones(min(step, rows), x.dtype)
     for begin in range(0, rows, step):
         end = min(begin + step, rows)
@@ -71,7 +78,7 @@ def cross_entropy_gradient(
     """``g (p - t)``; 0 where the label does not count."""
     real = p.dtype.type
     rows, classes = p.shape
-    main, share = real(1.0 - smoothing), real(smoothing / classes)
+    main, share = _shares(p, smoothing)
     for i in range(rows):
         label = np.int64(labels[i])
         if label < 0 or label >= classes or (ignores and label == ignored):
@@ -89,7 +96,7 @@ def soft_cross_entropy(x: Any, targets: Any, losses: Any, p: Any, smoothing: Any
     """Losses against rows of target probabilities, and probabilities."""
     real = x.dtype.type
     rows, classes = x.shape
-    main, share, step = real(1.0 - smoothing), real(smoothing / classes), step_of(classes)
+    (main, share), step = _shares(x, smoothing), step_of(classes)
     masses = np.empty(min(step, rows), x.dtype)
     for begin in range(0, rows, step):
         end = min(begin + step, rows)
@@ -115,7 +122,7 @@ def soft_cross_entropy_gradient(g: Any, p: Any, targets: Any, out: Any, smoothin
     """``g (p sum(t) - t)`` with the smoothed targets."""
     real = p.dtype.type
     rows, classes = p.shape
-    main, share = real(1.0 - smoothing), real(smoothing / classes)
+    main, share = _shares(p, smoothing)
     for i in range(rows):
         mass = real(0.0)
         for j in range(classes):

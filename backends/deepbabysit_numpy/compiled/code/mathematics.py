@@ -23,8 +23,11 @@ from deepbabysit_numpy.compiled.jit import ordered
 _F, _D = np.float32, np.float64
 
 
-def _by_dtype(name: Callable[..., Any], single: Callable[..., Any], double: Callable[..., Any]) -> None:
-    """Let a name stand for one of two compiled functions."""
+def _by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return a function that stands for one of two compiled ones."""
+
+    def name(x: Any) -> Any:
+        raise NotImplementedError
 
     def choose(x: Any) -> Any:
         chosen = single if x in (types.float32, types.int32) else double
@@ -35,6 +38,7 @@ def _by_dtype(name: Callable[..., Any], single: Callable[..., Any], double: Call
         return call
 
     overload(name, jit_options={"forceinline": True, "error_model": "numpy"})(choose)
+    return name
 
 
 @intrinsic
@@ -125,11 +129,6 @@ def _near_double(r: Any) -> Any:
 # -- exponentials ------------------------------------------------------------------------------------------------------
 
 
-def exp(x: Any) -> Any:
-    """``e^x``."""
-    raise NotImplementedError
-
-
 @ordered
 def _exp_single(x: Any) -> Any:
     x = _F(89.0) if x > _F(89.0) else x
@@ -148,12 +147,8 @@ def _exp_double(x: Any) -> Any:
     return (_near_double(r) + _D(1.0)) * _power_double(half) * _power_double(k - half)
 
 
-_by_dtype(exp, _exp_single, _exp_double)
-
-
-def decay(x: Any) -> Any:
-    """``e^x`` for x that is not positive; below the smallest normal number it is 0."""
-    raise NotImplementedError
+exp = _by_dtype(_exp_single, _exp_double)
+"""``e^x``."""
 
 
 @ordered
@@ -170,12 +165,8 @@ def _decay_double(x: Any) -> Any:
     return (_near_double(r) + _D(1.0)) * _power_double(k)
 
 
-_by_dtype(decay, _decay_single, _decay_double)
-
-
-def expm1(x: Any) -> Any:
-    """``e^x - 1``, accurate near 0."""
-    raise NotImplementedError
+decay = _by_dtype(_decay_single, _decay_double)
+"""``e^x`` for x that is not positive; below the smallest normal number it is 0."""
 
 
 @ordered
@@ -198,7 +189,8 @@ def _expm1_double(x: Any) -> Any:
     return x if tiny else _D(2.0) * (factor * _near_double(r) + (factor - _D(0.5)))
 
 
-_by_dtype(expm1, _expm1_single, _expm1_double)
+expm1 = _by_dtype(_expm1_single, _expm1_double)
+"""``e^x - 1``, accurate near 0."""
 
 # -- tanh and sigmoid --------------------------------------------------------------------------------------------------
 
@@ -228,11 +220,6 @@ def _sign_double(size: Any, x: Any) -> Any:
     return number(np.int64(bits(size) | (bits(x) & _SIGN_L)))
 
 
-def tanh(x: Any) -> Any:
-    """Hyperbolic tangent: ``-t / (2 + t)`` with ``t = expm1(-2 |x|)``."""
-    raise NotImplementedError
-
-
 @ordered
 def _tanh_single(x: Any) -> Any:
     size = _size_single(x)
@@ -253,12 +240,8 @@ def _tanh_double(x: Any) -> Any:
     return _sign_double(_size_double(t / (_D(2.0) + t)), x)
 
 
-_by_dtype(tanh, _tanh_single, _tanh_double)
-
-
-def sigmoid(x: Any) -> Any:
-    """``1 / (1 + exp(-x))``."""
-    raise NotImplementedError
+tanh = _by_dtype(_tanh_single, _tanh_double)
+"""Hyperbolic tangent: ``-t / (2 + t)`` with ``t = expm1(-2 |x|)``."""
 
 
 @ordered
@@ -279,17 +262,13 @@ def _sigmoid_double(x: Any) -> Any:
     return _D(1.0) / (_D(1.0) + factor * (_near_double(r) + _D(1.0)))
 
 
-_by_dtype(sigmoid, _sigmoid_single, _sigmoid_double)
+sigmoid = _by_dtype(_sigmoid_single, _sigmoid_double)
+"""``1 / (1 + exp(-x))``."""
 
 # -- order -------------------------------------------------------------------------------------------------------------
 # The largest of a row is found among whole numbers of the same order: that loop is vectorized, and NaN is the largest.
 
 _TOP_I, _TOP_L = np.int32(31), np.int64(63)
-
-
-def order(x: Any) -> Any:
-    """Return a whole number that has the place of x in the order of floats."""
-    raise NotImplementedError
 
 
 @ordered
@@ -304,12 +283,8 @@ def _order_double(x: Any) -> Any:
     return word ^ np.int64((word >> _TOP_L) & _REST_L)
 
 
-_by_dtype(order, _order_single, _order_double)
-
-
-def place(x: Any) -> Any:
-    """Return the float that `order` made a whole number of."""
-    raise NotImplementedError
+order = _by_dtype(_order_single, _order_double)
+"""Return a whole number that has the place of x in the order of floats."""
 
 
 @ordered
@@ -322,7 +297,8 @@ def _place_double(rank: Any) -> Any:
     return number(rank ^ np.int64((rank >> _TOP_L) & _REST_L))
 
 
-_by_dtype(place, _place_single, _place_double)
+place = _by_dtype(_place_single, _place_double)
+"""Return the float that `order` made a whole number of."""
 
 # -- logarithms --------------------------------------------------------------------------------------------------------
 
@@ -349,11 +325,6 @@ def _log_near_double(f: Any, k: Any) -> Any:
     p = (p * z + _D(6.666666666666735130e-01)) * z
     half = _D(0.5) * f * f
     return k * _LN2_HIGH_D - ((half - (s * (half + p) + k * _LN2_LOW_D)) - f)
-
-
-def log(x: Any) -> Any:
-    """Natural logarithm."""
-    raise NotImplementedError
 
 
 @ordered
@@ -384,12 +355,8 @@ def _log_double(x: Any) -> Any:
     return value if x >= _D(0.0) else _D(np.nan)
 
 
-_by_dtype(log, _log_single, _log_double)
-
-
-def log1p(x: Any) -> Any:
-    """``log(1 + x)``, accurate near 0: what 1 + x lost in rounding is added at the end."""
-    raise NotImplementedError
+log = _by_dtype(_log_single, _log_double)
+"""Natural logarithm."""
 
 
 @ordered
@@ -416,12 +383,8 @@ def _log1p_double(x: Any) -> Any:
     return value if x >= _D(-1.0) else _D(np.nan)
 
 
-_by_dtype(log1p, _log1p_single, _log1p_double)
-
-
-def softplus_tail(x: Any) -> Any:
-    """``log(1 + exp(-|x|))``, accurate where it is small."""
-    raise NotImplementedError
+log1p = _by_dtype(_log1p_single, _log1p_double)
+"""``log(1 + x)``, accurate near 0: what 1 + x lost in rounding is added at the end."""
 
 
 @ordered
@@ -438,14 +401,10 @@ def _softplus_tail_double(x: Any) -> Any:
     return _log_near_double(_D(0.5) * z - _D(0.5) if above else z, _D(1.0) if above else _D(0.0))
 
 
-_by_dtype(softplus_tail, _softplus_tail_single, _softplus_tail_double)
+softplus_tail = _by_dtype(_softplus_tail_single, _softplus_tail_double)
+"""``log(1 + exp(-|x|))``, accurate where it is small."""
 
 # -- the error function ------------------------------------------------------------------------------------------------
-
-
-def erf(x: Any) -> Any:
-    """Error function; NaN stays NaN."""
-    raise NotImplementedError
 
 
 @ordered
@@ -498,4 +457,5 @@ def _erf_double(x: Any) -> Any:
     return value if x == x else x
 
 
-_by_dtype(erf, _erf_single, _erf_double)
+erf = _by_dtype(_erf_single, _erf_double)
+"""Error function; NaN stays NaN."""

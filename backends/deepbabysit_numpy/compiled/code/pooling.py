@@ -18,6 +18,13 @@ def _reach(place: Any, step: Any, before: Any, size: Any, length: Any) -> Any:
 
 
 @jit
+def _lines(x: Any) -> Any:
+    """Return images as lines: their columns and channels are one axis."""
+    images, height, width, channels = x.shape
+    return x.reshape(images, height, width * channels)
+
+
+@jit
 def max_pool(
     part: Any, parts: Any, x: Any, y: Any, lines: Any, window: Any, stride: Any, before: Any
 ) -> None:
@@ -25,7 +32,7 @@ def max_pool(
     line = lines[part]
     images, height, width, channels = x.shape
     rows, columns = y.shape[1], y.shape[2]
-    flat, target = x.reshape(images, height, width * channels), y.reshape(images, rows, columns * channels)
+    flat, target = _lines(x), _lines(y)
     for n in range(images * part // parts, images * (part + 1) // parts):
         for p in range(rows):
             first, last = _reach(p, stride[0], before[0], window[0], height)
@@ -63,8 +70,7 @@ def halved_gradient(
     zero, one = real(0.0), real(1.0)
     images, height, width, channels = x.shape
     rows, columns = y.shape[1], y.shape[2]
-    flat, target = x.reshape(images, height, width * channels), out.reshape(images, height, width * channels)
-    tops, flows = y.reshape(images, rows, columns * channels), g.reshape(images, rows, columns * channels)
+    flat, target, tops, flows = _lines(x), _lines(out), _lines(y), _lines(g)
     top, share = lines[part, 0], lines[part, 1]
     used = 2 * columns * channels
     for n in range(images * part // parts, images * (part + 1) // parts):
@@ -138,7 +144,7 @@ def avg_pool(
     line = lines[part]
     images, height, width, channels = x.shape
     rows, columns = y.shape[1], y.shape[2]
-    flat, target = x.reshape(images, height, width * channels), y.reshape(images, rows, columns * channels)
+    flat, target = _lines(x), _lines(y)
     for n in range(images * part // parts, images * (part + 1) // parts):
         for p in range(rows):
             first, last = _reach(p, stride[0], before[0], window[0], height)
