@@ -35,7 +35,7 @@ from deepbabysit.layers.layer import Layer
 from deepbabysit.training.arrays import arrange
 
 BUDGET = 2.0  # seconds
-LEAST = 0.1  # seconds that every run may spend: what cannot be cut takes 0.02 to 0.05, copied rows and first loss the rest
+LEAST = 0.1  # seconds that every run may spend; `budget_for` says why
 STEP_SECONDS, OPERATIONS = 1e-4, 5e10  # overhead of a step, operations per second: for a rough plan
 BATCH = 64  # rows of the batch on which experiments are made
 READ = 4096  # rows that are read of a source that is no array
