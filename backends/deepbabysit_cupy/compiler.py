@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.util
 import os
 import re
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from deepbabysit_cupy.libraries import INSTALL, load_library
 
 SOURCES = Path(__file__).parent / "src"
 OPTIONS = ("--std=c++17", "--fmad=false", "-default-device", "--ptxas-options=-v", "-DNDEBUG")
@@ -69,29 +69,10 @@ def nvrtc() -> Any:
     Raises:
         CompilerUnavailable: no version of it is installed.
     """
-    for path in _candidates():
-        try:
-            return ctypes.CDLL(path)
-        except OSError:
-            continue
-    raise CompilerUnavailable(
-        "NVRTC, the CUDA compiler library, was not found; pip install 'deepbabysit[cuda12]' or 'deepbabysit[cuda13]'"
-    )
-
-
-def _candidates() -> list[str]:
-    """Return where NVRTC may be, the best place first."""
-    found: list[str] = []
-    if importlib.util.find_spec("cuda") is not None and importlib.util.find_spec("cuda.pathfinder") is not None:
-        from cuda import pathfinder
-
-        with suppress(RuntimeError, OSError):  # then plain wheels and the system's path follow
-            found.append(str(pathfinder.load_nvidia_dynamic_lib("nvrtc").abs_path))
-    wheels = importlib.util.find_spec("nvidia")
-    for folder in [] if wheels is None else list(wheels.submodule_search_locations or ()):
-        for pattern in ("cuda_nvrtc/lib/libnvrtc.so.*", "cu*/lib/libnvrtc.so.*", "*/bin/nvrtc64*.dll"):
-            found += sorted(map(str, Path(folder).glob(pattern)), reverse=True)
-    return [path for path in [*found, "libnvrtc.so.13", "libnvrtc.so.12"] if "builtins" not in path]
+    library = load_library("nvrtc", "cuda_nvrtc")
+    if library is None:
+        raise CompilerUnavailable(f"NVRTC, the CUDA compiler library, was not found; {INSTALL}")
+    return library
 
 
 def _check(library: Any, status: int, what: str) -> None:

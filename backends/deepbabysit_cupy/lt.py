@@ -8,12 +8,11 @@ wheels install. Matrices are row-major here and column-major there, so a product
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
+
+from deepbabysit_cupy.libraries import INSTALL, load_library
 
 # Constants of cublasLt.h and library_types.h (the same in CUDA 12 and 13).
 REAL = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
@@ -58,26 +57,10 @@ def load() -> Any:
     Raises:
         LtUnavailable: it is not installed.
     """
-    for path in _candidates():
-        with suppress(OSError):
-            return ctypes.CDLL(path)
-    raise LtUnavailable(
-        "cuBLASLt, the matrix library, was not found; pip install 'deepbabysit[cuda12]' or 'deepbabysit[cuda13]'"
-    )
-
-
-def _candidates() -> list[str]:
-    found: list[str] = []
-    if importlib.util.find_spec("cuda") is not None and importlib.util.find_spec("cuda.pathfinder") is not None:
-        from cuda import pathfinder
-
-        with suppress(RuntimeError, OSError):  # then plain wheels and the system's path follow
-            found.append(str(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path))
-    wheels = importlib.util.find_spec("nvidia")
-    for folder in [] if wheels is None else list(wheels.submodule_search_locations or ()):
-        for pattern in ("cublas/lib/libcublasLt.so.*", "cu*/lib/libcublasLt.so.*", "*/bin/cublasLt64*.dll"):
-            found += sorted(map(str, Path(folder).glob(pattern)), reverse=True)
-    return [*found, "libcublasLt.so.13", "libcublasLt.so.12"]
+    library = load_library("cublasLt", "cublas")
+    if library is None:
+        raise LtUnavailable(f"cuBLASLt, the matrix library, was not found; {INSTALL}")
+    return library
 
 
 @dataclass(frozen=True, slots=True)

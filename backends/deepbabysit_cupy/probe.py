@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.runtime.backend import BackendUnavailable
+from deepbabysit_cupy.libraries import INSTALL
 
 LEAST_CAPABILITY = 75  # Turing: the oldest that every supported compiler still knows
-INSTALL = "pip install 'deepbabysit[cuda12]' or 'deepbabysit[cuda13]', whichever matches the driver"
+CHOOSE = f"{INSTALL}, whichever matches the driver"
 _TINY = 'extern "C" __global__ void tiny(float* x) { x[threadIdx.x] = 2.0f * threadIdx.x; }'
 
 
@@ -24,8 +25,8 @@ def usable_devices() -> list[int]:
         cupy = importlib.import_module("cupy")
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] != "cupy":
-            raise BackendUnavailable(f"CuPy is installed without what it needs ({error}); {INSTALL}") from error
-        raise BackendUnavailable(f"CuPy is not installed; {INSTALL}") from error
+            raise BackendUnavailable(f"CuPy is installed without what it needs ({error}); {CHOOSE}") from error
+        raise BackendUnavailable(f"CuPy is not installed; {CHOOSE}") from error
     except Exception as error:  # a broken installation raises anything
         raise BackendUnavailable(f"CuPy cannot be imported: {_line(error)}") from error
     runtime = cupy.cuda.runtime

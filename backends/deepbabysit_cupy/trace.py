@@ -34,6 +34,7 @@ class Symbol:
 
     __slots__ = ("dtype", "operands", "operation")
     __array_ufunc__ = None
+    shape = ()
 
     def __init__(self, operation: str, operands: tuple[Any, ...], dtype: Any) -> None:
         self.operation = operation
@@ -155,6 +156,10 @@ class Tracer:
     def full_like(self, x: Symbol, value: Any, dtype: Any = None) -> Symbol:
         """Return a number of its dtype."""
         return Symbol("cast", (value,), dtype or x.dtype)
+
+    def full(self, shape: Any, value: Any, dtype: Any = None) -> Any:
+        """Return a number for every element."""
+        return self.asarray(value, dtype)
 
     def asarray(self, value: Any, dtype: Any = None) -> Any:
         """Return a number, of a dtype if one is given."""

@@ -57,7 +57,7 @@ def test_generated_kernels(nvrtc, name, dtype):
     dtypes = ("bool",) * inputs if name.startswith("logical") else (dtype,) * inputs
     attrs = (("dtype", "float32"),) if name == "astype" else tuple(SPECS[name].defaults.items())
     for text in (
-        maps.flat_source(name, dtypes, (False,) * inputs, attrs), maps.strided_source(name, dtypes, 3, attrs)
+        maps.flat_source(name, dtypes, "w" * inputs, attrs), maps.strided_source(name, dtypes, 4, attrs)
     ):
         _budget(compiler.with_includes(text), 90, WIDE_REGISTERS if dtype == "float64" else REGISTERS)
 

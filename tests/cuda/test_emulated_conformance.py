@@ -9,10 +9,12 @@ from deepbabysit.testing.suite import run_check
 from deepbabysit_cupy.kernels import KERNELS
 
 BRIEF = Settings(("float64", "float32"), 1, 2, 1, 1)
+# The others look at references and at what follows from them, on any device; the CPU's tests run them.
+OF_KERNELS = [check for check in CHECKS if check not in ("graph", "second")]
 
 
 @pytest.mark.parametrize("name", sorted(KERNELS))
 def test_operation(cuda, name):
-    for check in CHECKS:
+    for check in OF_KERNELS:
         run_check(cuda, SPECS[name], check, BRIEF)
     assert any(plan.spec.name == name and plan.kernel is not None for plan in cuda.plans.values())

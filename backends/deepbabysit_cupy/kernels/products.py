@@ -5,9 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from deepbabysit.kernels.spec import Array
+from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.spec import Array, Form
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_cupy.kernels.maps import run_map
+from deepbabysit_cupy.kernels.maps import FUNCTIONS, run_map
+from deepbabysit_cupy.kernels.reducing import Reduction, reduction, run_reduction
 from deepbabysit_cupy.lt import REAL, Product
 
 _DTYPES = frozenset(REAL)
@@ -101,7 +103,43 @@ def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: 
         run_map(activation, ctx, (y,), (y,), {})
 
 
+# -- backwards: the gradient through the activation is written while the bias' is summed -------------------------------
+
+
+def _through(xp: Any, g: Any, y: Any, *, activation: str) -> Any:
+    through = FUNCTIONS[f"through_{activation}"](xp, g, y)
+    return through, through
+
+
+FUNCTIONS["through_linear"] = lambda xp, g, y: xp.astype(g, g.dtype)
+FUNCTIONS["through_relu"] = SPECS["relu_gradient"].reference
+FUNCTIONS["through_sigmoid"] = SPECS["sigmoid_gradient"].reference
+FUNCTIONS["through_tanh"] = SPECS["tanh_gradient"].reference
+FUNCTIONS["linear_gradient_sums"] = _through
+
+
+def _sums(forms: Any, activation: str) -> Reduction | None:
+    axes = tuple(range(len(forms[0].shape) - 1))
+    return reduction("linear_gradient_sums", ("sum",), tuple(forms), axes, (("activation", activation),))
+
+
+def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "linear") -> None:
+    found = _sums([Form(a.shape, a.dtype) for a in (g, y)], activation)
+    assert found is not None
+    run_reduction(found, ctx, outs[1:], (g, y), outs[:1], ctx.scratch)
+
+
+def _sums_scratch(forms: Any, *, activation: str = "linear") -> tuple[Form, ...]:
+    found = _sums(forms, activation)
+    return found.scratch if found is not None else ()
+
+
+def _sums_takes(forms: Any, *, activation: str = "linear") -> bool:
+    return _takes(forms) and _sums(forms, activation) is not None
+
+
 KERNELS: dict[str, Kernel] = {
     "matmul": Kernel(_matmul, dtypes=_DTYPES, supports=_takes),
     "linear": Kernel(_linear, dtypes=_DTYPES, supports=_takes),
+    "linear_gradient": Kernel(_linear_gradient, _sums_scratch, supports=_sums_takes, contiguous=True),
 }

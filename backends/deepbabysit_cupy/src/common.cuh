@@ -19,6 +19,11 @@ typedef unsigned long long uint64_t;
   type* name = (type*)name##_raw
 #endif
 
+// One thread for each of n elements. Places are counted in 32 bits, in which division is quick: kernels of this folder
+// take arrays of less than 2^31 elements.
+#define EACH(i, n) \
+  for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < (uint32_t)(n); i += gridDim.x * blockDim.x)
+
 // -- storage types: float16 and bfloat16 are stored, float and double compute -----------------------------------------
 
 struct float16 { uint16_t bits; };
@@ -29,6 +34,7 @@ template <> struct Wide<double> { typedef double type; };
 
 __device__ __forceinline__ float widen(float v) { return v; }
 __device__ __forceinline__ double widen(double v) { return v; }
+__device__ __forceinline__ int64_t widen(int64_t v) { return v; }
 __device__ __forceinline__ float widen(bfloat16 v) { return __uint_as_float((uint32_t)v.bits << 16); }
 __device__ __forceinline__ float widen(float16 v) {
 #ifdef HOST
@@ -47,6 +53,7 @@ __device__ __forceinline__ float widen(float16 v) {
 template <class T> struct Narrow;
 template <> struct Narrow<float> { __device__ static __forceinline__ float of(float v) { return v; } };
 template <> struct Narrow<double> { __device__ static __forceinline__ double of(double v) { return v; } };
+template <> struct Narrow<int64_t> { __device__ static __forceinline__ int64_t of(int64_t v) { return v; } };
 template <> struct Narrow<bfloat16> {
   __device__ static __forceinline__ bfloat16 of(float v) {
     uint32_t u = __float_as_uint(v);
@@ -91,8 +98,18 @@ struct Sum { template <class T> __device__ __forceinline__ T operator()(T a, T b
 struct Largest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a > b || a != a ? a : b; } };
 struct Smallest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a < b || a != a ? a : b; } };
 
+// Where a largest and a smallest value begin.
+template <class T> struct Lowest {
+  __device__ static __forceinline__ T value() { return (T)-1 < (T)0 ? (T)(1ull << (sizeof(T) * 8 - 1)) : (T)0; }
+};
+template <> struct Lowest<float> { __device__ static __forceinline__ float value() { return -INFINITY; } };
+template <> struct Lowest<double> { __device__ static __forceinline__ double value() { return -INFINITY; } };
+template <class T> struct Highest { __device__ static __forceinline__ T value() { return (T)~Lowest<T>::value(); } };
+template <> struct Highest<float> { __device__ static __forceinline__ float value() { return INFINITY; } };
+template <> struct Highest<double> { __device__ static __forceinline__ double value() { return INFINITY; } };
+
 template <class F, class T> __device__ __forceinline__ T warp_reduce(T v, F combine) {
-  for (int step = 16; step; step >>= 1) v = combine(v, __shfl_xor_sync(0xffffffffu, v, step));
+  for (int step = 16; step; step >>= 1) v = combine(v, (T)__shfl_xor_sync(0xffffffffu, v, step));
   return v;
 }
 // Every thread gets the result. The block is a multiple of 32 threads; `scratch` has room for 32 values and is free again
@@ -104,6 +121,43 @@ template <class F, class T> __device__ __forceinline__ T block_reduce(T v, T ide
   __syncthreads();
   v = lane < warps ? scratch[lane] : identity;
   v = warp_reduce(v, combine);
+  __syncthreads();
+  return v;
+}
+
+// -- teams: the threads of a block that share one result -----------------------------------------------------------------
+
+// A block of threads makes `width` results, each from elements that its `lanes` threads take in turns. Neighbouring
+// threads are lanes of one result (`along`: its elements lie side by side) or make neighbouring results. Both numbers are
+// powers of two.
+struct Team { int kept, lane, lanes, width; bool along; };
+__device__ __forceinline__ Team team(int width, bool along) {
+  int lanes = blockDim.x / width, thread = threadIdx.x;
+  Team t = {along ? thread / lanes : thread % width, along ? thread % lanes : thread / width, lanes, width, along};
+  return t;
+}
+// Every lane gets the result; all threads of the block take part. `scratch` has room for a value per thread and is free
+// again when this returns.
+template <class F, class A> __device__ __forceinline__ A team_reduce(const Team& t, A v, A* scratch, F combine) {
+  if (t.along) {
+    for (int step = (t.lanes < 32 ? t.lanes : 32) >> 1; step; step >>= 1)
+      v = combine(v, (A)__shfl_xor_sync(0xffffffffu, v, step));
+    if (t.lanes <= 32) return v;
+    int warps = t.lanes >> 5, first = t.kept * warps;
+    if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = v;
+    __syncthreads();
+    v = scratch[first];
+    for (int w = 1; w < warps; w++) v = combine(v, scratch[first + w]);
+    __syncthreads();
+    return v;
+  }
+  scratch[threadIdx.x] = v;
+  __syncthreads();
+  for (int step = t.lanes >> 1; step; step >>= 1) {
+    if (t.lane < step) scratch[threadIdx.x] = combine(scratch[threadIdx.x], scratch[threadIdx.x + step * t.width]);
+    __syncthreads();
+  }
+  v = scratch[t.kept];
   __syncthreads();
   return v;
 }
@@ -133,3 +187,18 @@ template <int N, class T> __device__ __forceinline__ const Vector<T, N>& vector(
   return *(const Vector<T, N>*)p;
 }
 template <int N, class T> __device__ __forceinline__ Vector<T, N>& vector(T* p) { return *(Vector<T, N>*)p; }
+
+// -- whole numbers of any type (labels, indices) ------------------------------------------------------------------------
+
+// `kind` is the place of the type in int8, uint8, int16, uint16, int32, uint32, int64, uint64.
+__device__ __forceinline__ int64_t whole_number(const void* p, int64_t i, int kind) {
+  switch (kind) {
+    case 0: return ((const int8_t*)p)[i];
+    case 1: return ((const uint8_t*)p)[i];
+    case 2: return ((const int16_t*)p)[i];
+    case 3: return ((const uint16_t*)p)[i];
+    case 4: return ((const int32_t*)p)[i];
+    case 5: return ((const uint32_t*)p)[i];
+    default: return ((const int64_t*)p)[i];
+  }
+}
