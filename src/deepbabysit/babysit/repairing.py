@@ -15,7 +15,6 @@ from deepbabysit.babysit.changes import Change
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.experiments import QUESTIONS, Experiments, investigate, questions
 from deepbabysit.babysit.finding import Finding
-from deepbabysit.babysit.preflight import check
 from deepbabysit.babysit.preparation import Prepared, Score, as_tuple, classes_of, score
 from deepbabysit.babysit.setup import Setup, setup_of
 from deepbabysit.babysit.sitter import Sitter
@@ -23,10 +22,10 @@ from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import Record
 
 LOOKS = 200  # steps of a run that are measured
-CHECK = 5.0  # seconds for the check before each training
 TRIED = 5  # remedies that are tried in side runs before one of them gets a whole training
 SURE = 0.9  # an error of the check with this confidence is mended without a side run
 SPEAKS = 0.6  # confidence from which the answer of a side run is a remedy to try
+ENOUGH = 0.999  # a score that needs no repair
 COMPARED = 20  # validation rows that two scores need at least to be compared
 # codes that say that something is wrong, and not what
 SYMPTOMS = (
@@ -174,14 +173,9 @@ class _Workshop:
         """Check and train."""
         data = setup.prepare(self.x, self.y, self.validation)
         model = setup.build()
-        held = None if data.validation is None else (_bare(data.validation[0]), data.validation[1])
-        seen = check(model, _bare(data.x), data.y, held, batch_size=setup.batch_size, epochs=setup.epochs,
-                     class_weight=setup.class_weight, budget=CHECK)
-        record = Record(data=seen.record.data, probes={k: v for k, v in seen.record.probes.items() if v is not None})
         each = -(-len(data.y) // setup.batch_size)
-        sitter = Sitter(record=record, every=max(1, each * setup.epochs // LOOKS), verdict=False, check=False)
-        sitter.engine.before.update(seen.asked)
-        sitter.engine.take(seen)
+        # every so many steps, whatever it costs: findings do not depend on the machine's speed then
+        sitter = Sitter(every=max(1, each * setup.epochs // LOOKS), verdict=False)
         history = setup.train(model, data, babysit=sitter)
         self.steps += each * len(history.epoch)
         found = setup.score(model, data) if data.validation is not None else None
@@ -199,8 +193,7 @@ class _Workshop:
                 sure = not number and finding.severity == "error" and finding.confidence >= SURE and (
                     finding.step is None and finding.epoch is None)
                 found.append(_Candidate(remedy.text, finding.code, remedy.apply, weight * 0.6**number, sure))
-        if run.loud:
-            found.append(_Candidate(USUAL, run.loud[0].code, usual(run.setup, self.x), 0.05))
+        found.append(_Candidate(USUAL, run.loud[0].code if run.loud else "", usual(run.setup, self.x), 0.05))
         fresh: dict[str, _Candidate] = {}
         for one in sorted(found, key=lambda c: -c.weight):
             key = self._key(run.setup, one)
@@ -339,7 +332,8 @@ def repair(
     original, helped = best.score, []
     shop.say(f"as it stands: {_shown(best.score)}; seen: {', '.join(_codes(best)) or 'nothing'}")
     for _ in range(retries):
-        if not best.loud or monotonic() >= shop.until:
+        healthy = len(history) == 1 and not best.loud
+        if healthy or monotonic() >= shop.until or (best.score is not None and best.score.value >= ENOUGH):
             break
         _look_closer(shop, best)
         found = shop.candidates(best)
@@ -362,7 +356,7 @@ def repair(
 
 
 def _look_closer(shop: _Workshop, best: _Run) -> None:
-    """Where only symptoms were seen, ask by side runs what is behind them; once for each best."""
+    """Where only symptoms are seen, or nothing any more, ask by side runs what is left; once for each best."""
     if "counterfactuals" in best.record.probes or any(f.code not in SYMPTOMS for f in best.loud):
         return
     tried = Experiments(best.setup, shop.x, shop.y, shop.validation)
