@@ -25,6 +25,7 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
 from deepbabysit.runtime.random import Streams
 from deepbabysit.runtime.record import host_action
+from deepbabysit.training.memory import too_large
 
 
 class Sums:
@@ -110,6 +111,7 @@ class TrainStep:
         say: called with a line when it cannot be.
         tap: while it is set, steps run eagerly (the same bits) and it is shown what each layer computes.
         guard: set before the first step; called with the loss between gradients and update, part of the recording.
+        alarm: numbers in the host's memory; while the first is not 0 after a step, listeners hear of every step.
         exchange: called between gradients and update with the flat gradient buffers, and with the sums of losses and
             of weights of this worker; it adds up all of them in place over the workers (an all-reduce).
     """
@@ -139,6 +141,7 @@ class TrainStep:
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
         self.guard: Callable[[Tensor], None] | None = None
+        self.alarm: memoryview | None = None
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
         self._whole = Replay(self._run_whole, device, replay, say)
         self._first = Replay(self._run_first, device, replay, say)
@@ -151,7 +154,20 @@ class TrainStep:
         return self._whole.replays + self._last.replays
 
     def __call__(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
-        """Train on one batch, or on several micro-batches as if they were one; returns the loss (on the device)."""
+        """Train on one batch, or on several micro-batches as if they were one; returns the loss (on the device).
+
+        Raises:
+            StepTooLarge: it does not fit into memory; weights and optimizer are unchanged.
+        """
+        try:
+            return self._train(batches, step)
+        except MemoryError as error:
+            def again(batch: Sequence[Array], tap: Callable[[Layer, Any], None]) -> None:
+                self.again([batch], step, tap, lambda part, way: None)
+
+            raise too_large(error, self._layer, self._optimizer, self._device, batches, again) from error
+
+    def _train(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
         self._streams.begin(step)
         tap = self.tap
         if len(batches) == 1 and self._exchange is None:
