@@ -29,6 +29,7 @@ from deepbabysit.babysit.rules.signals import (
     finite,
     finite_curve,
     first_level,
+    good_from_the_start,
     lagging,
     last_epoch,
     last_level,
@@ -281,7 +282,7 @@ def few_epochs(record: Record, limits: Any) -> Finding | None:
     curve, planned, guess = finite_curve(record), len(record.epochs), chance(record)
     if not 0 < planned < limits.epochs or record.stopped not in ("epochs", "") or not guess:
         return None
-    if len(curve) < max(limits.steps, len(record.losses)) or _good(record):
+    if len(curve) < max(limits.steps, len(record.losses)) or good_from_the_start(record):
         return None
     width = max(len(curve) // 4, 2)
     before, late = curve[-2 * width : -width], curve[-width:]
@@ -299,15 +300,10 @@ def few_epochs(record: Record, limits: Any) -> Finding | None:
         "stopped_too_early", "warning", 0.75,
         f"the loss was still falling at the end: of {len(curve)} steps the last {width} brought {gain / whole:.0%} of "
         f"all progress (limit {limits.share:.0%}), down to {level:.4g} (guessing: {guess:.4g}).",
-        {"gain": gain, "share": gain / whole, "noise": noise, "limit": limits.share}, epoch=_epoch(record),
-        remedies=(Remedy(f"train {10 * planned} epochs or more", f"model.fit(..., epochs={10 * planned})"),),
+        {"gain": gain, "share": gain / whole, "noise": noise, "limit": limits.share}, epoch=last_epoch(record),
+        remedies=(Remedy(f"train {10 * planned} epochs or more", f"model.fit(..., epochs={10 * planned})",
+                         _longer(10 * planned)),),
     )
-
-
-def _good(record: Record) -> bool:
-    """Tell whether the run began far better than guessing: fine-tuning."""
-    start = first_level(record.curve(), record.run.batch_size)
-    return start is not None and record.run.chance is not None and start < 0.5 * record.run.chance
 
 
 @rule("suspicious_validation", phase="epoch",
@@ -418,9 +414,9 @@ def contradicted_labels(record: Record, limits: Any) -> Finding | None:
         f"where neighbours agree on a class, {share:.0%} of the training rows have another one (limit "
         f"{limits.contradicted:.0%}), and the training loss stays at {now:.3g} while validation is at {held:.3g} "
         f"({held / now:.0%} of it; limit {limits.better:.0%}): many training labels are wrong.",
-        {"contradicted": share, "train": now, "val": held, "limit": limits.contradicted}, epoch=_epoch(record),
+        {"contradicted": share, "train": now, "val": held, "limit": limits.contradicted}, epoch=last_epoch(record),
         remedies=(Remedy("look at rows whose label their neighbours contradict"),
-                  Remedy("see that x and y were shuffled and sorted together")),
+                  _ALIGN),
     )
 
 

@@ -17,6 +17,7 @@ from deepbabysit.babysit.rules.signals import (
     finite,
     finite_curve,
     first_level,
+    good_from_the_start,
     kernels,
     last_level,
     layer_of,
@@ -65,7 +66,7 @@ def update_too_small(record: Record, limits: Any) -> Finding | None:
     if ratio is None or ratio >= limits.ratio or len(record.losses) < limits.least or warming(record):
         return None
     gain = _gain(record)
-    if gain is None or gain > limits.gain or _good_from_the_start(record):
+    if gain is None or gain > limits.gain or good_from_the_start(record):
         return None
     return Finding(
         "update_too_small", "warning", 0.85,
@@ -84,13 +85,6 @@ def _gain(record: Record) -> float | None:
     if not start or not now or mean(start) <= 0:
         return None
     return (mean(start) - mean(now)) / mean(start)
-
-
-def _good_from_the_start(record: Record) -> bool:
-    """Tell whether the run began far better than guessing: fine-tuning."""
-    start = first_level(record.curve(), record.run.batch_size)
-    known = record.run.chance
-    return start is not None and known is not None and start < 0.5 * known
 
 
 @rule("learning_rate_too_high", phase="step",
@@ -194,7 +188,7 @@ def restless(record: Record, limits: Any) -> Finding | None:
     """The loss has stopped falling, not at the bottom, while the weights still move fast."""
     losses = finite(data_losses(record))
     guess = chance(record)
-    if len(losses) < limits.epochs or not guess or not steady_rate(record.run) or _good_from_the_start(record):
+    if len(losses) < limits.epochs or not guess or not steady_rate(record.run) or good_from_the_start(record):
         return None
     samples = [s for s in record.steps if s.epoch >= record.epochs[-1].epoch - 2][-8:] or record.steps[-4:]
     ratio = usual_ratio(samples)
@@ -230,7 +224,7 @@ def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
     """Small steps, little progress, and the loss still near its start."""
     curve = finite_curve(record)
     planned = (record.run.steps or 0) * (record.run.epochs or 0)
-    if len(curve) < max(limits.steps, limits.share * planned) or warming(record) or _good_from_the_start(record):
+    if len(curve) < max(limits.steps, limits.share * planned) or warming(record) or good_from_the_start(record):
         return None
     ratio = usual_ratio(record.steps[-5:])
     gain = _gain(record)
