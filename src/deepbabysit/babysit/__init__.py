@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from deepbabysit.babysit.codes import explain
     from deepbabysit.babysit.finding import Finding, Remedy
     from deepbabysit.babysit.preflight import check
+    from deepbabysit.babysit.recipe import Recipe
     from deepbabysit.babysit.watching import watch
 
 _HOME = {
     "Finding": "finding",
+    "Recipe": "recipe",
     "Remedy": "finding",
     "check": "preflight",
     "explain": "codes",
     "watch": "watching",
 }
 
-__all__ = ["Finding", "Remedy", "check", "explain", "watch"]
+__all__ = ["Finding", "Recipe", "Remedy", "check", "explain", "watch"]
 
 
 def __getattr__(name: str) -> Any:
