@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deepbabysit.babysit.finding import Finding, Remedy
     from deepbabysit.babysit.preflight import check
     from deepbabysit.babysit.recipe import Recipe
+    from deepbabysit.babysit.repairing import repair
     from deepbabysit.babysit.watching import watch
 
 _HOME = {
@@ -24,10 +25,11 @@ _HOME = {
     "Remedy": "finding",
     "check": "preflight",
     "explain": "codes",
+    "repair": "repairing",
     "watch": "watching",
 }
 
-__all__ = ["Finding", "Recipe", "Remedy", "check", "explain", "watch"]
+__all__ = ["Finding", "Recipe", "Remedy", "check", "explain", "repair", "watch"]
 
 
 def __getattr__(name: str) -> Any:
