@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from deepbabysit.babysit.codes import explain
     from deepbabysit.babysit.finding import Finding, Remedy
     from deepbabysit.babysit.preflight import check
-    from deepbabysit.babysit.recipe import Recipe
+    from deepbabysit.babysit.recipe.running import Recipe
     from deepbabysit.babysit.repairing import repair
     from deepbabysit.babysit.watching import watch
 
 _HOME = {
     "Finding": "finding",
-    "Recipe": "recipe",
+    "Recipe": "recipe.running",
     "Remedy": "finding",
     "check": "preflight",
     "explain": "codes",

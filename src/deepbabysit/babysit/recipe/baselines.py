@@ -28,8 +28,7 @@ def baselines(data: Prepared, model: Any) -> dict[str, Score]:
         columns = goal.reshape(len(goal), -1)
         answer = columns.mean(axis=0)
     found = {"guessing": _scored(data, np.tile(answer, (held, 1)), classes)}
-    arrays = [a for a in (*data.x, *data.validation[0])]
-    if all(a.dtype.kind == "f" for a in arrays):
+    if all(a.dtype.kind == "f" for a in (*data.x, *data.validation[0])):
         found["linear model"] = _scored(data, _ridge(data, columns), classes)
     return found
 

@@ -47,7 +47,7 @@ def look(shop: Workshop, report: Report) -> None:
     report.numbers["duplicates"] = facts.duplicates
     for finding in found:
         if finding.severity != "note":
-            advice = f"Try first: {finding.remedies[0].text}." if finding.remedies else ""
+            advice = f"Try first: {finding.remedies[0].text.rstrip('.')}." if finding.remedies else ""
             report.test(finding.severity != "error", f"{finding.code}: {finding.message}", advice)
     report.numbers["codes"] = [f.code for f in found if f.severity != "note"]
     left = [f.code for f in found if f.code in REFUSED and f.severity == "error"]
@@ -99,7 +99,7 @@ def _mend(shop: Workshop, found: Findings, report: Report) -> Findings | None:
                 continue  # it cannot be applied to this model
             if finding.code not in [f.code for f in after if f.severity != "note"] and not after.failure:
                 shop.setup = changed
-                report.tell(f"mended: {finding.code}: {remedy.text}.")
+                report.tell(f"mended: {finding.code}: {remedy.text.rstrip('.')}.")
                 report.numbers.setdefault("mended", []).append(finding.code)
                 return after
     return None

@@ -12,7 +12,7 @@ from deepbabysit.babysit.setup import Setup
 BY_HEART = {"accuracy": 0.99, "r2": 0.99}  # of one batch
 NEARLY = {"accuracy": 0.98, "r2": 0.95}  # of the training part
 BATCH_EPOCHS = 300
-LONGER = 2  # the training part is learned this many times as long as planned
+LONGER, LEAST = 2, 60  # the training part is learned this many times as long as planned, and so many epochs at least
 LATER = 30  # epochs without progress after which learning it by heart is given up
 GROWTH: dict[str, Change] = {
     "a rate three times as high": lambda setup: changes.rate(3.0 * changes.first_rate(setup.optimizer))(setup),
@@ -27,8 +27,9 @@ def overfit(shop: Workshop, report: Report) -> None:
     bare = edits.unregularized(shop.setup)
     batch = shop.train(bare, BATCH_EPOCHS, kind="batch")
     report.test(
-        _known(batch, BY_HEART), f"{batch.score.rows} rows learned by heart: {batch.shown()} after {batch.epochs} epochs "
-        f"(wanted {BY_HEART[batch.score.name]}).",
+        _known(batch, BY_HEART),
+        f"{batch.score.rows} rows learned by heart: {batch.shown()} after {batch.epochs} epochs (wanted "
+        f"{BY_HEART[batch.score.name]}).",
         "What cannot learn a few rows has a fault in model, loss or labels.", batch=batch.score.value,
     )
     best, name = _learn(shop, bare), "the network as it is"
@@ -43,7 +44,7 @@ def overfit(shop: Workshop, report: Report) -> None:
             continue  # the network cannot be changed so
         found = _learn(shop, wider)
         report.tell(f"{words}: {found.shown()}.")
-        if not found.exploded and found.score.better(best.score):
+        if found.better(best):
             best, setup, name = found, wider, words
     if setup is not bare:
         grown = GROWTH[name](shop.setup)
@@ -57,7 +58,7 @@ def overfit(shop: Workshop, report: Report) -> None:
 
 
 def _learn(shop: Workshop, setup: Setup) -> Outcome:
-    return shop.train(setup.with_(patience=LATER), LONGER * setup.epochs, kind="whole")
+    return shop.train(setup.with_(patience=LATER), max(LONGER * setup.epochs, LEAST), kind="whole")
 
 
 def _known(found: Outcome, wanted: dict[str, float]) -> bool:

@@ -6,10 +6,10 @@ from deepbabysit.babysit.changes import Change, fields
 from deepbabysit.babysit.preparation import as_tuple
 from deepbabysit.babysit.recipe import edits
 from deepbabysit.babysit.recipe.steps import Report
-from deepbabysit.babysit.recipe.workshop import Workshop
+from deepbabysit.babysit.recipe.workshop import Workshop, noise
 
 PATIENCE = 5  # epochs at least; a fifth of the plan where that is more
-MORE_DATA = 0.01  # the second half of the rows brought so much: more of them will bring more
+MORE_DATA = 0.01  # the second half of the rows brought so much, and more than chance: more of them will bring more
 ARMS: dict[str, tuple[tuple[str, Change], ...]] = {
     "dropout": (("0.2", edits.dropout(0.2)), ("0.5", edits.dropout(0.5))),
     "L2": (("1e-4", edits.l2(1e-4)), ("1e-3", edits.l2(1e-3)), ("1e-2", edits.l2(1e-2))),
@@ -37,7 +37,7 @@ def regularize(shop: Workshop, report: Report) -> None:
                 report.tell(f"{name} {words} was not tried: {error}.")
                 continue
             found = shop.train(changed)
-            better = not found.exploded and (best.exploded or found.score.better(best.score))
+            better = found.better(best)
             report.tell(f"{name} {words}: {found.shown()}{', better' if better else ''}.")
             if better:
                 best, chosen, told = found, changed, f"{name} {words}"
@@ -47,16 +47,17 @@ def regularize(shop: Workshop, report: Report) -> None:
     report.tell(f"kept: {', '.join(kept) or 'nothing; the network does as well without'}.", kept=kept)
     half = shop.train(setup, kind="half")
     gain = best.score.value - half.score.value
+    helps = gain > max(MORE_DATA, noise(best.score, half.score))
     report.tell(
         f"half of the training rows give {half.shown()}: the other half brought {gain:+.4f}. " + (
             "More rows, or rows changed a little (db.data.augment), would help more than any setting."
-            if gain > MORE_DATA else "More rows would bring little."),
-        half=half.score.value, more_data=gain > MORE_DATA,
+            if helps else "That is too little to promise anything of more rows."),
+        half=half.score.value, more_data=helps,
     )
-    if as_tuple(shop.parts.train[0])[0].ndim > 2 and gain > MORE_DATA:
+    if as_tuple(shop.parts.train[0])[0].ndim > 2 and helps:
         report.tell("for images: db.data.augment.flip, crop, affine, elastic.")
     report.test(
-        not best.exploded and not first.score.better(best.score),
+        not best.exploded and not first.better(best),
         f"regularized {best.shown()}, without {first.shown()}.", regularized=best.score.value,
     )
     shop.setup = setup

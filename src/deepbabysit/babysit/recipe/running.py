@@ -99,8 +99,8 @@ class Recipe:
     """Six steps from data to a trained network: look at the data; skeleton and dumb baselines; overfit; regularize;
     tune; squeeze. Each has its test, and says in words with numbers what it found.
 
-    What is chosen is chosen by the validation part; the test part is used once, at the end. The same seed makes the same
-    choices. After Karpathy, 2019, "A Recipe for Training Neural Networks".
+    What is chosen is chosen by the validation part; the test part is used once, at the end. The same seed makes the
+    same choices. After Karpathy, 2019, "A Recipe for Training Neural Networks".
 
     Arguments:
         build: ``build(settings)`` returns a compiled model; settings is empty, or for models that cannot be described

@@ -9,10 +9,11 @@ import numpy as np
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.preparation import Score, classes_of, score
 from deepbabysit.babysit.recipe.steps import Report
-from deepbabysit.babysit.recipe.workshop import Outcome, Workshop, shown
+from deepbabysit.babysit.recipe.workshop import Outcome, Workshop, noise, shown
 from deepbabysit.babysit.setup import Setup
 
 LONGER = 3  # times as long
+PROMISED = 0.1  # so much of R squared may get lost between validation and test part
 MEMBERS = 3  # networks of the ensemble, each from a seed of its own
 
 
@@ -34,7 +35,7 @@ def squeeze(shop: Workshop, report: Report) -> None:
         report.tell(f"{name}: {outcome.shown()} on the validation rows.")
     name = next(iter(found))
     for other in list(found)[1:]:
-        if not found[other][1].exploded and found[other][1].score.better(found[name][1].score):
+        if found[other][1].better(found[name][1]):
             name = other
     setup, outcome = found[name]
     members = [(setup, outcome)]
@@ -82,12 +83,10 @@ def _test(shop: Workshop, kept: list[tuple[Setup, Outcome]], chosen: Score, repo
     assert form.truth is not None
     found = judged(shop, kept, shop.parts.test[0], form.truth)
     shop.answers["test"] = {"value": found.value, "name": found.name, "error": found.error, "rows": found.rows}
-    noise = 2.0 * (max(chosen.value * (1.0 - chosen.value), 0.0) / found.rows) ** 0.5
-    fell = chosen.value - found.value
     report.tell(f"the test part, used once: {shown(found)} on {found.rows} rows.", test=found.value)
-    if found.name == "accuracy":
-        report.test(
-            fell <= max(2.0 * noise, 0.02),
-            f"validation promised {chosen.value:.4f}, the test kept {found.value:.4f} (two standard errors: "
-            f"{noise:.4f}).", "So many choices by one validation part made it too hopeful: use a larger one.",
-        )
+    width = 2.0 * noise(chosen, found) if found.name == "accuracy" else PROMISED
+    report.test(
+        chosen.value - found.value <= width,
+        f"the validation part promised {chosen.value:.4f}, the test part kept {found.value:.4f} (limit of the loss: "
+        f"{width:.4f}).", "So many choices by one validation part made it too hopeful: use a larger one.",
+    )

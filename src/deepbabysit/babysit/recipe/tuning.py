@@ -91,7 +91,7 @@ def tune(shop: Workshop, report: Report) -> None:
     center = _rate(best, base)
     attempt(lambda: _near(rng, center, best[0]), max(1, round(share * FINE)))
     best = _best(tried)
-    listed = sorted((t for t in tried[1:] if not t[2].exploded), key=lambda t: -t[2].score.value)
+    listed = sorted((t for t in tried[1:] if not t[2].exploded), key=lambda t: (-t[2].score.value, t[2].loss))
     for point, _, found in listed[:3]:
         report.tell(f"{point}: {found.shown()}.")
     report.tell(f"{len(tried) - 1} settings were tried, {stopped} of them exploded and were stopped.",
@@ -108,7 +108,7 @@ def _best(tried: list[tuple[_Point | None, Setup, Outcome]]) -> tuple[_Point | N
     """Return the best on the validation rows; of equals the first."""
     best = tried[0]
     for one in tried[1:]:
-        if not one[2].exploded and (best[2].exploded or one[2].score.better(best[2].score)):
+        if one[2].better(best[2]):
             best = one
     return best
 

@@ -31,7 +31,7 @@ BATCH_ROWS = 32  # rows that are learned by heart first
 FULL_ROWS = 4096  # rows of the training part that are learned by heart then
 
 
-class Halted(Exception):  # noqa: N818 - a recipe that halts has not failed
+class Halted(Exception):
     """The recipe stops here and can be continued; the argument says why."""
 
 
@@ -43,14 +43,15 @@ class Outcome:
     Attributes:
         key: what it is written down under.
         score: on the rows it was judged by.
-        losses, held: loss of each epoch on training and judging rows; `penalized` tells whether losses hold penalties.
-        data_losses: the same without penalties.
+        loss: on these rows, of the weights that it ended with.
+        losses, held: loss of each epoch on training and on judging rows; `data_losses` the former without penalties.
         stopped: why it ended.
         seconds: how long it took.
     """
 
     key: str
     score: Score
+    loss: float
     losses: tuple[float, ...]
     held: tuple[float, ...]
     data_losses: tuple[float, ...]
@@ -67,17 +68,26 @@ class Outcome:
         """How many epochs were made."""
         return len(self.losses)
 
+    def better(self, other: Outcome) -> bool:
+        """Tell whether this one is better: by its score; of equal scores by its loss. One that exploded never is."""
+        if self.exploded or other.exploded:
+            return other.exploded and not self.exploded
+        if self.score.value != other.score.value:
+            return self.score.value > other.score.value
+        return self.loss < other.loss
+
     def shown(self) -> str:
-        """Return the score in words."""
-        return shown(self.score) + (f", stopped ({self.stopped})" if self.exploded else "")
+        """Return score and loss in words."""
+        return f"{shown(self.score)}, loss {self.loss:.4g}" + (f", stopped ({self.stopped})" if self.exploded else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as values for JSON."""
         s = self.score
         return {
-            "score": [_plain(s.value), s.name, _plain(s.error), s.rows], "losses": list(map(_plain, self.losses)),
-            "held": list(map(_plain, self.held)), "data_losses": list(map(_plain, self.data_losses)),
-            "stopped": self.stopped, "seconds": round(self.seconds, 3),
+            "score": [_plain(s.value), s.name, _plain(s.error), s.rows], "loss": _plain(self.loss),
+            "losses": list(map(_plain, self.losses)), "held": list(map(_plain, self.held)),
+            "data_losses": list(map(_plain, self.data_losses)), "stopped": self.stopped,
+            "seconds": round(self.seconds, 3),
         }
 
     @classmethod
@@ -86,7 +96,8 @@ class Outcome:
         value, name, error, rows = values["score"]
         score = Score(-math.inf if value is None else value, name, error, rows)
         curves = [tuple(math.nan if v is None else v for v in values[n]) for n in ("losses", "held", "data_losses")]
-        return cls(key, score, *curves, values["stopped"], values["seconds"])
+        loss = math.nan if values["loss"] is None else values["loss"]
+        return cls(key, score, loss, *curves, values["stopped"], values["seconds"])
 
 
 def _plain(value: float | None) -> float | None:
@@ -95,8 +106,19 @@ def _plain(value: float | None) -> float | None:
 
 def shown(score: Score) -> str:
     """Return a score in words."""
-    error = "" if score.error is None else f" (error {score.error:.4g})"
-    return f"{'accuracy' if score.name == 'accuracy' else 'R2'} {score.value:.4f}{error}"
+    return f"{'accuracy' if score.name == 'accuracy' else 'R2'} {score.value:.4f}"
+
+
+def noise(one: Score, other: Score) -> float:
+    """Return the standard error of the difference of two accuracies on different rows; 0 for numbers.
+
+    The share of right answers is estimated from both parts together, with one wrong and one right answer more.
+    """
+    if one.name != "accuracy":
+        return 0.0
+    rows = one.rows + other.rows
+    right = (one.value * one.rows + other.value * other.rows + 1.0) / (rows + 2.0)
+    return math.sqrt(right * (1.0 - right) * (1.0 / one.rows + 1.0 / other.rows))
 
 
 @final
@@ -257,9 +279,10 @@ class Workshop:
         if monotonic() >= self._until and len(curves["loss"]) < count:
             raise Halted("the time is spent")
         assert found.score is not None
-        losses = tuple(curves["loss"])
+        losses, held_losses = tuple(curves["loss"]), tuple(curves.get("val_loss", (math.nan,)))
+        last = held_losses[-1] if setup.patience is None else min(held_losses)  # early stopping gives the best back
         outcome = Outcome(
-            key, found.score, losses, tuple(curves.get("val_loss", ())), tuple(curves.get("data_loss", losses)),
+            key, found.score, last, losses, held_losses, tuple(curves.get("data_loss", losses)),
             stopped, monotonic() - began,
         )
         self._trainings[key] = outcome.as_dict()
