@@ -61,7 +61,7 @@ class EmulatedLt:
         self, handle: Any, description: Any, a: Any, b: Any, c: Any, d: Any, preference: Any, asked: int, found: Any,
         count: Any,
     ) -> int:
-        _pointed(count).value = 1
+        _pointed(count).value = int(self._of(a)["kind"] in _DTYPES)
         return 0
 
     def cublasLtMatmul(  # noqa: N802

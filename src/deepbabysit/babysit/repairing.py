@@ -21,7 +21,8 @@ from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import Record
 
-LOOKS = 200  # steps of a run that are measured
+LOOKS = 60  # steps of a run that are measured
+CHECK = 5.0  # seconds for the check before each training
 TRIED = 5  # remedies that are tried in side runs before one of them gets a whole training
 SURE = 0.9  # an error of the check with this confidence is mended without a side run
 SPEAKS = 0.6  # confidence from which the answer of a side run is a remedy to try
@@ -175,7 +176,7 @@ class _Workshop:
         model = setup.build()
         each = -(-len(data.y) // setup.batch_size)
         # every so many steps, whatever it costs: findings do not depend on the machine's speed then
-        sitter = Sitter(every=max(1, each * setup.epochs // LOOKS), verdict=False)
+        sitter = Sitter(every=max(1, each * setup.epochs // LOOKS), verdict=False, check=CHECK)
         history = setup.train(model, data, babysit=sitter)
         self.steps += each * len(history.epoch)
         found = setup.score(model, data) if data.validation is not None else None
