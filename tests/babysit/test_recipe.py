@@ -310,6 +310,14 @@ def test_the_time_and_ctrl_c_stop_between_trainings(monkeypatch: pytest.MonkeyPa
     assert recipe.run().trainings == 5
 
 
+def test_a_step_that_is_begun_anew_counts_all_its_trainings() -> None:
+    recipe = Recipe(build, DATA, epochs=2, trainings=3, verbose=False)
+    assert [step.trainings for step in recipe.run().steps] == [0]
+    recipe._shop._most = 6
+    found = recipe.run()
+    assert [step.trainings for step in found.steps] == [0, 5] and found.trainings == 6
+
+
 @pytest.mark.parametrize(
     ("data", "error", "match"),
     [

@@ -171,7 +171,7 @@ class Recipe:
             for name, work in STEPS.items():
                 if name in [step.name for step in shop.steps]:
                     continue
-                began, made, setup = monotonic(), shop.made, shop.setup
+                began, setup = monotonic(), shop.setup
                 report = Report()
                 try:
                     work(shop, report)
@@ -179,7 +179,8 @@ class Recipe:
                     shop.setup = setup  # the step begins anew when it is continued
                     raise
                 lines = tuple(report.lines)
-                shop.done(Step(name, report.passed, lines, report.numbers, shop.made - made, monotonic() - began))
+                trainings = shop.made - shop.before
+                shop.done(Step(name, report.passed, lines, report.numbers, trainings, monotonic() - began))
         except Halted as halted:
             stopped = str(halted)
         except KeyboardInterrupt:

@@ -51,7 +51,10 @@ def _first_loss(shop: Workshop, report: Report) -> None:
     if first is None or not chance:
         report.tell("the first loss was not compared with guessing: what guessing costs is not known for this loss.")
         return
-    off = [f for f in found if f.code == "initial_loss_off_chance" and f.severity != "note"]
+    off = [
+        f for f in found
+        if f.code == "initial_loss_off_chance" and (f.severity != "note" or "explained_by" in f.evidence)
+    ]
     report.test(
         not off, f"the first loss is {first.first:.4g}, that of guessing {chance:.4g}.",
         off[0].message if off else "", first_loss=first.first, chance=chance,

@@ -18,8 +18,8 @@ from deepbabysit.babysit.setup import Setup
 COARSE, WIDER, FINE = 8, 3, 4  # trainings of each kind
 DECADES = 1.0  # the rate is drawn from so many powers of ten on both sides of the one it has
 WIDENED = 2  # so often the range of rates is widened, by one power of ten
-EDGE = 0.25  # a best rate within so much of a power of ten of the end of the range lies at its edge
 LEAST_FOR = 12  # trainings that must be left to search in full; with fewer, less of each kind is made
+SPARED = 6  # of those that are left for the last step
 PENALTIES = (0.0, 1e-5, 1e-4, 1e-3)
 DROPOUTS = (0.0, 0.1, 0.2, 0.35, 0.5)
 WIDTHS = (0.5, 1.0, 2.0)
@@ -76,16 +76,20 @@ def tune(shop: Workshop, report: Report) -> None:
             stopped += found.exploded
             tried.append((point, setup, found))
 
-    share = min(1.0, max(shop.left - 6, 0) / LEAST_FOR) if shop.left < LEAST_FOR + 6 else 1.0
+    share = min(1.0, max(shop.allowed - SPARED, 0) / LEAST_FOR)
     if share * COARSE < 1.0:
-        raise Halted(f"{shop.left} trainings are left, too few to tune; allow more")
+        raise Halted(f"{shop.allowed} trainings are left, too few to tune; allow more")
     attempt(lambda: _draw(rng, low, high, base), max(1, round(share * COARSE)))
     for _ in range(WIDENED):
+        rates = [_rate(one, base) for one in tried]
         at = _rate(_best(tried), base)
-        if low + EDGE < at < high - EDGE or share < 1.0:
+        if min(rates) < at < max(rates) or share < 1.0:
             break
-        low, high = (low - 1.0, low) if at <= low + EDGE else (high, high + 1.0)
-        report.tell(f"the best rate, {10**at:.2g}, lies at the edge: also tried {10**low:.2g} to {10**high:.2g}.")
+        low, high = (low - 1.0, low) if at == min(rates) else (high, high + 1.0)
+        report.tell(
+            f"the best rate, {10**at:.2g}, lies at the edge of those that were tried: also tried {10**low:.2g} to "
+            f"{10**high:.2g}."
+        )
         attempt(lambda a=low, b=high: _draw(rng, a, b, base), WIDER)  # type: ignore[misc]
     best = _best(tried)
     center = _rate(best, base)

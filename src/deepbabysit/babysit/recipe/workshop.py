@@ -158,6 +158,16 @@ class Workshop:
         return len(self._trainings)
 
     @property
+    def before(self) -> int:
+        """How many trainings the steps that are done took: the same when a step is begun anew."""
+        return sum(step.trainings for step in self.steps)
+
+    @property
+    def allowed(self) -> int:
+        """How many trainings there may be in the steps that are not done."""
+        return self._most - self.before
+
+    @property
     def left(self) -> int:
         """How many trainings may still be made."""
         return self._most - self.made
