@@ -21,7 +21,8 @@ _CODES = {
     "overfit": """
         nan_loss nan_in_layer loss_diverging loss_spike vanishing_gradient exploding_gradient dead_relu
         saturated_activation update_too_large update_too_small learning_rate_too_high learning_rate_too_low
-        not_learning oscillating_loss unchanged_weights dead_weights weights_diverging class_collapse underfitting wrong_optimizer""",
+        not_learning oscillating_loss unchanged_weights dead_weights weights_diverging class_collapse underfitting
+        wrong_optimizer""",
     "regularize": "overfitting regularization_missing regularization_too_strong dropout_too_high",
     "tune": "batch_too_small batch_too_large",
     "squeeze": "stopped_too_early overtraining",

@@ -95,9 +95,11 @@ class Outcome:
         """Make it again."""
         value, name, error, rows = values["score"]
         score = Score(-math.inf if value is None else value, name, error, rows)
-        curves = [tuple(math.nan if v is None else v for v in values[n]) for n in ("losses", "held", "data_losses")]
-        loss = math.nan if values["loss"] is None else values["loss"]
-        return cls(key, score, loss, *curves, values["stopped"], values["seconds"])
+        loss, losses, held, bare = (
+            tuple(math.nan if v is None else float(v) for v in part)
+            for part in ([values["loss"]], values["losses"], values["held"], values["data_losses"])
+        )
+        return cls(key, score, loss[0], losses, held, bare, values["stopped"], values["seconds"])
 
 
 def _plain(value: float | None) -> float | None:
