@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from deepbabysit.kernels.spec import Array, Shape
 from deepbabysit.runtime.backend import Arena, Backend
 from deepbabysit_cupy import compiler
+from deepbabysit_cupy.arena import StaticArena
+from deepbabysit_cupy.capture import program
 from deepbabysit_cupy.kernels import KERNELS
 from deepbabysit_cupy.launch import Library
 from deepbabysit_cupy.lt import WORKSPACE, Lt
@@ -17,14 +20,30 @@ from deepbabysit_cupy.lt import WORKSPACE, Lt
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
 
 
+class _InForce(threading.local):
+    """The backend whose GPU and stream CuPy uses in this thread."""
+
+    backend: Any = None
+
+
+_IN_FORCE = _InForce()
+
+
 class CupyBackend(Backend):
     """CuPy arrays on one GPU.
 
+    All work goes to one stream of its own, since the default stream cannot be captured; CuPy's calls in threads that
+    use this backend go there, too.
+
     Arguments:
         number: the GPU's number.
+
+    Attributes:
+        merging: whether small launches of a captured step are merged.
     """
 
     name = "cupy"
+    eager_replays = 0
 
     def __init__(self, number: int) -> None:
         import cupy
@@ -32,20 +51,31 @@ class CupyBackend(Backend):
         self.xp = cupy
         self.kernels = KERNELS
         self.number = number
+        self.merging = True
+        self.program = program
         with cupy.cuda.Device(number) as device:
-            self.library = Library(cupy, compiler.nearest(int(device.compute_capability)))
+            architecture = compiler.nearest(int(device.compute_capability))
+            self.library = Library(cupy, architecture, self.enter)
             properties = cupy.cuda.runtime.getDeviceProperties(number)
             self.most_blocks = int(properties["multiProcessorCount"]) * BLOCKS_PER_PROCESSOR
-            # the default stream cannot be captured
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self.tf32 = False
         self._lt: Lt | None = None
         self._kept: dict[Any, Array] = {}
         self._workspace: Any = None
 
+    def enter(self) -> None:
+        """Make this GPU and its stream those that CuPy uses in this thread."""
+        if _IN_FORCE.backend is not self:
+            self.xp.cuda.Device(self.number).use()
+            self.stream.use()
+            _IN_FORCE.backend = self
+
     @property
     def lt(self) -> Lt:
         """The matrix library, opened when the first product is asked for."""
+        if self.library.hear is not None:
+            self.library.hear(None)
         if self._lt is None:
             self._workspace = self.xp.cuda.alloc(WORKSPACE)
             self._lt = Lt(self._workspace.ptr)
@@ -65,28 +95,29 @@ class CupyBackend(Backend):
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """Return a new CuPy array with these values."""
-        with self.stream:
-            if isinstance(values, self.xp.ndarray):
-                return values.astype(dtype or values.dtype, copy=True)
-            made = self.xp.empty(np.shape(values), np.asarray(values).dtype if dtype is None else dtype)
-            made.set(np.asarray(values, made.dtype, order="C"))
-            return made
+        self.enter()
+        if isinstance(values, self.xp.ndarray):
+            return values.astype(dtype or values.dtype, copy=True)
+        made = self.xp.empty(np.shape(values), np.asarray(values).dtype if dtype is None else dtype)
+        made.set(np.asarray(values, made.dtype, order="C"))
+        return made
 
     def to_host(self, array: Array) -> np.ndarray:
         """Return the values as a NumPy array; waits for them."""
-        with self.stream:
-            return np.asarray(array.get())
+        self.enter()
+        return np.asarray(array.get())
 
     def write(self, array: Array, values: Any) -> None:
         """Copy values into an array."""
-        with self.stream:
-            if isinstance(values, self.xp.ndarray):
-                array[...] = values
-            else:
-                array.set(np.asarray(values, array.dtype, order="C"))
+        self.enter()
+        if isinstance(values, self.xp.ndarray):
+            array[...] = values
+        else:
+            array.set(np.asarray(values, array.dtype, order="C"))
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
         """Return an uninitialized buffer from CuPy's pool."""
+        self.enter()
         return self.xp.empty(shape, dtype)
 
     def synchronize(self) -> None:
@@ -99,7 +130,8 @@ class CupyBackend(Backend):
 
     def arena(self) -> Arena:
         """Return memory for one recording."""
-        return Arena(self.empty)
+        self.enter()
+        return StaticArena(self.xp)
 
     def free(self) -> int:
         """Give unused pooled memory back."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,39 @@ from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.caches import UnsafeFolder, private_folder
 from deepbabysit.runtime.notices import NOTICES
 from deepbabysit_cupy import compiler
+from deepbabysit_cupy.merging import Launch
 
 THREADS = 256
 
 Argument = Array | np.generic
+Hear = Callable[[Launch | None], None]
+
+
+class Function:
+    """A kernel that can be launched on the stream in force.
+
+    Arguments:
+        library: whose kernel it is.
+        text: its source, with includes by name.
+        name: of the kernel.
+        loaded: CuPy's function.
+    """
+
+    __slots__ = ("_library", "_loaded", "name", "text")
+
+    def __init__(self, library: Library, text: str, name: str, loaded: Any) -> None:
+        self._library = library
+        self._loaded = loaded
+        self.text = text
+        self.name = name
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: Any, shared_mem: int = 0) -> None:
+        """Launch it; arguments are arrays and NumPy scalars."""
+        library = self._library
+        library.enter()
+        if library.hear is not None:
+            library.hear(Launch(self, self.text, self.name, grid, block, tuple(arguments), shared_mem))
+        self._loaded(grid, block, arguments, shared_mem)
 
 
 class Library:
@@ -24,13 +55,16 @@ class Library:
     Arguments:
         cupy: the module.
         architecture: what is compiled for.
+        enter: makes the GPU and its stream those in force.
     """
 
-    def __init__(self, cupy: Any, architecture: int) -> None:
+    def __init__(self, cupy: Any, architecture: int, enter: Callable[[], None]) -> None:
+        self.enter = enter
+        self.hear: Hear | None = None
         self._cupy = cupy
         self._architecture = architecture
         self._modules: dict[str, Any] = {}
-        self._functions: dict[tuple[str, str], Any] = {}
+        self._functions: dict[tuple[str, str], Function] = {}
         self._lock = threading.Lock()
         self._folder: Path | None = None
         try:
@@ -38,19 +72,30 @@ class Library:
         except (OSError, UnsafeFolder) as error:
             NOTICES.tell(f"compiling CUDA kernels, anew in every process: {error}")
 
-    def function(self, file: str, name: str) -> Any:
+    def function(self, file: str, name: str) -> Function:
         """Return a kernel of a file in `src`."""
         found = self._functions.get((file, name))
         if found is None:
-            found = self._functions[file, name] = self._load(file, file).get_function(name)
+            text = (compiler.SOURCES / file).read_text(encoding="utf-8")
+            found = self._functions[file, name] = Function(self, text, name, self._load(file, file).get_function(name))
         return found
 
-    def made(self, text: str, name: str) -> Any:
+    def made(self, text: str, name: str) -> Function:
         """Return a kernel of a source that was generated."""
         found = self._functions.get((text, name))
         if found is None:
-            found = self._functions[text, name] = self._load(text, f"{name}.cu", text).get_function(name)
+            loaded = self._load(text, f"{name}.cu", text).get_function(name)
+            found = self._functions[text, name] = Function(self, text, name, loaded)
         return found
+
+    @contextmanager
+    def heard_by(self, hear: Hear) -> Iterator[None]:
+        """Let somebody hear of every launch in a block, and (as None) of every use of another library."""
+        before, self.hear = self.hear, hear
+        try:
+            yield
+        finally:
+            self.hear = before
 
     def _load(self, key: str, title: str, text: str | None = None) -> Any:
         with self._lock:

@@ -20,14 +20,24 @@ def emulation() -> Iterator[Any]:
         compiler.version = lambda: (12, 9)
         compiler.architectures = lambda: (75, 80, 90)
         compiler.machine_code = lambda text, architecture, folder, name="": text.encode()
-        library = EmulatedLt(emulated_cupy.run_library)
+        library = EmulatedLt(emulated_cupy.run_library, lambda: emulated_cupy.stream().ptr)
         lt.load = lambda: library
         yield state
 
 
 @pytest.fixture(scope="session")
 def cuda(emulation: Any) -> Device:
-    """The emulated device."""
+    """The emulated device; captured launches stay apart, since merging them compiles a kernel for each combination."""
     from deepbabysit_cupy.backend import CupyBackend
 
-    return Device("cuda:0", CupyBackend(0))
+    backend = CupyBackend(0)
+    backend.merging = False
+    return Device("cuda:0", backend)
+
+
+@pytest.fixture
+def merging(cuda: Device) -> Iterator[Device]:
+    """The emulated device with merged launches."""
+    cuda.backend.merging = True
+    yield cuda
+    cuda.backend.merging = False

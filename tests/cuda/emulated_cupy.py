@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from emulated_memory import (
+    FRESH,
     CUDARuntimeError,
     EmulatorError,
     MemoryPointer,
@@ -55,13 +56,13 @@ class ndarray:  # noqa: N801  (CuPy's name)
         dtype = np.dtype(dtype)
         self._pointer = memptr if memptr is not None else alloc(prod(shape) * dtype.itemsize)
         block = self._pointer.mem.allocation.inside
-        self._host = np.ndarray(shape, dtype, block.data if block.size else b"", self._pointer.offset, strides, order)
+        self._host = np.ndarray(shape, dtype, block.data if block.size else b"", self._pointer.start, strides, order)
         self.base: ndarray | None = None
 
     @classmethod
     def _view(cls, source: ndarray, host: np.ndarray) -> ndarray:
         made = object.__new__(cls)
-        offset = host.ctypes.data - source._pointer.mem.allocation.ptr if host.size else 0
+        offset = host.ctypes.data - source._pointer.mem.ptr if host.size else 0
         made._pointer = MemoryPointer(source._pointer.mem, offset)
         made._host = host
         made.base = source if source.base is None else source.base
@@ -223,23 +224,33 @@ def _place(result: Any) -> Any:
 def call_library(name: str, function: Any, *inputs: Any, out: ndarray | None = None) -> Any:
     """Run one of CuPy's own kernels: at once, or as a node of the graph that is being captured."""
     at = stream()
-    with np.errstate(all="ignore"):
-        result = function(*[_unwrap(v) for v in inputs])
+    if out is None or not at.capturing:
+        for value in (*inputs, *(() if out is None else (out,))):
+            if isinstance(value, ndarray):
+                _need_alive(name, _address(value))
+        # nothing runs while a stream is captured: zeros tell the form of the result
+        hosts = [_unwrap(v) if not at.capturing else _zeros(_unwrap(v)) for v in inputs]
+        with np.errstate(all="ignore"):
+            result = function(*hosts)
     made = out if out is not None else _place(result)
     if at.capturing:
+        for target in made if out is None and isinstance(made, tuple) else (made,) if out is None else ():
+            target._pointer.mem.allocation.inside[:] = FRESH  # nothing has run yet
         targets = made if isinstance(made, tuple) else (made,)
         touched = [v for v in inputs if isinstance(v, ndarray)] + list(targets)
         hosts = [_unwrap(v) for v in inputs]
 
+        written = out is not None
+
         def again() -> None:
             with np.errstate(all="ignore"):
                 values = function(*hosts)
-            if out is None:
+            if not written:
                 for target, value in zip(targets, values if isinstance(values, tuple) else (values,), strict=True):
                     target[0][...] = value
 
         # a graph holds addresses, not arrays: views of the memory, no reference to its owner
-        targets = [(np.ndarray(t.shape, t.dtype, t._pointer.mem.allocation.inside.data, t._pointer.offset, t.strides),)
+        targets = [(np.ndarray(t.shape, t.dtype, t._pointer.mem.allocation.inside.data, t._pointer.start, t.strides),)
                    for t in targets]
         at.nodes.append(Node(name, again, [_address(t) for t in touched]))
     State.launches[f"cupy.{name}"] += 1
@@ -264,6 +275,18 @@ def run_library(name: str, work: Any, pointers: list[int]) -> None:
 def _address(array: ndarray) -> tuple[int, int]:
     allocation = array._pointer.mem.allocation
     return allocation.number, allocation.ptr
+
+
+def _zeros(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_zeros(v) for v in value)
+    return np.zeros_like(value) if isinstance(value, np.ndarray) else value
+
+
+def _need_alive(name: str, touched: tuple[int, int]) -> None:
+    allocation = State.allocations.get(touched[0])
+    if allocation is None or not allocation.alive:
+        raise EmulatorError(f"{name} uses memory that was given back")
 
 
 def _operator(name: str) -> Any:
@@ -329,6 +352,8 @@ class Stream:
     def begin_capture(self, mode: Any = None) -> None:
         if self.null_stream:
             raise RuntimeError("cannot capture on the default (legacy) stream")
+        if self.capturing:
+            raise CUDARuntimeError("cudaErrorIllegalState: the stream is captured already")
         self.nodes = []
         self.capturing = True
 
@@ -363,12 +388,20 @@ class Graph:
 
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes = nodes
+        # what was given back and taken again within the capture is in order; what is taken after it is not
+        self.touched = {}
+        for node in nodes:
+            for _, ptr in node.touched:
+                allocation = State.find(ptr)
+                if allocation is None:
+                    raise EmulatorError(f"{node.name} in a graph uses memory that was given back")
+                self.touched[allocation.number] = (allocation, node.name)
 
     def launch(self, stream: Any = None) -> None:
+        for number, (allocation, name) in self.touched.items():
+            if State.allocations.get(number) is not allocation or not (allocation.alive or not allocation.shared):
+                raise EmulatorError(f"{name} in a graph uses memory that was given back")
         for node in self.nodes:
-            for number, _ in node.touched:
-                if number not in State.allocations:
-                    raise EmulatorError(f"{node.name} in a graph uses memory that was given back")
             node.run()
         State.launches["graph"] += 1
 
@@ -386,6 +419,7 @@ class Event:
         """Everything has run already."""
 
     def synchronize(self) -> None:
+        _refuse_capture("waiting for an event")
         State.synchronizations += 1
 
 
@@ -422,9 +456,12 @@ class Function:
 
         def run() -> None:
             self.module.launch(self.name, grid, block, cells, shared_mem, State.order)
-            for number, _ in touched:
-                State.allocations[number].check()
+            for allocation in allocations:
+                allocation.check()
 
+        allocations = [State.allocations[number] for number, _ in touched if number in State.allocations]
+        for place in touched:
+            _need_alive(self.name, place)
         State.launches[self.name] += 1
         if at.capturing:
             at.nodes.append(Node(self.name, run, touched))

@@ -16,10 +16,11 @@ def _pointed(reference: Any) -> Any:
 
 
 class EmulatedLt:
-    """Answers as the library does; `run` is called with each product's work."""
+    """Answers as the library does; `run` is called with each product's work, `stream` gives the stream in force."""
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any, stream: Any) -> None:
         self._run = run
+        self._stream = stream
         self._objects: dict[int, dict[Any, Any]] = {}
         self.products: list[tuple[int, int, int]] = []
 
@@ -69,6 +70,8 @@ class EmulatedLt:
         self, handle: Any, description: Any, alpha: Any, a: Any, a_layout: Any, b: Any, b_layout: Any, beta: Any,
         c: Any, c_layout: Any, d: Any, d_layout: Any, algorithm: Any, workspace: Any, size: Any, stream: Any,
     ) -> int:
+        if stream.value != self._stream():
+            raise AssertionError("a product on another stream than the kernels around it")
         settings = dict(self._of(description))
         layouts = [dict(self._of(x)) for x in (a_layout, b_layout, d_layout)]
         pointers = [a.value, b.value, d.value]

@@ -40,6 +40,7 @@ class Allocation:
         self.ptr = self.memory.ctypes.data + start
         self.number = State.take()
         self.alive = True
+        self.shared = False  # whether anybody may get it once it is free
 
     def check(self) -> None:
         """Raise where something was written beyond the ends."""
@@ -87,12 +88,14 @@ class Memory:
     def __init__(self, allocation: Allocation, pool: MemoryPool | None) -> None:
         self.allocation = allocation
         self.pool = pool
+        self.ptr = allocation.ptr
 
     def __del__(self) -> None:
         allocation = self.allocation
         allocation.check()
-        if self.pool is not None and self.pool.open:
+        if self.pool is not None:
             allocation.inside[:] = FREED
+            allocation.alive = False
             self.pool.free.setdefault(allocation.size, []).append(allocation)
         else:
             _release(allocation)
@@ -105,6 +108,18 @@ def _release(allocation: Allocation) -> None:
         State.used -= allocation.size
 
 
+class UnownedMemory:
+    """Memory that belongs to somebody else: an address, and what keeps it."""
+
+    def __init__(self, ptr: int, size: int, owner: Any, device_id: int = -1) -> None:
+        allocation = State.find(ptr)
+        if allocation is None or not allocation.alive or ptr + size > allocation.ptr + allocation.size:
+            raise EmulatorError(f"{size} bytes at an address that is not in use")
+        self.allocation = allocation
+        self.ptr = ptr
+        self._owner = owner
+
+
 class MemoryPointer:
     """Where an array begins in its block."""
 
@@ -114,7 +129,12 @@ class MemoryPointer:
 
     @property
     def ptr(self) -> int:
-        return self.mem.allocation.ptr + self.offset
+        return self.mem.ptr + self.offset
+
+    @property
+    def start(self) -> int:
+        """Where it begins in the allocation."""
+        return self.ptr - self.mem.allocation.ptr
 
     def __add__(self, by: int) -> MemoryPointer:
         return MemoryPointer(self.mem, self.offset + by)
@@ -125,7 +145,9 @@ class MemoryPool:
 
     def __init__(self, allocator: Any = None) -> None:
         self.free: dict[int, list[Allocation]] = {}
-        self.open = True
+
+    def __del__(self) -> None:
+        self.free_all_blocks()
 
     def malloc(self, size: int) -> MemoryPointer:
         rounded = -(-max(size, 1) // 512) * 512
@@ -133,12 +155,18 @@ class MemoryPool:
         if kept:
             allocation = kept.pop()
             allocation.inside[:] = FRESH
+            allocation.alive = True
+            # what was there before is gone: a graph that still uses it is found out
+            del State.allocations[allocation.number]
+            allocation.number = State.take()
+            State.allocations[allocation.number] = allocation
         else:
             if State.used + rounded > State.limit:
                 raise OutOfMemoryError(f"Out of memory allocating {rounded} bytes (allocated: {State.used} bytes)")
             allocation = Allocation(rounded)
             State.allocations[allocation.number] = allocation
             State.used += rounded
+        allocation.shared = self is POOL
         return MemoryPointer(Memory(allocation, self), 0)
 
     def used_bytes(self) -> int:

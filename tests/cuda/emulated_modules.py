@@ -30,6 +30,7 @@ from emulated_memory import (
     MemoryPool,
     OutOfMemoryError,
     State,
+    UnownedMemory,
     alloc,
     using_allocator,
 )
@@ -42,8 +43,8 @@ def _function(name: str) -> Any:
     inner = getattr(np, name)
 
     def call(*inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-        if name in LIBRARY_REFUSED:
-            _refuse_capture(f"cuBLAS ({name})")
+        if name in LIBRARY_REFUSED and stream().capturing:
+            raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
         where = [i for i, v in enumerate(inputs) if isinstance(v, ndarray | list | tuple)]
         named = {key: _unwrap(value) for key, value in kwargs.items()}
         return call_library(
@@ -115,6 +116,7 @@ def build() -> dict[str, types.ModuleType]:
     cupy.__version__ = "14.2.0"
     for name, value in {
         "Stream": Stream, "Event": Event, "Graph": Graph, "MemoryPool": MemoryPool, "MemoryPointer": MemoryPointer,
+        "UnownedMemory": UnownedMemory,
         "Device": Device, "alloc": alloc, "using_allocator": using_allocator, "get_current_stream": stream,
         "is_available": lambda: State.devices > 0, "runtime": runtime, "function": function,
     }.items():

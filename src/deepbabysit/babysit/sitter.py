@@ -26,6 +26,7 @@ from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
 LEAST_CHECK = 0.05  # seconds: with less the check before the first step finds out nothing
+UNHURRIED = 60.0  # seconds of that check where findings must not depend on the machine's speed
 ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
 
 
@@ -47,7 +48,8 @@ class Sitter(Listener):
     Arguments:
         stop: end the run at a finding that is surely an error.
         record: what is known already (facts about the data); a fresh one by default.
-        every: measure every so many steps, whatever it costs (None: as the cost allows).
+        every: measure every so many steps, whatever it costs (None: as the cost allows); the check before the first
+            step then takes its time, too, so that findings do not depend on the machine's speed.
         callbacks: the run's callbacks, for the facts.
         verdict: say the verdict at the end where there is something to say.
         check: look at data and model before the first step (once for the same model and data of one form).
@@ -143,7 +145,7 @@ class Sitter(Listener):
         try:
             record, found = preflight(
                 model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
-                budget_for(seconds), loss=controls.loss,
+                budget_for(seconds) if self._every is None else UNHURRIED, loss=controls.loss,
             )
         except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
             self.record.probes["unchecked"] = str(error)

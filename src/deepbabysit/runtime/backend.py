@@ -82,12 +82,15 @@ class Backend(ABC):
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
             where a backend has no such thing.
+        eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
+            what making one costs on a CPU.
     """
 
     name: str
     xp: Any
     kernels: Mapping[str, Kernel]
     abstract: bool = False
+    eager_replays: int | None = None
     program: Callable[[Any, list[Any]], Callable[[], None] | None] | None = None
 
     @abstractmethod

@@ -32,7 +32,12 @@ Call = tuple[Callable[..., None], tuple[Any, ...], tuple[Any, ...], tuple[Any, .
 
 def extent(array: np.ndarray) -> tuple[int, int]:
     """Return the addresses between which an array lies."""
-    return np.lib.array_utils.byte_bounds(array)
+    if isinstance(array, np.ndarray):
+        return np.lib.array_utils.byte_bounds(array)
+    begin = end = int(array.data.ptr)  # an array of a GPU
+    for length, step in zip(array.shape, array.strides, strict=True):
+        begin, end = begin + min(0, (length - 1) * step), end + max(0, (length - 1) * step)
+    return (begin, end + array.dtype.itemsize) if array.size else (int(array.data.ptr),) * 2
 
 
 def _overlap(x: np.ndarray, y: np.ndarray) -> bool:

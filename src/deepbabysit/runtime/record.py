@@ -38,7 +38,8 @@ class Recording:
         self._calls = calls
         self._before = before
         self._after = after
-        self._left = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls)
+        wait = device.backend.eager_replays
+        self._left = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls) if wait is None else wait * len(calls)
         self.program: Callable[[], None] | None = None
 
     def __len__(self) -> int:

@@ -1,0 +1,166 @@
+"""A recorded step as one CUDA graph: captured once, replayed with one launch, with the same bits as its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.runtime.notices import NOTICES
+from deepbabysit_cupy.merging import Launch, merged
+from deepbabysit_cupy.waves import Item, Work, arrange, work_of
+
+SMALL = 4096  # bytes: arguments that a kernel takes from elsewhere (a table, a constant) live as long as the graph
+
+
+class Uncapturable(RuntimeError):
+    """A call cannot be part of a graph; the message names it."""
+
+
+class Program:
+    """A captured step.
+
+    Attributes:
+        graph: CuPy's graph.
+        merged: how many calls share a launch with others.
+        launches: how many launches of our own and of the matrix library it has.
+    """
+
+    def __init__(self, backend: Any, graph: Any, kept: list[Any], launches: int, merged: int) -> None:
+        self._backend = backend
+        self._kept = kept  # addresses in the graph stay valid as long as it lives
+        self.graph = graph
+        self.launches = launches
+        self.merged = merged
+
+    def __call__(self) -> None:
+        """Run the step once."""
+        backend = self._backend
+        backend.enter()
+        self.graph.launch(backend.stream)
+
+
+def _name(backend: Any, call: Any) -> str:
+    """Return the operation that a call is."""
+    run = call[0]
+    function = getattr(run, "func", run)
+    for name, kernel in backend.kernels.items():
+        if function is kernel.run or any(function is variant.run for variant in kernel.variants):
+            return str(name)
+    spec = next((a for a in getattr(run, "args", ()) if hasattr(a, "reference")), None)
+    return str(getattr(spec, "name", getattr(function, "__name__", "a call")))
+
+
+class _Capture:
+    """A block in which work is written down instead of being done."""
+
+    def __init__(self, backend: Any, pool: Any) -> None:
+        self._backend = backend
+        self._allocator = backend.xp.cuda.using_allocator(pool.malloc)
+        self.graph: Any = None
+
+    def __enter__(self) -> _Capture:
+        self._backend.enter()
+        self._allocator.__enter__()
+        try:
+            self._backend.stream.begin_capture()
+        except BaseException:
+            self._allocator.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                self.graph = self._backend.stream.end_capture()
+            else:
+                with suppress(Exception):  # what went wrong before is what counts
+                    self._backend.stream.end_capture()
+        finally:
+            self._allocator.__exit__(kind, error, trace)
+
+
+def _run(device: Any, call: Any) -> None:
+    run, outs, ins, scratch = call
+    if scratch:
+        device.scratch = scratch
+    try:
+        run(outs, *ins)
+    except Exception as error:  # whatever a library refuses while a stream is captured
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Uncapturable(f"{_name(device.backend, call)} cannot be captured ({text})") from error
+
+
+def program(device: Any, calls: Sequence[Any]) -> Callable[[], None] | None:
+    """Capture recorded calls, run them once, and return what repeats them; None, and nothing run, where that fails."""
+    backend = device.backend
+    pool = backend.xp.cuda.MemoryPool()
+    try:
+        works, plain, launched = _look(device, calls, pool)
+        items = arrange(works) if backend.merging else []
+        together = sum(len(item.works) for item in items if item.alone is None)
+        if together:
+            graph, launched, extra = _merge(device, items, pool)
+        else:
+            graph, extra = plain, []
+    except Uncapturable as refusal:
+        NOTICES.tell(f"the step runs without a CUDA graph: {refusal}")
+        return None
+    except Exception as error:  # the end of the capture, a merged kernel: the calls themselves still run
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        NOTICES.tell(f"the step runs without a CUDA graph: {text[:200]}")
+        return None
+    found = Program(backend, graph, [pool, *launched, *extra], len(launched), together)
+    found()
+    return found
+
+
+def _look(device: Any, calls: Sequence[Any], pool: Any) -> tuple[list[Work], Any, list[Any]]:
+    """Capture the calls as they are; returns what each of them does, the graph, and what has to stay alive."""
+    library = device.backend.library
+    works, launched = [], []
+    with _Capture(device.backend, pool) as capture:
+        for call in calls:
+            made: list[Launch | None] = []
+            with library.heard_by(made.append):
+                _run(device, call)
+            works.append(work_of(call, made))
+            launched += [_held(launch) for launch in made]
+    return works, capture.graph, launched
+
+
+def _held(launch: Launch | None) -> list[Any]:
+    """Return what a launch takes from outside of the recording."""
+    return [] if launch is None else [a for a in launch.arguments if getattr(a, "nbytes", SMALL) < SMALL]
+
+
+def _merge(device: Any, items: Sequence[Item], pool: Any) -> tuple[Any, list[Any], list[Any]]:
+    """Capture the calls in their new order, with merged launches."""
+    backend = device.backend
+    tickets = backend.asarray(np.zeros(len(items), np.uint32))
+    ready: list[Callable[[], None] | Work] = []
+    extra: list[Any] = [tickets]
+    for number, item in enumerate(items):
+        alone = item.alone
+        if alone is not None:
+            ready.append(alone)
+            continue
+        lanes = [[w.launch for w in lane if w.launch is not None] for lane in item.lanes]
+        tail = [w.launch for w in item.tail if w.launch is not None]
+        text, blocks, arguments = merged(lanes, tail, tickets[number : number + 1])
+        function = backend.library.made(text, "merged")
+        ready.append(Launch(function, text, "merged", (blocks,), lanes[0][0].block, arguments, 0).run)
+    launched: list[Any] = []
+    with _Capture(backend, pool) as capture, backend.library.heard_by(lambda launch: launched.append(_held(launch))):
+        for step in ready:
+            if not isinstance(step, Work):
+                step()
+            elif step.launch is not None:
+                step.launch.run()
+            else:
+                _run(device, step.call)
+    return capture.graph, launched, extra
+
+

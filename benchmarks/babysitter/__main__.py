@@ -1,0 +1,107 @@
+"""``python -m benchmarks.babysitter``: run a pool (or go on with it) and print its table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmarks.babysitter.cases import FIRST_SEED, Case, pool
+from benchmarks.babysitter.code_cases import CodeCase, code_outcome, code_pool
+from benchmarks.babysitter.judging import Scores
+from benchmarks.babysitter.outcomes import outcome, places
+from benchmarks.babysitter.scoring import figures
+from benchmarks.babysitter.table import table, table_of_misses
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing of a pool's first cases, then print figures and misses."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.babysitter", description=__doc__)
+    parser.add_argument("--pool", choices=list(FIRST_SEED), default="development")
+    parser.add_argument("--cases", type=int, help="only the first N cases (a sample of the pool)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--minutes", type=float, help="begin no further case after so long")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where outcomes are kept, and looked for")
+    parser.add_argument("--fresh", action="store_true", help="forget outcomes that are there (not the scores)")
+    parser.add_argument("--show", action="store_true", help="run nothing, print what is there")
+    parser.add_argument("--only", help="only cases whose name holds this")
+    parser.add_argument("--code", action="store_true", help="run the pool's code cases instead")
+    parser.add_argument("--misses", action="store_true", help="print the table of misses, too")
+    given = parser.parse_args(arguments)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    label = given.pool + "-code" * given.code
+    file, _ = places(given.folder, label)
+    if given.fresh and file.exists() and not given.show:
+        file.unlink()
+    cases: Sequence[Any] = code_pool(given.pool) if given.code else pool(given.pool)
+    wanted = [c for c in cases[: given.cases] if given.only is None or given.only in c.name]
+    known = read(file)
+    missing = [] if given.show else [case for case in wanted if case.name not in known]
+    until = perf_counter() + 60.0 * given.minutes if given.minutes else float("inf")
+    for done, found in enumerate(run_all(missing, given.folder, given.jobs, until), 1):
+        with file.open("a") as out:
+            out.write(json.dumps(found) + "\n")
+        known[found["name"]] = found
+        if done % 50 == 0:
+            print(f"{done} of {len(missing)} cases", file=sys.stderr, flush=True)
+    there = [known[case.name] for case in wanted if case.name in known]
+    result = figures(there)
+    (given.folder / f"babysitter-{label}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result, label))
+    if given.misses:
+        print("\n" + table_of_misses(there))
+    return 0
+
+
+def read(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the outcomes of a file by name; a line that was cut off is left out."""
+    found = {}
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        found[entry["name"]] = entry
+    return found
+
+
+def run_all(cases: Sequence[Any], folder: Path, jobs: int, until: float) -> Iterator[dict[str, Any]]:
+    """Yield the outcomes of cases as they come, in one process or several."""
+    if jobs <= 1:
+        for case in cases:
+            if perf_counter() >= until:
+                return
+            yield _one(case, folder)
+        return
+    with ProcessPoolExecutor(jobs) as workers:
+        for start in range(0, len(cases), 4 * jobs):
+            if perf_counter() >= until:
+                return
+            part = cases[start : start + 4 * jobs]
+            yield from workers.map(_one, part, [folder] * len(part))
+
+
+_SCORES: dict[tuple[Path, str], Scores] = {}
+
+
+def _one(case: Case | CodeCase, folder: Path) -> dict[str, Any]:
+    if isinstance(case, CodeCase):
+        return code_outcome(case)
+    key = (folder, case.pool)
+    if key not in _SCORES:
+        _SCORES[key] = Scores(places(folder, case.pool)[1])
+    return outcome(case, _SCORES[key])
+
+
+if __name__ == "__main__":
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    sys.exit(main())

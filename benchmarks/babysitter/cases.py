@@ -1,0 +1,112 @@
+"""The pools: which cases there are, in which order, with which seeds. Cases are data and are written as JSON.
+
+Split by base program and by operator: the two pools share no source of data, no fault operator and (but for one) no
+look-alike. Their seeds are fixed here and differ; the sealed pool is not looked at while limits are tuned.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from benchmarks.babysitter import faults_of_data, faults_of_models, faults_of_training
+from benchmarks.babysitter.lookalikes import LOOKALIKES
+from benchmarks.babysitter.operators import OPERATORS, Operator, apply
+from benchmarks.babysitter.programs import BY_NAME, PROGRAMS, pool_of
+from benchmarks.babysitter.sources import present
+
+_REGISTERED = (faults_of_data, faults_of_models, faults_of_training)  # importing them enters their operators
+FIRST_SEED = {"development": 1000, "sealed": 770_000}
+SEEDS = 10  # different ones in a pool; twins of the same seed are trained once
+TRIALS = 3  # seeds of a case: the first one is watched, all of them tell whether the fault hurts
+CLEAN, TWICE = 12, 2  # seeds of a clean program; variants of a look-alike
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case.
+
+    Attributes:
+        name: program, operator and number.
+        pool, program: where it belongs and what it starts from.
+        operator: what was done to it; ``clean`` for nothing.
+        codes: the labels; empty for what is meant to be healthy.
+        delta: entries of the recipe that are different.
+        seeds: the first is that of the watched run.
+    """
+
+    name: str
+    pool: str
+    program: str
+    operator: str
+    codes: tuple[str, ...]
+    delta: dict[str, Any]
+    seeds: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        """``fault``, ``lookalike`` or ``clean``."""
+        return "fault" if self.codes else "clean" if self.operator == "clean" else "lookalike"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what can be written as JSON."""
+        return {
+            "name": self.name, "pool": self.pool, "program": self.program, "operator": self.operator,
+            "codes": list(self.codes), "delta": self.delta, "seeds": list(self.seeds),
+        }
+
+
+def _generator(pool: str, name: str) -> np.random.Generator:
+    return np.random.default_rng((FIRST_SEED[pool], zlib.crc32(name.encode())))
+
+
+def _made(pool: str, operators: Iterable[Operator], copies: int) -> list[Case]:
+    cases = []
+    for operator in operators:
+        if operator.pool != pool:
+            continue
+        for program in PROGRAMS:
+            if pool_of(program) != pool:
+                continue
+            for copy in range(copies * operator.copies):
+                name = f"{program['name']}/{operator.name}/{copy}"
+                rng = _generator(pool, name)
+                delta = operator.make(program, rng)
+                if delta is not None and apply(program, delta) != program:
+                    seeds = FIRST_SEED[pool] + rng.permutation(SEEDS)[:TRIALS]
+                    cases.append(Case(
+                        name, pool, program["name"], operator.name, operator.codes, delta, tuple(seeds.tolist()),
+                    ))
+    return cases
+
+
+@cache
+def pool(name: str) -> tuple[Case, ...]:
+    """Return all cases of a pool in a fixed order, in which faults and healthy ones are mixed 3 to 2.
+
+    The first N of them are a sample of the pool; what needs data that are not there is left out.
+    """
+    if name not in FIRST_SEED:
+        raise ValueError(f"there is no pool {name!r}; the pools are {', '.join(FIRST_SEED)}")
+    clean = []
+    for program in PROGRAMS:
+        if pool_of(program) == name:
+            for copy in range(CLEAN):
+                label = f"{program['name']}/clean/{copy}"
+                # more seeds than a fault has: each clean case is another run
+                clean.append(Case(label, name, program["name"], "clean", (), {}, (FIRST_SEED[name] + 100 + copy,)))
+    groups = {
+        "fault": _made(name, OPERATORS, 1), "lookalike": _made(name, LOOKALIKES, TWICE), "clean": clean,
+    }
+    keyed: list[tuple[float, Case]] = []
+    for kind, cases in groups.items():
+        order = _generator(name, kind).permutation(len(cases))
+        share = {"fault": 0.6, "lookalike": 0.2, "clean": 0.2}[kind]
+        keyed += [((place + 0.5) / share, cases[i]) for place, i in enumerate(order.tolist())]
+    keyed.sort(key=lambda pair: pair[0])
+    return tuple(case for _, case in keyed if present(BY_NAME[case.program]["data"]["source"]))

@@ -1,0 +1,108 @@
+"""Operators: what goes wrong with a program, as a delta of its recipe. Those of the two pools are different ones.
+
+An operator takes a recipe and a generator and returns a delta (entries that replace those of the recipe, ``data`` entry
+by entry), or None where it does not apply. `codes` are the labels: the names that are right for this fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.babysitter.programs import Recipe, layer
+from benchmarks.babysitter.sources import IMAGES
+
+Delta = dict[str, Any]
+Make = Callable[[Recipe, np.random.Generator], Delta | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One way to go wrong (`codes` name it), or one that only looks so (`codes` empty)."""
+
+    name: str
+    pool: str
+    codes: tuple[str, ...]
+    make: Make
+    copies: int = 1
+
+
+OPERATORS: list[Operator] = []
+
+
+def operator(pool: str, *codes: str, copies: int = 1) -> Callable[[Make], Make]:
+    """Register a fault operator under its function's name; the first code is the one that is claimed.
+
+    `copies`: so many variants for each program, where few programs can have the fault.
+    """
+
+    def register(make: Make) -> Make:
+        OPERATORS.append(Operator(getattr(make, "__name__", "").removeprefix("_"), pool, codes, make, copies))
+        return make
+
+    return register
+
+
+def apply(recipe: Recipe, delta: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with a delta."""
+    made = deepcopy(dict(recipe))
+    for key, value in delta.items():
+        made[key] = {**made[key], **value} if key == "data" else value
+    return made
+
+
+DEV, SEALED = "development", "sealed"
+
+
+def pick(rng: np.random.Generator, *values: Any) -> Any:
+    """Return one of the values."""
+    return values[int(rng.integers(len(values)))]
+
+
+def layers(recipe: Recipe) -> list[dict[str, Any]]:
+    """Return a copy of the layers that may be changed."""
+    return deepcopy(recipe["layers"])
+
+
+def hidden(stack: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the layers with weights before the last."""
+    return [la for la in stack[:-1] if la["class"] in ("Dense", "Conv2D")]
+
+
+def each(recipe: Recipe, **config: Any) -> Delta:
+    """Return a delta that changes all hidden layers."""
+    stack = layers(recipe)
+    for la in hidden(stack):
+        la["config"].update(config)
+    return {"layers": stack}
+
+
+def final(recipe: Recipe, loss: str | None = None, **config: Any) -> Delta:
+    """Return a delta that changes the output layer, and the loss where one is given."""
+    stack = layers(recipe)
+    stack[-1]["config"].update(config)
+    return {"layers": stack, **({} if loss is None else {"loss": loss})}
+
+
+def spoil(kind: str, when: str = "scaled", **settings: Any) -> Delta:
+    """Return a delta that spoils the data."""
+    return {"data": {"spoil": [{"kind": kind, "when": when, **settings}]}}
+
+
+def is_table(recipe: Recipe) -> bool:
+    """Tell whether the inputs are columns of a table."""
+    return recipe["data"]["source"] not in IMAGES
+
+
+def dropped(recipe: Recipe, rate: float) -> Delta:
+    """Return a delta with a dropout behind each hidden layer."""
+    stack = []
+    for la in layers(recipe)[:-1]:
+        stack.append(la)
+        if la["class"] == "Dense":
+            stack.append(layer("Dropout", rate=rate))
+    return {"layers": [*stack, layers(recipe)[-1]]}

@@ -1,0 +1,77 @@
+"""What came of a case, as a line of JSON: whether it hurts, what was found, what others would have said."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.babysitter.baselines import BASELINES
+from benchmarks.babysitter.cases import Case
+from benchmarks.babysitter.judging import Scores, judge
+from benchmarks.babysitter.operators import apply
+from benchmarks.babysitter.programs import BY_NAME
+from benchmarks.babysitter.running import Run, run
+
+Outcome = dict[str, Any]
+ALONE = 4  # of so many cases one is also trained with the seed of the watched run and nobody watching
+
+
+def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:
+    """Run a case: all its seeds unwatched, and its twin's; the first seed watched.
+
+    Arguments:
+        case: which one.
+        scores: of runs that nobody watches.
+        keep: called with the case and the watched run, where somebody wants the record.
+    """
+    program = BY_NAME[case.program]
+    recipe = apply(program, case.delta)
+    watched = run(recipe, case.seeds[0])
+    own = [watched.as_score(), *(scores.of(recipe, seed) for seed in case.seeds[1:])]
+    verdict, worse, same = "healthy", {}, None
+    if case.kind != "clean":
+        verdict, worse = judge(own, [scores.of(program, seed) for seed in case.seeds])
+    if zlib.crc32(case.name.encode()) % ALONE == 0 and not watched.refused:
+        same = watched.weights == scores.of(recipe, case.seeds[0])["weights"]
+    if keep is not None:
+        keep(case, watched)
+    return {
+        **case.as_dict(), "kind": case.kind, "truth": truth(case.kind, verdict),
+        "worse": {name: round(value, 4) for name, value in worse.items()},
+        "scores": {name: round(value, 4) for name, value in watched.scores.items()},
+        "findings": [_short(f.as_dict(), watched) for f in watched.findings],
+        "steps": watched.steps, "done": watched.done, "refused": watched.refused[:300],
+        "bad_step": watched.bad_step, "named": _named(watched),
+        "same": same, "seconds": round(watched.seconds, 3),
+        "baselines": {} if watched.record is None else {name: say(watched.record) for name, say in BASELINES.items()},
+    }
+
+
+def truth(kind: str, verdict: str) -> str:
+    """Return what a case is worth: ``faulty``, ``healthy``, or ``out`` (left out, and counted)."""
+    if kind == "clean":
+        return "healthy"
+    if kind == "lookalike":  # one that does hurt is no healthy program
+        return "healthy" if verdict == "harmless" else "out"
+    return {"hurts": "faulty", "harmless": "healthy"}.get(verdict, "out")
+
+
+def _short(finding: Mapping[str, Any], watched: Run) -> dict[str, Any]:
+    return {
+        "code": finding["code"], "severity": finding["severity"], "confidence": finding["confidence"],
+        "at": watched.heard.get(finding["code"], watched.done), "message": finding["message"][:400],
+    }
+
+
+def _named(watched: Run) -> bool | None:
+    """Tell whether a number that was not finite is named with its step; None where there was none."""
+    if watched.bad_step is None:
+        return None
+    return any(f.code in ("nan_loss", "nan_in_layer") and f.step == watched.bad_step for f in watched.findings)
+
+
+def places(folder: Path, pool: str) -> tuple[Path, Path]:
+    """Return the files of a pool's outcomes and of its scores."""
+    return folder / f"babysitter-{pool}.jsonl", folder / f"scores-{pool}.jsonl"

@@ -1,0 +1,242 @@
+"""A recorded step as one graph: the same bits as its calls, nothing of it in memory that others use."""
+
+import gc
+
+import numpy as np
+import pytest
+from emulated_cupy import call_library
+from emulated_memory import POOL, EmulatorError
+
+import deepbabysit as db
+from deepbabysit.runtime.notices import NOTICES
+
+
+@pytest.fixture
+def programs(cuda, monkeypatch):
+    """What has been captured in this test."""
+    made = []
+    before = cuda.backend.program
+
+    def capture(device, calls):
+        made.append(before(device, calls))
+        return made[-1]
+
+    monkeypatch.setattr(cuda.backend, "program", capture)
+    return made
+
+
+def _mlp(**layer):
+    return db.Sequential([
+        db.layers.Dense(24, activation="relu"), db.layers.Dense(16, activation="relu", **layer),
+        db.layers.Dense(4),
+    ])
+
+
+def _fit(device, replay=True, epochs=3, **options):
+    db.set_seed(5)
+    model = _mlp()
+    rate = db.schedules.cosine(0.01, steps=40)
+    model.compile(
+        db.optimizers.Adam(rate, **options), loss="cross_entropy", metrics=["accuracy"], replay=replay
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(96, 10)).astype(np.float32)
+    y = x[:, :4].argmax(1)
+    history = model.fit(x, y, batch_size=32, epochs=epochs, verbose=0, device=device, babysit=False)
+    return history, [p.numpy().copy() for p in model.parameters()]
+
+
+def _same(first, second):
+    assert first[0].history == second[0].history
+    for a, b in zip(first[1], second[1], strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.fixture(scope="module")
+def eager(cuda):
+    return _fit(cuda, replay=False)
+
+
+def test_a_graph_gives_the_bits_of_its_calls(cuda, programs, eager):
+    replayed = _fit(cuda)
+    assert len(programs) == 1 and programs[0] is not None
+    _same(eager, replayed)
+
+
+def test_merged_launches_give_the_bits_of_single_ones(merging, programs, eager):
+    replayed = _fit(merging)
+    assert programs[0].merged > 0
+    assert "merged" in [node.name for node in programs[0].graph.nodes]
+    _same(eager, replayed)
+
+
+def test_the_same_as_on_the_cpu(cuda, eager):
+    for mine, theirs in zip(eager[1], _fit("cpu")[1], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-5)
+
+
+def test_clipping_in_a_graph(cuda, programs):
+    _same(_fit(cuda, replay=False, clip_norm=0.1), _fit(cuda, clip_norm=0.1))
+    assert programs[0] is not None
+
+
+def test_one_launch_a_step(cuda, programs, emulation):
+    _fit(cuda)
+    before = emulation.launches["graph"]
+    _fit(cuda, epochs=2)
+    # six steps: one eager, one recorded, four replayed
+    assert emulation.launches["graph"] - before == 4
+
+
+def test_a_step_allocates_nothing_and_waits_for_nothing(cuda, programs, emulation):
+    _fit(cuda)
+    program = programs[0]
+    used, waited = POOL.used_bytes(), emulation.synchronizations
+    for _ in range(3):
+        program()
+    assert (POOL.used_bytes(), emulation.synchronizations) == (used, waited)
+
+
+def test_what_cannot_be_captured_is_named_and_runs_call_by_call(cuda, programs, monkeypatch):
+    said = []
+    monkeypatch.setattr(NOTICES, "tell", said.append)
+    monkeypatch.delitem(cuda.backend.kernels, "matmul")  # then CuPy's own product runs
+    rows = db.tensor(np.ones((2, 31), np.float32), device=cuda)
+    step = db.record(lambda x: (rows @ x).sum())
+    results = [step(db.tensor(np.full((31, 3), n, np.float32), device=cuda)).item() for n in range(5)]
+    assert results == [186.0 * n for n in range(5)]
+    assert programs == [None]
+    assert len(said) == 1 and "matmul cannot be captured (calling cuBLAS API during stream capture" in said[0]
+
+
+def test_memory_of_a_step_is_planned(cuda, monkeypatch):
+    from deepbabysit_cupy import arena
+
+    made = []
+    finish = arena.StaticArena.finish
+
+    def finished(self, *rest):
+        made.append(self)
+        return finish(self, *rest)
+
+    monkeypatch.setattr(arena.StaticArena, "finish", finished)
+    large = np.linspace(-1, 2, 20000).astype(np.float32)
+
+    @db.record
+    def step(x):
+        for _ in range(8):
+            x = (x * 1.01).tanh()
+        return x.sum()
+
+    inputs = [db.tensor(large * n, device=cuda) for n in range(4)]
+    assert [step(x).item() for x in inputs] == [step.__wrapped__(x).item() for x in inputs]
+    assert len(made) == 1
+    # sixteen arrays follow one another; two of them live at once
+    assert made[0].asked == 16 * large.nbytes
+    assert made[0].size < 3 * large.nbytes
+
+
+def test_gradients_are_written_where_the_update_reads_them(cuda, programs, monkeypatch):
+    seen = []
+    before = cuda.backend.program
+
+    def capture(device, calls):
+        from deepbabysit_cupy.capture import _name
+
+        seen.extend(_name(device.backend, call) for call in calls)
+        return before(device, calls)
+
+    monkeypatch.setattr(cuda.backend, "program", capture)
+    _fit(cuda)
+    assert "adam_update" in seen
+    assert "copy" not in seen
+
+
+def test_a_graph_over_memory_that_was_given_back_is_found_out(cuda):
+    backend = cuda.backend
+    array = backend.asarray(np.ones(1000))
+    backend.stream.begin_capture()
+    call_library("fill", lambda a: a.fill(2), array, out=array)
+    graph = backend.stream.end_capture()
+    graph.launch()
+    assert backend.to_host(array).max() == 2
+    del array
+    gc.collect()
+    with pytest.raises(EmulatorError, match="given back"):
+        graph.launch()
+
+
+def test_reading_on_the_host_is_refused_while_capturing(cuda):
+    backend = cuda.backend
+    array = backend.asarray(np.ones(3))
+    backend.stream.begin_capture()
+    try:
+        for refused in (array.get, lambda: array.set(np.ones(3)), backend.stream.synchronize):
+            with pytest.raises(RuntimeError, match="captur"):
+                refused()
+        with pytest.raises(NotImplementedError, match="cuBLAS"):
+            backend.xp.matmul(array, array)
+    finally:
+        backend.stream.end_capture()
+
+
+LANES = """#include "common.cuh"
+extern "C" __global__ void __launch_bounds__(256, 2) total(const float* __restrict__ x, float* y, int64_t n) {
+  __shared__ float scratch[32];
+  float sum = 0;
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += x[blockIdx.x * n + i];
+  sum = block_reduce(sum, 0.0f, scratch, Sum());
+  if (threadIdx.x == 0) y[blockIdx.x] = sum;
+}
+extern "C" __global__ void __launch_bounds__(256, 2) twice(float* y, int64_t n) {
+  int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  y[i] = 2 * y[i] + gridDim.x;
+}
+"""
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", "shuffled"])
+def test_lanes_and_tail(cuda, emulation, monkeypatch, order):
+    from deepbabysit_cupy.merging import Launch, merged
+
+    monkeypatch.setattr(emulation, "order", order)
+    backend = cuda.backend
+    rng = np.random.default_rng(2)
+    host = rng.normal(size=(7, 300)).astype(np.float32)
+    x, sums, total, other = (backend.asarray(a) for a in (host, np.zeros(7, "f4"), np.zeros(1, "f4"), host[0, :200]))
+    single, many = backend.library.made(LANES, "twice"), backend.library.made(LANES, "total")
+    ticket = backend.asarray(np.zeros(1, np.uint32))
+    lanes = [
+        [Launch(many, LANES, "total", (7,), (256,), (x, sums, np.int64(300)), 0)],
+        [Launch(single, LANES, "twice", (1,), (256,), (other, np.int64(200)), 0)] * 2,
+    ]
+    tail = [
+        Launch(many, LANES, "total", (1,), (256,), (sums, total, np.int64(7)), 0),
+        Launch(single, LANES, "twice", (1,), (256,), (total, np.int64(1)), 0),
+    ]
+    text, blocks, arguments = merged(lanes, tail, ticket)
+    backend.library.made(text, "merged")((blocks,), (256,), arguments)
+    np.testing.assert_allclose(backend.to_host(total), 2 * host.sum() + 1, rtol=1e-4)
+    np.testing.assert_allclose(backend.to_host(other), 4 * host[0, :200] + 3, rtol=1e-6)
+    assert backend.to_host(ticket) == 0
+
+
+def test_every_kernel_that_may_share_a_launch_launches_once(cuda, emulation, monkeypatch):
+    """A launch is all that such a call does: nothing of CuPy's runs beside it."""
+    from deepbabysit_cupy import capture
+
+    def look(call, launches):
+        found = capture_work(call, launches)
+        if found.launch is not None:
+            before = emulation.launches.total()
+            call[0](call[1], *call[2])
+            assert emulation.launches.total() - before == 1, call
+            seen.append(call)
+        return found
+
+    seen = []
+    capture_work = capture.work_of
+    monkeypatch.setattr(capture, "work_of", look)
+    _fit(cuda)
+    assert len(seen) > 5

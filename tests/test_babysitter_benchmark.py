@@ -1,0 +1,258 @@
+"""The proof's machinery: bounds, splits, judging, planted faults that are found, look-alikes that are not."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from benchmarks.babysitter.__main__ import main, read
+from benchmarks.babysitter.baselines import BASELINES
+from benchmarks.babysitter.cases import FIRST_SEED, TRIALS, Case, pool
+from benchmarks.babysitter.code_cases import LOOPS, MIDDLES, SOURCES, CodeCase, code_outcome, code_pool
+from benchmarks.babysitter.judging import Scores, judge, significant
+from benchmarks.babysitter.lookalikes import LOOKALIKES
+from benchmarks.babysitter.operators import DEV, OPERATORS, SEALED, apply
+from benchmarks.babysitter.outcomes import outcome, truth
+from benchmarks.babysitter.programs import BY_NAME, KNOWN, PROGRAMS, optimizer, pool_of
+from benchmarks.babysitter.running import run, score
+from benchmarks.babysitter.scoring import bounds, figures, per_code
+from benchmarks.babysitter.sources import Part, prepare, raw
+from benchmarks.babysitter.table import table, table_of_misses
+
+from deepbabysit.babysit.codes import CODES
+
+
+@pytest.mark.parametrize(
+    ("hits", "of", "low", "high"),
+    # the usual worked examples of exact intervals: 0 of n gives 1 - 0.025^(1/n); tables of Documenta Geigy
+    [(0, 10, 0.0, 0.3085), (10, 10, 0.6915, 1.0), (5, 10, 0.1871, 0.8129), (1, 20, 0.0013, 0.2487),
+     (10, 20, 0.2720, 0.7280), (4, 400, 0.0027, 0.0254), (0, 400, 0.0, 0.0092)],
+)
+def test_bounds_are_those_of_clopper_and_pearson(hits: int, of: int, low: float, high: float) -> None:
+    assert bounds(hits, of) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_bounds_leave_half_of_the_rest_on_either_side() -> None:
+    low, high = bounds(37, 120)
+    def at_most(k: int, p: float) -> float:
+        return math.fsum(math.comb(120, i) * p**i * (1 - p) ** (120 - i) for i in range(k + 1))
+    assert 1.0 - at_most(36, low) == pytest.approx(0.025, abs=1e-9)
+    assert at_most(37, high) == pytest.approx(0.025, abs=1e-9)
+
+
+# -- the pools ---------------------------------------------------------------------------------------------------------
+
+
+def test_pools_share_no_data_no_program_no_fault_and_no_seed() -> None:
+    cases = {name: pool(name) for name in FIRST_SEED}
+    assert all(cases.values())
+    for what in (lambda c: c.program, lambda c: KNOWN[BY_NAME[c.program]["data"]["source"]][0], lambda c: c.name):
+        assert not {what(c) for c in cases[DEV]} & {what(c) for c in cases[SEALED]}
+    sources = [{BY_NAME[c.program]["data"]["source"] for c in cases[name]} for name in (DEV, SEALED)]
+    operators = [{c.operator for c in cases[name] if c.kind == "fault"} for name in (DEV, SEALED)]
+    seeds = [{seed for c in cases[name] for seed in c.seeds} for name in (DEV, SEALED)]
+    for first, second in (sources, operators, seeds):
+        assert first and second and not first & second
+    looks = [{c.operator for c in cases[name] if c.kind == "lookalike"} for name in (DEV, SEALED)]
+    assert looks[0] & looks[1] <= {"longer"}
+    assert not set(SOURCES[DEV]) & set(SOURCES[SEALED])
+    for ways in (LOOPS, MIDDLES):
+        assert {where for where, _, _ in ways.values()} == {DEV, SEALED}
+
+
+def test_every_operator_belongs_to_one_pool_and_names_codes_that_exist() -> None:
+    names = [o.name for o in OPERATORS]
+    assert len(names) == len(set(names))
+    assert sum(o.pool == DEV for o in OPERATORS) >= 30
+    assert sum(o.pool == SEALED for o in OPERATORS) >= 30
+    for o in OPERATORS:
+        assert o.codes and set(o.codes) <= set(CODES), o.name
+    mine, theirs = ({o.codes[0] for o in OPERATORS if o.pool == name} for name in (DEV, SEALED))
+    assert mine == theirs
+    assert all(not o.codes for o in LOOKALIKES)
+    assert {code for _, code, _ in (*LOOPS.values(), *MIDDLES.values()) if code} <= set(CODES)
+
+
+def test_cases_are_data_and_the_same_every_time() -> None:
+    first = pool(DEV)
+    pool.cache_clear()
+    again = pool(DEV)
+    assert first == again
+    assert len({c.name for c in first}) == len(first)
+    for case in first:
+        assert json.loads(json.dumps(case.as_dict()))["name"] == case.name
+        assert len(set(case.seeds)) == len(case.seeds) == (1 if case.kind == "clean" else TRIALS)
+    kinds = [c.kind for c in first[:200]]
+    assert 100 <= kinds.count("fault") <= 140  # the first cases are a sample of all
+    assert min(kinds.count("clean"), kinds.count("lookalike")) >= 20
+
+
+def test_no_operator_changes_the_recipe_it_is_given_and_every_case_changes_something() -> None:
+    before = json.dumps(PROGRAMS)
+    rng = np.random.default_rng(0)
+    for o in (*OPERATORS, *LOOKALIKES):
+        assert any(o.make(program, rng) is not None for program in PROGRAMS if pool_of(program) == o.pool), o.name
+    assert json.dumps(PROGRAMS) == before
+    for case in pool(DEV):
+        assert (apply(BY_NAME[case.program], case.delta) == BY_NAME[case.program]) == (case.kind == "clean")
+
+
+def test_programs_say_the_truth_about_their_data() -> None:
+    for program in PROGRAMS:
+        source = program["data"]["source"]
+        if source in ("heart", "auto-mpg", "concrete", "mnist"):
+            continue  # files that are not everywhere
+        x, y, task = raw(source)
+        assert KNOWN[source][1:] == (task, x.shape[1], 0 if task == "regression" else int(y.max()) + 1)
+        assert pool_of(program) == KNOWN[source][0]
+
+
+def test_the_test_part_is_clean_and_no_row_is_in_two_parts() -> None:
+    recipe = dict(BY_NAME["wine-relu"]["data"])
+    bare = prepare(recipe, 3)
+    rows = [tuple(row) for part in (bare.train, bare.held, bare.test) for row in part.x.round(5).tolist()]
+    assert len(set(rows)) == len(rows)
+    spoiled = prepare({**recipe, "spoil": [{"kind": "shuffle_labels"}, {"kind": "bad_cells"}]}, 3)
+    np.testing.assert_array_equal(spoiled.test.x, bare.test.x)
+    np.testing.assert_array_equal(spoiled.test.y, bare.test.y)
+    assert np.isnan(spoiled.train.x).any()
+    assert (spoiled.train.y != bare.train.y).mean() > 0.4
+    leaking = prepare({**recipe, "spoil": [{"kind": "leak_feature"}]}, 3)
+    assert leaking.test.x.shape[1] == leaking.train.x.shape[1] == 14
+    assert abs(np.corrcoef(leaking.test.x[:, -1], leaking.test.y)[0, 1]) < 0.5 < abs(
+        np.corrcoef(leaking.train.x[:, -1], leaking.train.y)[0, 1])
+
+
+# -- judging and scoring -----------------------------------------------------------------------------------------------
+
+
+def scored(accuracy: float, skill: float = 0.8, promise: float = 0.01, refused: bool = False) -> dict[str, Any]:
+    return {"scores": {"accuracy": accuracy, "skill": skill}, "promise": promise, "refused": refused, "weights": ""}
+
+
+def test_a_fault_counts_only_when_it_hurts() -> None:
+    healthy = [scored(0.95), scored(0.96), scored(0.94)]
+    assert judge([scored(0.5), scored(0.55), scored(0.5)], healthy)[0] == "hurts"
+    assert judge([scored(0.95), scored(0.95), scored(0.95)], healthy)[0] == "harmless"
+    assert judge([scored(0.7), scored(0.97), scored(0.97)], healthy)[0] == "unclear"
+    assert judge([scored(0.2), scored(0.9), scored(0.9)], healthy)[0] == "hurts"  # much or little, but every time
+    assert judge([scored(0.95, promise=0.2), scored(0.96, promise=0.25), scored(0.94, promise=0.2)], healthy)[0] == (
+        "hurts")
+    assert judge([scored(0.0, refused=True)] * 3, healthy)[0] == "hurts"
+    assert not significant([0.3, -0.2, 0.1])
+    assert truth("fault", "harmless") == "healthy"
+    assert truth("lookalike", "hurts") == truth("fault", "unclear") == "out"
+
+
+def made(truth: str, codes: list[str], *found: tuple[str, str, float], at: int = 0, kind: str = "fault") -> Any:
+    return {
+        "truth": truth, "codes": codes, "kind": kind, "steps": 100, "seconds": 1.0, "named": None, "same": True,
+        "baselines": {}, "name": "n", "operator": "o", "refused": "",
+        "findings": [{"code": c, "severity": s, "confidence": p, "at": at} for c, s, p in found],
+    }
+
+
+def test_figures_of_outcomes_counted_by_hand() -> None:
+    outcomes = [
+        made("faulty", ["a"], ("a", "error", 1.0), at=10),
+        made("faulty", ["a"], ("b", "warning", 0.8), ("a", "warning", 0.6), at=30),
+        made("faulty", ["b", "c"], ("c", "warning", 0.5), at=50),
+        made("faulty", ["b"], ("b", "note", 0.9)),
+        made("healthy", [], ("a", "warning", 0.7), kind="lookalike"),
+        made("healthy", [], kind="clean"),
+        made("out", ["a"], ("a", "error", 1.0)),
+    ]
+    found = figures(outcomes)
+    assert (found["faulty"], found["healthy"], found["left_out"]) == (4, 2, 1)
+    assert (found["detected"]["hits"], found["first"]["hits"], found["first_three"]["hits"]) == (3, 3, 4)
+    assert found["false_alarms"]["all"]["hits"] == 1
+    assert found["false_alarms"]["clean"]["hits"] == 0
+    # first findings: a right at 1.0, b wrong at 0.8, c right at 0.5, the alarm a at 0.7
+    assert found["brier"] == pytest.approx((0.0 + 0.64 + 0.25 + 0.49) / 4)
+    assert found["time_to_finding"] == pytest.approx(0.2)  # 0.1, 0.3, 0.5, and 0 where the note was said
+    codes = per_code([o for o in outcomes if o["truth"] == "faulty"], [o for o in outcomes if o["truth"] == "healthy"])
+    assert (codes["a"]["precision"], codes["a"]["recall"]) == (0.5, 0.5)
+    assert (codes["b"]["precision"], codes["b"]["recall"]) == (0.5, 0.5)
+    text = table(found, "some")
+    assert "75.0% (3 of 4; 19.4% to 99.4%)" in text
+    assert "a (warning 0.70)" in table_of_misses(outcomes)
+
+
+def test_scores_are_those_of_the_task() -> None:
+    class Says:
+        def __init__(self, output: Any) -> None:
+            self.output = np.asarray(output, np.float64)
+
+        def predict(self, x: Any) -> Any:
+            return self.output
+
+    data = prepare(BY_NAME["circles-relu"]["data"], 1)
+    part = Part(np.zeros((4, 2)), np.array([[0.0], [0.0], [1.0], [1.0]]))
+    right = score(Says([[0.1], [0.1], [0.9], [0.9]]), part, data)
+    assert right["accuracy"] == 1.0
+    assert right["skill"] == pytest.approx(1 - -math.log(0.9) / math.log(2))
+    assert score(Says([[-9.0], [-9.0], [9.0], [9.0]]), part, data)["skill"] > 0.99  # logits
+    assert score(Says([[0.9]] * 4), part, data)["accuracy"] == 0.5
+    assert score(Says([[math.nan]] * 4), part, data) == {"accuracy": 0.5, "skill": -1.0}
+
+
+# -- a few real cases --------------------------------------------------------------------------------------------------
+
+
+def planted(program: str, name: str) -> Case:
+    return next(c for c in pool(DEV) if c.program == program and c.operator == name)
+
+
+@pytest.mark.parametrize(
+    ("program", "name"), [("circles-relu", "missing_cells"), ("wine-relu", "zeros"), ("circles-relu", "adam_cold")],
+)
+def test_planted_faults_are_found_first(program: str, name: str) -> None:
+    found = outcome(planted(program, name), Scores(None))
+    assert found["truth"] == "faulty"
+    assert found["findings"][0]["code"] in found["codes"]
+    assert set(found["baselines"]) in (set(BASELINES), set())
+
+
+def test_a_healthy_run_is_silent_and_watching_changes_no_bit() -> None:
+    recipe = BY_NAME["wine-relu"]
+    watched, alone = run(recipe, 1100), run(recipe, 1100, watch=False)
+    assert watched.weights == alone.weights != ""
+    assert [f.code for f in watched.findings if f.severity != "note"] == []
+    assert watched.scores["accuracy"] > 0.9
+    assert watched.done == watched.steps
+
+
+def test_a_nan_is_named_with_its_step() -> None:
+    recipe = apply(BY_NAME["waves-relu"], {"optimizer": optimizer("SGD", 50.0), "epochs": 4})
+    found = run(recipe, 1000)
+    assert found.bad_step is not None
+    named = [f for f in found.findings if f.code in ("nan_loss", "nan_in_layer")]
+    assert named and all(f.step == found.bad_step for f in named)
+
+
+def test_code_cases_and_what_looks_like_them() -> None:
+    for operator, code in (("never_cleared", "missing_zero_grad"), ("batch_mean", "batch_leak"), ("plain", "")):
+        case = next(c for c in code_pool(DEV) if c.operator == operator and c.source == "circles")
+        assert case.code == code
+        found = code_outcome(case)
+        loud = [f["code"] for f in found["findings"] if f["severity"] != "note"]
+        assert loud[:1] == ([code] if code else []), operator
+    assert isinstance(case, CodeCase)
+
+
+def test_a_pool_goes_on_where_it_was_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--folder", str(tmp_path), "--only", "wine-relu/onehot_for_indices"]
+    assert main(arguments) == 0
+    file = tmp_path / "babysitter-development.jsonl"
+    assert list(read(file)) == ["wine-relu/onehot_for_indices/0"]
+    with file.open("a") as out:
+        out.write('{"name": "cut o')  # a run that was ended in the middle of a line
+    before = file.read_text()
+    assert main(arguments) == 0
+    assert file.read_text() == before
+    assert "100.0% (1 of 1" in capsys.readouterr().out
+    assert json.loads((tmp_path / "babysitter-development.json").read_text())["faulty"] == 1
