@@ -19,7 +19,7 @@ from emulated_memory import (
     State,
     alloc,
 )
-from host_build import HostModule
+from host_build import ORDERS, HostModule
 
 
 def stream() -> Stream:
@@ -455,7 +455,9 @@ class Function:
         at = globals()["stream"]() if stream is None else stream
 
         def run() -> None:
-            self.module.launch(self.name, grid, block, cells, shared_mem, State.order)
+            State.turn += 1
+            order = tuple(ORDERS)[State.turn % len(ORDERS)] if State.order == "turns" else State.order
+            self.module.launch(self.name, grid, block, cells, shared_mem, order, State.turn)
             for allocation in allocations:
                 allocation.check()
 
