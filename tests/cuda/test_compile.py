@@ -91,7 +91,7 @@ def test_generated_reductions(nvrtc, dtype):
     texts = [reducing.source("itself", (dtype,), (), (kind,), (dtype,), 4, (True,)) for kind in ("sum", "max", "min")]
     texts += [
         reducing.source("true", ("bool",), (), ("any",), ("bool",), 1, (True,)),
-        reducing.source("deviation_wide", (dtype, wide), (), ("sum",), (wide,), 1, (True, False)),
+        reducing.source("deviation", (dtype, dtype), (), ("sum",), (dtype,), 1, (True, False)),
         reducing.source("power_over", (dtype, dtype), (), ("sum",), (dtype,), 1, (True, False)),
         reducing.source("linear_gradient_sums", (dtype,) * 2, (("activation", "relu"),), ("sum",), (dtype,), 1,
                         (True,) * 3),

@@ -14,7 +14,7 @@ from deepbabysit.kernels.convolution import transposed_space
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels.launching import launch, same_floats, short
-from deepbabysit_cupy.kernels.maps import SHORT, run_map
+from deepbabysit_cupy.kernels.maps import SHORT, clear, run_map
 from deepbabysit_cupy.kernels.products import affine
 from deepbabysit_cupy.kernels.reducing import Reduction, power, reduction, run_reduction
 from deepbabysit_cupy.kernels.windows import FILE, Geometry, geometry, uncolumns
@@ -133,7 +133,7 @@ def by_input(ctx: Any, conv: Conv, scratch: Any, g: Any, kernel: Any, dx: Any) -
     if not dx.size:
         return
     if not g.size:
-        dx.fill(0)
+        clear(ctx, dx)
         return
     if conv.depthwise:
         many = conv.f // conv.geometry.c
@@ -152,7 +152,7 @@ def by_kernel(ctx: Any, conv: Conv, scratch: Any, x: Any, g: Any, dk: Any) -> No
     if not dk.size:
         return
     if not g.size:
-        dk.fill(0)
+        clear(ctx, dk)
         return
     if conv.depthwise:
         found, chunk = _partial(conv)

@@ -203,6 +203,12 @@ def run_map(name: str, ctx: Any, outs: Any, ins: Any, attrs: dict[str, Any]) -> 
     function((blocks(count, THREADS, ctx.backend.most_blocks),), (THREADS,), (*outs, *ins, *numbers))
 
 
+def clear(ctx: Any, array: Any) -> None:
+    """Write zeros."""
+    zero = ctx.backend.kept(("zero", array.dtype.name), lambda: np.zeros((), array.dtype))
+    run_map("copy", ctx, (array,), (zero,), {})
+
+
 def _flat(shape: Sequence[int], count: int, ins: Sequence[Any], width: int) -> tuple[str, int]:
     """Return the layouts that `flat_source` takes and the length of rows that repeat; no layouts where one is other."""
     layouts, period = "", 0

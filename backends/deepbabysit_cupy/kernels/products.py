@@ -9,7 +9,7 @@ from typing import Any
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array, Form
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_cupy.kernels.maps import FUNCTIONS, run_map
+from deepbabysit_cupy.kernels.maps import FUNCTIONS, clear, run_map
 from deepbabysit_cupy.kernels.reducing import Reduction, reduction, run_reduction
 from deepbabysit_cupy.lt import REAL, Product
 
@@ -84,7 +84,7 @@ def multiply(
     if c.size == 0:
         return
     if inner == 0:
-        c.fill(0)
+        clear(ctx, c)
         return
     shape = c.shape[:-2]
     a, b = (x if _stored(x) is not None else x.copy() for x in (a, b))

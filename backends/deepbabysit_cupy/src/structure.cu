@@ -1,6 +1,11 @@
 // Elements that move: borders, joins, gathers, scatters. What only moves is copied by its size, whatever it means.
 #include "common.cuh"
 
+// Sixteen bytes, whatever they mean.
+struct __align__(16) Sixteen { uint64_t v[2]; };
+template <class T> __device__ __forceinline__ T pattern(uint64_t bits) { return (T)bits; }
+template <> __device__ __forceinline__ Sixteen pattern<Sixteen>(uint64_t bits) { return Sixteen{{bits, bits}}; }
+
 // -- a border around an array, or an array put at an index into a constant ---------------------------------------------
 
 // One axis of the result: where the array begins in it, how far apart its entries lie, how many there are, and elements
@@ -35,7 +40,7 @@ __device__ __forceinline__ void placed(T* y, const T* x, T value, int64_t n, Pla
       PLACED_AXIS(4), PLACED_AXIS(5)) {                                                                                \
     Placed a0 = PLACED_OF(0), a1 = PLACED_OF(1), a2 = PLACED_OF(2), a3 = PLACED_OF(3), \
            a4 = PLACED_OF(4), a5 = PLACED_OF(5);                                                       \
-    placed<T>(y, x, (T)value, n, a0, a1, a2, a3, a4, a5);                                                              \
+    placed<T>(y, x, pattern<T>(value), n, a0, a1, a2, a3, a4, a5);                                                              \
   }
 
 // -- arrays side by side, and taken apart -------------------------------------------------------------------------------
@@ -107,17 +112,18 @@ __device__ __forceinline__ void take_along(T* y, const T* x, const void* indices
   extern "C" __global__ void __launch_bounds__(256) take_##bits(                                                     \
       T* y, const T* x, const void* indices, int64_t kind, uint64_t missing, int64_t before, int64_t length,         \
       int64_t numbers, int64_t after) {                                                                              \
-    take<T>(y, x, indices, (int)kind, (T)missing, before, length, numbers, after);                                   \
+    take<T>(y, x, indices, (int)kind, pattern<T>(missing), before, length, numbers, after);                                   \
   }                                                                                                                  \
   extern "C" __global__ void __launch_bounds__(256) take_along_##bits(                                               \
       T* y, const T* x, const void* indices, int64_t kind, uint64_t missing, int64_t before, int64_t length,         \
       int64_t numbers, int64_t after) {                                                                              \
-    take_along<T>(y, x, indices, (int)kind, (T)missing, before, length, numbers, after);                             \
+    take_along<T>(y, x, indices, (int)kind, pattern<T>(missing), before, length, numbers, after);                             \
   }
 MOVES(uint8_t, 8)
 MOVES(uint16_t, 16)
 MOVES(uint32_t, 32)
 MOVES(uint64_t, 64)
+MOVES(Sixteen, 128)
 
 // -- adding where numbers point ---------------------------------------------------------------------------------------
 
