@@ -103,6 +103,14 @@ def test_large(cuda, case):
     _check(cuda, *CASES[case], "float32")
 
 
+WIDE = ("sum, rows", "var, everything", "softmax, columns", "batch_norm", "layer_norm_gradient", "depthwise kernel")
+
+
+@pytest.mark.parametrize("case", WIDE)
+def test_double_precision(cuda, case):
+    _check(cuda, *CASES[case], "float64")
+
+
 HALVES = ("sum, columns", "softmax, rows", "batch_norm", "layer_norm_gradient", "dropout", "take", "max_pool")
 
 
