@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import deepbabysit as db
+from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.sitter import Sitter
 
 RNG = np.random.default_rng(0)
@@ -158,3 +159,58 @@ def test_a_break_late_in_a_long_run_is_found_in_its_step() -> None:
     assert sitter.findings[0].code == "learning_rate_too_high"
     for mine, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_number_that_is_not_finite_is_heard_in_its_step(stop: bool) -> None:
+    heard: dict[str, int] = {}
+    sitter = Sitter(stop=stop)
+    say = sitter._hear
+    sitter.engine = Engine(sitter.record, lambda f: (heard.setdefault(f.code, len(sitter.record.losses)), say(f)))
+    db.set_seed(0)
+    model = db.Sequential([db.layers.Dense(8, activation="relu", input_shape=4), db.layers.Dense(1)])
+    model.compile(db.optimizers.SGD(lambda step: 0.01 if step < 333 else 1e12), "mse")
+    many = np.tile(X, (80, 1))
+    history = model.fit(many, many[:, :1] * 2, batch_size=16, epochs=2, verbose=0, seed=0, babysit=sitter)
+    first = by_code(sitter)["nan_in_layer"].step
+    assert first is not None and 333 < first < 340
+    assert heard["nan_in_layer"] == first + 1
+    losses = np.array(sitter.record.losses)
+    if stop:
+        assert len(losses) <= first + 1
+        assert history.stopped.startswith("babysit: ")
+    else:
+        assert heard["nan_loss"] == by_code(sitter)["nan_loss"].step + 1 == int(np.argmin(np.isfinite(losses))) + 1
+        assert model._trainer.steps == len(losses) == 2 * -(-len(many) // 16)
+
+
+def test_a_loss_that_runs_away_ends_the_run_soon() -> None:
+    sitter = Sitter(stop=True)
+    db.set_seed(0)
+    model = db.Sequential([db.layers.Dense(8, activation="relu", input_shape=4), db.layers.Dense(1)])
+    model.compile(db.optimizers.SGD(lambda step: 0.01 if step < 333 else 3.0, clip_norm=10.0), "mse")
+    many = np.tile(X, (80, 1))
+    history = model.fit(many, many[:, :1] * 2, batch_size=16, epochs=2, verbose=0, seed=0, babysit=sitter)
+    losses = np.array(sitter.record.losses)
+    assert history.stopped == "babysit: loss_diverging"
+    assert np.isfinite(losses).all()
+    assert 333 < len(losses) < 400
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1e6}])
+@pytest.mark.parametrize("every", [1, None])
+def test_every_loss_stands_at_its_step(options: dict[str, Any], every: int | None) -> None:
+    sitter = Sitter(every=every)
+    db.set_seed(0)
+    model = db.Sequential([db.layers.Dense(1, input_shape=4)])
+    model.compile(db.optimizers.SGD(0.01, **options), "mse")
+    start = model.get_weights()
+    model.fit(X, X[:, :1] * 2, batch_size=16, epochs=2, verbose=0, seed=0, babysit=sitter)
+    twin = db.Sequential([db.layers.Dense(1, input_shape=4)])
+    twin.set_weights(start)
+    twin.compile(db.optimizers.SGD(0.01, **options), "mse")
+    order = db.data.Loader(X, X[:, :1] * 2, batch_size=16, shuffle=True, seed=0, prefetch=0)
+    alone = [
+        twin.train_on_batch(batch.x, batch.y)["loss"] for epoch in range(2) for batch in order.epoch(epoch)
+    ]
+    np.testing.assert_allclose(sitter.record.losses, alone, rtol=1e-6)

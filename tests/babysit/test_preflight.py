@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from small_tasks import L, check, loud, model_for, scaled
 
 import deepbabysit as db
+from deepbabysit.babysit import facts
 from deepbabysit.babysit import preflight as module
 from deepbabysit.babysit.preflight import NEEDS, budget_for, planned_seconds, preflight
+from deepbabysit.babysit.reading import model_facts
 from deepbabysit.babysit.rules import load
 from deepbabysit.babysit.rules.rule import RULES
 from deepbabysit.babysit.vitals import RunFacts
@@ -166,10 +169,32 @@ def test_when_the_time_is_spent_nothing_more_is_begun(monkeypatch: pytest.Monkey
 
 
 def test_budget_of_a_run() -> None:
-    assert budget_for(10.0) == 0.5 and budget_for(3600.0) == 2.0 and budget_for(None) == 2.0 and budget_for(0.1) == 0.1
+    assert [budget_for(s) for s in (10.0, 3600.0, None, 0.5)] == [0.5, 2.0, 2.0, 0.025]
     short, long = RunFacts(steps=10, epochs=2, batch_size=32), RunFacts(steps=1000, epochs=50, batch_size=128)
-    assert planned_seconds(RunFacts(), 1000) is None
-    assert (planned_seconds(short, 1000) or 0) < 0.1 < 60 < (planned_seconds(long, 500_000) or 0)
+    assert planned_seconds(RunFacts(), 1000, 3) is None
+    assert (planned_seconds(short, 1000, 3) or 0) < 0.1 < 60 < (planned_seconds(long, 500_000, 3) or 0)
+    assert (planned_seconds(short, 1000, 3) or 0) < (planned_seconds(short, 1000, 30) or 0)
+
+
+def test_a_model_that_would_take_too_long_is_left_alone() -> None:
+    x, y, _, _, _ = scaled("wine")
+    model, run = model_for("wine"), RunFacts(batch_size=16, steps=9, epochs=1)
+    large = replace(model_facts(model), parameters=50_000_000)
+    _, found = preflight(model, x, y, None, run, 0.005, facts=large)
+    assert "too short" in found.failure and found.skipped["double_softmax"] == "the model did not run"
+    _, small = preflight(model, x, y, None, run, 0.005, facts=model_facts(model))
+    assert not small.failure and "double_softmax" in small.asked
+
+
+def test_what_would_take_longer_than_is_left_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).standard_normal((900, 30))
+    labels = (rows[:, 0] > 0).astype(np.int64)
+    monkeypatch.setattr(facts, "A_ROW", 1.0)
+    found = facts.data_facts([rows], labels, deadline=100.0, clock=lambda: 0.0)
+    assert list(found.skipped) == ["copies"] and found.association is not None and found.association.rows == 800
+    found = facts.data_facts([rows], labels, deadline=0.04, clock=lambda: 0.0)
+    assert found.association is not None and found.association.rows == facts.FEWER
+    assert facts.data_facts([rows], labels, deadline=0.001, clock=lambda: 0.0).looked == 100
 
 
 def test_preflight_fills_in_what_the_run_did_not_know() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 DENSE = (0, 1, 2, 4, 8, 16)
-ALWAYS = 4  # so many of them are measured whatever it costs
+ALWAYS = 3  # so many of them are measured whatever it costs
 GOAL = 0.01  # share of the time that passes which measuring may take
-AHEAD = 0.01  # share of the whole planned run that may be spent beside that, a part of it at once
+AHEAD = 0.005  # share of the whole planned run that may be spent beside that, a part of it at once
 AT_ONCE = 0.4  # that part
-LEAST = 0.03  # seconds that every run may spend, but no more than `SHORT` of it
-SHORT = 0.15
+LEAST = 0.01  # seconds that every run may spend, but no more than `SHORT` of it
+SHORT = 0.1
 GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
-STRIDE = 48  # steps between two looks at the clock
+STRIDE = 48  # steps between two looks at the clock and the losses, until the length of a step is known
+NEAR, FAR = 16, 240  # as many at least, at most
+LOOKS = 0.02  # seconds between two looks
+TOGETHER = 1.5  # measuring, and asking at the ends of epochs, take `GOAL` so many times together
 
 
 class Agenda:
@@ -38,8 +41,9 @@ class Agenda:
     def next(self, step: int) -> int:
         """Return the first step from this one on at which `due` is to be asked."""
         if self._every is not None:
-            return step if step < min(self._every, 3) else -(-step // self._every) * self._every
-        return next((s for s in DENSE if s >= step), step + STRIDE - 1)
+            return step if step < min(self._every, 3) else min(-(-step // self._every) * self._every, step + STRIDE - 1)
+        stride = STRIDE if self.usual is None else int(min(max(LOOKS / max(self.usual, 1e-9), NEAR), FAR))
+        return next((s for s in DENSE if s >= step), step + stride - 1)
 
     def due(self, step: int, wanted: bool = False) -> bool:
         """Tell whether a step is measured; `wanted` ones (the last of an epoch) go before others."""
@@ -58,7 +62,7 @@ class Agenda:
 
     def spare(self, seconds: float) -> bool:
         """Tell whether so much may be spent beside the steps."""
-        return self._every is not None or self.spent + seconds <= 2.0 * GOAL * self.elapsed
+        return self._every is not None or self.spent + seconds <= TOGETHER * GOAL * self.elapsed
 
     def passed(self, steps: int, seconds: float) -> None:
         """Take note of steps that were not measured."""

@@ -18,7 +18,7 @@ from deepbabysit.runtime.funnel import call
 from deepbabysit.training.events import Controls
 
 _KEEP = SPECS["keep_step"]
-RING = 64  # losses of the last steps that are kept on the device
+RING = 256  # losses of the last steps that are kept on the device: more than pass between two looks
 _PROBE = 16384  # numbers of a gradient that are looked at in every step
 
 
@@ -26,6 +26,7 @@ class Guard:
     """Keeps losses, and the weights of the first step whose loss or first gradient is not finite; part of the step."""
 
     def __init__(self, controls: Controls) -> None:
+        self._step = controls.step
         self._optimizer = controls.optimizer
         self._device = controls.device
         self._flats: list[FlatBuffer] = []
@@ -42,6 +43,8 @@ class Guard:
             self.kept = [empty(flat.w.shape, flat.w.dtype) for flat in flats]
             self._taken = [self._device.asarray(np.zeros(1)) for _ in flats]
             self._rings = [self._device.asarray(np.zeros(RING)) for _ in flats]
+            if flats and isinstance(self._taken[0], np.ndarray):  # a look into another memory would wait for the step
+                self._step.alarm = self._taken[0].data
         probe = self._probe()
         for flat, kept, taken, ring in zip(flats, self.kept, self._taken, self._rings, strict=True):
             inputs = (loss.data, probe, self._optimizer.control, flat.w, kept, taken, ring)
@@ -69,17 +72,20 @@ class Guard:
         if not self._rings:
             return b""
         host = self._device.to_host(self._rings[0])
-        return bytes(host[np.arange(first, last + 1) % RING].tobytes())
+        begin, end = first % RING, last % RING + 1
+        return bytes(host[begin:end].tobytes() if begin < end else host[begin:].tobytes() + host[:end].tobytes())
 
     def step(self) -> int | None:
         """Return the optimizer step (from 1) whose weights are kept, or None."""
+        alarm = self._step.alarm
+        if alarm is not None and not alarm[0]:
+            return None
         values = [float(self._device.to_host(taken)[0]) for taken in self._taken]
         return int(max(values)) if any(values) else None
 
-    def clear(self) -> None:
-        """Be ready for the next one."""
-        for taken in self._taken:
-            self._device.write(taken, np.zeros(1))
+    def quiet(self) -> None:
+        """Raise no alarm any more."""
+        self._step.alarm = None
 
 
 @dataclass(slots=True)

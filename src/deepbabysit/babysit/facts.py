@@ -22,6 +22,15 @@ RELATED = 800  # so many rows are compared with each other
 MANY = 10  # a feature with so many values is a measurement, with fewer a category
 SHOWN = 8  # so many row numbers are kept as examples
 
+# seconds that the parts roughly take, on a slow machine: they are left out where less is left
+A_NUMBER = 1e-7  # statistics of the features, for each number that is looked at
+A_ROW = 1.5e-6  # keying a row for comparison
+A_PAIR = 5e-8  # rows related to each other, for each pair
+A_FEATURE = 1e-4  # comparing a feature of the two parts
+ALONE = 5e-4  # trying a feature alone
+MANY_MIXED = 0.12  # mixing features where there are too many for the linear probe
+FEWER = 200  # rows that are compared with each other where there is no time for `RELATED`
+
 
 @dataclass(frozen=True, slots=True)
 class InputFacts:
@@ -166,14 +175,16 @@ def data_facts(
         x: the input arrays, rows first; y: the targets, rows first.
         validation: the same of the validation part.
         ids: for each input whether an Embedding reads it.
-        deadline: time of `clock` after which no further comparison is begun.
+        deadline: time of `clock` at which it is to be over: what would take longer is left out.
     """
     names = _names("x", len(x))
     flags = [*ids, *[False] * (len(x) - len(ids))]
     bad = _not_finite(names, x, y, validation)
     rows = len(x[0])
     fine = _finite_rows(rows, [*x, *([] if y is None else [y])], bool(bad))
-    looked = _sample(fine, max(32, NUMBERS // max(1, sum(_width(a) for a in x))))
+    width = sum(_width(a) for a in x)
+    numbers = NUMBERS if deadline is None else min(NUMBERS, 0.3 * max(deadline - clock(), 0.0) / A_NUMBER)
+    looked = _sample(fine, max(32, int(numbers) // max(1, width)))
     skipped: dict[str, str] = {}
     inputs = tuple(_input(a[looked], flag) for a, flag in zip(x, flags, strict=True)) if len(looked) else ()
     labels = None if y is None or not len(fine) else label_facts(y[fine])
@@ -182,13 +193,13 @@ def data_facts(
         return found
     values: dict[str, object] = {}
 
-    def late(name: str) -> bool:
-        if deadline is not None and clock() > deadline:
+    def late(name: str, seconds: float) -> bool:
+        if deadline is not None and clock() + seconds > deadline:
             skipped[name] = "the time was spent"
             return True
         return False
 
-    if not late("copies"):
+    if not late("copies", A_ROW * min(len(fine), relations.KEYED)):
         columns = relations.telling_columns(x, looked)
         twins = relations.copies(x, y, fine, columns)
         values.update(duplicates=twins.same, copies=twins.copies, conflicts=twins.conflicts, examples=twins.examples)
@@ -202,19 +213,26 @@ def data_facts(
             values["validation_labels"] = label_facts(targets[held])
         if same and targets is not None:
             compared = (theirs, targets, _sample(held, RELATED // 2))
-        if same and len(held) and not late("overlap"):
+        if same and len(held) and not late("overlap", A_ROW * (len(fine) + len(held))):
             values["overlap"] = relations.overlap(x, theirs, fine, held, relations.telling_columns(x, looked))
-        if same and len(held) and not any(flags) and not late("drift"):
+        if same and len(held) and not any(flags) and not late("drift", A_FEATURE * width):
             pair = None if y is None or targets is None else (y, targets)
             values["drift"] = relations.drift(x, theirs, _sample(fine, 2000), _sample(held, 2000), pair, labels)
-    if labels is not None and y is not None and not late("association"):
+    related = _sample(fine, RELATED)
+    if deadline is not None and clock() + _relating(len(related), width) > deadline:
+        related = _sample(fine, FEWER)
+    if labels is not None and y is not None and not late("association", _relating(len(related), width)):
         if any(flags):
             skipped["association"] = "the inputs are ids"
         else:
-            values["association"] = relations.associate(
-                x, y, _sample(fine, RELATED), labels, deadline, clock, compared
-            )
+            values["association"] = relations.associate(x, y, related, labels, deadline, clock, compared)
     return replace(found, **values)  # type: ignore[arg-type]
+
+
+def _relating(rows: int, width: int) -> float:
+    """Return the seconds that asking the probes roughly takes."""
+    mixed = MANY_MIXED if width > relations.LINEAR_FEATURES else 0.0
+    return 10.0 * ALONE + A_PAIR * rows**2 + ALONE * min(width, relations.FEATURES_ALONE) + mixed
 
 
 def _names(name: str, count: int) -> list[str]:

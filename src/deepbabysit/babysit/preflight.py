@@ -35,8 +35,12 @@ from deepbabysit.layers.layer import Layer
 from deepbabysit.training.arrays import arrange
 
 BUDGET = 2.0  # seconds
-LEAST = 0.1  # seconds that every run may spend: less than it takes to import the library
-STEP_SECONDS, OPERATIONS = 1e-4, 5e10  # overhead of a step, operations per second: for a rough plan
+SHARE = 0.05  # of the planned run, and no more than `BUDGET`
+# for a rough plan: seconds until the first step, of an epoch and a step around its operations, of a layer in a step;
+# operations per second
+START_SECONDS, EPOCH_SECONDS, STEP_SECONDS, LAYER_SECONDS, OPERATIONS = 0.05, 5e-4, 4e-5, 1e-5, 5e10
+LOOK_SECONDS, LOOKED_LAYER = 4e-3, 4e-4  # what tracing a model takes around its operations, and for each layer
+TRACED = 0.01  # seconds of tracing that every run may spend: without it nothing is known of the model
 BATCH = 64  # rows of the batch on which experiments are made
 READ = 4096  # rows that are read of a source that is no array
 
@@ -132,7 +136,7 @@ def check(
 
 def preflight(
     model: Layer, x: Any, y: Any, validation: Any, run_facts: RunFacts, budget_seconds: float = BUDGET,
-    loss: Any = None,
+    loss: Any = None, facts: ModelFacts | None = None,
 ) -> tuple[Record, Findings]:
     """Check before a run that has been set up; the same as `check`, for the loop's first seconds.
 
@@ -142,6 +146,7 @@ def preflight(
         run_facts: what is known of the run; task, classes and chance are filled in from the targets.
         budget_seconds: how long it may take.
         loss: what is minimized; None takes that of the model.
+        facts: what is known of the model; with them, one that would take too long to look at is left alone.
 
     Returns:
         The record (facts and probes) and the findings.
@@ -149,16 +154,16 @@ def preflight(
     begun = time.perf_counter()
     found_loss = loss if loss is not None else getattr(getattr(model, "_trainer", None), "loss", None)
     given = gather(model, x, y, validation, until=begun + 0.2 * budget_seconds)
-    found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun, planned=True)
+    found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun, True, facts)
     return found.record, found
 
 
-def planned_seconds(run: RunFacts, parameters: int) -> float | None:
+def planned_seconds(run: RunFacts, products: int, layers: int) -> float | None:
     """Return roughly how long a run will take, from its steps and the products per sample; None without a plan."""
     if not run.steps or not run.epochs:
         return None
-    step = STEP_SECONDS + 6.0 * parameters * (run.batch_size or 1) / OPERATIONS
-    return run.steps * run.epochs * step
+    step = STEP_SECONDS + LAYER_SECONDS * layers + 6.0 * products * (run.batch_size or 1) / OPERATIONS
+    return START_SECONDS + run.epochs * (EPOCH_SECONDS + run.steps * step)
 
 
 def _products(model: ModelFacts) -> int:
@@ -169,12 +174,12 @@ def _products(model: ModelFacts) -> int:
 
 
 def budget_for(seconds: float | None) -> float:
-    """Return the seconds that the check may take before a run of so many seconds: 5 % of it, 0.1 to 2 s.
+    """Return the seconds that the check may take before a run of so many seconds: 5 % of it, at most 2 s.
 
-    >>> budget_for(10.0), budget_for(1000.0), budget_for(0.0), budget_for(None)
-    (0.5, 2.0, 0.1, 2.0)
+    >>> budget_for(10.0), budget_for(1000.0), budget_for(None)
+    (0.5, 2.0, 2.0)
     """
-    return BUDGET if seconds is None else max(LEAST, min(BUDGET, 0.05 * seconds))
+    return BUDGET if seconds is None else min(BUDGET, SHARE * seconds)
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -288,14 +293,15 @@ class _Examination:
     budget: float
     missing: dict[str, str]
     failure: str = ""
+    pass_seconds: float = 0.0  # what looking at the model took: a measure for experiments on it
 
-    def left(self, share: float = 1.0) -> bool:
-        """Tell whether less than this share of the budget is spent."""
-        return time.perf_counter() < self.begun + share * self.budget
+    def left(self, seconds: float = 0.0) -> bool:
+        """Tell whether so many seconds of the budget are left."""
+        return time.perf_counter() + seconds < self.begun + self.budget
 
-    def attempt(self, name: str, share: float, run: Any) -> Any:
-        """Run an experiment where there is time; what it raises is noted."""
-        if not self.left(share):
+    def attempt(self, name: str, passes: float, run: Any) -> Any:
+        """Run an experiment that takes as long as `passes` looks at the model; what it raises is noted."""
+        if not self.left(passes * self.pass_seconds):
             self.missing[name] = "the time was spent"
             return None
         try:
@@ -310,16 +316,22 @@ class _Examination:
 
 def _examine(
     model: Layer, given: Given, run: RunFacts, loss: Any, optimizer: Any, budget: float, begun: float | None = None,
-    planned: bool = False,
+    planned: bool = False, facts: ModelFacts | None = None,
 ) -> Findings:
     """Look at model and data; in a `planned` run layers that share weights may show that there is more time."""
     begun = time.perf_counter() if begun is None else begun
     record = Record(run=run)
     now = _Examination(given, loss, record, begun, budget, {})
     with np.errstate(all="ignore"):
-        subject = _look_at_model(model, now)
+        subject = None
+        if facts is not None and _looking(facts, run) > max(budget, TRACED):
+            now.failure = f"the run is too short for it: {now.budget:.2g} s may be spent"
+        else:
+            subject = _look_at_model(model, now)
+            now.pass_seconds = time.perf_counter() - begun
         if planned and subject is not None:
-            now.budget = max(budget, budget_for(planned_seconds(run, _products(record.model)) or 0.0))
+            seconds = planned_seconds(run, _products(record.model), len(record.model.layers))
+            now.budget = max(budget, budget_for(seconds or 0.0))
         ids = record.probes.pop("ids", ())
         record.data = data_facts(
             given.x, given.y, given.validation, ids=ids, deadline=begun + 0.6 * now.budget
@@ -330,11 +342,17 @@ def _examine(
             _look_at_loss(subject, now)
             _experiment(subject, now)
             if optimizer is not None and subject.y is not None and "targets" not in record.probes:
-                record.probes["range"] = now.attempt("range", math.inf, lambda: probes.range_test(
+                record.probes["range"] = now.attempt("range", 0.0, lambda: probes.range_test(
                     subject, given.x, np.asarray(given.y), optimizer, batch_size=run.batch_size or 32))
             elif optimizer is None:
                 now.missing["range"] = "no range test was asked for"
     return _judge(now)
+
+
+def _looking(facts: ModelFacts, run: RunFacts) -> float:
+    """Return the seconds that tracing a model roughly takes: a copy, forward and backward on a batch."""
+    products = 6.0 * facts.parameters * min(BATCH, run.samples or BATCH)
+    return LOOK_SECONDS + LOOKED_LAYER * len(facts.layers) + products / OPERATIONS
 
 
 def _fine_rows(given: Given) -> np.ndarray:
@@ -404,24 +422,24 @@ def _look_at_loss(subject: probes.Subject, now: _Examination) -> None:
         record.probes["targets"] = refused
         return
     calm = subject.undropped()
-    record.probes["loss"] = now.attempt("first loss", 0.9, lambda: probes.probe_loss(subject, calm))
-    record.probes["gradients"] = now.attempt("gradients", 0.9, lambda: probes.probe_gradients(subject, calm))
+    record.probes["loss"] = now.attempt("first loss", 2.0, lambda: probes.probe_loss(subject, calm))
+    record.probes["gradients"] = now.attempt("gradients", 2.0, lambda: probes.probe_gradients(subject, calm))
 
 
 def _experiment(subject: probes.Subject, now: _Examination) -> None:
     record, probe = now.record, now.record.probes
-    drawn = now.attempt("drawn", 0.9, subject.drawn)
-    calm = now.attempt("undropped", 0.9, subject.undropped)
+    drawn = now.attempt("drawn", 1.0, subject.drawn)
+    calm = now.attempt("undropped", 1.0, subject.undropped)
     if drawn is None or calm is None:
         for name in ("ignores", "leak", "modes"):
             now.missing[name] = now.missing.get("drawn", now.missing.get("undropped", "the time was spent"))
     else:
-        probe["ignores"] = now.attempt("ignores", 0.9, lambda: probes.probe_ignoring(subject, drawn, calm))
-        probe["leak"] = now.attempt("leak", 0.9, lambda: probes.probe_leak(subject, drawn))
-        probe["modes"] = now.attempt("modes", 0.9, lambda: probes.probe_modes(subject, drawn, calm))
+        probe["ignores"] = now.attempt("ignores", 1.0, lambda: probes.probe_ignoring(subject, drawn, calm))
+        probe["leak"] = now.attempt("leak", 2.0, lambda: probes.probe_leak(subject, drawn))
+        probe["modes"] = now.attempt("modes", 1.0, lambda: probes.probe_modes(subject, drawn, calm))
     if record.model.functions:
         probe["derivative"] = now.attempt(
-            "derivative", 0.9, lambda: probes.probe_derivative(subject, record.model.functions))
+            "derivative", 2.0, lambda: probes.probe_derivative(subject, record.model.functions))
     else:
         now.missing["derivative"] = "no operation has a backward of its own"
     if now.loss is None or subject.y is None or "targets" in probe:
@@ -439,7 +457,7 @@ def _experiment(subject: probes.Subject, now: _Examination) -> None:
     elif record.run.task == "regression" and record.run.loss_kind == "numbers":
         kind = "numbers"
     until = now.begun + now.budget
-    probe["fit"] = now.attempt("fit", 0.95, lambda: probes.probe_fit(
+    probe["fit"] = now.attempt("fit", 8.0, lambda: probes.probe_fit(
         subject, kind, float(now.loss.threshold), until, classes=classes))
     if probe["fit"] is not None and not probe["fit"].decided and probe["fit"].error > 0.05:
         now.missing["fit"] = "the time was spent"

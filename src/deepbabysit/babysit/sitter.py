@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deepbabysit.babysit.agenda import Agenda
+from deepbabysit.babysit.agenda import STRIDE, Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
@@ -25,9 +25,10 @@ from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
-LEAST_CHECK = 0.05  # seconds: with less the check before the first step finds out nothing
-UNHURRIED = 60.0  # seconds of that check where findings must not depend on the machine's speed
-ASKED_AGAIN = 1.2  # epochs are asked about when this factor more of them are done, whatever that costs
+CLOSE = 8  # steps between two looks at the losses where errors end the run
+GROWN = 4.0  # a loss so many times the best so far, and above the first, is a reason to ask the rules
+ASKED_AGAIN = 1.5  # epochs are asked about when this factor more of them are done, whatever that costs
+UNHURRIED = 60.0  # seconds of the check before the first step where findings must not depend on the machine's speed
 
 
 _LOOKED: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # model -> form of the data that it was checked with
@@ -86,7 +87,9 @@ class Sitter(Listener):
         self._penalty = 0.0
         self._before = 0  # steps of the optimizer before this run
         self._epoch = self._start = 0  # the epoch, and the step of this run that it began with
-        self._broken = False
+        self._broken = self._lost = False  # a number was not finite; a loss was not
+        self._least = math.inf  # the smallest loss so far
+        self._grown = 0  # so many losses are known when it is time again to ask because of one far above it
         self._target = 0  # the next step of this run that may be measured
         self._last = -1  # the last step of the epoch
         self._mark = (0, 0.0)  # step and time since which nothing was measured
@@ -141,21 +144,23 @@ class Sitter(Listener):
         if controls.data is None or _LOOKED.get(model) == form:
             return
         _LOOKED[model] = form
-        seconds = planned_seconds(run, self.record.model.parameters)
+        known = self.record.model
+        seconds = planned_seconds(run, known.parameters, len(known.layers))
         try:
             record, found = preflight(
                 model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
                 budget_for(seconds) if self._every is None else UNHURRIED, loss=controls.loss,
+                facts=None if self._every is not None else known,
             )
         except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
             self.record.probes["unchecked"] = str(error)
             return
         self.record.data = record.data
         self.record.probes.update({name: value for name, value in record.probes.items() if value is not None})
-        known = record.run
+        plan = record.run
         self.record.run = replace(
-            run, weighted=known.weighted, task=known.task or run.task, classes=known.classes or run.classes,
-            chance=known.chance or run.chance,
+            run, weighted=plan.weighted, task=plan.task or run.task, classes=plan.classes or run.classes,
+            chance=plan.chance or run.chance,
         )
         self.engine.before.update(found.asked)
         self.engine.take(found)
@@ -166,23 +171,38 @@ class Sitter(Listener):
         self._predicted.clear()
         self._epoch, self._start = epoch, self._done()
         self._last = -1 if self._info.steps is None else self._start + self._info.steps - 1
-        self._plan(self._start)
+        if self._start < self._target:
+            self._aim(self._start)
+        else:
+            self._plan(self._start)
 
     def _done(self) -> int:
         """Return how many steps of this run are done."""
         return 0 if self._controls is None else self._controls.optimizer.steps - self._before
 
     def _plan(self, count: int) -> None:
-        """Begin to take the time of steps that are not measured, and choose where to wake up: a step before it is due.
-
-        Between two wakings nothing of ours runs in Python.
-        """
+        """Choose the step that may be measured next, and begin to take the time of those before it."""
         self._target = self._agenda.next(count)
-        if count <= self._last < self._target:
+        self._aim(count)
+
+    def _aim(self, count: int) -> None:
+        """Begin to take the time of steps that are not measured, and choose where to wake up: a step before the target.
+
+        Between two wakings nothing of ours runs in Python. The last step of an epoch is a target where it is far away,
+        or is measured for sure: many short epochs are not worth as many looks.
+        """
+        if count <= self._last < self._target and (
+            self._last - count >= STRIDE or self._agenda.due(self._last, wanted=True)
+        ):
             self._target = self._last
-        self._sleep(count if self._pair is not None else max(self._target - 1, count))
+        self._sleep(count if self._pair is not None else self._waking(count))
         self._ended = perf_counter()
         self._mark = (count, self._ended)
+
+    def _waking(self, count: int) -> int:
+        """Return the step before the next target; where errors end the run, one that is not far away."""
+        waking = max(self._target - 1, count)
+        return min(waking, count + CLOSE - 1) if self._stop else waking
 
     def _sleep(self, until: int) -> None:
         """Ask to be called again at a step of this run."""
@@ -217,8 +237,10 @@ class Sitter(Listener):
         if self._pair is not None:
             self._compare()
         if count <= self._target:
+            if self._stop or self._alarmed():
+                self._read()
             self._ended = perf_counter()
-            self._sleep(max(self._target - 1, count))
+            self._sleep(self._waking(count))
             return
         self._read()
         tap = self._tap
@@ -239,7 +261,6 @@ class Sitter(Listener):
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Take the numbers of the epoch and ask."""
-        self._read()
         if self._info.validation_samples is None:
             self._close(self._done(), perf_counter())
         time, wait = self._epoch_began
@@ -254,6 +275,7 @@ class Sitter(Listener):
         # short epochs are asked about now and then; the end of the run always is
         if self._agenda.spare(self._asking) or epoch + 1 >= ASKED_AGAIN * self._asked:
             began = perf_counter()
+            self._read()
             self._asked = epoch + 1
             self.engine.ask("epoch")
             self._asking = perf_counter() - began
@@ -281,8 +303,27 @@ class Sitter(Listener):
         if guard is None or count <= known:
             return
         self.record.losses.frombytes(guard.losses(self._before + known + 1, self._before + count))
+        lost = not math.isfinite(sum(self.record.losses[known:]))
         if not self._broken and guard.step() is not None:
             self._find_origin()
+        elif (lost and not self._lost) or (not lost and self._running_away(known)):
+            self.engine.ask("step")
+        if self._broken and (lost or count - self.record.probes["broken"]["step"] > CLOSE):
+            guard.quiet()
+        self._lost = self._lost or lost
+
+    def _alarmed(self) -> bool:
+        alarm = None if self._controls is None else self._controls.step.alarm
+        return alarm is not None and alarm[0] != 0.0
+
+    def _running_away(self, known: int) -> bool:
+        """Tell whether the losses since the last look have grown so much that it is time to ask the rules."""
+        losses = self.record.losses
+        self._least = min(self._least, *losses[known:])
+        if not (losses[-1] > GROWN * self._least and losses[-1] > losses[0]) or len(losses) < self._grown:
+            return False
+        self._grown = len(losses) + max(CLOSE, len(losses) // 20)
+        return True
 
     def _measure(self, step: StepInfo, tap: Tap) -> None:
         controls, change = self._controls, self._change

@@ -499,8 +499,8 @@ class Optimizer(ABC):
 
     @property
     def control(self) -> Array:
-        """The raw control array of the last update, for asynchronous reading."""
-        return self._applied if self._reduces else self._control
+        """The raw control array that `prepare` wrote for the next `update`: its step, rate and limits."""
+        return self._control
 
     # -- averaged weights ----------------------------------------------------------------------------------------------
 

@@ -421,9 +421,9 @@ class Trainer:
                         listener.step_begin(epoch, number)
                 step(waiting, now)
                 self.steps = now + 1
-                info = None
+                info, alarm = None, step.alarm
                 for listener in enders:
-                    if listener.wake <= now:
+                    if listener.wake <= now or (alarm is not None and alarm[0]):
                         if info is None:
                             logs = LazyLogs(names, self._reader(step, self.steps))
                             info = StepInfo(epoch, number, self.steps, samples, logs, waiting)

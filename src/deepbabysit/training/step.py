@@ -110,6 +110,7 @@ class TrainStep:
         say: called with a line when it cannot be.
         tap: while it is set, steps run eagerly (the same bits) and it is shown what each layer computes.
         guard: set before the first step; called with the loss between gradients and update, part of the recording.
+        alarm: numbers in the host's memory; while the first is not 0 after a step, listeners hear of every step.
         exchange: called between gradients and update with the flat gradient buffers, and with the sums of losses and
             of weights of this worker; it adds up all of them in place over the workers (an all-reduce).
     """
@@ -139,6 +140,7 @@ class TrainStep:
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
         self.guard: Callable[[Tensor], None] | None = None
+        self.alarm: memoryview | None = None
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
         self._whole = Replay(self._run_whole, device, replay, say)
         self._first = Replay(self._run_first, device, replay, say)
