@@ -7,13 +7,13 @@ import pytest
 
 from deepbabysit.kernels import SPECS
 from deepbabysit_cupy import compiler
-from deepbabysit_cupy.kernels import activations, elementwise, gathers, losses, maps, reducing, updates
+from deepbabysit_cupy.kernels import activations, elementwise, gathers, launching, losses, maps, reducing, updates
 
 ARCHITECTURES = (75, 80, 90)
 # With 256 threads that leaves four blocks on a processor, two where numbers are twice as wide.
 REGISTERS, WIDE_REGISTERS = 64, 128
 WIDE_FILES = ("statistics.cu",)  # float64 throughout, whatever is measured
-FILES = sorted(path.name for path in compiler.SOURCES.glob("*.cu"))
+FILES = ("statistics.cu",)  # complete in themselves; the others are families, made for the types that are used
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,43 @@ def test_the_newest_architecture(nvrtc):
             compiler.source(file), max(compiler.architectures()),
             WIDE_REGISTERS if file in WIDE_FILES else REGISTERS,
         )
+
+
+def _families(float_: str, *more: str) -> list[tuple[str, ...]]:
+    """Return the families' kernels for a type; `more`: types of vectors beside arrays of it."""
+    found = []
+    for file, macros in launching.FAMILIES.items():
+        for macro in macros:
+            if macro in ("MOVES", "COLUMNS"):
+                kinds = [(bits,) for bits in ("16", "128")] if float_ == "float" else []
+            else:
+                kinds = {"WORDS": [("uint32_t",)], "JOINED": [(float_,)] if float_ in ("float", "double") else []}.get(
+                    macro, [(float_, vector) for vector in more] if macro == "NORMALIZE" else [(float_,)]
+                )
+            found += [(file, macro, *kind) for kind in kinds]
+    return found
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, 0])
+def test_families(nvrtc, architecture):
+    for family in _families("float", "float"):
+        _budget(compiler.with_includes(launching.source(*family)), architecture or max(compiler.architectures()))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "vectors"), [("double", ["double"]), ("float16", ["float16", "float"]), ("bfloat16", ["bfloat16"])]
+)
+def test_families_of_other_types(nvrtc, dtype, vectors):
+    for family in _families(dtype, *vectors):
+        _budget(compiler.with_includes(launching.source(*family)), 90)
+
+
+def test_every_family_has_its_macro():
+    for file, macros in launching.FAMILIES.items():
+        text = (compiler.SOURCES / file).read_text(encoding="utf-8")
+        for macro, names in macros.items():
+            assert f"#define {macro}(" in text
+            assert all(f" {name}_##" in text or macro == "MOVES" for name in names)
 
 
 def _together(texts: list[str]) -> str:

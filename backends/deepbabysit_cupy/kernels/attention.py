@@ -27,7 +27,7 @@ def _weights(ctx: Any, p: Any, q: Any, k: Any, mask: tuple[Any, ...], causal: bo
     strides = steps(mask[0], p.shape) if mask else [0] * 4
     width = team_width(keys, 1, rows)
     launch(
-        ctx, "softmax.cu", f"weights_{p.dtype.name}", rows,
+        ctx, "softmax.cu", "weights", (p.dtype.name,), rows,
         (p, p, mask[0] if mask else p, kind, int(causal), rows, p.shape[1], p.shape[2], keys, *strides, width),
         grid=(-(-rows // width),),
     )
@@ -54,7 +54,7 @@ def _gradient(
     rows, keys = p.size // p.shape[-1], p.shape[-1]
     width = team_width(keys, 1, rows)
     launch(
-        ctx, "softmax.cu", f"gradient_{p.dtype.name}", rows, (by_scores, by_scores, p, rows, keys, 1, width, 0),
+        ctx, "softmax.cu", "gradient", (p.dtype.name,), rows, (by_scores, by_scores, p, rows, keys, 1, width, 0),
         grid=(-(-rows // width),),
     )
     multiply(ctx, outs[0], by_scores, k, alpha=factor)

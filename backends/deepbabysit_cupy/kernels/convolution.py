@@ -101,7 +101,7 @@ def _columns(ctx: Any, conv: Conv, x: Any, first: int, images: int, columns: Any
     block = g._replace(n=images, c=g.c // pack)
     count = images * g.positions * conv.width * conv.groups // pack
     launch(
-        ctx, FILE, f"columns_{item * 8 * pack}", count, (columns, x[first : first + images], conv.groups, *block)
+        ctx, FILE, "columns", (str(item * 8 * pack),), count, (columns, x[first : first + images], conv.groups, *block)
     )
     return int(columns.data.ptr)
 
@@ -118,7 +118,7 @@ def forward(ctx: Any, conv: Conv, scratch: Any, x: Any, kernel: Any, y: Any, bia
         return
     if conv.depthwise:
         many = conv.f // conv.geometry.c
-        launch(ctx, FILE, f"depthwise_{x.dtype.name}", y.size, (y, x, kernel, many, *conv.geometry))
+        launch(ctx, FILE, "depthwise", (x.dtype.name,), y.size, (y, x, kernel, many, *conv.geometry))
         if bias is not None:
             run_map("biased", ctx, (y,), (y, bias), {"activation": activation})
         return
@@ -137,7 +137,7 @@ def by_input(ctx: Any, conv: Conv, scratch: Any, g: Any, kernel: Any, dx: Any) -
         return
     if conv.depthwise:
         many = conv.f // conv.geometry.c
-        launch(ctx, FILE, f"depthwise_input_{g.dtype.name}", dx.size, (dx, g, kernel, many, *conv.geometry))
+        launch(ctx, FILE, "depthwise_input", (g.dtype.name,), dx.size, (dx, g, kernel, many, *conv.geometry))
         return
     for first, images in _blocks(conv):
         source, target = g[first : first + images], dx[first : first + images]
@@ -159,7 +159,7 @@ def by_kernel(ctx: Any, conv: Conv, scratch: Any, x: Any, g: Any, dk: Any) -> No
         window, width = conv.geometry.window, min(32, power(conv.f))
         chunks = -(-conv.geometry.n * conv.geometry.positions // chunk)
         launch(
-            ctx, FILE, f"depthwise_kernel_{g.dtype.name}", None,
+            ctx, FILE, "depthwise_kernel", (g.dtype.name,), None,
             (scratch[1], x, g, conv.f // conv.geometry.c, chunk, width, *conv.geometry),
             grid=(-(-conv.f // width), window, chunks),
         )

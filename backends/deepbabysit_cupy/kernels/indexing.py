@@ -24,7 +24,7 @@ def _take(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = 0) -> None:
     before, after = around(x.shape, axis)
     size, after = packed(after, x, outs[0])
     launch(
-        ctx, _FILE, f"take_{size}", before * indices.size * after,
+        ctx, _FILE, "take", (size,), before * indices.size * after,
         (outs[0], x, indices, whole_kind(indices), _missing(x.dtype), before, x.shape[axis], indices.size, after),
     )
 
@@ -33,7 +33,7 @@ def _take_along(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = -1) ->
     axis %= x.ndim
     before, after = around(x.shape, axis)
     launch(
-        ctx, _FILE, f"take_along_{bits(x)}", outs[0].size,
+        ctx, _FILE, "take_along", (bits(x),), outs[0].size,
         (outs[0], x, indices, whole_kind(indices), _missing(x.dtype), before, x.shape[axis], indices.shape[axis],
          after),
     )
@@ -46,7 +46,7 @@ def _scatter_add(ctx: Any, outs: Any, values: Any, indices: Any, *, shape: Any, 
     tiles = -(-after // 256)
     if values.size:
         launch(
-            ctx, _FILE, f"scatter_add_{values.dtype.name}", None,
+            ctx, _FILE, "scatter_add", (values.dtype.name,), None,
             (outs[0], values, indices, whole_kind(indices), shape[axis], indices.size, after),
             grid=(before * indices.size, tiles),
         )
@@ -56,14 +56,14 @@ def _add_along(ctx: Any, outs: Any, values: Any, indices: Any, *, axis: int = -1
     axis %= values.ndim
     before, after = around(values.shape, axis)
     launch(
-        ctx, _FILE, f"add_along_{values.dtype.name}", outs[0].size,
+        ctx, _FILE, "add_along", (values.dtype.name,), outs[0].size,
         (outs[0], values, indices, whole_kind(indices), before, length, indices.shape[axis], after),
     )
 
 
 def _one_hot(ctx: Any, outs: Any, labels: Any, *, classes: int, dtype: Any = "float32") -> None:
     count = outs[0].size
-    launch(ctx, _FILE, f"one_hot_{outs[0].dtype.name}", count, (outs[0], labels, whole_kind(labels), count, classes))
+    launch(ctx, _FILE, "one_hot", (outs[0].dtype.name,), count, (outs[0], labels, whole_kind(labels), count, classes))
 
 
 def _indexed(forms: Any, **attrs: Any) -> bool:

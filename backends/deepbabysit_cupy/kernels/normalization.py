@@ -90,12 +90,12 @@ def _moments(ctx: Any, mean: Any, var: Any, x: Any) -> None:
     means, squares = ctx.scratch if found.chunks > 1 else (mean, var)
     tiles = -(-columns // found.width)
     launch(
-        ctx, _FILE, f"moments_{x.dtype.name}", None, (means, squares, x, rows, columns, found.chunk, found.width),
+        ctx, _FILE, "moments", (x.dtype.name,), None, (means, squares, x, rows, columns, found.chunk, found.width),
         grid=(tiles, found.chunks),
     )
     if found.chunks > 1:
         launch(
-            ctx, _FILE, f"joined_moments_{mean.dtype.name}", None,
+            ctx, _FILE, "joined_moments", (mean.dtype.name,), None,
             (mean, var, means, squares, rows, columns, found.chunk, found.chunks, found.width), grid=(tiles,),
         )
 
@@ -197,9 +197,8 @@ def _sample_norm(name: str, centered: bool) -> Kernel:
         n, positions, count, channels = _groups(x.shape, groups)
         rows = n * count
         width = team_width(positions * channels, 1, rows)
-        kind = FLOATS[gamma.dtype.name]
         launch(
-            ctx, _FILE, f"normalize_{kind}_{x.dtype.name}", rows,
+            ctx, _FILE, "normalize", (x.dtype.name, gamma.dtype.name), rows,
             (outs[0], x, gamma, *(beta or (gamma,)), len(beta), rows, positions, count, channels, width,
              int(centered), float(epsilon)),
             grid=(-(-rows // width),),
@@ -226,9 +225,8 @@ def _sample_gradient(name: str, centered: bool) -> Kernel:
         rows = n * count
         means, inverses, by_gamma, by_beta, *partial = ctx.scratch
         width = team_width(positions * channels, 1, rows)
-        kind = FLOATS[gamma.dtype.name]
         launch(
-            ctx, _FILE, f"normalize_gradient_{kind}_{x.dtype.name}", rows,
+            ctx, _FILE, "normalize_gradient", (x.dtype.name, gamma.dtype.name), rows,
             (outs[0], means, inverses, g, x, gamma, rows, positions, count, channels, width, int(centered),
              float(epsilon)),
             grid=(-(-rows // width),),

@@ -18,7 +18,7 @@ def _words(ctx: Any, outs: Any, control: Any, *, shape: Any, stream: int, call: 
     count = outs[0].size
     # a thread for each eight words, one more block where the first of them are another row's
     launch(
-        ctx, _FILE, "random_words", count and count // 8 + 2,
+        ctx, _FILE, "random_words", ("uint32",), count and count // 8 + 2,
         (outs[0], control, count, prod(shape[1:]), np.uint64(stream), np.uint64(call)),
     )
 
@@ -29,7 +29,7 @@ def _dropout(
     y, factor = outs
     alone = factor.shape == y.shape
     launch(
-        ctx, _FILE, f"dropout_{x.dtype.name}", factor.size and factor.size // 8 + 2,
+        ctx, _FILE, "dropout", (x.dtype.name,), factor.size and factor.size // 8 + 2,
         (y, factor, x, control, int(alone), factor.size, prod(factor.shape[1:]), np.uint64(stream), np.uint64(call),
          np.uint64(round(rate * 2**32)), 1.0 - rate),
     )

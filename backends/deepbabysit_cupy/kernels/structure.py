@@ -43,7 +43,7 @@ def _placed(ctx: Any, out: Any, x: Any, value: float, axes: list[tuple[int, int,
         numbers += [length, *axis]
     numbers += [1, 0, 1, 1, 0] * (_AXES - out.ndim)
     filled = np.uint64(np.array(value).astype(out.dtype).view(f"u{out.dtype.itemsize}"))
-    launch(ctx, _FILE, f"placed_{bits(out)}", out.size, (out, x, filled, out.size, *numbers))
+    launch(ctx, _FILE, "placed", (bits(out),), out.size, (out, x, filled, out.size, *numbers))
 
 
 def _pad(ctx: Any, outs: Any, x: Any, *, widths: Any, value: float = 0.0) -> None:
@@ -99,7 +99,7 @@ def _parts(name: str, ctx: Any, whole: Any, parts: list[tuple[Any, int]], axis: 
         total = sum(length for _, length in some)
         numbers = [n for part in (*some, *[(whole, 0)] * (8 - len(some))) for n in part]
         launch(
-            ctx, _FILE, f"{name}_{size}", before * total * after,
+            ctx, _FILE, name, (size,), before * total * after,
             (whole, before, whole.shape[axis], after, start, len(some), *numbers),
         )
         start += total

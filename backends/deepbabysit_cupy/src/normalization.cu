@@ -156,9 +156,9 @@ __device__ __forceinline__ void joined_moments(A* mean, A* var, const A* means, 
   }
 }
 
-#define MOMENTS(T, A)                                                                                                \
+#define MOMENTS(T)                                                                                                \
   extern "C" __global__ void __launch_bounds__(256, 2) moments_##T(                                                  \
-      A* means, A* squares, const T* x, int64_t rows, int64_t columns, int64_t chunk, int64_t width) {               \
+      Wide<T>::type* means, Wide<T>::type* squares, const T* x, int64_t rows, int64_t columns, int64_t chunk, int64_t width) {               \
     moments<T>(means, squares, x, rows, columns, chunk, (int)width);                                                 \
   }
 #define JOINED(A)                                                                                                    \
@@ -167,29 +167,17 @@ __device__ __forceinline__ void joined_moments(A* mean, A* var, const A* means, 
       int64_t chunks, int64_t width) {                                                                               \
     joined_moments<A>(mean, var, means, squares, rows, columns, chunk, chunks, (int)width);                          \
   }
-MOMENTS(float, float)
-MOMENTS(double, double)
-MOMENTS(float16, float)
-MOMENTS(bfloat16, float)
-JOINED(float)
-JOINED(double)
 
-#define NORMALIZE(T, A, P)                                                                                           \
-  extern "C" __global__ void __launch_bounds__(256, 2) normalize_##P##_##T(                                          \
+#define NORMALIZE(T, P)                                                                                           \
+  extern "C" __global__ void __launch_bounds__(256, 2) normalize_##T##_##P(                                          \
       T* y, const T* x, const P* gamma, const P* beta, int64_t has_beta, int64_t rows, int64_t positions,            \
       int64_t groups, int64_t channels, int64_t width, int64_t centered, double epsilon) {                           \
     normalize<T, P>(y, x, gamma, has_beta ? beta : (const P*)0, rows, positions, groups, channels, (int)width,       \
                     centered != 0, epsilon);                                                                         \
   }                                                                                                                  \
-  extern "C" __global__ void __launch_bounds__(256, 2) normalize_gradient_##P##_##T(                                 \
-      T* dx, A* means, A* inverses, const T* flow, const T* x, const P* gamma, int64_t rows, int64_t positions,      \
+  extern "C" __global__ void __launch_bounds__(256, 2) normalize_gradient_##T##_##P(                                 \
+      T* dx, Wide<T>::type* means, Wide<T>::type* inverses, const T* flow, const T* x, const P* gamma, int64_t rows, int64_t positions,      \
       int64_t groups, int64_t channels, int64_t width, int64_t centered, double epsilon) {                           \
     normalize_gradient<T, P>(dx, means, inverses, flow, x, gamma, rows, positions, groups, channels, (int)width,     \
                              centered != 0, epsilon);                                                                \
   }
-NORMALIZE(float, float, float)
-NORMALIZE(double, double, double)
-NORMALIZE(float16, float, float16)
-NORMALIZE(bfloat16, float, bfloat16)
-NORMALIZE(float16, float, float)
-NORMALIZE(bfloat16, float, float)

@@ -13,8 +13,8 @@ __device__ __forceinline__ uint32_t half_of(const Words& words, int e) {
   return (uint32_t)(words.v[e >> 1] >> (e & 1 ? 32 : 0));
 }
 
-extern "C" __global__ void __launch_bounds__(256) random_words(uint32_t* y, const uint64_t* control, int64_t n,
-                                                               int64_t columns, uint64_t stream, uint64_t call) {
+__device__ __forceinline__ void words(uint32_t* y, const uint64_t* control, int64_t n, int64_t columns, uint64_t stream,
+                                      uint64_t call) {
   Draw d = draw_of(control, columns);
   uint64_t begin = d.first >> 3;
   int64_t skip = d.first & 7;
@@ -26,6 +26,11 @@ extern "C" __global__ void __launch_bounds__(256) random_words(uint32_t* y, cons
       if (at + e >= 0 && at + e < n) y[at + e] = half_of(words, e);
   }
 }
+#define WORDS(T)                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(256) random_words_##T(                                                \
+      T* y, const uint64_t* control, int64_t n, int64_t columns, uint64_t stream, uint64_t call) {                   \
+    words(y, control, n, columns, stream, call);                                                                     \
+  }
 
 // The factor of dropout, and x times it where x is given.
 template <class T>
@@ -73,7 +78,3 @@ __device__ __forceinline__ void dropout(T* y, T* factor, const T* x, const uint6
       uint64_t stream, uint64_t call, uint64_t limit, double keep) {                                                 \
     dropout<T>(y, factor, with_x ? x : (const T*)0, control, n, columns, stream, call, limit, keep);                 \
   }
-DROPOUT(float)
-DROPOUT(double)
-DROPOUT(float16)
-DROPOUT(bfloat16)

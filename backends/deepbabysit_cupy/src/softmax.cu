@@ -78,7 +78,3 @@ __device__ __forceinline__ void weights(T* p, const T* x, const void* mask, int 
       int64_t keys, int64_t s0, int64_t s1, int64_t s2, int64_t s3, int64_t width) {                                 \
     weights<T>(p, x, mask, (int)kind, causal != 0, rows, heads, queries, keys, s0, s1, s2, s3, (int)width);          \
   }
-SOFTMAX(float)
-SOFTMAX(double)
-SOFTMAX(float16)
-SOFTMAX(bfloat16)
