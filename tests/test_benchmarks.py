@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepbabysit.bench import results, run, tables
+from deepbabysit.bench import agreement, results, run, tables
 from deepbabysit.bench.around import EPOCHS, LOADERS, installed
 from deepbabysit.bench.cases import CASES, QUICK, batches, select, shapes, weights, work
 from deepbabysit.bench.contenders import Contender, ContenderError, Pool, missing
 from deepbabysit.bench.kernels import KERNELS, different, names_for
 from deepbabysit.bench.networks import floor
 from deepbabysit.bench.session import OURS
-from deepbabysit.bench.turns import Pace, disagreement, run_turns, summary
+from deepbabysit.bench.turns import Pace, run_turns, summary
 from deepbabysit.cli import main
 from deepbabysit.runtime import registry
 
@@ -122,10 +122,11 @@ def test_all_contenders_compute_the_same_losses(case: dict[str, Any], pool: Pool
     pytest.importorskip("jax")
     names = [OURS, "ours-eager", "ours-plain", "torch-eager", "torch-fused", "torch-last", "jax"]
     names = [name for name in names if case is SMALL or name != "torch-last"]
-    turns = run_turns(pool, {n: (n, {"kind": "step", "case": case, "batches": 4}) for n in names}, TINY)
+    task = {"kind": "step", "case": case, "batches": 8}
+    turns = run_turns(pool, {n: (n, task) for n in names}, TINY)
     assert not turns.failed
     assert list(turns.first) == names
-    assert disagreement(turns.first, dropout=False) == ""
+    assert agreement.check(pool, task, turns.first) == ""
     for name in names:
         assert turns.first[name] == pytest.approx(turns.first[OURS], rel=1e-4)
         assert len(set(turns.first[name])) == 5  # it trains, and on batches that differ
@@ -133,11 +134,35 @@ def test_all_contenders_compute_the_same_losses(case: dict[str, Any], pool: Pool
 
 def test_a_contender_that_computes_something_else_is_named() -> None:
     same = [1.0, 0.9, 0.8, 0.7, 0.6]
-    assert disagreement({"a": same, "b": same}, dropout=False) == ""
+    close = [1e-3] * 5
+    assert agreement.disagreement({"a": same, "b": same}, same, close) == ""
     other = [1.0, 0.9, 0.81, 0.7, 0.6]
-    assert "step 3: the loss of a is 0.8, that of b 0.81" in disagreement({"a": same, "b": other}, dropout=False)
-    assert disagreement({"a": same, "b": other}, dropout=True) == ""
-    assert disagreement({"a": same, "b": [float("nan")] * 5}, dropout=True) != ""
+    found = agreement.disagreement({"a": same, "b": other}, same, close)
+    assert found == "step 3: the loss of b is 0.81, that of float64 0.8"
+    assert agreement.disagreement({"a": same, "b": other}, same, [1e-3, 1e-3, 0.02, 1e-3, 1e-3]) == ""
+    assert agreement.disagreement({"a": [float("nan")] * 5}, same, close) != ""
+
+
+def test_rounding_may_change_losses_as_much_as_it_does_in_float64() -> None:
+    truth = [2.0, 1.0, 1.0]
+    runs = {draw: [2.0, 1.0 + 0.001 * draw, 1.0] for draw in range(1, agreement.RUNS + 1)}
+    found = agreement.allowed(truth, runs.__getitem__)
+    late = agreement.CLOSE + agreement.FACTOR * 0.001 * agreement.RUNS
+    assert found == pytest.approx([agreement.CLOSE, late, late])
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_wrong_loss_is_found_in_a_real_network(pool: Pool, wrong: int) -> None:
+    """A thousandth in an early step is no rounding, however the losses of later steps are changed by it."""
+    task = {"kind": "step", "case": DENSE, "batches": 8}
+    pool.ask(OURS, do="build", task=task)
+    losses = pool.ask(OURS, do="run", steps=agreement.CHECKED)["results"]
+    assert agreement.check(pool, task, {"right": losses}) == ""
+    losses[wrong] *= 1.001
+    assert agreement.check(pool, task, {"off": losses}).startswith(f"step {wrong + 1}: the loss of off is")
+    masked = {"case": {**DENSE, "layers": [["dropout", 0.1], *DENSE["layers"]]}}
+    assert agreement.check(pool, masked, {"a": [1.0] * 5, "b": [1.1] * 5}) == ""
+    assert "step 1: the loss of b is 1.2, that of a 1" in agreement.check(pool, masked, {"a": [1.0], "b": [1.2]})
 
 
 def test_the_compiled_contender_runs_compiled_kernels_and_the_plain_one_does_not(pool: Pool) -> None:

@@ -63,7 +63,7 @@ class EmulatedLt:
     ) -> int:
         # as the library may: no epilogue for double precision
         offered = self._of(description).get(7, 1) == 1 or self._of(d)["kind"] != 1
-        _pointed(count).value = int(offered)
+        _pointed(count).value = int(offered and self._of(a)["kind"] in _DTYPES)
         return 0 if offered else 15  # CUBLAS_STATUS_NOT_SUPPORTED
 
     def cublasLtMatmul(  # noqa: N802

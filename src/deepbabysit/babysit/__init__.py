@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deepbabysit.babysit.codes import explain
     from deepbabysit.babysit.finding import Finding, Remedy
     from deepbabysit.babysit.preflight import check
+    from deepbabysit.babysit.repairing import repair
     from deepbabysit.babysit.watching import watch
 
 _HOME = {
@@ -22,10 +23,11 @@ _HOME = {
     "Remedy": "finding",
     "check": "preflight",
     "explain": "codes",
+    "repair": "repairing",
     "watch": "watching",
 }
 
-__all__ = ["Finding", "Remedy", "check", "explain", "watch"]
+__all__ = ["Finding", "Remedy", "check", "explain", "repair", "watch"]
 
 
 def __getattr__(name: str) -> Any:

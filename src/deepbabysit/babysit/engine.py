@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from deepbabysit.babysit.finding import SEVERITIES, Finding
+from deepbabysit.babysit.changes import both
+from deepbabysit.babysit.finding import SEVERITIES, Finding, Remedy
 from deepbabysit.babysit.rules import load
 from deepbabysit.babysit.rules.rule import RULES, Phase, Rule
 from deepbabysit.babysit.vitals import Record
@@ -90,11 +91,21 @@ def merge(findings: Iterable[Finding]) -> list[Finding]:
         if len(layers) > 1:
             named = ", ".join(layers[:_GROUP]) + (", ..." if len(layers) > _GROUP else "")
             best = replace(
-                best, evidence={**best.evidence, "layers": layers},
+                best, remedies=_everywhere(best, group), evidence={**best.evidence, "layers": layers},
                 message=f"{best.message} The same in {len(layers)} places: {named}.",
             )
         merged.append(best)
     return merged
+
+
+def _everywhere(best: Finding, group: Sequence[Finding]) -> tuple[Remedy, ...]:
+    """Return the remedies of a finding so that each is applied in all places of the group."""
+    alike = [f for f in group if len(f.remedies) == len(best.remedies)]
+    found = []
+    for number, remedy in enumerate(best.remedies):
+        parts = [part for f in alike if (part := f.remedies[number].apply) is not None]
+        found.append(remedy if remedy.apply is None or len(parts) < 2 else replace(remedy, apply=both(*parts)))
+    return tuple(found)
 
 
 def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> list[Finding]:

@@ -337,7 +337,8 @@ def _config(layer: Layer) -> Mapping[str, Any]:
         return {}
     found = {}
     for name, value in config.items():
-        shown = getattr(value, "name", getattr(value, "__name__", value))
+        named = value.get("name") if isinstance(value, Mapping) else value  # as a model file has it
+        shown = getattr(named, "name", getattr(named, "__name__", named))
         if isinstance(shown, str):
             found[name] = shown
     return found

@@ -32,7 +32,8 @@ class Prepared:
 
     Attributes:
         x, y: training rows (x a tuple of arrays).
-        validation: the same of the validation rows, or None; `truth` are its targets in their own units.
+        validation: the same of the validation rows, or None; `truth` are its targets in their own units, `held` its
+            inputs before they were scaled.
         left: how many training rows and validation rows were left out.
     """
 
@@ -40,6 +41,7 @@ class Prepared:
     y: np.ndarray
     validation: tuple[Arrays, np.ndarray] | None
     truth: np.ndarray | None
+    held: Arrays | None = None
     left: tuple[int, int] = (0, 0)
     _inputs: list[tuple[int, Callable[[np.ndarray], np.ndarray]]] = field(default_factory=list)
     _back: list[Callable[[np.ndarray], np.ndarray]] = field(default_factory=list)
@@ -96,7 +98,9 @@ def prepare(
     if not len(ys):
         raise ValueError("no training row is left after cleaning")
     truth = None if held is None else held[1]
-    done = Prepared(xs, ys, held, truth, (before[0] - len(ys), before[1] - (0 if held is None else len(held[1]))))
+    inside = None if held is None else held[0]
+    left = before[0] - len(ys), before[1] - (0 if held is None else len(held[1]))
+    done = Prepared(xs, ys, held, truth, inside, left)
     for step in inputs:
         number, change = _input_step(step, done.x)
         done._inputs.append((number, change))

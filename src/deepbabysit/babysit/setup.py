@@ -196,18 +196,26 @@ class Setup:
             (model, history, score): the score is in the targets' own units; None without validation rows.
         """
         data = self.prepare(x, y, validation_data) if prepared is None else prepared
-        start = self.seed if seed is None else seed
-        model = self.build(start)
+        model = self.build(seed)
+        history = self.train(model, data, epochs=epochs, seconds=seconds, babysit=babysit, seed=seed, verbose=verbose)
+        return Trained(model, history, self.score(model, data))
+
+    def train(
+        self, model: Any, data: Prepared, *, epochs: int | None = None, seconds: float | None = None,
+        babysit: Any = False, seed: int | None = None, validate: bool = True, verbose: Any = 0,
+    ) -> History:
+        """Train a model that `build` made on prepared data; arguments as for `fit`, `validate` after each epoch."""
+        held = data.validation if validate else None
         callbacks: list[Callback] = [] if seconds is None else [_Deadline(seconds)]
         if self.patience is not None:
-            callbacks.append(EarlyStopping("loss" if data.validation is None else "val_loss", patience=self.patience))
-        history = model.fit(
+            callbacks.append(EarlyStopping("loss" if held is None else "val_loss", patience=self.patience))
+        history: History = model.fit(
             _bare(data.x), data.y, batch_size=self.batch_size, epochs=self.epochs if epochs is None else epochs,
-            validation_data=None if data.validation is None else (_bare(data.validation[0]), data.validation[1]),
-            callbacks=callbacks, shuffle=self.shuffle, class_weight=self._weights(data.y), seed=start,
+            validation_data=None if held is None else (_bare(held[0]), held[1]), callbacks=callbacks,
+            shuffle=self.shuffle, class_weight=self._weights(data.y), seed=self.seed if seed is None else seed,
             verbose=verbose, babysit=babysit,
         )
-        return Trained(model, history, self.score(model, data))
+        return history
 
     def score(self, model: Any, data: Prepared) -> Score | None:
         """Return how good a model is on the validation rows of these data, in the targets' own units."""

@@ -53,7 +53,8 @@ class Sitter(Listener):
             step then takes its time, too, so that findings do not depend on the machine's speed.
         callbacks: the run's callbacks, for the facts.
         verdict: say the verdict at the end where there is something to say.
-        check: look at data and model before the first step (once for the same model and data of one form).
+        check: look at data and model before the first step (once for the same model and data of one form); a number
+            is the seconds that this may take.
 
     Attributes:
         record: everything that was measured.
@@ -67,7 +68,7 @@ class Sitter(Listener):
         every: int | None = None,
         callbacks: Sequence[Any] = (),
         verdict: bool = True,
-        check: bool = True,
+        check: bool | float = True,
     ) -> None:
         self._check = check
         self.record = Record() if record is None else record
@@ -149,7 +150,7 @@ class Sitter(Listener):
         try:
             record, found = preflight(
                 model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
-                budget_for(seconds) if self._every is None else UNHURRIED, loss=controls.loss,
+                self._check_budget(seconds), loss=controls.loss,
                 facts=None if self._every is not None else known,
             )
         except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
@@ -164,6 +165,11 @@ class Sitter(Listener):
         )
         self.engine.before.update(found.asked)
         self.engine.take(found)
+
+    def _check_budget(self, planned: float | None) -> float:
+        if self._check is not True:
+            return float(self._check)
+        return budget_for(planned) if self._every is None else UNHURRIED
 
     def epoch_begin(self, epoch: int) -> None:
         """Count anew what is counted by epoch."""

@@ -203,7 +203,7 @@ class Watch:
         self._asleep = self._asleep + 1 if asleep else 0
         if self._asleep:
             self.record.probes["inference_steps"] = {
-                "times": self._asleep, "layers": ", ".join(asleep), "step": number
+                "times": self._asleep, "layers": asleep, "step": number
             }
 
     def _count_alive(self, number: int) -> None:

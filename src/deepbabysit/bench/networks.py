@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+from deepbabysit.bench.agreement import check
 from deepbabysit.bench.cases import CASES, work
 from deepbabysit.bench.contenders import fits
 from deepbabysit.bench.session import OURS, Session
-from deepbabysit.bench.turns import Turns, disagreement, run_turns
+from deepbabysit.bench.turns import Turns, run_turns
 
 ADAM_BYTES = 28  # per parameter: weight, gradient and two states read, weight and states written, four bytes each
 ADAM_STATE = 16
@@ -20,9 +21,10 @@ def measure(session: Session) -> None:
     for key in session.cases:
         case = CASES[key]
         names = [name for name in session.names if fits(name, case)]
-        turns = run_turns(session.pool, {n: (n, {"kind": "step", "case": case}) for n in names}, session.pace)
+        task = {"kind": "step", "case": case}
+        turns = run_turns(session.pool, {n: (n, task) for n in names}, session.pace)
         operations, parameters = work(case)
-        different = disagreement(turns.first, any(layer[0] == "dropout" for layer in case["layers"]))
+        different = check(session.pool, task, turns.first)
         extra: dict[str, Any] = {"net": case["net"], "batch": case["batch"], "operations": operations,
                                  "parameters": parameters, "different": different}  # fmt: skip
         session.add("steps", key, turns, extra)

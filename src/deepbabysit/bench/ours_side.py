@@ -104,6 +104,16 @@ def network(case: Case, device: Device) -> Sequential:
 _WEIGHTS = {"dense": ("kernel", "bias"), "conv": ("kernel", "bias"), "norm": ("gamma", "beta")}
 
 
+def _change(model: Sequential, share: float, draw: int) -> None:
+    """Change every weight by about this share of its size; draw 0 leaves them."""
+    if draw:
+        rng = np.random.default_rng(draw)
+        state = model.state_dict()
+        model.load_state_dict({
+            key: value * (1.0 + share * rng.standard_normal(value.shape)) for key, value in state.items()
+        })
+
+
 def _loss(case: Case) -> Any:
     return losses.get("mse") if case["loss"] == "mse" else losses.cross_entropy
 
@@ -111,6 +121,14 @@ def _loss(case: Case) -> Any:
 def _step(task: dict[str, Any], name: str, device: Device) -> Callable[[], float]:
     case = task["case"]
     model = network(case, device)
+    inputs, targets = batches(case, task.get("batches", 64))
+    if name == "ours-double":
+        model.astype(np.float64)
+        _change(model, task["rounding"], task["draw"])
+        inputs, targets = (
+            [v.astype(np.float64) if v.dtype == np.float32 else v for v in part[: task["steps"]]]
+            for part in (inputs, targets)
+        )
     optimizer = optimizers.Adam(model.parameters(), 1e-3)
     loss_of = _loss(case)
 
@@ -123,7 +141,7 @@ def _step(task: dict[str, Any], name: str, device: Device) -> Callable[[], float
         return loss
 
     run = step if name == "ours-eager" else replay.record(step)
-    xs, ys = ([Tensor(device.asarray(v), device) for v in part] for part in batches(case, task.get("batches", 64)))
+    xs, ys = ([Tensor(device.asarray(v), device) for v in part] for part in (inputs, targets))
     count = 0
 
     def once() -> float:

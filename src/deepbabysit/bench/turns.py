@@ -11,7 +11,6 @@ from deepbabysit.bench.contenders import ContenderError, Pool, library
 
 WARM = 5  # steps before the first timing: compiled, recorded, agreed on
 SLOWER = 1.5  # a variant that is slower than the best of its own library by this factor waits outside
-_CHECKED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +125,3 @@ def _single(pool: Pool, name: str, seconds: float) -> float:
     for _ in range(max(1, min(8, int(seconds / least)))):
         least = min(least, pool.ask(name, do="measure", steps=2)["seconds"])
     return float(least)
-
-
-def disagreement(first: Mapping[str, Sequence[float]], dropout: bool) -> str:
-    """Return which contender's losses are not those of the others, or an empty text: do they compute the same?
-
-    Arguments:
-        first: contender -> losses of its first steps, all from the same weights and batches.
-        dropout: whether each draws masks of its own, so that losses agree on the average only.
-    """
-    limit = 0.15 if dropout else 1e-3
-    names = list(first)
-    for name in names[1:]:
-        for step, (a, b) in enumerate(zip(first[names[0]][:_CHECKED], first[name][:_CHECKED], strict=True)):
-            if not abs(a - b) <= limit * max(abs(a), abs(b)):
-                return f"step {step + 1}: the loss of {names[0]} is {a:.6g}, that of {name} {b:.6g}"
-    return ""

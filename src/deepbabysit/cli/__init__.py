@@ -64,6 +64,14 @@ def parser() -> argparse.ArgumentParser:
         "of its own, in turns. All of it takes about 15 minutes, --quick about 3. Exit status 1: a contender failed or "
         "computed something else than the others.",
     ))  # fmt: skip
+    gpucheck = commands.add_parser(
+        "gpucheck",
+        help="check a GPU: is everything right, and how fast is it",
+        description="Compare every kernel with its reference, captured steps with their calls and with the CPU, and "
+        "measure training steps beside PyTorch and JAX. Exit status 1: no GPU can run, or something is wrong.",
+    )
+    gpucheck.add_argument("--budget", type=float, default=540.0, metavar="SECONDS", help="time for it (default: 540)")
+    gpucheck.add_argument("--json", metavar="FILE", help="where the figures go (default: below benchmarks/results)")
     commands.add_parser("devices", help="list backends and devices, and why one cannot run")
     commands.add_parser("env", help="print versions, threads and machine, for reports")
     return top
@@ -105,6 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from deepbabysit.cli.bench import bench
 
             return bench(options)
+        if options.command == "gpucheck":
+            from deepbabysit.cli.gpucheck import gpucheck
+
+            return gpucheck(options)
         if options.command in ("check", "findings", "explain"):
             from deepbabysit.cli import babysit
 

@@ -23,11 +23,13 @@ from deepbabysit_numpy.compiled.jit import ordered
 _F, _D = np.float32, np.float64
 
 
-def _by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return a function that stands for one of two compiled ones."""
+def _by_dtype(name: str, single: Callable[..., Any], double: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return a function that stands for one of two compiled ones; kernels on disk know it by its name."""
 
-    def name(x: Any) -> Any:
+    def stands(x: Any) -> Any:
         raise NotImplementedError
+
+    stands.__name__ = stands.__qualname__ = name
 
     def choose(x: Any) -> Any:
         chosen = single if x in (types.float32, types.int32) else double
@@ -37,8 +39,8 @@ def _by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callabl
 
         return call
 
-    overload(name, jit_options={"forceinline": True, "error_model": "numpy"})(choose)
-    return name
+    overload(stands, jit_options={"forceinline": True, "error_model": "numpy"})(choose)
+    return stands
 
 
 @intrinsic
@@ -147,7 +149,7 @@ def _exp_double(x: Any) -> Any:
     return (_near_double(r) + _D(1.0)) * _power_double(half) * _power_double(k - half)
 
 
-exp = _by_dtype(_exp_single, _exp_double)
+exp = _by_dtype("exp", _exp_single, _exp_double)
 """``e^x``."""
 
 
@@ -165,7 +167,7 @@ def _decay_double(x: Any) -> Any:
     return (_near_double(r) + _D(1.0)) * _power_double(k)
 
 
-decay = _by_dtype(_decay_single, _decay_double)
+decay = _by_dtype("decay", _decay_single, _decay_double)
 """``e^x`` for x that is not positive; below the smallest normal number it is 0."""
 
 
@@ -189,7 +191,7 @@ def _expm1_double(x: Any) -> Any:
     return x if tiny else _D(2.0) * (factor * _near_double(r) + (factor - _D(0.5)))
 
 
-expm1 = _by_dtype(_expm1_single, _expm1_double)
+expm1 = _by_dtype("expm1", _expm1_single, _expm1_double)
 """``e^x - 1``, accurate near 0."""
 
 # -- tanh and sigmoid --------------------------------------------------------------------------------------------------
@@ -240,7 +242,7 @@ def _tanh_double(x: Any) -> Any:
     return _sign_double(_size_double(t / (_D(2.0) + t)), x)
 
 
-tanh = _by_dtype(_tanh_single, _tanh_double)
+tanh = _by_dtype("tanh", _tanh_single, _tanh_double)
 """Hyperbolic tangent: ``-t / (2 + t)`` with ``t = expm1(-2 |x|)``."""
 
 
@@ -262,7 +264,7 @@ def _sigmoid_double(x: Any) -> Any:
     return _D(1.0) / (_D(1.0) + factor * (_near_double(r) + _D(1.0)))
 
 
-sigmoid = _by_dtype(_sigmoid_single, _sigmoid_double)
+sigmoid = _by_dtype("sigmoid", _sigmoid_single, _sigmoid_double)
 """``1 / (1 + exp(-x))``."""
 
 # -- order -------------------------------------------------------------------------------------------------------------
@@ -283,7 +285,7 @@ def _order_double(x: Any) -> Any:
     return word ^ np.int64((word >> _TOP_L) & _REST_L)
 
 
-order = _by_dtype(_order_single, _order_double)
+order = _by_dtype("order", _order_single, _order_double)
 """Return a whole number that has the place of x in the order of floats."""
 
 
@@ -297,7 +299,7 @@ def _place_double(rank: Any) -> Any:
     return number(rank ^ np.int64((rank >> _TOP_L) & _REST_L))
 
 
-place = _by_dtype(_place_single, _place_double)
+place = _by_dtype("place", _place_single, _place_double)
 """Return the float that `order` made a whole number of."""
 
 # -- logarithms --------------------------------------------------------------------------------------------------------
@@ -355,7 +357,7 @@ def _log_double(x: Any) -> Any:
     return value if x >= _D(0.0) else _D(np.nan)
 
 
-log = _by_dtype(_log_single, _log_double)
+log = _by_dtype("log", _log_single, _log_double)
 """Natural logarithm."""
 
 
@@ -383,7 +385,7 @@ def _log1p_double(x: Any) -> Any:
     return value if x >= _D(-1.0) else _D(np.nan)
 
 
-log1p = _by_dtype(_log1p_single, _log1p_double)
+log1p = _by_dtype("log1p", _log1p_single, _log1p_double)
 """``log(1 + x)``, accurate near 0: what 1 + x lost in rounding is added at the end."""
 
 
@@ -401,7 +403,7 @@ def _softplus_tail_double(x: Any) -> Any:
     return _log_near_double(_D(0.5) * z - _D(0.5) if above else z, _D(1.0) if above else _D(0.0))
 
 
-softplus_tail = _by_dtype(_softplus_tail_single, _softplus_tail_double)
+softplus_tail = _by_dtype("softplus_tail", _softplus_tail_single, _softplus_tail_double)
 """``log(1 + exp(-|x|))``, accurate where it is small."""
 
 # -- the error function ------------------------------------------------------------------------------------------------
@@ -457,5 +459,5 @@ def _erf_double(x: Any) -> Any:
     return value if x == x else x
 
 
-erf = _by_dtype(_erf_single, _erf_double)
+erf = _by_dtype("erf", _erf_single, _erf_double)
 """Error function; NaN stays NaN."""

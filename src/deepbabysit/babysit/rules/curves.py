@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy, Severity
-from deepbabysit.babysit.rules.numbers import cooler
+from deepbabysit.babysit.remedies import (
+    adam,
+    batches,
+    decay,
+    dropout,
+    early_stop,
+    slower,
+    split_again,
+    weigh_classes,
+    wider,
+)
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import (
     accuracy,
@@ -18,11 +29,15 @@ from deepbabysit.babysit.rules.signals import (
     finite_curve,
     first_level,
     lagging,
+    last_epoch,
     last_level,
     steady_rate,
     warming,
 )
 from deepbabysit.babysit.vitals import Record
+
+if TYPE_CHECKING:
+    from deepbabysit.babysit.setup import Setup
 
 _STUCK = (
     "learning_rate_too_high", "learning_rate_too_low", "vanishing_gradient", "dead_relu", "saturated_activation",
@@ -30,17 +45,27 @@ _STUCK = (
     "missing_output_activation", "double_softmax", "output_ignores_input", "corrupted_labels", "unchanged_weights",
     "dropout_too_high", "wrong_optimizer", "nan_loss", "loss_diverging", "exploding_gradient",
 )
-_CURB = (
-    Remedy("stop when the validation loss no longer falls, and keep the best weights",
-           'callbacks=[db.callbacks.EarlyStopping("val_loss", patience=5)]'),
-    Remedy("use Dropout(0.3) between the hidden layers", "db.layers.Dropout(0.3)"),
-    Remedy("use weight decay", "db.optimizers.AdamW(1e-3, weight_decay=0.01)"),
-    Remedy("use more data, or augment those that are there"),
-)
+_MORE = Remedy("use more data, or augment those that are there")
+_BY_HEART = Remedy("see whether the model can fit 32 rows at all", "model.fit(x[:32], y[:32], epochs=200)")
+_ALIGN = Remedy("see that labels belong to their rows")
 
 
-def _epoch(record: Record) -> int | None:
-    return record.epochs[-1].epoch if record.epochs else None
+def _falling(record: Record) -> Remedy:
+    """Let the rate fall over the run."""
+    run = record.run
+    steps = (run.steps or 0) * (run.epochs or 0)
+    text = f"db.schedules.cosine({run.rate or 1e-3:g}, {steps or 'steps'})"
+    return Remedy("let the rate fall", text, changes.cosine(steps) if steps and run.schedule == "constant" else None)
+
+
+def _longer(epochs: int) -> changes.Change:
+    """Train so many epochs, with the patience that a longer run wants."""
+
+    def change(setup: Setup) -> Setup:
+        patience = None if setup.patience is None else max(2 * setup.patience, 10)
+        return setup.with_(epochs=max(epochs, setup.epochs + 1), patience=patience)
+
+    return change
 
 
 @rule("not_learning", phase="epoch",
@@ -70,12 +95,8 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
         + (f", guessing gives {guess:.4g}" if guess else "")
         + f". It has fallen by {max(gain, 0.0):.1%} (limit {limits.gain:.0%}): nothing is learned.",
         {"start": start, "level": losses[-1], "chance": guess, "gain": gain, "limit": limits.gain},
-        epoch=_epoch(record),
-        remedies=(
-            Remedy("see whether the model can fit 32 rows at all", "model.fit(x[:32], y[:32], epochs=200)"),
-            Remedy("try Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3), ...)"),
-            Remedy("see that labels belong to their rows"),
-        ),
+        epoch=last_epoch(record),
+        remedies=(_BY_HEART, adam(), *((slower(record),) if record.run.rate else ()), _ALIGN),
     )
 
 
@@ -106,9 +127,8 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
         "oscillating_loss", "warning", 0.75,
         f"the training loss turned {turns:.0%} of the last {len(recent)} epochs (limit {limits.turns:.0%}), by "
         f"{swing:.0%} of its level each time (limit {limits.swing:.0%}), and got {max(gain, 0):.0%} lower.",
-        {"turns": turns, "swing": swing, "gain": gain}, epoch=_epoch(record),
-        remedies=(*cooler(record)[:1], Remedy("take larger batches"), Remedy(
-            "let the rate fall", "db.schedules.cosine(1e-3, steps)")),
+        {"turns": turns, "swing": swing, "gain": gain}, epoch=last_epoch(record),
+        remedies=(slower(record), batches(4 * (record.run.batch_size or 32)), _falling(record)),
     )
 
 
@@ -158,7 +178,7 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
         "overfitting", severity, confidence,
         "; ".join(parts) + ". The model learns the training rows by heart.",
         {"best": best, "best_epoch": at, "level": now, "rise": rise, "gap": gap, "limit": limits.rise},
-        epoch=_epoch(record), remedies=_CURB,
+        epoch=last_epoch(record), remedies=(early_stop(), dropout(), decay(), _MORE),
     )
 
 
@@ -180,8 +200,8 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
         "overtraining", "note" if now - best < limits.harm * guess else "warning", 0.7,
         f"the best validation loss ({best:.4g}) was in epoch {at + 1} of {len(val)}; the {after} epochs after it made "
         f"it {worse:.0%} worse (limit {limits.worse:.0%}).",
-        {"best": best, "best_epoch": at, "after": after, "worse": worse, "limit": limits.worse}, epoch=_epoch(record),
-        remedies=_CURB[:1],
+        {"best": best, "best_epoch": at, "after": after, "worse": worse, "limit": limits.worse},
+        epoch=last_epoch(record), remedies=(early_stop(),),
     )
 
 
@@ -212,9 +232,9 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
         f"the training loss stays at {now:.4g}, {now / guess:.0%} of guessing ({guess:.4g}; limit {poor:.0%})"
         + ("" if held is None else f", and the validation loss at {held:.4g}, so there is no gap")
         + f"; it fell by {max(slope, 0):.1%} per 2 epochs. The model cannot fit even the training rows.",
-        {"train": now, "val": held, "chance": guess, "limit": poor}, epoch=_epoch(record),
-        remedies=(Remedy("use more units or layers"), Remedy("weaken dropout and penalties"),
-                  Remedy("see whether it can fit 32 rows", "model.fit(x[:32], y[:32], epochs=200)")),
+        {"train": now, "val": held, "chance": guess, "limit": poor}, epoch=last_epoch(record),
+        remedies=(wider(), Remedy("take dropout and penalties out", apply=changes.both(
+            changes.dropout_at_most(0.0), changes.penalty(0.0))), _BY_HEART),
     )
 
 
@@ -242,8 +262,9 @@ def stopped_too_early(record: Record, limits: Any) -> Finding | None:
         "stopped_too_early", "warning", 0.6 + 0.3 * min(share, 1.0),
         f"the loss was still falling at the end: the last {width} of {len(train)} epochs brought {share:.0%} of all "
         f"progress (limit {limits.share:.0%}), down to {watched[-1]:.4g}.",
-        {"gain": gain, "share": share, "limit": limits.share}, epoch=_epoch(record),
-        remedies=(Remedy(f"train {2 * more} epochs or more", f"model.fit(..., epochs={2 * more})"),
+        {"gain": gain, "share": share, "limit": limits.share}, epoch=last_epoch(record),
+        remedies=(Remedy(f"train {2 * more} epochs or more", f"model.fit(..., epochs={2 * more})",
+                         _longer(2 * more)),
                   Remedy("give EarlyStopping more patience")),
     )
 
@@ -275,8 +296,8 @@ def suspicious_validation(record: Record, limits: Any) -> Finding | None:
         f"in the last {count} epochs the validation loss was {ratio:.0%} of the training loss (limit "
         f"{limits.share:.0%}), and neither dropout nor augmentation explains it. The validation rows may be easier, or "
         f"copies of training rows.",
-        {"ratio": ratio, "limit": limits.share}, epoch=_epoch(record),
-        remedies=(Remedy("split again, shuffled and stratified", "db.data.split(x, y, seed=1)"),),
+        {"ratio": ratio, "limit": limits.share}, epoch=last_epoch(record),
+        remedies=(split_again(),),
     )
 
 
@@ -302,9 +323,8 @@ def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
         "no_better_than_baseline", "warning", 0.85,
         f"the best loss of {len(losses)} epochs is {best:.4g}; guessing gives {guess:.4g} (limit {limits.share:.0%} of "
         f"it). The model has learned nothing that a guess does not know.",
-        {"best": best, "chance": guess, "limit": limits.share}, epoch=_epoch(record),
-        remedies=(Remedy("see that labels belong to their rows"),
-                  Remedy("see whether it can fit 32 rows", "model.fit(x[:32], y[:32], epochs=200)")),
+        {"best": best, "chance": guess, "limit": limits.share}, epoch=last_epoch(record),
+        remedies=(_ALIGN, _BY_HEART, adam()),
     )
 
 
@@ -330,7 +350,7 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
         "corrupted_labels", "warning", 0.75,
         f"the training loss fell to {train[-1]:.4g}, but the validation loss was never better than {min(val):.4g}; "
         f"guessing gives {guess:.4g}. Labels that do not belong to their rows look like this.",
-        {"train": train[-1], "best_val": min(val), "chance": guess}, epoch=_epoch(record),
+        {"train": train[-1], "best_val": min(val), "chance": guess}, epoch=last_epoch(record),
         remedies=(Remedy("see that x and y were shuffled and sorted together"),
                   Remedy("look at ten rows with their labels")),
     )
@@ -361,8 +381,7 @@ def class_collapse(record: Record, limits: Any) -> Finding | None:
         "class_collapse", "warning", 0.85,
         f"class {label} was predicted for {count / total:.0%} of the last {total} rows measured (limit "
         f"{limits.share:.0%}), although {len(meant)} classes occur and the largest is {most:.0%} of them.",
-        {"class": label, "share": count / total, "largest_class": most, "limit": limits.share}, epoch=_epoch(record),
-        remedies=(Remedy("lower the learning rate ten times"),
-                  Remedy("weigh the classes", "class_weight={...}"),
-                  Remedy("start the last bias at the log-odds of the classes")),
+        {"class": label, "share": count / total, "largest_class": most, "limit": limits.share},
+        epoch=last_epoch(record),
+        remedies=(slower(record), weigh_classes(), Remedy("start the last bias at the log-odds of the classes")),
     )

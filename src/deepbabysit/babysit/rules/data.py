@@ -8,18 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit.babysit.facts import DataFacts, InputFacts
+from deepbabysit.babysit import changes
+from deepbabysit.babysit.facts import DataFacts, InputFacts, NotFinite
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.relations import Association
+from deepbabysit.babysit.remedies import standardize, standardize_target, weigh_classes
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import Record
 
 NORMALIZING = frozenset({"BatchNorm"})
-FEATUREWISE = Remedy(
-    "Scale every feature with statistics of the training rows, and the other parts with the same ones.",
-    "scale = db.data.ZScore().fit(x_train); x_train, x_val = scale.transform(x_train), scale.transform(x_val)",
-)
-PIXELS = Remedy("Divide the pixels by 255.", "x_train, x_val = x_train / 255.0, x_val / 255.0")
+
+
+def named(name: str, count: int, number: int) -> str:
+    """Return how one of several arrays is called."""
+    return name if count == 1 else f"{name}[{number}]"
+
+
+def number_of(name: str) -> int:
+    """Return the number of an input from what it is called.
+
+    >>> number_of("x"), number_of("validation x[2]")
+    (0, 2)
+    """
+    return int(name.partition("[")[2].rstrip("]") or 0)
 
 
 def data_of(record: Record) -> DataFacts | None:
@@ -42,6 +53,27 @@ def rows_text(rows: Any) -> str:
     return f"row {shown}" if len(rows) == 1 else f"rows {shown}" + (", ..." if len(rows) > 5 else "")
 
 
+_REMOVE = Remedy(
+    "Remove the rows.", "good = numpy.isfinite(x).all(axis=1); x, y = x[good], y[good]", changes.clean("finite")
+)
+
+
+def _fill(array: str) -> Remedy:
+    return Remedy(
+        "Fill the cells with statistics of the training rows.",
+        "fill = db.data.MeanImputer().fit(x_train); x_train = fill.transform(x_train)",
+        changes.before_scaling("impute", number_of(array)),
+    )
+
+
+def _fillable(found: NotFinite, data: DataFacts | None) -> bool:
+    """Tell whether missing cells can be filled with means: in a table of inputs, and no infinity among them."""
+    number = number_of(found.array)
+    inputs = data.inputs if data else ()
+    table = number < len(inputs) and len(inputs[number].shape) == 1
+    return "y" not in found.array and table and math.isnan(found.value)
+
+
 @rule("nan_in_data", phase="check", rows=0, why="One value that is not finite makes the whole loss NaN.")
 def nan_in_data(record: Record, limits: Any) -> Iterator[Finding]:
     """Rows with NaN or infinity."""
@@ -56,11 +88,7 @@ def nan_in_data(record: Record, limits: Any) -> Iterator[Finding]:
             f"the loss and then every weight NaN. Remove the rows or fill the cells.",
             {"array": found.array, "rows": found.rows, "of": found.of, "first": list(found.first),
              "limit": int(limits.rows)},
-            remedies=(
-                Remedy("Fill the cells with statistics of the training rows.",
-                       "fill = db.data.MeanImputer().fit(x_train); x_train = fill.transform(x_train)"),
-                Remedy("Remove the rows.", "good = numpy.isfinite(x).all(axis=1); x, y = x[good], y[good]"),
-            ),
+            remedies=(_fill(found.array), _REMOVE) if _fillable(found, data) else (_REMOVE,),
         )
 
 
@@ -96,7 +124,7 @@ def input_not_normalized(record: Record, limits: Any) -> Iterator[Finding]:
     for number, found in enumerate(data.inputs):
         if found.ids:
             continue
-        name = "x" if len(data.inputs) == 1 else f"x[{number}]"
+        name = named("x", len(data.inputs), number)
         scales = _scales(found)
         if entering and len(data.inputs) == 1:
             seen = max(value["largest"] for value in entering.values())
@@ -133,7 +161,9 @@ def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> 
             f"{name} holds whole numbers from {found.all_minimum:g} to {found.all_maximum:g}, such as pixels, with "
             f"standard deviation {found.all_std:.3g} (limit {limits.large:g})."
         )
-        remedies: tuple[Remedy, ...] = (PIXELS, FEATUREWISE)
+        divide = Remedy("Divide the pixels by 255.", "x_train, x_val = x_train / 255.0, x_val / 255.0",
+                        changes.scale_inputs("divide", number_of(name), by=255.0))
+        remedies: tuple[Remedy, ...] = (divide, standardize(number_of(name)))
     else:
         text = (
             f"feature {top} of {name} has mean {found.mean[top]:.4g} and standard deviation {found.std[top]:.4g} "
@@ -141,7 +171,8 @@ def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> 
         )
         text += f"; standard deviations of features differ by {ratio:.3g} times (limit {limits.apart:g})." if (
             ratio > limits.apart) else "."
-        remedies = (FEATUREWISE, Remedy("Or begin the model with BatchNorm.", "db.layers.BatchNorm()"))
+        remedies = (standardize(number_of(name)), Remedy(
+            "Or begin the model with BatchNorm.", "db.layers.BatchNorm(momentum=0.9)", changes.normalize_first()))
     text += " Gradients of the first layer grow with its inputs, so no one rate suits it. Scale the inputs."
     sure = min(0.95, 0.6 + 0.15 * math.log10(max(largest / limits.notable, 1.0)) + (0.1 if ratio > limits.apart else 0))
     return Finding("input_not_normalized", "warning", sure, text, evidence, remedies=remedies)
@@ -167,14 +198,14 @@ def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
             continue
         if entering and max(value["top"] for value in entering.values()) > 10 * size:
             continue
-        name = "x" if len(data.inputs) == 1 else f"x[{number}]"
+        name = named("x", len(data.inputs), number)
         yield Finding(
             "input_normalized_twice", "warning", 0.85 if size < limits.largest / 2 else 0.7,
             f"all values of {name} lie within {size:.3g} of 0 (limit {limits.largest:g}), with standard deviation "
             f"{found.all_std:.3g} (limit {limits.std:g}): as if scaled twice. The first layer's signal and gradient "
             "are that small. Scale once.",
             {"input": name, "largest": size, "std": found.all_std, "limit": limits.largest},
-            remedies=(Remedy("Remove one of the two scalings."), FEATUREWISE),
+            remedies=(Remedy("Remove one of the two scalings."), standardize(number)),
         )
 
 
@@ -210,12 +241,11 @@ def target_not_normalized(record: Record, limits: Any) -> Finding | None:
         {"mean": labels.mean, "std": std, "output_mean": center, "output_std": spread, "limit_std": limits.large,
          "limit_mean": limits.center},
         remedies=(
-            Remedy("Scale the target with training statistics, and undo it in predictions.",
-                   "scale = db.data.ZScore().fit(y_train); y_train = scale.transform(y_train)  "
-                   "# scale.inverse(model.predict(x))"),
-            Remedy("Or start the last bias at the target's mean.",
-                   f"model.layers[-1].bias.assign([{labels.mean:.4g}])" if not labels.shape or labels.shape == (1,)
-                   else ""),
+            standardize_target(),
+            *((Remedy("Or start the last bias at the target's mean.",
+                      f"bias_initializer=db.initializers.constant({labels.mean:.4g})",
+                      changes.last_layer(bias_initializer={"name": "constant", "value": labels.mean})),)
+              if labels.shape in ((), (1,)) else ()),
         ),
     )
 
@@ -224,12 +254,14 @@ def target_not_normalized(record: Record, limits: Any) -> Finding | None:
 def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
     """Features with one value only."""
     data = data_of(record)
-    for number, found in enumerate(data.inputs if data else ()):
+    inputs = data.inputs if data else ()
+    for number, found in enumerate(inputs):
         count = len(found.constant)
         if found.ids or count <= limits.features:
             continue
-        name = "x" if len(data.inputs) == 1 else f"x[{number}]"  # type: ignore[union-attr]
+        name = named("x", len(inputs), number)
         everything = count == len(found.std)
+        droppable = not everything and len(found.shape) == 1
         shown = ", ".join(map(str, found.constant[:8])) + (", ..." if count > 8 else "")
         yield Finding(
             "constant_feature", "error" if everything else "note", 1.0 if found.rows >= 30 else 0.6,
@@ -238,7 +270,8 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
             + (": there is nothing to learn from." if everything else ". Drop them, or see why they are empty."),
             {"input": name, "count": count, "features": list(found.constant[:50]), "rows": found.rows,
              "limit": int(limits.features)},
-            remedies=(Remedy("Drop these columns.", "x = x[:, x_train.std(axis=0) > 0]"),),
+            remedies=(Remedy("Drop these columns.", "x = x[:, x_train.std(axis=0) > 0]",
+                             changes.drop_columns(found.constant, number) if droppable else None),),
         )
 
 
@@ -261,7 +294,8 @@ def duplicate_rows(record: Record, limits: Any) -> Finding | None:
         {"duplicates": data.duplicates, "rows": data.rows, "share": share, "limit": limits.share},
         remedies=(
             Remedy("Remove copies before splitting.",
-                   "_, keep = numpy.unique(x, axis=0, return_index=True); x, y = x[keep], y[keep]"),
+                   "_, keep = numpy.unique(x, axis=0, return_index=True); x, y = x[keep], y[keep]",
+                   changes.clean("unique")),
         ),
     )
 
@@ -322,8 +356,7 @@ def class_imbalance(record: Record, limits: Any) -> Finding | None:
         {"counts": {str(c): n for c, n in counts.items()}, "ratio": ratio, "limit": limits.ratio,
          "neighbour_recall": found, "weighted": record.run.weighted},
         remedies=(
-            Remedy("Weigh the classes by their rarity.", f"model.fit(..., class_weight={weights})"
-                   if len(weights) <= 20 else "model.fit(..., class_weight={c: n_rows / (n_classes * count[c])})"),
+            weigh_classes(f"model.fit(..., class_weight={weights})") if len(weights) <= 20 else weigh_classes(),
             Remedy("Watch another metric.", 'metrics=["auc", "recall"]'),
         ),
     )
@@ -374,7 +407,10 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
             f"{found.shifted:.1f} deviations above: labels are shifted by one row. Align x and y."
         )
         back = "x, y = x[1:], y[:-1]" if found.shift < 0 else "x, y = x[:-1], y[1:]"
-        remedies = (Remedy("Undo the shift.", back), Remedy("See where x or y lost a row (a header, a filter)."))
+        remedies = (
+            Remedy("Undo the shift.", back, changes.clean("shift", by=-1 if found.shift < 0 else 1)),
+            Remedy("See where x or y lost a row (a header, a filter)."),
+        )
     else:
         text += "A network can only learn them by heart. See that x and y are in the same order."
         remedies = (

@@ -6,18 +6,14 @@ import math
 from statistics import median
 from typing import Any
 
+from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
-from deepbabysit.babysit.rules.numbers import cooler
+from deepbabysit.babysit.remedies import batch_norm, cooler, initial, rectify, slower
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import clipped, gradient_rms, kernels, layer_of
 from deepbabysit.babysit.vitals import Record, StepVitals
 
-_FLOW = (
-    Remedy("use ReLU with he_normal initial weights in the hidden layers",
-           'db.layers.Dense(units, activation="relu", kernel_initializer="he_normal")'),
-    Remedy("put BatchNorm between the layers", "db.layers.BatchNorm()"),
-    Remedy("add skip connections around pairs of layers"),
-)
+_SKIP = Remedy("add skip connections around pairs of layers")
 
 
 def _spread(step: StepVitals, depth: int) -> tuple[str, str, float, float] | None:
@@ -53,7 +49,7 @@ def vanishing_gradient(record: Record, limits: Any) -> Finding | None:
         f"the gradient of {first} is {early:.2g} per weight, {share:.2g} times that of {last} ({late:.2g}, limit "
         f"{limits.ratio:g}), in the last {len(known)} measured steps. The first layers hardly learn.",
         {"first": early, "last": late, "ratio": share, "limit": limits.ratio}, layer=layer_of(first),
-        step=recent[-1].step, epoch=recent[-1].epoch, remedies=_FLOW,
+        step=recent[-1].step, epoch=recent[-1].epoch, remedies=(rectify(), batch_norm(), _SKIP),
     )
 
 
@@ -98,8 +94,9 @@ def _exploding(
     return Finding(
         "exploding_gradient", "warning", confidence, text + " One step throws the weights far off.", evidence,
         layer=layer, step=step.step, epoch=step.epoch,
-        remedies=(*cooler(record)[::-1], Remedy("use initial weights that fit the activation: he_normal for ReLU, "
-                                                "glorot_normal for tanh")),
+        remedies=(*cooler(record)[::-1], Remedy(
+            "use initial weights that fit the activation: he_normal for ReLU, glorot_uniform for tanh",
+            'kernel_initializer="he_normal"', changes.initialize())),
     )
 
 
@@ -133,9 +130,10 @@ def dead_relu(record: Record, limits: Any) -> list[Finding]:
                 {"dead": units.dead, "units": units.units, "share": share, "limit": limits.share}, layer=path,
                 step=step.step, epoch=step.epoch,
                 remedies=(
-                    Remedy(f"use LeakyReLU in {path}", "db.layers.LeakyReLU(0.01)"),
-                    Remedy("start from he_normal weights and zero biases", 'kernel_initializer="he_normal"'),
-                    *cooler(record)[:1],
+                    Remedy(f"use LeakyReLU in {path}, with he_normal weights", 'activation="leaky_relu"',
+                           changes.leaky((path,))),
+                    initial("he_normal"),
+                    slower(record),
                 ),
             )
         )
@@ -171,9 +169,11 @@ def saturated_activation(record: Record, limits: Any) -> list[Finding]:
                 f"{limits.share:.0%}), in the last {len(recent)} measured steps. Gradients hardly pass there.",
                 {"share": share, "limit": limits.share}, layer=path, step=recent[-1].step, epoch=recent[-1].epoch,
                 remedies=(
-                    Remedy("scale the inputs to mean 0 and deviation 1", "x = db.data.ZScore().fit(x).transform(x)"),
-                    Remedy(f"start {path} with smaller weights", 'kernel_initializer="glorot_normal"'),
-                    Remedy("put BatchNorm before the activation", "db.layers.BatchNorm()"),
+                    Remedy("scale the inputs to mean 0 and deviation 1", "x = db.data.ZScore().fit(x).transform(x)",
+                           changes.scale_inputs()),
+                    initial("glorot_normal", words="start the hidden layers with smaller weights and zero biases"),
+                    rectify(),
+                    batch_norm(),
                 ),
             )
         )

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.remedies import batch_norm, initial, rectify
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import LayerFacts, Record
 
@@ -103,7 +105,7 @@ def symmetric_init(record: Record, limits: Any) -> Iterator[Finding]:
              "gradient_norm": None if gradient is None else gradient.norm,
              "gradient_spread": None if gradient is None else gradient.unit_spread},
             layer=layer.path,
-            remedies=(Remedy("Draw the kernel at random.", f'kernel_initializer="{advised(activation)}"'),),
+            remedies=(initial(advised(activation), words="Draw the kernels of the hidden layers at random."),),
         )
 
 
@@ -162,7 +164,9 @@ def bad_init_scale(record: Record, limits: Any) -> Iterator[Finding]:
             f'Use "{name}" for {activation}.',
             {"std": kernel.std, "expected_low": low, "expected_high": high, "ratio": ratio, "product": product,
              "limit_low": limits.low, "limit_high": limits.high, "activation": activation},
-            layer=layer.path, remedies=(Remedy(f"Initialize for {activation}.", f'kernel_initializer="{name}"'),),
+            layer=layer.path, remedies=(Remedy(
+                f"Initialize for {activation}, and the other layers for theirs.", f'kernel_initializer="{name}"',
+                changes.both(changes.initialize(), changes.initialize(name, (layer.path,)))),),
         )
 
 
@@ -201,9 +205,8 @@ def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:
         {"stds": values, "factor": factor, "ratio": ratio, "limit_low": limits.low, "limit_high": limits.high},
         layer=layer.path,
         remedies=(
-            Remedy(advice, f'kernel_initializer="{advised(activation)}"' if activation != "sigmoid" else
-                   'Dense(units, activation="relu", kernel_initializer="he_normal")'),
-            Remedy("Or put BatchNorm or LayerNorm between the layers.", "db.layers.BatchNorm()"),
+            rectify() if activation == "sigmoid" else initial(advised(activation), words=advice),
+            batch_norm("Or put BatchNorm between the layers."),
         ),
     )
 
@@ -235,7 +238,8 @@ def bad_bias_init(record: Record, limits: Any) -> Iterator[Finding]:
             f"of {activation} a unit is on. Start biases at 0.",
             {"size": typical, "mean": bias.mean, "spread": signal.raw, "ratio": ratio, "limit": limits.times,
              "dead": signal.zero},
-            layer=layer.path, remedies=(Remedy("Start biases at 0.", 'bias_initializer="zeros"'),),
+            layer=layer.path, remedies=(Remedy(
+                "Start biases at 0.", 'bias_initializer="zeros"', changes.bias(layer.path, "zeros")),),
         )
     yield from _last_bias(record, layers, limits)
 
@@ -272,8 +276,8 @@ def _last_bias(record: Record, layers: list[LayerFacts], limits: Any) -> Iterato
         f"{limits.spreads:g}). The first epochs go into the bias alone. Start it there, or at 0.",
         {"bias": bias.mean, "goal": goal, "away": off, "limit": limits.spreads}, layer=layer.path,
         remedies=(
-            Remedy("Start it at the mean or the log-odds.",
-                   f"bias_initializer=db.initializers.constant({goal:.4g})" if bias.count == 1 else
-                   'bias_initializer="zeros"'),
+            Remedy("Start it at the mean or the log-odds.", f"bias_initializer=db.initializers.constant({goal:.4g})",
+                   changes.bias(layer.path, {"name": "constant", "value": goal})) if bias.count == 1 else
+            Remedy("Start it at 0.", 'bias_initializer="zeros"', changes.bias(layer.path, "zeros")),
         ),
     )

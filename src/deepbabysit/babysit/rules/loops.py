@@ -6,11 +6,8 @@ from typing import Any
 
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.rules.signals import last_epoch
 from deepbabysit.babysit.vitals import Record
-
-
-def _epoch(record: Record) -> int | None:
-    return record.epochs[-1].epoch if record.epochs else None
 
 
 @rule("slow_input", phase="epoch",
@@ -27,7 +24,7 @@ def slow_input(record: Record, limits: Any) -> Finding | None:
         "slow_input", "warning", 0.9,
         f"the steps waited {waiting:.1f} s for data and worked {working:.1f} s: {share:.0%} of the time (limit "
         f"{limits.share:.0%}).",
-        {"waiting": waiting, "working": working, "share": share, "limit": limits.share}, epoch=_epoch(record),
+        {"waiting": waiting, "working": working, "share": share, "limit": limits.share}, epoch=last_epoch(record),
         remedies=(Remedy("make batches ahead", "db.data.Loader(x, y, prefetch=4)"),
                   Remedy("load and augment once, and keep the arrays in memory")),
     )
@@ -78,20 +75,28 @@ def missing_zero_grad(record: Record, limits: Any) -> Finding | None:
     )
 
 
+def _mode(record: Record, probe: str, limits: Any, sure: float, words: str, remedy: Remedy) -> Finding | None:
+    """Return the finding about layers in the wrong mode, where a probe counted it often enough."""
+    seen = record.probes.get(probe)
+    if not seen or seen["times"] < limits.times:
+        return None
+    return Finding(
+        "mode_bug", "warning", sure, words.format(times=seen["times"], limit=f"limit {limits.times:g}",
+                                              layers=", ".join(seen["layers"])),
+        dict(seen), step=seen["step"], remedies=(remedy,),
+    )
+
+
 @rule("mode_bug", phase="step",
       why="layers that behave differently in training (Dropout, BatchNorm) ran in inference mode in every step",
       times=5)
 def untrained_mode(record: Record, limits: Any) -> Finding | None:
     """A hand-written loop trains in inference mode."""
-    seen = record.probes.get("inference_steps")
-    if not seen or seen["times"] < limits.times:
-        return None
-    return Finding(
-        "mode_bug", "warning", 0.9,
-        f"{seen['times']} steps in a row ran in inference mode (limit {limits.times:g}), although {seen['layers']} "
-        f"behave differently in training: dropout drops nothing, batch normalization learns no statistics.",
-        dict(seen), step=seen["step"],
-        remedies=(Remedy("train in training mode", "with db.training():\n    loss = loss_of(model(x), y)"),),
+    return _mode(
+        record, "inference_steps", limits, 0.9,
+        "{times} steps in a row ran in inference mode ({limit}), although {layers} behave differently in training: "
+        "dropout drops nothing, batch normalization learns no statistics.",
+        Remedy("train in training mode", "with db.training():\n    loss = loss_of(model(x), y)"),
     )
 
 
@@ -100,15 +105,9 @@ def untrained_mode(record: Record, limits: Any) -> Finding | None:
       times=1)
 def evaluated_in_training(record: Record, limits: Any) -> Finding | None:
     """A hand-written loop evaluates in training mode."""
-    seen = record.probes.get("evaluation_in_training")
-    if not seen or seen["times"] < limits.times:
-        return None
-    return Finding(
-        "mode_bug", "warning", 0.85,
-        f"{', '.join(seen['layers'])} ran in training mode without gradients, {seen['times']} times (limit "
-        f"{limits.times:g}): an evaluation in training mode. Dropout drops and batch statistics change there.",
-        dict(seen), step=seen["step"],
-        remedies=(
-            Remedy("evaluate in inference mode", "with db.no_grad():\n    model(x)  # outside of db.training()"),
-        ),
+    return _mode(
+        record, "evaluation_in_training", limits, 0.85,
+        "{layers} ran in training mode without gradients, {times} times ({limit}): an evaluation in training mode. "
+        "Dropout drops and batch statistics change there.",
+        Remedy("evaluate in inference mode", "with db.no_grad():\n    model(x)  # outside of db.training()"),
     )

@@ -7,29 +7,15 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.remedies import cooler
 from deepbabysit.babysit.rules.rule import rule
-from deepbabysit.babysit.rules.signals import clipped, first_level, last_level, lower
+from deepbabysit.babysit.rules.signals import first_level, last_level
 from deepbabysit.babysit.vitals import Record
 
 _ROOTS = (
     "nan_in_data", "learning_rate_too_high", "exploding_gradient", "bad_init_scale", "input_not_normalized",
     "target_not_normalized", "weights_diverging",
 )
-
-
-def cooler(record: Record) -> tuple[Remedy, ...]:
-    """Return what makes a run that blows up calmer."""
-    rate = record.run.rate
-    name = record.run.optimizer or "Adam"
-    slower = Remedy(
-        f"lower the learning rate from {rate:.3g} to {lower(rate)}" if rate else "lower the learning rate ten times",
-        f"model.compile(db.optimizers.{name}({lower(rate)}), ...)" if rate else "",
-    )
-    clip = Remedy(
-        "clip the norm of the gradients at 1.0",
-        f"model.compile(db.optimizers.{name}({rate:.3g}, clip_norm=1.0), ...)" if rate else "",
-    )
-    return (slower,) if clipped(record.run) else (slower, clip)
 
 
 @rule("nan_loss", phase="step", why="a loss that is not finite trains nothing: every later number is lost",

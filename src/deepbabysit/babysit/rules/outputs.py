@@ -6,17 +6,22 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.rules.data import data_of, percent
 from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.task import (
+    CLASS_LOGITS,
+    CLASS_PROBABILITIES,
+    LOG_PROBABILITIES,
+    MARGINS,
+    NUMBERS,
+    OWN,
+    YES_LOGITS,
+    YES_PROBABILITIES,
+)
 from deepbabysit.babysit.vitals import Record
 
-# what a loss takes from the output (RunFacts.loss_kind)
-LOGITS_CLASSES, LOGITS_YES = "class logits", "yes-or-no logits"
-CLASS_PROBABILITIES, YES_PROBABILITIES, LOG_PROBABILITIES = (
-    "class probabilities", "yes-or-no probabilities", "class log-probabilities",
-)
-NUMBERS, MARGINS, OWN = "numbers", "margins", "own"
 RANGES = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, math.inf),
           "softplus": (0.0, math.inf), "log_softmax": (-math.inf, 0.0)}
 SQUASHING = ("relu", "tanh", "softplus", "elu", "selu", "gelu", "silu", "leaky_relu")
@@ -43,10 +48,66 @@ def _last_layer(record: Record) -> str | None:
 
 def _swap(record: Record, words: str) -> Remedy:
     activation, loss = _pair(record)
+    units = _units(record)
     return Remedy(
-        words, f'Dense({record.model.output_units}, activation="{activation}"), loss="{loss}"'
-        if activation != "linear" else f'Dense({record.model.output_units}), loss="{loss}"',
+        words, f'Dense({units}, activation="{activation}"), loss="{loss}"'
+        if activation != "linear" else f'Dense({units}), loss="{loss}"', changes.output(activation, loss, units),
     )
+
+
+def _other_pair(record: Record) -> tuple[Remedy, ...]:
+    """Offer the pair that fits the targets, where it is another one than now."""
+    now = (record.model.output_activation, record.run.loss, record.model.output_units)
+    if now == (*_pair(record), _units(record)):
+        return ()
+    return (_swap(record, "Use the pair that fits these targets."),)
+
+
+def _units(record: Record) -> int:
+    """Return how many units the output needs for these targets."""
+    data = data_of(record)
+    labels = None if data is None else data.labels
+    units = record.model.output_units or 1
+    if labels is None or record.run.task is None:
+        return units
+    if record.run.task == "multiclass":
+        return labels.shape[-1] if labels.kind == "one_hot" else max(units, int(labels.maximum) + 1)
+    if record.run.task == "binary":
+        return units if labels.kind == "one_hot" else min(units, 2)
+    return math.prod(labels.shape) if len(labels.shape) < 2 else units
+
+
+def _divided(record: Record) -> Remedy:
+    """Divide the rate by the batch size, as a mean would."""
+    rate, batch = record.run.rate, record.run.batch_size
+    words = "Or divide the learning rate by the batch size"
+    if not rate or not batch:
+        return Remedy(words + ".")
+    value = float(f"{rate / batch:.2g}")
+    return Remedy(f"{words}: {value:g}.", f"model.optimizer.learning_rate = {value:g}", changes.rate(value))
+
+
+def _reshaped(record: Record) -> tuple[Remedy, ...]:
+    """Give targets the form of the outputs, where only an axis of one is too many or missing."""
+    found = record.probes.get("targets") or {}
+    y, outputs = list(found.get("targets", ())), list(found.get("outputs", ()))
+    if len(y) == 1 and outputs[1:] == [1]:
+        return (Remedy("Make the targets a column.", "y = y.reshape(-1, 1)", changes.targets("column")),)
+    if y[1:] == [1] and len(outputs) == 2:
+        return (Remedy("Make the targets flat.", "y = y.reshape(-1)", changes.targets("flat")),)
+    return ()
+
+
+def _counted(record: Record) -> tuple[Remedy, ...]:
+    """Count classes from 0, where they are counted from 1."""
+    data = data_of(record)
+    labels = None if data is None else data.labels
+    units = record.model.output_units or 1
+    if labels is None or labels.minimum < 1 or labels.maximum - labels.minimum >= units or units < 2:
+        return ()
+    low = int(labels.minimum)
+    return (Remedy(f"Count the classes from 0: take {low} from each.", f"y = y - {low}",
+                   changes.targets("minus", by=low)),)
 
 
 @rule("loss_shape_mismatch", phase="check", why="Shapes that would broadcast, or do not fit at all: always an error.")
@@ -61,7 +122,9 @@ def _refused(record: Record, code: str, advice: str) -> Finding | None:
         return None
     return Finding(
         code, "error", 1.0, f"{found['message']}. {advice}", {k: v for k, v in found.items() if k != "message"},
-        layer=_last_layer(record), remedies=(Remedy(advice), _swap(record, "Or use the pair that fits these targets.")),
+        layer=_last_layer(record),
+        remedies=(*(_counted(record) if code == "target_out_of_range" else _reshaped(record)),
+                  *_other_pair(record), Remedy(advice)),
     )
 
 
@@ -93,8 +156,9 @@ def target_out_of_range(record: Record, limits: Any) -> Iterator[Finding]:
         {"minimum": labels.minimum, "maximum": labels.maximum, "low": low, "high": high, "activation": activation},
         layer=_last_layer(record),
         remedies=(
-            Remedy("Use a linear output.", f"Dense({record.model.output_units})"),
-            Remedy("Or scale the targets into the range.", "scale = db.data.MinMax().fit(y_train)"),
+            Remedy("Use a linear output.", f"Dense({record.model.output_units})", changes.output("linear")),
+            Remedy("Or scale the targets into the range.", "scale = db.data.MinMax().fit(y_train)",
+                   changes.targets("minmax")),
         ),
     )
 
@@ -123,8 +187,8 @@ def double_softmax(record: Record, limits: Any) -> Finding | None:
          "limit": int(limits.times)},
         layer=_last_layer(record),
         remedies=(
-            Remedy("Remove the activation of the last layer.", f"Dense({units})"),
-            Remedy("Or use the loss of probabilities.", f'loss="{_pair(record)[1]}"'),
+            Remedy("Remove the activation of the last layer.", f"Dense({units})", changes.output("linear")),
+            _swap(record, "Or use the loss of probabilities."),
         ),
     )
 
@@ -144,8 +208,11 @@ def one_unit_softmax(record: Record, limits: Any) -> Finding | None:
         {"units": 1, "limit": int(limits.units), "loss": record.run.loss, "activation": record.model.output_activation},
         layer=_last_layer(record),
         remedies=(
-            Remedy("One sigmoid unit.", 'Dense(1, activation="sigmoid"), loss="binary_crossentropy"'),
-            Remedy("Or two units.", 'Dense(2, activation="softmax"), loss="sparse_categorical_crossentropy"'),
+            _swap(record, "Use the pair that fits these targets.") if record.run.task == "multiclass" else
+            Remedy("One sigmoid unit.", 'Dense(1, activation="sigmoid"), loss="binary_crossentropy"',
+                   changes.output("sigmoid", "binary_crossentropy")),
+            Remedy("Or two units.", 'Dense(2, activation="softmax"), loss="sparse_categorical_crossentropy"',
+                   changes.output("softmax", "sparse_categorical_crossentropy", 2)),
         ),
     )
 
@@ -187,8 +254,10 @@ def missing_output_activation(record: Record, limits: Any) -> Finding | None:
          "limit": limits.slack},
         layer=_last_layer(record),
         remedies=(
-            Remedy(f"Add the {wanted}.", f'Dense({record.model.output_units}, activation="{wanted}")'),
-            Remedy("Or use the loss of logits.", f'loss="{logits}"'),
+            Remedy(f"Add the {wanted}.", f'Dense({record.model.output_units}, activation="{wanted}")',
+                   changes.output(wanted)),
+            Remedy("Or use the loss of logits, on a linear output.", f'loss="{logits}"',
+                   changes.output("linear", logits)),
         ),
     )
 
@@ -219,11 +288,11 @@ def wrong_loss_for_output(record: Record, limits: Any) -> Finding | None:
         return _mismatch(
             record, f"the {units} outputs of a softmax exclude each other, and {run.loss} takes each as a yes or no of "
             f"its own; averaged over {units} columns it is small from the start", 0.85, "warning", "softmax outputs")
-    if kind in (YES_PROBABILITIES, LOGITS_YES) and labels.kind == "one_hot" and units > 2:
+    if kind in (YES_PROBABILITIES, YES_LOGITS) and labels.kind == "one_hot" and units > 2:
         return _mismatch(
             record, f"every row of the targets has exactly one 1 among {units}, and {run.loss} takes each column as a "
             f"yes or no of its own", 0.55, "note", "one class per row")
-    if kind in (LOGITS_CLASSES, LOGITS_YES) and activation in SQUASHING:
+    if kind in (CLASS_LOGITS, YES_LOGITS) and activation in SQUASHING:
         reach = "between -1 and 1" if activation == "tanh" else "on one side of 0"
         return _mismatch(
             record, f"{run.loss} takes logits, which may be any number, and {activation} keeps them {reach}", 0.9,
@@ -313,8 +382,10 @@ def initial_loss_off_chance(record: Record, limits: Any) -> Finding | None:
         layer=_last_layer(record),
         remedies=(
             Remedy("Start the last layer small.",
-                   f'Dense({record.model.output_units}, kernel_initializer=db.initializers.normal(stddev=0.01))'),
-            Remedy("Scale the inputs."),
+                   f'Dense({record.model.output_units}, kernel_initializer=db.initializers.normal(stddev=0.01))',
+                   changes.last_layer(kernel_initializer={"name": "normal", "mean": 0.0, "stddev": 0.01},
+                                      bias_initializer="zeros")),
+            Remedy("Scale the inputs.", "x = db.data.ZScore().fit(x).transform(x)", changes.scale_inputs()),
         ),
     )
 
@@ -339,6 +410,6 @@ def loss_reduction_sum(record: Record, limits: Any) -> Finding | None:
         {"first": loss.first, "doubled": loss.doubled, "ratio": ratio, "limit": limits.ratio, "rows": loss.rows},
         remedies=(
             Remedy("Return losses per sample, or their mean.", "return db.ops.mean((y_pred - y_true) ** 2)"),
-            Remedy("Or divide the learning rate by the batch size."),
+            _divided(record),
         ),
     )

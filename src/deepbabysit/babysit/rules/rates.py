@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.remedies import set_rate
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import Record
 
@@ -22,20 +23,15 @@ def learning_rate_off_range(record: Record, limits: Any) -> Finding | None:
         return None
     evidence = {"rate": rate, "best": found.best, "diverged": found.diverged}
     if found.diverged is not None and rate >= limits.high * found.diverged:
-        take = found.best if found.best is not None else found.diverged / 10
-        return Finding(
-            "learning_rate_too_high", "warning", 0.85,
-            f"the rate is {rate:.3g}; in the range test the loss grew without return at {found.diverged:.3g} "
-            f"(limit {limits.high:g} of it). Start with {take / 3:.2g}.",
-            {**evidence, "limit": limits.high},
-            remedies=(Remedy(f"Use {take / 3:.2g}.", f"model.optimizer.learning_rate = {take / 3:.2g}"),),
-        )
-    if found.best is not None and rate * limits.low <= found.best:
-        return Finding(
-            "learning_rate_too_low", "warning", 0.7,
-            f"the rate is {rate:.3g}; in the range test the loss fell fastest at {found.best:.3g}, "
-            f"{found.best / rate:.3g} times that (limit {limits.low:g}). Start with {found.best / 3:.2g}.",
-            {**evidence, "limit": limits.low},
-            remedies=(Remedy(f"Use {found.best / 3:.2g}.", f"model.optimizer.learning_rate = {found.best / 3:.2g}"),),
-        )
-    return None
+        aim = found.best if found.best is not None else found.diverged / 10
+        code, sure, limit = "learning_rate_too_high", 0.85, limits.high
+        seen = f"the loss grew without return at {found.diverged:.3g} (limit {limits.high:g} of it)"
+    elif found.best is not None and rate * limits.low <= found.best:
+        aim, code, sure, limit = found.best, "learning_rate_too_low", 0.7, limits.low
+        seen = f"the loss fell fastest at {aim:.3g}, {aim / rate:.3g} times that (limit {limits.low:g})"
+    else:
+        return None
+    return Finding(
+        code, "warning", sure, f"the rate is {rate:.3g}; in the range test {seen}. Start with {aim / 3:.2g}.",
+        {**evidence, "limit": limit}, remedies=(set_rate(aim / 3),),
+    )

@@ -6,14 +6,20 @@ import math
 from statistics import mean, median
 from typing import Any
 
+from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.remedies import (
+    adam,
+    batches,
+    decay,
+    dropout,
+    early_stop,
+    slower,
+    weaker_penalty,
+)
 from deepbabysit.babysit.rules.rule import rule
-from deepbabysit.babysit.rules.signals import accuracy, chance, data_losses, finite, usual_ratio
+from deepbabysit.babysit.rules.signals import accuracy, chance, data_losses, finite, last_epoch, usual_ratio
 from deepbabysit.babysit.vitals import Record, StepVitals
-
-
-def _epoch(record: Record) -> int | None:
-    return record.epochs[-1].epoch if record.epochs else None
 
 
 def _pull(step: StepVitals) -> float | None:
@@ -55,11 +61,11 @@ def regularization_too_strong(record: Record, limits: Any) -> Finding | None:
         f"{guess:.3g}). The weights follow the penalty, not the data. Try {weaker:g}.",
         {"pull": pull, "limit": limits.pull, "lambda": value, "penalty_share": share, "data_loss": level,
          "chance": guess},
-        epoch=_epoch(record),
+        epoch=last_epoch(record),
         remedies=(
-            Remedy(f"lower lambda of the {kind} penalty from {value:g} to {weaker:g}",
-                   f"kernel_regularizer=db.regularizers.{kind.lower()}({weaker:g})"),
-            Remedy("leave the penalty out and use Dropout(0.2)", "db.layers.Dropout(0.2)"),
+            weaker_penalty(kind, value),
+            Remedy("leave the penalty out and use Dropout(0.2)", "db.layers.Dropout(0.2)",
+                   changes.both(changes.penalty(0.0), changes.add_dropout(0.2))),
         ),
     )
 
@@ -90,12 +96,8 @@ def regularization_missing(record: Record, limits: Any) -> Finding | None:
         f"the training loss fell to {now:.3g} and the validation loss stays at {held:.3g}, "
         f"{held / max(now, 1e-12):.0f} times as much (limit {limits.gap:g}), and the model has no dropout, no "
         f"penalty, no weight decay.",
-        {"train": now, "val": held, "limit": limits.gap}, epoch=_epoch(record),
-        remedies=(
-            Remedy("use Dropout(0.3) between the hidden layers", "db.layers.Dropout(0.3)"),
-            Remedy("use weight decay", "db.optimizers.AdamW(1e-3, weight_decay=0.01)"),
-            Remedy("stop at the best epoch", 'callbacks=[db.callbacks.EarlyStopping("val_loss", patience=5)]'),
-        ),
+        {"train": now, "val": held, "limit": limits.gap}, epoch=last_epoch(record),
+        remedies=(dropout(), decay(), early_stop()),
     )
 
 
@@ -122,7 +124,8 @@ def dropout_too_high(record: Record, limits: Any) -> Finding | None:
         f"{train[-1]:.3g}" + (f", {above:.1f} times the validation loss" if above else "")
         + f"; guessing gives {guess:.3g}.",
         {"rate": run.dropout, "limit": limits.rate, "train": train[-1], "above": above}, layer=layer,
-        epoch=_epoch(record), remedies=(Remedy("lower dropout to 0.3", "db.layers.Dropout(0.3)"),),
+        epoch=last_epoch(record),
+        remedies=(Remedy("lower dropout to 0.3", "db.layers.Dropout(0.3)", changes.dropout_at_most(0.3)),),
     )
 
 
@@ -150,9 +153,8 @@ def batch_too_small(record: Record, limits: Any) -> Finding | None:
         f"the gradient noise scale is about {scale:.0f} samples, the batch has {batch} (limit: {limits.ratio:g} times "
         f"less), and the loss stands at {losses[-1]:.3g} with steps of {ratio:.2g} of the weights: they are mostly "
         f"noise.",
-        {"noise_scale": scale, "batch": batch, "limit": limits.ratio, "level": losses[-1]}, epoch=_epoch(record),
-        remedies=(Remedy("take batches of 32 or more", "model.fit(..., batch_size=32)"),
-                  Remedy("lower the learning rate ten times")),
+        {"noise_scale": scale, "batch": batch, "limit": limits.ratio, "level": losses[-1]}, epoch=last_epoch(record),
+        remedies=(batches(32), slower(record)),
     )
 
 
@@ -181,10 +183,19 @@ def batch_too_large(record: Record, limits: Any) -> Finding | None:
         + ("" if scale is None else f"; the gradient noise scale is about {scale:.0f} samples, so "
                                          "smaller ones do as well")
         + f". After {len(losses)} epochs the loss is {losses[-1]:.3g} (guessing: {guess:.3g}).",
-        {"batch": batch, "steps": steps, "noise_scale": scale, "level": losses[-1]}, epoch=_epoch(record),
-        remedies=(Remedy("take batches of 32 to 128", "model.fit(..., batch_size=64)"),
-                  Remedy("raise the learning rate with the batch (times the root of its growth)")),
+        {"batch": batch, "steps": steps, "noise_scale": scale, "level": losses[-1]}, epoch=last_epoch(record),
+        remedies=(batches(32), _with_batch(record)),
     )
+
+
+def _with_batch(record: Record) -> Remedy:
+    """Raise the rate as the root of how far the batch is above 32 (Krizhevsky, 2014)."""
+    batch, rate = record.run.batch_size, record.run.rate
+    words = "raise the learning rate with the batch (times the root of its growth)"
+    if not batch or not rate:
+        return Remedy(words)
+    value = float(f"{rate * math.sqrt(max(batch / 32.0, 1.0)):.2g}")
+    return Remedy(f"{words}: to {value:g}", f"model.optimizer.learning_rate = {value:g}", changes.rate(value))
 
 
 @rule("wrong_optimizer", phase="end",
@@ -204,7 +215,7 @@ def wrong_optimizer(record: Record, limits: Any) -> Finding | None:
         f"{record.run.optimizer} "
         f"took to {probe['own']:.3g} ({share:.0%}; limit {limits.better:.0%}).",
         {**probe, "share": share, "limit": limits.better},
-        remedies=(Remedy("use Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3), ...)"),),
+        remedies=(adam(),),
     )
 
 
@@ -230,7 +241,7 @@ def lagging_statistics(record: Record, limits: Any) -> Finding | None:
         f"{momentum:g}; limit {limits.left:.0%}), so validation ({val[-1]:.3g}) is far worse than training "
         f"({train[-1]:.3g}).",
         {"left": left, "momentum": momentum, "steps": steps, "limit": limits.left}, layer=worst.path,
-        epoch=_epoch(record),
-        remedies=(Remedy("lower the momentum of the statistics", "db.layers.BatchNorm(momentum=0.9)"),
-                  Remedy("train longer, or in smaller batches")),
+        epoch=last_epoch(record),
+        remedies=(Remedy("lower the momentum of the statistics", "db.layers.BatchNorm(momentum=0.9)",
+                         changes.momentum(0.9)), Remedy("train longer, or in smaller batches")),
     )

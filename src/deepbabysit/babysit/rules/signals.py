@@ -95,6 +95,11 @@ def warming(record: Record) -> bool:
     return warm is not None and rates[0][1] < 0.5 * top and len(record.losses) < 2 * warm + 50
 
 
+def last_epoch(record: Record) -> int | None:
+    """Return the number of the last epoch, or None before its end."""
+    return record.epochs[-1].epoch if record.epochs else None
+
+
 def done(record: Record) -> float:
     """Return the share of the planned epochs that is done (1 where no plan is known)."""
     planned = record.run.epochs
@@ -133,8 +138,3 @@ def accuracy(record: Record, prefix: str = "") -> list[float]:
         if found:
             return found
     return []
-
-
-def lower(rate: float | None, factor: float = 10.0) -> str:
-    """Return a rate divided by a factor, as text."""
-    return "a tenth of it" if rate is None else f"{rate / factor:.1g}"

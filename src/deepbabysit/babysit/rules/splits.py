@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.remedies import split_again
 from deepbabysit.babysit.rules.data import data_of, percent
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import Record
-
-AGAIN = Remedy(
-    "Remove copies, then split again.",
-    "_, keep = numpy.unique(x, axis=0, return_index=True); train, val = db.data.split(x[keep], y[keep], (0.8, 0.2))",
-)
 
 
 @rule(
@@ -43,7 +40,11 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
         + ("These look like natural repeats." if harmless else "Split again, without copies."),
         {"rows": found.rows, "of": found.of, "share": share, "repeats_in_training": repeats, "limit_rows": limits.rows,
          "limit_share": limits.share, "examples": [list(p) for p in found.examples]},
-        remedies=(AGAIN, Remedy("Split by group (person, day, source) where rows belong together.")),
+        remedies=(
+            Remedy("Leave these rows out of the validation part.", "x_val, y_val = x_val[unseen], y_val[unseen]",
+                   changes.clean("unseen")),
+            split_again(), Remedy("Split by group (person, day, source) where rows belong together."),
+        ),
     )
 
 
@@ -59,7 +60,9 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
     """One feature gives the label away."""
     data = data_of(record)
     found = None if data is None else data.association
-    if found is None or found.alone is None or found.second is None or found.grouped is None:
+    if found is None or found.alone is None or found.second is None or found.grouped is None or (
+        found.feature is None
+    ):
         return None
     gap = found.alone - found.second
     wide = found.alone > limits.score and gap > limits.apart
@@ -76,7 +79,8 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
         f"used. Ask when its value is known; drop the column if that is after the label.",
         {"feature": found.feature, "score": found.alone, "second": found.second, "explained": found.grouped,
          "limit": limits.score, "limit_apart": limits.apart, "rows": found.rows},
-        remedies=(Remedy("Drop the column.", f"x = numpy.delete(x, {found.feature}, axis=1)"),),
+        remedies=(Remedy("Drop the column.", f"x = numpy.delete(x, {found.feature}, axis=1)",
+                         changes.drop_columns((found.feature,))),),
     )
 
 
@@ -120,8 +124,7 @@ def split_drift(record: Record, limits: Any) -> Finding | None:
          "labels": found.labels, "labels_chance": found.labels_chance, "rows": list(found.rows),
          "limit_distance": limits.distance, "limit_labels": limits.labels},
         remedies=(
-            Remedy("Split again, shuffled and stratified.",
-                   'train, val = db.data.split(x, y, (0.8, 0.2), stratify="auto")'),
+            split_again(),
             Remedy("Scale both parts with one normalizer, fitted on the training rows."),
         ),
     )

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.remedies import batches, wider
 from deepbabysit.babysit.rules.data import percent
 from deepbabysit.babysit.rules.initialization import activation_after, weighted
 from deepbabysit.babysit.rules.rule import rule
@@ -74,7 +76,8 @@ def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
             remedies=(
                 Remedy(f"Give layer {before.path} an activation.",
                        f'Dense({before.units}, activation="relu", kernel_initializer="he_normal")'
-                       if before.kind == "Dense" else 'activation="relu"'),
+                       if before.kind == "Dense" else 'activation="relu", kernel_initializer="he_normal"',
+                       changes.activate("relu", (before.path,), "he_normal")),
             ),
         )
 
@@ -95,7 +98,8 @@ def dropout_too_high(record: Record, limits: Any) -> Iterator[Finding]:
             f"is left is multiplied by {1 / (1 - rate):.3g}, and its noise outweighs the signal. Use "
             f"{limits.rate:g} or less.",
             {"rate": rate, "limit": limits.rate}, layer=layer.path,
-            remedies=(Remedy(f"Use {limits.rate:g} or less.", f"Dropout({min(0.5, limits.rate):g})"),),
+            remedies=(Remedy(f"Use {limits.rate:g} or less.", f"Dropout({limits.rate:g})",
+                             changes.dropout_at_most(limits.rate)),),
         )
 
 
@@ -122,8 +126,8 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
                    "mean and variance of so few rows are mostly noise.")
                 + " Use larger batches, or LayerNorm.",
                 {"batch_size": size, "limit": int(limits.small)}, layer=norm.path,
-                remedies=(Remedy("Use larger batches.", "model.fit(..., batch_size=32)"),
-                          Remedy("Or normalize over features.", "db.layers.LayerNorm()")),
+                remedies=(batches(32), Remedy("Or normalize over features.", "db.layers.LayerNorm()",
+                                              changes.layer_norm(norm.path))),
             )
     for norm in norms:
         momentum = float(norm.settings.get("momentum", 0.99))
@@ -148,7 +152,8 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
                 f"have at inference, so the running variance is wrong there. Move the dropout behind the last "
                 "BatchNorm.",
                 {"rate": rate, "power": 1 / (1 - rate), "limit": limits.dropped}, layer=norm.path,
-                remedies=(Remedy("Move the dropout behind the last BatchNorm."),),
+                remedies=(Remedy("Move the dropout behind the last BatchNorm.", "",
+                                 changes.dropout_last(before.path)),),
             )
         elif before.kind in AFFINE and before.settings.get("use_bias") and before.activation in (None, "linear"):
             yield Finding(
@@ -156,7 +161,7 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
                 f"layer {before.path} has {before.units} biases (0 are needed) and {norm.path} (BatchNorm) takes them "
                 f"off again with the mean. They do nothing. Leave them out.",
                 {"biases": before.units, "limit": 0}, layer=before.path,
-                remedies=(Remedy("Leave the bias out.", "use_bias=False"),),
+                remedies=(Remedy("Leave the bias out.", "use_bias=False", changes.unbias(before.path)),),
             )
 
 
@@ -167,7 +172,8 @@ def _never_updated(norm: LayerFacts, reason: str, kept: float, limits: Any) -> F
         f"and 1 at the end (limit {percent(limits.kept)}). Inference then normalizes with statistics of no data. Use "
         f"momentum=0.9.",
         {"kept": kept, "limit": limits.kept, "momentum": norm.settings.get("momentum")}, layer=norm.path,
-        remedies=(Remedy("Let the statistics follow faster.", "db.layers.BatchNorm(momentum=0.9)"),),
+        remedies=(Remedy("Let the statistics follow faster.", "db.layers.BatchNorm(momentum=0.9)",
+                         changes.momentum(0.9)),),
     )
 
 
@@ -228,7 +234,7 @@ def output_ignores_input(record: Record, limits: Any) -> Finding | None:
         record.model.output_units == 1 and record.model.output_activation in ("softmax", "log_softmax")
     ):
         return None
-    remedies = (
+    remedies: tuple[Remedy, ...] = (
         Remedy("Follow two different rows through the layers.", "model.summary()"),
         Remedy("See that call() uses its input, and not something made of its shape."),
     )
@@ -249,7 +255,10 @@ def output_ignores_input(record: Record, limits: Any) -> Finding | None:
         f"outputs of different rows, and of zeros, differ by {found.now:.2g} of their size (limit {limits.change:g}); "
         f"with weights drawn anew by {found.drawn:.2g}: these weights let nothing through (units that are all 0, or "
         f"saturated). Initialize them anew.",
-        {"change": found.now, "drawn_anew": found.drawn, "limit": limits.change}, remedies=remedies,
+        {"change": found.now, "drawn_anew": found.drawn, "limit": limits.change},
+        remedies=(Remedy("Initialize all weights anew.", 'kernel_initializer="he_normal"', changes.both(
+            changes.initialize(), changes.last_layer(kernel_initializer="glorot_normal", bias_initializer="zeros"))),
+            *remedies),
     )
 
 
@@ -348,7 +357,7 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
         {"error": found.error if math.isfinite(found.error) else None, "limit": limit, "rows": found.rows,
          "steps": found.steps, "rate": found.rate, "first": found.first, "last": found.last},
         remedies=(
-            Remedy("Make the hidden layers wider, or add one.", 'Dense(64, activation="relu")'),
+            wider(),
             Remedy("See that the targets belong to these inputs."),
         ),
     )

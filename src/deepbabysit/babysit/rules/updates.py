@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.babysit.finding import Finding, Remedy
-from deepbabysit.babysit.rules.numbers import cooler
+from deepbabysit.babysit.remedies import cooler, decay, faster, short, slower, weaker_penalty
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import (
     chance,
@@ -20,7 +20,6 @@ from deepbabysit.babysit.rules.signals import (
     kernels,
     last_level,
     layer_of,
-    lower,
     steady_rate,
     update_ratios,
     usual_ratio,
@@ -29,21 +28,6 @@ from deepbabysit.babysit.rules.signals import (
 from deepbabysit.babysit.vitals import Record
 
 _HOT = ("learning_rate_too_high",)
-
-
-def faster(record: Record, factor: float = 10.0) -> tuple[Remedy, ...]:
-    """Return what makes a run that crawls faster."""
-    rate, name = record.run.rate, record.run.optimizer or "Adam"
-    value = None if rate is None else f"{rate * factor:.1g}"
-    return (
-        Remedy(
-            f"raise the learning rate from {rate:.3g} to {value}" if rate else "raise the learning rate ten times",
-            f"model.compile(db.optimizers.{name}({value}), ...)" if value else "",
-        ),
-        *(() if name.startswith("Adam") else (
-            Remedy("try Adam with 1e-3", "model.compile(db.optimizers.Adam(1e-3), ...)"),
-        )),
-    )
 
 
 @rule("update_too_large", phase="step",
@@ -174,13 +158,14 @@ def _by_operation(record: Record) -> bool:
 
 def _too_high(
     record: Record, severity: Any, confidence: float, seen: str, evidence: dict[str, Any], step: int | None,
-    epoch: int | None, factor: float = 10.0,
+    epoch: int | None,
 ) -> Finding:
     rate = record.run.rate
     what = f"the learning rate {rate:.3g} of {record.run.optimizer}" if rate else "the learning rate"
+    aim = f"{short(rate / 10.0):g}" if rate else "a tenth of it"
     return Finding(
         "learning_rate_too_high", severity, confidence,
-        f"{what} is too high: {seen}. Every step overshoots, so the loss cannot settle. Try {lower(rate, factor)}.",
+        f"{what} is too high: {seen}. Every step overshoots, so the loss cannot settle. Try {aim}.",
         evidence, step=step, epoch=epoch, remedies=cooler(record),
     )
 
@@ -312,7 +297,7 @@ def weights_diverging(record: Record, limits: Any) -> Finding | None:
             f"it.",
             {"start": start, "norm": now, "limit": limits.whole}, layer=layer_of(p.path), step=last.step,
             epoch=last.epoch,
-            remedies=(*cooler(record)[:1], Remedy("use weight decay", "db.optimizers.AdamW(1e-3, weight_decay=0.01)")),
+            remedies=(slower(record), decay()),
         )
     return None
 
@@ -341,7 +326,9 @@ def dead_weights(record: Record, limits: Any) -> list[Finding]:
                 f"(limit "
                 f"{limits.left:.0%}), {zeros:.0%} of them are exactly 0.",
                 {"left": left, "zeros": zeros, "limit": limits.left}, layer=layer_of(p.path), step=last.step,
-                epoch=last.epoch, remedies=(Remedy("weaken the L1 or L2 penalty a hundred times"),),
+                epoch=last.epoch, remedies=(
+                    weaker_penalty("L1" if record.run.l1 >= record.run.l2 else "L2", max(record.run.l1, record.run.l2)),
+                ) if record.run.l1 or record.run.l2 else (slower(record),),
             )
         )
     return found

@@ -1,0 +1,412 @@
+"""Repair: train, find what is wrong, apply remedies one at a time, keep what helps by the validation score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, final
+
+import numpy as np
+
+from deepbabysit.babysit import changes
+from deepbabysit.babysit.changes import Change
+from deepbabysit.babysit.engine import Engine
+from deepbabysit.babysit.experiments import QUESTIONS, Experiments, investigate, questions
+from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.preparation import Prepared, Score, as_tuple, classes_of, score
+from deepbabysit.babysit.setup import Setup, setup_of
+from deepbabysit.babysit.sitter import Sitter
+from deepbabysit.babysit.verdict import verdict
+from deepbabysit.babysit.vitals import Record
+
+LOOKS = 60  # steps of a run that are measured
+CHECK = 5.0  # seconds for the check before each training
+TRIED = 5  # remedies that are tried in side runs before one of them gets a whole training
+SURE = 0.9  # an error of the check with this confidence is mended without a side run
+SPEAKS = 0.6  # confidence from which the answer of a side run is a remedy to try
+ENOUGH = 0.999  # a score that needs no repair
+COMPARED = 20  # validation rows that two scores need at least to be compared
+# codes that say that something is wrong, and not what
+SYMPTOMS = (
+    "not_learning", "underfitting", "oscillating_loss", "no_better_than_baseline", "class_collapse", "loss_spike",
+    "stopped_too_early",
+)
+USUAL = "Adam 1e-3, He, standardized inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One training of a repair.
+
+    Attributes:
+        remedy: what was changed against the best so far; "as it stands" for the first.
+        finding: the code that it was a remedy for.
+        before, after: scores on the same validation rows.
+        kept: whether it became the best.
+        why: why not, where it was not kept.
+        findings: codes of warnings and errors seen in it.
+        seconds: how long it took.
+    """
+
+    remedy: str
+    finding: str
+    before: Score | None
+    after: Score | None
+    kept: bool
+    why: str
+    findings: tuple[str, ...]
+    seconds: float
+
+
+@final
+@dataclass(slots=True)
+class Repair:
+    """What a repair gave.
+
+    Attributes:
+        model: the repaired model; the one that was trained as it stands where nothing helped.
+        setup: how it was trained; `prepared` fits its data, ``predict`` goes through both.
+        history: every training, the first one as it stood.
+        helped: the remedies that were kept, in words.
+        original, score: validation scores before and after.
+        findings: what is left to be said about the model.
+        verdict: one screen about its training.
+        side_steps: steps of all side runs, and `steps` those of all trainings.
+    """
+
+    model: Any
+    setup: Setup
+    prepared: Prepared
+    history: list[Attempt] = field(default_factory=list)
+    helped: tuple[str, ...] = ()
+    original: Score | None = None
+    score: Score | None = None
+    findings: list[Finding] = field(default_factory=list)
+    verdict: str = ""
+    steps: int = 0
+    side_steps: int = 0
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the run was healthy as it stood, and left alone."""
+        return len(self.history) == 1 and not self.history[0].findings
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Return what the model says about raw inputs, in the units of the targets as they were given."""
+        return self.prepared.predict(self.model, x)
+
+    def __str__(self) -> str:
+        """Return the table of attempts, what helped, and what is left."""
+        rows = [("", "remedy", "finding", "before", "after", "kept")]
+        for number, a in enumerate(self.history):
+            kept = "yes" if a.kept else f"no ({a.why})" if a.why else "no"
+            rows.append((str(number), a.remedy, a.finding, _shown(a.before), _shown(a.after), kept))
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        table = ["  ".join([*(c.ljust(w) for c, w in zip(row[:5], widths, strict=True)), row[5]]).rstrip()
+                 for row in rows]
+        name = self.score.name if self.score is not None else "score"
+        if self.healthy:
+            told = "the run was healthy: it is left as it was"
+        elif self.helped:
+            told = f"{name} {_shown(self.original)} -> {_shown(self.score)}; what helped: {'; '.join(self.helped)}"
+        else:
+            told = f"{name} {_shown(self.score)}: nothing helped, the model is the one that was trained as it stood"
+        share = self.side_steps / max(self.steps, 1)
+        cost = f"{len(self.history)} trainings, {self.steps} steps; side runs took {self.side_steps} more ({share:.0%})"
+        left = [f.code for f in self.findings if f.severity != "note"]
+        return "\n".join([*table, told, cost, *([f"still seen: {', '.join(left)}"] if left else [])])
+
+    __repr__ = __str__
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A remedy that may be tried."""
+
+    words: str
+    code: str
+    change: Change
+    weight: float
+    sure: bool = False
+
+
+@dataclass(slots=True)
+class _Run:
+    """A training with what was found in it."""
+
+    setup: Setup
+    data: Prepared
+    model: Any
+    score: Score | None
+    engine: Engine
+    extra: list[_Candidate] = field(default_factory=list)
+
+    @property
+    def record(self) -> Record:
+        """Everything that was measured."""
+        return self.engine.record
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was found, likeliest cause first."""
+        return self.engine.ranked()
+
+    @property
+    def loud(self) -> list[Finding]:
+        """Warnings and errors."""
+        return [f for f in self.findings if f.severity != "note"]
+
+
+@final
+class _Workshop:
+    """The data, the trainings so far, and what has been tried."""
+
+    def __init__(self, x: Any, y: Any, validation: Any, say: Callable[[str], Any], budget: float | None) -> None:
+        self.x, self.y, self.validation = x, np.asarray(y), validation
+        self.say = say
+        self.until = math.inf if budget is None else monotonic() + budget
+        self.tried: set[str] = set()
+        self.steps = self.side = 0
+
+    def run(self, setup: Setup) -> _Run:
+        """Check and train."""
+        data = setup.prepare(self.x, self.y, self.validation)
+        model = setup.build()
+        each = -(-len(data.y) // setup.batch_size)
+        # every so many steps, whatever it costs: findings do not depend on the machine's speed then
+        sitter = Sitter(every=max(1, each * setup.epochs // LOOKS), verdict=False, check=CHECK)
+        history = setup.train(model, data, babysit=sitter)
+        self.steps += each * len(history.epoch)
+        found = setup.score(model, data) if data.validation is not None else None
+        return _Run(setup, data, model, found, sitter.engine)
+
+    def candidates(self, run: _Run) -> list[_Candidate]:
+        """Return what could be tried, likeliest first: findings by rank, their remedies in order."""
+        found = list(run.extra)
+        for place, finding in enumerate(run.loud):
+            weight = finding.confidence * 0.75**place * (1.3 if finding.severity == "error" else 1.0)
+            weight *= 0.6 if finding.code in SYMPTOMS else 1.0
+            able = [r for r in finding.remedies if r.apply is not None]
+            for number, remedy in enumerate(able):
+                assert remedy.apply is not None
+                sure = not number and finding.severity == "error" and finding.confidence >= SURE and (
+                    finding.step is None and finding.epoch is None)
+                found.append(_Candidate(remedy.text, finding.code, remedy.apply, weight * 0.6**number, sure))
+        found.append(_Candidate(USUAL, run.loud[0].code if run.loud else "", usual(run.setup, self.x), 0.05))
+        fresh: dict[str, _Candidate] = {}
+        for one in sorted(found, key=lambda c: -c.weight):
+            key = self._key(run.setup, one)
+            if key is not None and key not in self.tried and key not in fresh:
+                fresh[key] = one
+        return list(fresh.values())
+
+    def _key(self, setup: Setup, one: _Candidate) -> str | None:
+        """Return what a candidate would make, as text; None where it cannot be applied."""
+        try:
+            return repr(one.change(setup).as_dict())
+        except ValueError:
+            return None
+
+    def choose(self, run: _Run, found: list[_Candidate]) -> _Candidate:
+        """Return the one to give a whole training: by its weight and by what a side run says."""
+        if found[0].sure or len(found) == 1 or self.validation is None:
+            return found[0]
+        asked = Experiments(run.setup, self.x, self.y, self.validation)
+        best, most = found[0], -math.inf
+        for one in found[:TRIED]:
+            try:
+                trial = asked.ask(one.change)
+            except (ValueError, TypeError, RuntimeError):
+                continue  # cannot be built so
+            worth = one.weight * math.exp(2.0 * (trial.gain if trial is not None else 0.0))
+            if worth > most:
+                best, most = one, worth
+        self.side += asked.spent
+        return best
+
+    def compare(self, best: _Run, new: _Run) -> tuple[Score | None, Score | None]:
+        """Return the scores of the best so far and of a new run on the same validation rows."""
+        if best.setup.rows == new.setup.rows or new.data.held is None or new.data.truth is None:
+            return best.score, new.score
+        seen = {row.tobytes() for row in np.ascontiguousarray(best.data.x[0])}
+        rows = np.arange(len(new.data.truth))
+        try:
+            own = best.data.inputs(_bare(new.data.held))
+        except ValueError:
+            return None, new.score  # the best so far cannot even read these rows
+        first = np.ascontiguousarray(as_tuple(own)[0])
+        rows = np.array([r for r in rows if first[r].tobytes() not in seen], np.int64)
+        if len(rows) < min(COMPARED, len(first)):
+            return None, new.score
+        return _score(best, new, rows), _score(new, new, rows)
+
+
+def _score(run: _Run, on: _Run, rows: np.ndarray) -> Score | None:
+    """Score a run's model on some validation rows of another run's data."""
+    assert on.data.held is not None and on.data.truth is not None
+    with np.errstate(all="ignore"):
+        said = run.data.predict(run.model, _bare(tuple(a[rows] for a in on.data.held)))
+    truth = on.data.truth[rows]
+    units = said.shape[-1] if said.ndim > 1 else 1
+    loss = run.model.loss
+    return score(truth, said, classes_of(truth, loss, units), 0.5 if loss is None else float(loss.threshold))
+
+
+def usual(setup: Setup, x: Any) -> Change:
+    """Return the change that everybody tries: Adam 1e-3, He, standardized inputs."""
+    parts = [changes.optimizer("adam", 1e-3), changes.initialize("he_normal")]
+    parts += [changes.scale_inputs("zscore", n) for n, a in enumerate(as_tuple(x)) if a.dtype.kind == "f"]
+    return changes.both(*parts)
+
+
+def repair(
+    build: Callable[[Mapping[str, Any]], Any],
+    x: Any,
+    y: Any,
+    validation_data: Any,
+    retries: int = 5,
+    *,
+    epochs: int = 20,
+    batch_size: int = 32,
+    patience: int | None = None,
+    class_weight: Any = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    seconds: float | None = None,
+    verbose: Any = 0,
+) -> Repair:
+    """Train a model, find what is wrong, and mend it: remedies one at a time, likeliest first.
+
+    The first training takes the model as it stands. A healthy one is left alone. Else every retry is a whole training
+    of the best so far with one remedy more; it is kept where its validation score is better by more than chance (half
+    a standard error), in the targets' own units. What comes back is never worse than the first. Which remedy gets the
+    next training follows from the findings' rank and confidence, and from short side runs where several could help (a
+    tenth of a training each; their steps are reported).
+
+    Arguments:
+        build: ``build(settings)`` returns a compiled model; settings is empty, or for models that cannot be described
+            as data holds ``learning_rate``, ``optimizer``, ``batch_size`` and ``epochs``.
+        x: inputs (N, ...), or a tuple of arrays, raw: remedies may scale them.
+        y: targets (N, ...).
+        validation_data: ``(x, y)``, by which is chosen.
+        retries: trainings after the first.
+        epochs, batch_size, patience, class_weight, shuffle: how it is trained as it stands (patience: epochs without a
+            better validation loss before it stops, best weights back).
+        seed: of weights and order, the same in each training.
+        seconds: begin no new training after so many.
+        verbose: 1 prints each attempt.
+
+    Returns:
+        A `Repair`: ``.model``, ``.history``, ``.helped``, ``.predict(x)``; it prints as a table.
+
+    Raises:
+        TypeError: `build` returns no compiled model, or there are no validation data.
+        ValueError: retries are negative.
+
+    >>> import numpy as np, deepbabysit as db
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(300, 4)); y = (x[:, :1] * x[:, 1:2] > 0).astype(float)
+    >>> def build(settings):
+    ...     layers = [db.layers.Dense(32, "relu", input_shape=4), db.layers.Dense(1)]
+    ...     return db.Sequential(layers).compile("adam", "binary_crossentropy", ["accuracy"])
+    >>> result = repair(build, x[:200], y[:200], (x[200:], y[200:]), retries=1, epochs=20)
+    >>> result.history[1].finding, result.history[1].kept
+    ('missing_output_activation', True)
+    """
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"retries is a number of trainings of at least 0; got {retries!r}")
+    if validation_data is None:
+        raise TypeError("repair chooses by the validation score: give validation_data=(x, y)")
+    first = build({})
+    if not getattr(first, "compiled", False):
+        raise TypeError(f"build(settings) must return a compiled model; got {type(first).__name__}")
+    setup = setup_of(
+        first, x, batch_size=batch_size, epochs=epochs, patience=patience, class_weight=class_weight, shuffle=shuffle,
+        seed=seed, make=lambda: build({}),
+    )
+    shop = _Workshop(x, y, validation_data, print if verbose else lambda text: None, seconds)
+    began = monotonic()
+    best = shop.run(setup)
+    history = [Attempt("as it stands", "", None, best.score, True, "", _codes(best), monotonic() - began)]
+    original, helped = best.score, []
+    shop.say(f"as it stands: {_shown(best.score)}; seen: {', '.join(_codes(best)) or 'nothing'}")
+    for _ in range(retries):
+        healthy = len(history) == 1 and not best.loud
+        if healthy or monotonic() >= shop.until or (best.score is not None and best.score.value >= ENOUGH):
+            break
+        _look_closer(shop, best)
+        found = shop.candidates(best)
+        if not found:
+            break
+        one = shop.choose(best, found)
+        began = monotonic()
+        shop.tried.add(str(shop._key(best.setup, one)))
+        attempt, new = _attempt(shop, best, one, began)
+        history.append(attempt)
+        shop.say(f"{one.code}: {one.words}: {_shown(attempt.before)} -> {_shown(attempt.after)}"
+                 + ("" if attempt.kept else f", not kept: {attempt.why}"))
+        if attempt.kept:
+            best = new
+            helped.append(one.words)
+    return Repair(
+        best.model, best.setup, best.data, history, tuple(helped), original, best.score, best.findings,
+        verdict(best.record, best.findings, best.engine.asked), shop.steps, shop.side,
+    )
+
+
+def _look_closer(shop: _Workshop, best: _Run) -> None:
+    """Where only symptoms are seen, or nothing any more, ask by side runs what is left; once for each best."""
+    if "counterfactuals" in best.record.probes or any(f.code not in SYMPTOMS for f in best.loud):
+        return
+    tried = Experiments(best.setup, shop.x, shop.y, shop.validation)
+    asked = questions(best.setup)
+    for code, sure in investigate(tried, best.record).items():
+        name = next((n for n in QUESTIONS[code] if n in asked), None)
+        if name is not None and sure > SPEAKS:
+            best.extra.append(_Candidate(f"{name} (from side runs)", code, asked[name], sure))
+    best.engine.ask("end")  # a rule reads the answer about the optimizer
+    shop.side += tried.spent
+
+
+def _attempt(shop: _Workshop, best: _Run, one: _Candidate, began: float) -> tuple[Attempt, _Run]:
+    """Train the best so far with one remedy more."""
+    try:
+        new = shop.run(one.change(best.setup))
+    except (ValueError, TypeError, RuntimeError) as error:
+        why = f"it cannot be trained: {error}".splitlines()[0][:120]
+        return Attempt(one.words, one.code, best.score, None, False, why, (), monotonic() - began), best
+    before, after = shop.compare(best, new)
+    kept, why = _helps(before, after)
+    return Attempt(one.words, one.code, before, after, kept, why, _codes(new), monotonic() - began), new
+
+
+def _helps(before: Score | None, after: Score | None) -> tuple[bool, str]:
+    """Tell whether a score is better by more than chance: half a standard error, or as good with a smaller loss."""
+    if after is None or not math.isfinite(after.value):
+        return False, "its outputs are not finite"
+    if before is None or not math.isfinite(before.value):
+        return True, ""
+    share = min(max(after.value, 0.0), 1.0)
+    counted = after.name == "accuracy"
+    chance = 0.5 * math.sqrt(max(share * (1.0 - share), 1e-6) / max(after.rows, 1)) if counted else 0.002
+    if after.value > before.value + chance:
+        return True, ""
+    if after.value >= before.value and after.error is not None and before.error is not None and (
+        after.error < 0.9 * before.error
+    ):
+        return True, ""
+    return False, "no better" if after.value <= before.value else "no more than chance"
+
+
+def _codes(run: _Run) -> tuple[str, ...]:
+    return tuple(f.code for f in run.loud)
+
+
+def _shown(found: Score | None) -> str:
+    return "-" if found is None else f"{found.value:.4f}"
+
+
+def _bare(arrays: Sequence[np.ndarray]) -> Any:
+    return tuple(arrays) if len(arrays) > 1 else arrays[0]

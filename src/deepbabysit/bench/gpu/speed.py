@@ -1,0 +1,87 @@
+"""How long a training step takes: ours by each way of running it, and the peers."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from deepbabysit.bench.cases import CASES
+from deepbabysit.bench.gpu import peers
+from deepbabysit.bench.gpu.ceilings import seconds
+from deepbabysit.bench.gpu.report import Report
+from deepbabysit.bench.gpu.sizes import Sizes
+from deepbabysit.bench.gpu.training import Training
+from deepbabysit.bench.ours_side import network
+from deepbabysit.kernels import SPECS
+from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.funnel import call
+
+
+def ours(report: Report, device: Device, sizes: Sizes) -> dict[str, float]:
+    """Measure steps call by call, captured, captured with merged launches; returns the best of each network."""
+    backend: Any = device.backend
+    best: dict[str, float] = {}
+    for name in sizes.networks:
+        for how in ("merged", "graph", "merged, every loss read", "eager"):
+            if report.over:
+                report.keep(f"{name} {how}", None, "not reached")
+                continue
+            backend.merging = how.startswith("merged")
+            training = Training(CASES[name], device, how != "eager", network)
+            for _ in range(3):
+                training.step()
+            work = (lambda t=training: t.step().item()) if how.endswith("read") else training.step  # type: ignore[misc]
+            time_of, spread = seconds(device.backend, work, sizes.steps)
+            report.keep(f"{name} {how}", time_of, f"{time_of * 1e6:.1f} us (spread {spread:.0%})")
+            if not how.endswith("read"):
+                best[name] = min(best.get(name, time_of), time_of)
+            del training
+            gc.collect()
+    backend.merging = True
+    return best
+
+
+def theirs(report: Report, sizes: Sizes, best: dict[str, float]) -> None:
+    """Measure the peers on the same networks."""
+    for variant in peers.VARIANTS:
+        if reason := peers.missing(variant):
+            report.keep(variant, {"skipped": reason}, f"skipped: {reason}")
+            continue
+        for name in sizes.networks:
+            if report.over:
+                report.keep(f"{name} {variant}", None, "not reached")
+                continue
+            found = peers.ask(variant, name, sizes.steps, min(report.left, 60.0))
+            if "error" in found:
+                report.keep(f"{name} {variant}", found, f"skipped: {found['error']}")
+                continue
+            ratio = found["seconds"] / best[name] if name in best else None
+            text = f"{found['seconds'] * 1e6:.1f} us (spread {found['spread']:.0%})"
+            report.keep(f"{name} {variant}", {**found, "ratio": ratio}, f"{text}, {ratio or 0:.2f} times ours")
+
+
+def watching(report: Report, device: Device, sizes: Sizes) -> None:
+    """Measure what statistics of all weights cost beside a step."""
+    name = sizes.networks[0]
+    training = Training(CASES[name], device, True, network)
+    for _ in range(3):
+        training.step()
+    plain, _ = seconds(device.backend, training.step, sizes.steps)
+    flats = training._optimizer._flats
+
+    def measured(every: int) -> float:
+        count = 0
+
+        def step() -> None:
+            nonlocal count
+            training.step()
+            count += 1
+            if count % every == 0:
+                for flat in flats:
+                    call(device, SPECS["segment_statistics"], (flat.w,), {"segments": flat.segments})
+
+        return seconds(device.backend, step, sizes.steps)[0]
+
+    for every in (1, 10):
+        share = measured(every) / plain - 1
+        report.keep(f"{name}: statistics every {every} steps", share, f"{share:+.1%}")

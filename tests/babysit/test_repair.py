@@ -1,0 +1,134 @@
+"""Repair: what is broken gets better, what is healthy is left alone, nothing comes back worse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepbabysit as db
+from deepbabysit.babysit.preparation import Score
+from deepbabysit.babysit.repairing import Repair, _helps, usual
+from deepbabysit.babysit.setup import setup_of
+
+L = db.layers
+
+
+def blobs() -> Any:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 450)
+    x = (rng.normal(size=(450, 6)) + 1.8 * np.eye(3, 6)[y]).astype(np.float32)
+    return x[:300], y[:300], (x[300:], y[300:])
+
+
+def net(optimizer: Any = None, loss: str = "sparse_categorical_crossentropy", **options: Any) -> Any:
+    def build(settings: Any) -> Any:
+        layers = [L.Dense(24, "relu", input_shape=6, **options), L.Dense(3, "softmax")]
+        return db.Sequential(layers).compile(optimizer() if optimizer else "adam", loss, ["accuracy"])
+
+    return build
+
+
+def mend(build: Any, data: Any = None, retries: int = 2, **options: Any) -> Repair:
+    given = blobs() if data is None else data
+    found: Repair = db.babysit.repair(build, *given, retries=retries, **{"epochs": 15, "batch_size": 16, **options})
+    assert len(found.history) <= 1 + retries
+    assert found.original is not None and found.score is not None
+    return found
+
+
+def test_a_healthy_run_is_left_alone() -> None:
+    found = mend(net())
+    assert found.healthy and len(found.history) == 1 and not found.helped and found.side_steps == 0
+    assert found.score == found.original and "healthy" in str(found)
+
+
+@pytest.mark.parametrize("name", ["rate", "slow", "zeros", "double", "strong"])
+def test_a_broken_run_is_mended(name: str) -> None:
+    build, code = {
+        "rate": (net(lambda: db.optimizers.SGD(30.0)), "learning_rate_too_high"),
+        "slow": (net(lambda: db.optimizers.SGD(1e-5)), "learning_rate_too_low"),
+        "zeros": (net(kernel_initializer="zeros"), "symmetric_init"),
+        "double": (net(loss="cross_entropy"), "double_softmax"),
+        "strong": (net(kernel_regularizer=db.regularizers.l1(0.5)), "regularization_too_strong"),
+    }[name]
+    found = mend(build)
+    assert found.history[1].finding == code
+    assert found.helped and not found.healthy
+    if name != "double":  # a double softmax still learns such an easy task
+        assert found.original.value < 0.8  # type: ignore[union-attr]
+    assert found.score.value > 0.9  # type: ignore[union-attr]
+    assert found.score.better(found.original)  # type: ignore[arg-type, union-attr]
+    _, _, (xv, yv) = blobs()
+    assert (found.predict(xv).argmax(axis=1) == yv).mean() == pytest.approx(found.score.value)  # type: ignore[union-attr]
+    assert found.history[1].remedy in str(found) and str(found.steps) in str(found)
+
+
+def test_numbers_are_scored_in_their_own_units() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 4)).astype(np.float32)
+    y = (3e4 + 5e3 * (x[:, :1] + x[:, 1:2])).astype(np.float32)
+
+    def build(settings: Any) -> Any:
+        return db.Sequential([L.Dense(16, "relu", input_shape=4), L.Dense(1)]).compile("adam", "mse")
+
+    found = mend(build, (x[:300], y[:300], (x[300:], y[300:])))
+    assert found.history[1].finding == "target_not_normalized"
+    assert found.original.value < 0.0 < 0.9 < found.score.value  # type: ignore[union-attr]
+    assert np.abs(found.predict(x[300:]) - y[300:]).mean() < 1500
+
+
+def test_rows_that_leak_are_scored_without_them() -> None:
+    x, y, (xv, yv) = blobs()
+    leaking = (x, y, (np.concatenate((xv, x[:100])), np.concatenate((yv, y[:100]))))
+    found = mend(net(), leaking, retries=1)
+    assert found.history[1].finding == "split_leak"
+    before, after = found.history[1].before, found.history[1].after
+    assert before is not None and after is not None and before.rows == after.rows == 150
+
+
+def test_nothing_comes_back_worse() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(300, 6)).astype(np.float32), rng.integers(0, 3, 300)
+    found = mend(net(), (x[:200], y[:200], (x[200:], y[200:])), retries=2)
+    assert found.score.value >= found.original.value  # type: ignore[union-attr]
+    for attempt in found.history[1:]:
+        assert attempt.kept or attempt.why
+
+
+def test_what_counts_as_better() -> None:
+    def of(value: float, error: float | None = None, rows: int = 100) -> Score:
+        return Score(value, "accuracy", error, rows)
+
+    assert _helps(of(0.8), of(0.9)) == (True, "")
+    assert _helps(of(0.8), of(0.81)) == (False, "no more than chance")
+    assert _helps(of(0.8, rows=10_000), of(0.81, rows=10_000)) == (True, "")
+    assert _helps(of(0.8, 0.5), of(0.8, 0.3)) == (True, "")
+    assert _helps(of(0.8, 0.5), of(0.8, 0.49))[0] is False
+    assert _helps(of(0.8), None) == (False, "its outputs are not finite")
+    assert _helps(None, of(0.1)) == (True, "")
+
+
+def test_what_everybody_tries() -> None:
+    x, _, _ = blobs()
+    setup = usual(setup_of(net(lambda: db.optimizers.SGD(1.0))({})), x)(setup_of(net()({})))
+    assert setup.inputs == ({"step": "zscore"},) and setup.optimizer["name"] == "adam"
+
+
+def test_a_model_that_is_no_data_is_trained_otherwise() -> None:
+    def build(settings: Any) -> Any:
+        layers = [L.Lambda(lambda x: x * 1.0, input_shape=6), L.Dense(16, "relu"), L.Dense(3, "softmax")]
+        return db.Sequential(layers).compile(db.optimizers.SGD(1e-5), "sparse_categorical_crossentropy")
+
+    assert mend(build).helped
+
+
+def test_bad_arguments_are_named() -> None:
+    x, y, held = blobs()
+    with pytest.raises(ValueError, match="at least 0; got -1"):
+        db.babysit.repair(net(), x, y, held, retries=-1)
+    with pytest.raises(TypeError, match="validation_data"):
+        db.babysit.repair(net(), x, y, None)
+    with pytest.raises(TypeError, match="compiled model"):
+        db.babysit.repair(lambda settings: db.Sequential([L.Dense(3)]), x, y, held)
