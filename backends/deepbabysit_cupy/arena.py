@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -43,10 +44,12 @@ class StaticArena(Arena):
 
     Arguments:
         cupy: the module.
+        empty: gives other memory of the device; asked when the device is full, so that it makes room or says why not.
     """
 
-    def __init__(self, cupy: Any) -> None:
+    def __init__(self, cupy: Any, empty: Callable[[Shape, Any], Array]) -> None:
         self._cupy = cupy
+        self._elsewhere = empty
         self._pool = cupy.cuda.MemoryPool()
         self._device = cupy.cuda.Device().id
         self._rooms: dict[int, _Room] = {}  # the buffer that lies at an address now
@@ -58,10 +61,18 @@ class StaticArena(Arena):
 
     def _lease(self, shape: Shape, dtype: Any) -> Array:
         size = prod(shape) * np.dtype(dtype).itemsize
-        memory = self._pool.malloc(max(size, 1))
+        memory = self._take(max(size, 1))
         lease = _Lease(memory)
         self._rooms[int(memory.ptr)] = _Room(int(memory.ptr), size, lease)
         return self._at(int(memory.ptr), size, lease, shape, dtype, None)
+
+    def _take(self, size: int) -> Any:
+        try:
+            return self._pool.malloc(size)
+        except self._cupy.cuda.memory.OutOfMemoryError:
+            self._elsewhere((size,), np.uint8)
+            self._cupy.get_default_memory_pool().free_all_blocks()
+            return self._pool.malloc(size)
 
     def _at(self, base: int, size: int, owner: Any, shape: Any, dtype: Any, strides: Any, offset: int = 0) -> Array:
         cuda = self._cupy.cuda
@@ -99,7 +110,7 @@ class StaticArena(Arena):
         self.asked = sum(room.size for room in rooms.values())
         self._pool.free_all_blocks()
         if self.size:
-            self._block = self._pool.malloc(self.size)
+            self._block = self._take(self.size)
         place_of = dict(zip(spans, places, strict=True))
 
         def moved(array: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from deepbabysit_cupy.capture import program
 from deepbabysit_cupy.kernels import KERNELS
 from deepbabysit_cupy.launch import Library
 from deepbabysit_cupy.lt import WORKSPACE, Lt
+from deepbabysit_cupy.staging import Staging
 
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
+DLPACK_CUDA = 2  # kDLCUDA
 
 
 class _InForce(threading.local):
@@ -53,6 +56,7 @@ class CupyBackend(Backend):
         self.number = number
         self.merging = True
         self.program = program
+        self.adopt = self._adopt
         with cupy.cuda.Device(number) as device:
             architecture = compiler.nearest(int(device.compute_capability))
             self.library = Library(cupy, architecture, self.enter)
@@ -62,6 +66,7 @@ class CupyBackend(Backend):
         self.tf32 = False
         self._lt: Lt | None = None
         self._kept: dict[Any, Array] = {}
+        self._staging = Staging(cupy)
         self._workspace: Any = None
 
     def enter(self) -> None:
@@ -98,9 +103,24 @@ class CupyBackend(Backend):
         self.enter()
         if isinstance(values, self.xp.ndarray):
             return values.astype(dtype or values.dtype, copy=True)
-        made = self.xp.empty(np.shape(values), np.asarray(values).dtype if dtype is None else dtype)
-        made.set(np.asarray(values, made.dtype, order="C"))
+        host = np.asarray(values)
+        made = self.empty(host.shape, host.dtype if dtype is None else dtype)
+        self._send(made, host)
         return made
+
+    def _adopt(self, data: Any) -> Array | None:
+        """Return a CuPy array over memory of a GPU that another library shares (DLPack), or None."""
+        ask = getattr(data, "__dlpack_device__", None)
+        if self.owns(data) or ask is None or ask()[0] != DLPACK_CUDA:
+            return None
+        self.enter()
+        return self.xp.from_dlpack(data)
+
+    def _send(self, array: Array, values: np.ndarray) -> None:
+        """Copy values of the host into a contiguous array; nobody waits."""
+        if self.stream.is_capturing():
+            raise RuntimeError("values of the host cannot be part of a captured step")
+        self._staging.copy(array, np.ascontiguousarray(values, array.dtype), self.stream)
 
     def to_host(self, array: Array) -> np.ndarray:
         """Return the values as a NumPy array; waits for them."""
@@ -112,13 +132,28 @@ class CupyBackend(Backend):
         self.enter()
         if isinstance(values, self.xp.ndarray):
             array[...] = values
+            return
+        host = np.broadcast_to(np.asarray(values, array.dtype), array.shape)
+        if array.flags.c_contiguous:
+            self._send(array, host)
         else:
-            array.set(np.asarray(values, array.dtype, order="C"))
+            array[...] = self.asarray(host)
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
         """Return an uninitialized buffer from CuPy's pool."""
         self.enter()
-        return self.xp.empty(shape, dtype)
+        try:
+            return self.xp.empty(shape, dtype)
+        except self.xp.cuda.memory.OutOfMemoryError:
+            self.xp.get_default_memory_pool().free_all_blocks()
+        try:
+            return self.xp.empty(shape, dtype)
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            free, total = self.xp.cuda.runtime.memGetInfo()
+            size = prod(shape) * np.dtype(dtype).itemsize
+            raise MemoryError(
+                f"{size / 2**20:.1f} MiB were asked for, {free / 2**20:.1f} of {total / 2**20:.1f} MiB are free"
+            ) from error
 
     def synchronize(self) -> None:
         """Wait until everything that was asked for is done."""
@@ -131,10 +166,12 @@ class CupyBackend(Backend):
     def arena(self) -> Arena:
         """Return memory for one recording."""
         self.enter()
-        return StaticArena(self.xp)
+        return StaticArena(self.xp, self.empty)
 
     def free(self) -> int:
         """Give unused pooled memory back."""
+        self.enter()
+        self._staging.free()  # the host's memory, which is not counted
         pool = self.xp.get_default_memory_pool()
         before = int(pool.total_bytes())
         pool.free_all_blocks()

@@ -93,6 +93,7 @@ class ndarray:  # noqa: N801  (CuPy's name)
     def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
         if blocking:
             _refuse_capture("reading on the host")
+            State.catch_up()
             State.synchronizations += 1
         if out is None:
             return self._host.copy(order=order)
@@ -101,6 +102,9 @@ class ndarray:  # noqa: N801  (CuPy's name)
 
     def set(self, array: np.ndarray, stream: Any = None) -> None:
         _refuse_capture("copying from the host")
+        State.catch_up()
+        if not self.flags.forc:
+            raise RuntimeError("Cannot set to non-contiguous array")
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(f"shape or dtype mismatch: {array.shape} {array.dtype}, {self.shape} {self.dtype}")
         self._host[...] = array
@@ -224,6 +228,7 @@ def _place(result: Any) -> Any:
 def call_library(name: str, function: Any, *inputs: Any, out: ndarray | None = None) -> Any:
     """Run one of CuPy's own kernels: at once, or as a node of the graph that is being captured."""
     at = stream()
+    State.catch_up()
     if out is None or not at.capturing:
         for value in (*inputs, *(() if out is None else (out,))):
             if isinstance(value, ndarray):
@@ -269,6 +274,7 @@ def run_library(name: str, work: Any, pointers: list[int]) -> None:
     if stream().capturing:
         stream().nodes.append(Node(name, work, touched))
     else:
+        State.catch_up()
         work()
 
 
@@ -370,6 +376,7 @@ class Stream:
     def synchronize(self) -> None:
         if self.capturing:
             raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing")
+        State.catch_up()
         State.synchronizations += 1
 
     def record(self, event: Any = None) -> Any:
@@ -398,6 +405,7 @@ class Graph:
                 self.touched[allocation.number] = (allocation, node.name)
 
     def launch(self, stream: Any = None) -> None:
+        State.catch_up()
         for number, (allocation, name) in self.touched.items():
             if State.allocations.get(number) is not allocation or not (allocation.alive or not allocation.shared):
                 raise EmulatorError(f"{name} in a graph uses memory that was given back")
@@ -420,6 +428,7 @@ class Event:
 
     def synchronize(self) -> None:
         _refuse_capture("waiting for an event")
+        State.catch_up()
         State.synchronizations += 1
 
 
@@ -455,6 +464,7 @@ class Function:
         at = globals()["stream"]() if stream is None else stream
 
         def run() -> None:
+            State.catch_up()
             self.module.launch(self.name, grid, block, cells, shared_mem, State.order)
             for allocation in allocations:
                 allocation.check()

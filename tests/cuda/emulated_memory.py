@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections import Counter
 from contextlib import contextmanager
 from typing import Any
@@ -63,7 +64,15 @@ class _State:
         self.current: Any = None
         self.modules: dict[bytes, HostModule] = {}
         self.devices = 1
+        self.pending: list[Any] = []  # copies from the host that the device has not come to
         self.capability = 90
+
+    def catch_up(self) -> None:
+        """Do the copies that come before whatever is done next."""
+        waiting, self.pending = self.pending, []
+        for pointer, address, size in waiting:
+            target = pointer.mem.allocation.inside[pointer.start : pointer.start + size]
+            target[:] = np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
 
     def take(self) -> int:
         self.count += 1
@@ -135,6 +144,12 @@ class MemoryPointer:
     def start(self) -> int:
         """Where it begins in the allocation."""
         return self.ptr - self.mem.allocation.ptr
+
+    def copy_from_host_async(self, mem: int, size: int, stream: Any = None) -> None:
+        """Copy bytes of the host, later: when the stream comes to it."""
+        if stream is not None and stream.capturing:
+            raise EmulatorError("a copy from the host would be captured with its address")
+        State.pending.append((self, mem, size))
 
     def copy_from_device_async(self, source: MemoryPointer, size: int, stream: Any = None) -> None:
         """Copy bytes within the device."""

@@ -110,7 +110,7 @@ def build() -> dict[str, types.ModuleType]:
     cupy.full = lambda shape, value, dtype=None, **_: _filled(shape, dtype or np.asarray(value).dtype, value)
     cupy.zeros_like = lambda x, dtype=None, **_: _filled(x.shape, dtype or x.dtype, 0)
     cupy.ones_like = lambda x, dtype=None, **_: _filled(x.shape, dtype or x.dtype, 1)
-    cupy.from_dlpack = lambda x, **_: _put(np.from_dlpack(x)) if not isinstance(x, ndarray) else x
+    cupy.from_dlpack = lambda x, **_: _put(np.from_dlpack(_AsHost(x))) if not isinstance(x, ndarray) else x
     cupy.get_default_memory_pool = lambda: POOL
     cupy.arange = lambda *a, dtype=None, **_: call_library("arange", lambda: np.arange(*a, dtype=dtype))
     cupy.__version__ = "14.2.0"
@@ -139,6 +139,19 @@ def build() -> dict[str, types.ModuleType]:
     return {
         "cupy": cupy, "cupy.cuda": cuda, "cupy.cuda.runtime": runtime, "cupy.cuda.function": function, "cupyx": cupyx,
     }
+
+
+class _AsHost:
+    """Shares the memory of an array of the emulated device, which is the host's."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
 
 
 def _device_count() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 LEAST: dict[str, int] = {
     "update": 4096,
-    "update part": 1 << 19,  # elements of a part
+    "update part": 1 << 21,  # elements of a part: at half of that, BLAS' spinning threads took what a second one won
     "dropout": 2048,
     "linear": 8192,
     "linear_gradient": 4096,

@@ -591,9 +591,11 @@ def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, req
     >>> db.tensor([1.0, 2.5]).dtype
     dtype('float32')
     """
-    if isinstance(data, Tensor):
-        data = data.numpy()
     place = default_device() if device is None else find_device(device)
+    if isinstance(data, Tensor):
+        data = data.data if data.device is place and not place.abstract else data.numpy()
+    elif place.backend.adopt is not None and (shared := place.backend.adopt(data)) is not None:
+        data = shared
     if current().recorder is not None and np.size(data) > 1:
         current().recorder.refuse("values from the host enter here and a replay would not see new ones")  # type: ignore[union-attr]
     if not place.backend.owns(data):

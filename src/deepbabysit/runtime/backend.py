@@ -82,6 +82,8 @@ class Backend(ABC):
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
             where a backend has no such thing.
+        adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
+            DLPack, or None where it is not there; None where a backend takes such data like all others.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
             what making one costs on a CPU.
     """
@@ -91,6 +93,7 @@ class Backend(ABC):
     kernels: Mapping[str, Kernel]
     abstract: bool = False
     eager_replays: int | None = None
+    adopt: Callable[[Any], Array | None] | None = None
     program: Callable[[Any, list[Any]], Callable[[], None] | None] | None = None
 
     @abstractmethod

@@ -25,6 +25,7 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
 from deepbabysit.runtime.random import Streams
 from deepbabysit.runtime.record import host_action
+from deepbabysit.training.memory import too_large
 
 
 class Sums:
@@ -153,7 +154,20 @@ class TrainStep:
         return self._whole.replays + self._last.replays
 
     def __call__(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
-        """Train on one batch, or on several micro-batches as if they were one; returns the loss (on the device)."""
+        """Train on one batch, or on several micro-batches as if they were one; returns the loss (on the device).
+
+        Raises:
+            StepTooLarge: it does not fit into memory; weights and optimizer are unchanged.
+        """
+        try:
+            return self._train(batches, step)
+        except MemoryError as error:
+            def again(batch: Sequence[Array], tap: Callable[[Layer, Any], None]) -> None:
+                self.again([batch], step, tap, lambda part, way: None)
+
+            raise too_large(error, self._layer, self._optimizer, self._device, batches, again) from error
+
+    def _train(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
         self._streams.begin(step)
         tap = self.tap
         if len(batches) == 1 and self._exchange is None:

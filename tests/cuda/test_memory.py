@@ -1,0 +1,73 @@
+"""A step that does not fit says where the memory is and which batch would fit; nothing has changed."""
+
+import gc
+
+import numpy as np
+import pytest
+
+import deepbabysit as db
+
+ROWS, WIDTH = 512, 256
+
+
+def _model(device):
+    db.set_seed(1)
+    model = db.Sequential([
+        db.layers.Dense(WIDTH, activation="relu", input_shape=16), db.layers.Dense(WIDTH, activation="tanh"),
+        db.layers.Dense(2),
+    ])
+    model.compile("adam", loss="cross_entropy")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, 16)).astype(np.float32)
+    y = rng.integers(0, 2, ROWS)
+    model.fit(x[:8], y[:8], batch_size=8, epochs=2, verbose=0, device=device, babysit=False)
+    return model, x, y
+
+
+@pytest.fixture
+def full(cuda, emulation, monkeypatch):
+    """A device with room for the model and a small batch only."""
+    model, x, y = _model(cuda)
+    gc.collect()
+    cuda.backend.free()
+    monkeypatch.setattr(emulation, "limit", emulation.used + 1_500_000)
+    return model, x, y
+
+
+def test_the_error(full, cuda):
+    model, x, y = full
+    weights = [p.numpy().copy() for p in model.parameters()]
+    states = model.optimizer.state_dict()
+    with pytest.raises(MemoryError) as caught:
+        model.fit(x, y, batch_size=ROWS, epochs=1, verbose=0, device=cuda, babysit=False)
+    text = str(caught.value)
+    assert text.startswith("a step of 512 rows does not fit into the memory of cuda:0: ")
+    assert "MiB were asked for" in text
+    for name in ("parameters", "gradients", "optimizer"):
+        assert name in text
+    assert text.count("512.0 KiB") == 2  # outputs of two layers: 512 x 256 numbers of 4 bytes
+    for before, parameter in zip(weights, model.parameters(), strict=True):
+        assert before.tobytes() == parameter.numpy().tobytes()
+    after = model.optimizer.state_dict()
+    assert after["steps"] == states["steps"]
+    assert all(a.tobytes() == states["arrays"][name].tobytes() for name, a in after["arrays"].items())
+
+
+def test_the_batch_that_it_names_fits_and_a_much_larger_one_does_not(full, cuda):
+    model, x, y = full
+    with pytest.raises(MemoryError) as caught:
+        model.fit(x, y, batch_size=ROWS, epochs=1, verbose=0, device=cuda, babysit=False)
+    (line,) = [part for part in str(caught.value).splitlines() if part.startswith("The largest batch")]
+    rows = int(line.split("passes is ")[1].split(" ")[0])
+    assert 8 < rows < ROWS
+    assert f"batch_size={rows}, with accumulate={-(-ROWS // rows)}" in line
+    model.fit(x, y, batch_size=rows // 2, epochs=1, verbose=0, device=cuda, babysit=False)
+
+
+def test_free_gives_memory_back(cuda, emulation):
+    big = cuda.backend.empty((1 << 20,), np.float32)
+    used = emulation.used
+    del big
+    gc.collect()
+    assert cuda.backend.free() >= 4 << 20
+    assert emulation.used <= used - (4 << 20)

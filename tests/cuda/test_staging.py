@@ -1,0 +1,99 @@
+"""Values reach the device through pinned memory, in order, while the host goes on."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def staging(cuda, monkeypatch):
+    from deepbabysit_cupy import staging
+
+    monkeypatch.setattr(staging, "PIECE", 8192)  # so that several pieces are needed
+    cuda.backend.free()
+    return staging
+
+
+def test_the_host_does_not_wait(cuda, staging, emulation):
+    backend = cuda.backend
+    target = backend.empty((8,), np.float32)
+    before = emulation.synchronizations
+    backend.write(target, np.arange(8, dtype=np.float32))
+    assert emulation.synchronizations == before
+    assert emulation.pending
+    np.testing.assert_array_equal(backend.to_host(target), np.arange(8))
+
+
+def test_memory_is_not_written_over_before_it_was_read(cuda, staging):
+    backend = cuda.backend
+    targets = [backend.empty((100,), np.int64) for _ in range(3 * staging.BUFFERS)]
+    for number, target in enumerate(targets):
+        backend.write(target, np.full(100, number))
+    for number, target in enumerate(targets):
+        assert set(backend.to_host(target).tolist()) == {number}
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 20000])
+def test_large_arrays_go_in_pieces(cuda, staging, size):
+    host = np.random.default_rng(1).normal(size=size)
+    np.testing.assert_array_equal(cuda.backend.to_host(cuda.backend.asarray(host)), host)
+
+
+def test_layouts_and_numbers(cuda, staging):
+    backend = cuda.backend
+    host = np.arange(12.0).reshape(3, 4)
+    np.testing.assert_array_equal(backend.to_host(backend.asarray(host.T)), host.T)
+    made = backend.asarray(np.zeros((4, 3)))
+    backend.write(made.T, host)  # not contiguous on the device
+    np.testing.assert_array_equal(backend.to_host(made), host.T)
+    backend.write(made, 7.0)
+    assert set(backend.to_host(made).ravel().tolist()) == {7.0}
+
+
+def test_nothing_is_sent_while_a_step_is_captured(cuda, staging):
+    backend = cuda.backend
+    target = backend.empty((3,), np.float32)
+    backend.stream.begin_capture()
+    try:
+        with pytest.raises(RuntimeError, match="captured"):
+            backend.write(target, np.zeros(3))
+    finally:
+        backend.stream.end_capture()
+
+
+class Foreign:
+    """An array of another library on the GPU."""
+
+    def __init__(self, host):
+        self.host = host
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, **_):
+        return self.host.__dlpack__()
+
+    def __array__(self, *_, **__):
+        raise TypeError("not through the host")
+
+
+def test_arrays_of_other_libraries_on_the_gpu(cuda):
+    import deepbabysit as db
+
+    host = np.arange(6.0)
+    tensor = db.tensor(Foreign(host), device=cuda)
+    np.testing.assert_array_equal(tensor.numpy(), host)
+    assert tensor.__dlpack_device__() == (2, 0)
+    np.testing.assert_array_equal(np.from_dlpack(cuda.backend.to_host(tensor.data)), host)
+    with pytest.raises(TypeError):
+        db.tensor(Foreign(host), device="cpu")
+
+
+def test_a_tensor_of_a_tensor_stays_on_the_device(cuda, emulation):
+    import deepbabysit as db
+
+    first = db.tensor(np.arange(3.0), device=cuda)
+    before = emulation.synchronizations
+    second = db.tensor(first, device=cuda)
+    assert emulation.synchronizations == before
+    assert second.data.data.ptr != first.data.data.ptr
+    np.testing.assert_array_equal(second.numpy(), first.numpy())
