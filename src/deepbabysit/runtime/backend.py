@@ -84,6 +84,8 @@ class Backend(ABC):
             where a backend has no such thing.
         adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
             DLPack, or None where it is not there; None where a backend takes such data like all others.
+        keeps: ``keeps(size)`` tells whether data of so many bytes shall lie on the device for a whole training; None
+            where the host's arrays are as near.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
             what making one costs on a CPU.
     """
@@ -94,6 +96,7 @@ class Backend(ABC):
     abstract: bool = False
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
+    keeps: Callable[[int], bool] | None = None
     program: Callable[[Any, list[Any]], Callable[[], None] | None] | None = None
 
     @abstractmethod
