@@ -20,6 +20,7 @@ from deepbabysit_cupy.lt import WORKSPACE, Lt
 from deepbabysit_cupy.staging import Staging
 
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
+DATA_SHARE = 0.25  # of the free memory that the data of a training may take
 DLPACK_CUDA = 2  # kDLCUDA
 
 
@@ -57,6 +58,7 @@ class CupyBackend(Backend):
         self.merging = True
         self.program = program
         self.adopt = self._adopt
+        self.keeps = self._keeps
         with cupy.cuda.Device(number) as device:
             architecture = compiler.nearest(int(device.compute_capability))
             self.library = Library(cupy, architecture, self.enter)
@@ -107,6 +109,11 @@ class CupyBackend(Backend):
         made = self.empty(host.shape, host.dtype if dtype is None else dtype)
         self._send(made, host)
         return made
+
+    def _keeps(self, size: int) -> bool:
+        """Tell whether data are small enough to stay on the device beside a training."""
+        self.enter()
+        return size <= int(self.xp.cuda.runtime.memGetInfo()[0]) * DATA_SHARE
 
     def _adopt(self, data: Any) -> Array | None:
         """Return a CuPy array over memory of a GPU that another library shares (DLPack), or None."""

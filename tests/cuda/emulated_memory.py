@@ -59,11 +59,12 @@ class _State:
         self.limit = 8 << 30
         self.allocations: dict[int, Allocation] = {}
         self.launches: Counter[str] = Counter()
-        self.order = "forward"
+        self.order, self.turn = "turns", 0  # every launch in another order of threads and blocks than the one before
         self.synchronizations = 0
         self.current: Any = None
         self.modules: dict[bytes, HostModule] = {}
         self.devices = 1
+        self.sent = 0  # bytes copied from the host
         self.pending: list[Any] = []  # copies from the host that the device has not come to
         self.capability = 90
 
@@ -149,6 +150,7 @@ class MemoryPointer:
         """Copy bytes of the host, later: when the stream comes to it."""
         if stream is not None and stream.capturing:
             raise EmulatorError("a copy from the host would be captured with its address")
+        State.sent += size
         State.pending.append((self, mem, size))
 
     def copy_from_device_async(self, source: MemoryPointer, size: int, stream: Any = None) -> None:

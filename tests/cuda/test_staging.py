@@ -97,3 +97,40 @@ def test_a_tensor_of_a_tensor_stays_on_the_device(cuda, emulation):
     assert emulation.synchronizations == before
     assert second.data.data.ptr != first.data.data.ptr
     np.testing.assert_array_equal(second.numpy(), first.numpy())
+
+
+def _fit(device, x, epochs, **options):
+    import deepbabysit as db
+
+    db.set_seed(2)
+    model = db.Sequential([db.layers.Dense(8, activation="relu"), db.layers.Dense(3)])
+    model.compile("adam", loss="cross_entropy", metrics=["accuracy"])
+    y = x[:, :3].argmax(1)
+    history = model.fit(
+        x, y, batch_size=16, epochs=epochs, verbose=0, device=device, babysit=False, validation_data=(x[:20], y[:20]),
+        **options,
+    )
+    return history.history, [p.numpy().copy() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_small_data_stay_on_the_device(cuda, emulation, monkeypatch, shuffle):
+    x = np.random.default_rng(4).normal(size=(70, 40)).astype(np.float32)
+    sent = []
+    for epochs in (3, 4):
+        before = emulation.sent
+        kept = _fit(cuda, x, epochs, shuffle=shuffle)
+        sent.append(emulation.sent - before)
+    assert sent[1] - sent[0] < x.nbytes / 4  # another epoch sends the order of its rows, and what steps are told
+    monkeypatch.setattr(cuda.backend, "keeps", lambda size: False)
+    before = emulation.sent
+    away = _fit(cuda, x, 4, shuffle=shuffle)
+    assert emulation.sent - before > 4 * x.nbytes
+    assert kept[0] == away[0]
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(kept[1], away[1], strict=True))
+
+
+def test_large_data_stay_on_the_host(cuda, emulation, monkeypatch):
+    monkeypatch.setattr(emulation, "limit", emulation.used + 40_000_000)
+    assert cuda.backend.keeps(1_000_000)
+    assert not cuda.backend.keeps(11_000_000)

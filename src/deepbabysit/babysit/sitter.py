@@ -367,10 +367,12 @@ class Sitter(Listener):
 
     def _targets(self, step: StepInfo) -> Any:
         arrays = step.batches[0] if step.batches else ()
-        signature = getattr(self._controls.step, "signature", None) if self._controls is not None else None
-        if signature is None or signature.targets != 1 or len(arrays) <= signature.inputs:
+        controls = self._controls
+        signature = getattr(controls.step, "signature", None) if controls is not None else None
+        if controls is None or signature is None or signature.targets != 1 or len(arrays) <= signature.inputs:
             return None
-        return arrays[signature.inputs]
+        found = arrays[signature.inputs]
+        return found if isinstance(found, np.ndarray) else controls.device.to_host(found)
 
     def _compare(self) -> None:
         """Compare the gradient of the measured step with that of the step after it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,10 @@ class Arena:
         """Return the calls of a finished recording, improved where possible; `names`: their operations with kernels."""
         return calls
 
+    def late_inputs(self, calls: list[Any], slots: Sequence[Array], results: Sequence[Array]) -> list[Any]:
+        """Return, for each input, what lets calls read another array in its place, or None: values are copied."""
+        return [None] * len(slots)
+
 
 class Backend(ABC):
     """An array library and the kernels written for it.
@@ -84,6 +88,8 @@ class Backend(ABC):
             where a backend has no such thing.
         adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
             DLPack, or None where it is not there; None where a backend takes such data like all others.
+        keeps: ``keeps(size)`` tells whether data of so many bytes shall lie on the device for a whole training; None
+            where the host's arrays are as near.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
             what making one costs on a CPU.
     """
@@ -94,6 +100,7 @@ class Backend(ABC):
     abstract: bool = False
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
+    keeps: Callable[[int], bool] | None = None
     program: Callable[[Any, list[Any]], Callable[[], None] | None] | None = None
 
     @abstractmethod

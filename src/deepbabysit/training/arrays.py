@@ -12,7 +12,11 @@ from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.data.checks import check_finite
 from deepbabysit.data.loader import Loader
 from deepbabysit.data.rows import take
+from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.spec import Array
 from deepbabysit.losses.targets import CLASSES, LABELS
+from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.funnel import call
 
 Leaves = tuple[np.ndarray, ...]
 
@@ -232,6 +236,7 @@ class Source:
         dtypes: dtypes of the inputs as the model sees them.
         layer: whose inputs a dict is sorted for.
         look: looks at the targets of every batch; None where all data were looked at before.
+        held: the data on a device that is far from the host, where they are small enough.
     """
 
     loader: Loader
@@ -243,6 +248,7 @@ class Source:
     dtypes: list[np.dtype[Any]]
     layer: Any = None
     look: Callable[[np.ndarray], None] | None = None
+    held: tuple[Device, list[Array]] | None = None
 
     def arrays(self, batch: Any) -> list[np.ndarray]:
         """Return the arrays of a batch, flat, as the step takes them."""
@@ -260,17 +266,21 @@ class Source:
             result.append(np.asarray(batch.sample_weight))
         return result
 
-    def batches(self, epoch: int) -> Generator[tuple[list[np.ndarray], int], None, None]:
+    def batches(self, epoch: int, device: Device | None = None) -> Generator[tuple[list[Array], int], None, None]:
         """Yield for every batch of an epoch its arrays, as the step takes them, and how many rows it has.
 
-        The arrays are read and not kept: where nothing is shuffled they may be views of the data.
+        The arrays are read and not kept: where nothing is shuffled they may be views of the data. With a device that
+        keeps small data they are arrays of it.
         """
         loader = self.loader
         if self.layer is None and self.look is None and not loader.prefetch and loader.augment is None:
             plain = [*leaves(loader.x), *(leaves(loader.y) if self.targets else ())]
             plain += [loader.sample_weight] if self.weighted else []
             if all(isinstance(a, np.ndarray) for a in plain):
-                yield from self._pieces(plain, epoch)
+                if device is not None and self._hold(plain, device):
+                    yield from self._taken(epoch)
+                else:
+                    yield from self._pieces(plain, epoch)
                 return
         batches = loader.epoch(epoch)
         try:
@@ -281,11 +291,42 @@ class Source:
             if close is not None:
                 close()
 
+    def _wanted(self, data: list[np.ndarray]) -> list[np.dtype[Any]]:
+        """Return the dtypes in which the step takes the data."""
+        return [*self.dtypes, *(a.dtype for a in data[self.inputs :])]
+
+    def _hold(self, data: list[np.ndarray], device: Device) -> bool:
+        """Put the data on the device once, where it keeps data of this size; tells whether they are there."""
+        if self.held is not None and self.held[0] is device:
+            return True
+        dtypes = self._wanted(data)
+        size = sum(a.size * dtype.itemsize for a, dtype in zip(data, dtypes, strict=True))
+        if device.backend.keeps is None or not device.backend.keeps(size):
+            return False
+        self.held = device, [device.asarray(a, dtype) for a, dtype in zip(data, dtypes, strict=True)]
+        return True
+
+    def _taken(self, epoch: int) -> Iterator[tuple[list[Array], int]]:
+        """Take batches from the data on the device; the host sends the order of the rows once in an epoch."""
+        assert self.held is not None
+        device, data = self.held
+        loader = self.loader
+        size = loader.batch_size
+        order = device.asarray(loader.order(epoch).astype(np.int64)) if loader.shuffle else None
+        end = loader.rows - loader.rows % size if loader.drop_last else loader.rows
+        for start in range(0, end, size):
+            stop = min(start + size, end)
+            if order is None:
+                yield [a[start:stop] for a in data], stop - start
+            else:
+                rows = order[start:stop]
+                yield [call(device, SPECS["take"], (a, rows), {"axis": 0})[0] for a in data], stop - start
+
     def _pieces(self, data: list[np.ndarray], epoch: int) -> Iterator[tuple[list[np.ndarray], int]]:
         """Gather the rows of many small batches at once: one call costs more than the rows of a batch."""
         loader = self.loader
         size = loader.batch_size
-        dtypes = [*self.dtypes, *(a.dtype for a in data[self.inputs :])]
+        dtypes = self._wanted(data)
         row = max(sum(a[:1].size * dtype.itemsize for a, dtype in zip(data, dtypes, strict=True)), 1)
         block = max(_GATHERED // (row * size), 1) * size
         order = loader.order(epoch) if loader.shuffle else None

@@ -408,7 +408,7 @@ class Trainer:
         enders = [li for li in audience if type(li).step_end is not Listener.step_end]
         number = samples = 0
         count = len(source.loader)
-        batches = source.batches(epoch)
+        batches = source.batches(epoch, self.layer.device)
         try:
             for place, (arrays, rows) in enumerate(batches):
                 waiting.append(arrays)
@@ -505,7 +505,7 @@ class Trainer:
         for listener in audience:
             listener.evaluation_begin(len(source.loader))
         names = ["loss", *[m.name for m in self.metrics]]
-        for number, (arrays, _) in enumerate(source.batches(0)):
+        for number, (arrays, _) in enumerate(source.batches(0, self.layer.device)):
             for listener in audience:
                 listener.evaluation_step_begin(number)
             step(arrays)
