@@ -149,7 +149,7 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             {**evidence, "turn": median(turns), "limit": limits.turn}, last.step, last.epoch,
         )
     opening = [r for s in record.steps if s.step <= 2 and (r := usual_ratio([s])) is not None]
-    if len(opening) == 3 and min(opening) > limits.opening:
+    if len(opening) == 3 and min(opening) > limits.opening and not _by_operation(record):
         return _too_high(
             record, "warning", min(0.8 + 0.15 * math.log10(min(opening) / limits.opening), 0.95),
             f"each of the first three steps changed the weights by {min(opening):.2g} of their norm or more (usual "
