@@ -24,15 +24,15 @@ def _rows():
 
 def _cnn():
     return db.Sequential([
-        L.Conv2D(4, 3, padding="same", activation="relu"), L.MaxPool2D(2), L.Conv2D(8, 3, padding="same", use_bias=False),
-        L.BatchNorm(), L.Activation("relu"), L.Flatten(), L.Dropout(0.2), L.Dense(3),
+        L.Conv2D(4, 3, padding="same", activation="relu"), L.MaxPool2D(2),
+        L.Conv2D(8, 3, padding="same", use_bias=False), L.BatchNorm(), L.Activation("relu"), L.Flatten(), L.Dropout(0.2), L.Dense(3),
     ])
 
 
 def _mlp():
     return db.Sequential([
-        L.Dense(32, activation="relu"), L.Dropout(0.1), L.Dense(16, activation="tanh", kernel_regularizer=db.regularizers.l2(1e-4)),
-        L.Dense(2),
+        L.Dense(32, activation="relu"), L.Dropout(0.1),
+        L.Dense(16, activation="tanh", kernel_regularizer=db.regularizers.l2(1e-4)), L.Dense(2),
     ])
 
 
