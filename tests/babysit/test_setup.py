@@ -231,6 +231,10 @@ def test_scores() -> None:
     assert score(np.eye(2)[[0, 1, 1]], soft, True).value == found.value
     assert score(np.array([0.0, 1.0, 1.0]), np.array([[-1.0], [2.0], [-3.0]]), True, 0.0).value == found.value
     assert score(np.array([0, 1, 1]), np.full((3, 2), np.nan), True).value == 0.0
+    logits = np.log(soft) + 3.0
+    assert score(np.array([0, 1, 1]), logits, True).error == pytest.approx(found.error)
+    yes = score(np.array([0.0, 1.0]), np.array([[-2.0], [1.0]]), True, 0.0)
+    assert yes.error == pytest.approx(np.log1p(np.exp([-2.0, -1.0])).mean())
     amounts = score(np.array([1.0, 2.0, 3.0]), np.array([[1.0], [2.0], [3.0]]), False)
     assert amounts.value == 1.0 and amounts.error == 0.0
     assert amounts.better(Score(0.5, "r2", 0.1, 3)) and not Score(0.5, "r2", 0.3, 3).better(Score(0.5, "r2", 0.1, 3))

@@ -241,8 +241,8 @@ class Score:
     Attributes:
         value: share of right answers, or for numbers the share of the variance that is explained (R squared).
         name: ``accuracy`` or ``r2``.
-        error: mean loss per row that ranks models with equal values: cross-entropy of the answers (accuracy), root of
-            the mean square (r2); None where it is not finite.
+        error: what ranks models with equal values: cross-entropy of the answers, from logits too (accuracy), root of
+            the mean square (r2); None where there is none.
         rows: how many rows were scored.
     """
 
@@ -300,11 +300,15 @@ def _right(goal: np.ndarray, flat: np.ndarray, fine: np.ndarray, threshold: floa
         inside = (wanted >= 0) & (wanted < flat.shape[1])
         known = safe[np.arange(rows), np.where(inside, wanted, 0)]
         probable = bool((safe >= -1e-6).all() and np.allclose(safe.sum(axis=1), 1.0, atol=1e-3))
-        error = -np.log(np.clip(known, 1e-7, 1.0)) if probable and not several else None
+        if not probable:  # logits
+            top = safe.max(axis=1, keepdims=True)
+            known = np.exp(known - top[:, 0]) / np.exp(safe - top).sum(axis=1)
+        error = None if several else -np.log(np.clip(known, 1e-7, 1.0))
     else:
         wanted = goal[:, 0] > (0.5 if goal.min() >= 0 else 0.0)
         right = (safe[:, 0] > threshold) == wanted
         probable = bool(((safe >= 0) & (safe <= 1)).all())
-        error = -np.log(np.clip(np.where(wanted, safe[:, 0], 1 - safe[:, 0]), 1e-7, 1.0)) if probable else None
+        yes = safe[:, 0] if probable else 1.0 / (1.0 + np.exp(-np.clip(safe[:, 0], -500, 500)))
+        error = -np.log(np.clip(np.where(wanted, yes, 1 - yes), 1e-7, 1.0))
     found = float(np.where(fine, right, 0.0).mean())
     return Score(found, "accuracy", None if error is None else float(np.where(fine, error, 20.0).mean()), rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, final
 
@@ -16,6 +16,7 @@ from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.experiments import QUESTIONS, Experiments, investigate, questions
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.preparation import Prepared, Score, as_tuple, classes_of, score
+from deepbabysit.babysit.remedies import short
 from deepbabysit.babysit.setup import Setup, setup_of
 from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.babysit.verdict import verdict
@@ -27,12 +28,17 @@ TRIED = 5  # remedies that are tried in side runs before one of them gets a whol
 SURE = 0.9  # an error of the check with this confidence is mended without a side run
 SPEAKS = 0.6  # confidence from which the answer of a side run is a remedy to try
 ENOUGH = 0.999  # a score that needs no repair
+# how often a change of this kind is what helps; sizes of layers seldom are, and other sizes start from other weights
+PRIOR = {"units x2": 0.6, "units x0.5": 0.3}
+AGAIN = 0.5  # weight of going on with the rate in the direction that helped
+OLD = 0.8  # what a remedy of an earlier run is worth against one of the best so far
 COMPARED = 20  # validation rows that two scores need at least to be compared
 # codes that say that something is wrong, and not what
 SYMPTOMS = (
     "not_learning", "underfitting", "oscillating_loss", "no_better_than_baseline", "class_collapse", "loss_spike",
     "stopped_too_early",
 )
+RATES = ("learning_rate_too_high", "loss_diverging", "nan_loss")  # one division by ten may not be enough
 USUAL = "Adam 1e-3, He, standardized inputs"
 
 
@@ -168,6 +174,7 @@ class _Workshop:
         self.say = say
         self.until = math.inf if budget is None else monotonic() + budget
         self.tried: set[str] = set()
+        self.left: list[_Candidate] = []  # of runs before the best one: what they told may hold still
         self.steps = self.side = 0
 
     def run(self, setup: Setup) -> _Run:
@@ -184,7 +191,7 @@ class _Workshop:
 
     def candidates(self, run: _Run) -> list[_Candidate]:
         """Return what could be tried, likeliest first: findings by rank, their remedies in order."""
-        found = list(run.extra)
+        found = [*run.extra, *self.left]
         for place, finding in enumerate(run.loud):
             weight = finding.confidence * 0.75**place * (1.3 if finding.severity == "error" else 1.0)
             weight *= 0.6 if finding.code in SYMPTOMS else 1.0
@@ -194,7 +201,11 @@ class _Workshop:
                 sure = not number and finding.severity == "error" and finding.confidence >= SURE and (
                     finding.step is None and finding.epoch is None)
                 found.append(_Candidate(remedy.text, finding.code, remedy.apply, weight * 0.6**number, sure))
-        found.append(_Candidate(USUAL, run.loud[0].code if run.loud else "", usual(run.setup, self.x), 0.05))
+            if finding.code in RATES and able:
+                rate = short(changes.first_rate(run.setup.optimizer) / 100.0)
+                found.append(_Candidate(f"lower the learning rate a hundred times, to {rate:g}", finding.code,
+                                        changes.rate(rate), weight * 0.5))
+        found.append(_Candidate(USUAL, "", usual(run.setup, self.x), 0.05))
         fresh: dict[str, _Candidate] = {}
         for one in sorted(found, key=lambda c: -c.weight):
             key = self._key(run.setup, one)
@@ -286,8 +297,8 @@ def repair(
     tenth of a training each; their steps are reported).
 
     Arguments:
-        build: ``build(settings)`` returns a compiled model; settings is empty, or for models that cannot be described
-            as data holds ``learning_rate``, ``optimizer``, ``batch_size`` and ``epochs``.
+        build: ``build(settings)`` returns a compiled model. It is asked with an empty mapping, for the model as it
+            stands: what remedies change is changed in its `Setup`, so a function that takes no notice will do.
         x: inputs (N, ...), or a tuple of arrays, raw: remedies may scale them.
         y: targets (N, ...).
         validation_data: ``(x, y)``, by which is chosen.
@@ -348,6 +359,8 @@ def repair(
         shop.say(f"{one.code}: {one.words}: {_shown(attempt.before)} -> {_shown(attempt.after)}"
                  + ("" if attempt.kept else f", not kept: {attempt.why}"))
         if attempt.kept:
+            shop.left = [replace(c, weight=OLD * c.weight, sure=False) for c in found if c.code not in ("", one.code)]
+            shop.left += _further(best.setup, new.setup, one.code)
             best = new
             helped.append(one.words)
     return Repair(
@@ -365,9 +378,19 @@ def _look_closer(shop: _Workshop, best: _Run) -> None:
     for code, sure in investigate(tried, best.record).items():
         name = next((n for n in QUESTIONS[code] if n in asked), None)
         if name is not None and sure > SPEAKS:
-            best.extra.append(_Candidate(f"{name} (from side runs)", code, asked[name], sure))
+            best.extra.append(_Candidate(f"{name} (from side runs)", code, asked[name], sure * PRIOR.get(name, 1.0)))
     best.engine.ask("end")  # a rule reads the answer about the optimizer
     shop.side += tried.spent
+
+
+def _further(before: Setup, now: Setup, code: str) -> list[_Candidate]:
+    """Return the next step in the direction in which the rate was changed, where nothing else was."""
+    old, new = changes.first_rate(before.optimizer), changes.first_rate(now.optimizer)
+    if old == new or now.optimizer["name"] != before.optimizer["name"] or now.model != before.model:
+        return []
+    rate = short(new * 10.0 if new > old else new / 10.0)
+    words = f"go on with the learning rate, from {new:.3g} to {rate:g}"
+    return [_Candidate(words, code, changes.rate(rate), AGAIN)]
 
 
 def _attempt(shop: _Workshop, best: _Run, one: _Candidate, began: float) -> tuple[Attempt, _Run]:
