@@ -25,7 +25,8 @@ def _rows():
 def _cnn():
     return db.Sequential([
         L.Conv2D(4, 3, padding="same", activation="relu"), L.MaxPool2D(2),
-        L.Conv2D(8, 3, padding="same", use_bias=False), L.BatchNorm(), L.Activation("relu"), L.Flatten(), L.Dropout(0.2), L.Dense(3),
+        L.Conv2D(8, 3, padding="same", use_bias=False), L.BatchNorm(), L.Activation("relu"), L.Flatten(),
+        L.Dropout(0.2), L.Dense(3),
     ])
 
 
