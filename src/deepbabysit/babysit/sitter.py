@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deepbabysit.babysit.agenda import STRIDE, Agenda
+from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
@@ -20,6 +20,7 @@ from deepbabysit.babysit.measures import of_segments
 from deepbabysit.babysit.preflight import budget_for, planned_seconds, preflight
 from deepbabysit.babysit.reading import model_facts, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
+from deepbabysit.babysit.settling import settle
 from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.optimizers.flat import flats_of
@@ -198,7 +199,7 @@ class Sitter(Listener):
         or is measured for sure: many short epochs are not worth as many looks.
         """
         if count <= self._last < self._target and (
-            self._last - count >= STRIDE or self._agenda.due(self._last, wanted=True)
+            self._agenda.far(self._last - count) or self._agenda.due(self._last, wanted=True)
         ):
             self._target = self._last
         self._sleep(count if self._pair is not None else self._waking(count))
@@ -297,6 +298,7 @@ class Sitter(Listener):
         if self.record.epochs and self._asked != self.record.epochs[-1].epoch + 1:
             self.engine.ask("epoch")
         self.engine.ask("end")
+        self.engine.found = settle(self.record, self.engine.found)
         if self._verdict and any(f.severity != "note" for f in self.findings):
             self._controls.say(self.verdict())
 

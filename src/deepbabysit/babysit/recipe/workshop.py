@@ -26,7 +26,7 @@ from deepbabysit.io.files import atomic_write
 from deepbabysit.io.tensors import read_tensors, write_tensors
 
 FORMAT = 1
-LOOKS = 40  # steps of a training at which it is measured, so that one that explodes is stopped
+LOOKS = 10  # steps of a training that are measured; its losses are looked at more often, and stop it when it explodes
 BATCH_ROWS = 32  # rows that are learned by heart first
 FULL_ROWS = 4096  # rows of the training part that are learned by heart then
 
@@ -279,7 +279,9 @@ class Workshop:
             raise Halted("the time is spent")
         train, held = self.rows(kind)
         steps = -(-len(train[1]) // setup.batch_size) * count
-        sitter = Sitter(stop=True, every=max(1, steps // LOOKS), verdict=False, check=False)
+        sitter: Any = False  # a few rows by heart are many short epochs: watching would take longer than training
+        if kind != "batch":
+            sitter = Sitter(stop=True, every=max(1, steps // LOOKS), verdict=False, check=False)
         began = monotonic()
         found = setup.fit(
             *train, held, epochs=count, seconds=left if math.isfinite(left) else None, babysit=sitter,
