@@ -30,6 +30,7 @@ SPEAKS = 0.6  # confidence from which the answer of a side run is a remedy to tr
 ENOUGH = 0.999  # a score that needs no repair
 # how often a change of this kind is what helps; sizes of layers seldom are, and other sizes start from other weights
 PRIOR = {"units x2": 0.6, "units x0.5": 0.3}
+TRUST = 4.0  # a side run that halves the error outweighs a weight seven times smaller
 AGAIN = 0.5  # weight of going on with the rate in the direction that helped
 SYMPTOM = 0.6  # what a remedy of a symptom is worth against one of a cause
 OLD = 0.8  # what a remedy of an earlier run is worth against one of the best so far
@@ -211,7 +212,7 @@ class _Workshop:
                                         changes.rate(rate), weight * 0.5))
         found.append(_Candidate(USUAL, "", usual(run.setup, self.x), 0.05))
         fresh: dict[str, _Candidate] = {}
-        for one in sorted(found, key=lambda c: -c.weight):
+        for one in sorted(found, key=lambda c: (not c.sure, -c.weight)):
             key = self._key(run.setup, one)
             if key is not None and key not in self.tried and key not in fresh:
                 fresh[key] = one
@@ -236,7 +237,7 @@ class _Workshop:
                 trial = asked.ask(one.change)
             except (ValueError, TypeError, RuntimeError):
                 continue  # cannot be built so
-            worth = one.weight * math.exp(2.0 * (trial.gain if trial is not None else 0.0))
+            worth = one.weight * math.exp(TRUST * (trial.gain if trial is not None else 0.0))
             if worth > most:
                 best, most = one, worth
         self.side += asked.spent / len(self.y)

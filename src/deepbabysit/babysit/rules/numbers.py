@@ -14,7 +14,7 @@ from deepbabysit.babysit.vitals import Record
 
 _ROOTS = (
     "nan_in_data", "learning_rate_too_high", "exploding_gradient", "bad_init_scale", "input_not_normalized",
-    "target_not_normalized", "weights_diverging",
+    "target_not_normalized", "weights_diverging", "missing_output_activation", "wrong_loss_for_output",
 )
 
 
