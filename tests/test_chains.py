@@ -26,8 +26,8 @@ def made(monkeypatch) -> list[record.Recording]:
     recordings: list[record.Recording] = []
     finish = record.Recorder.finish
 
-    def kept(self: Any) -> record.Recording:
-        recordings.append(finish(self))
+    def kept(self: Any, *given: Any) -> record.Recording:
+        recordings.append(finish(self, *given))
         return recordings[-1]
 
     monkeypatch.setattr(chains, "PIECE", 640)

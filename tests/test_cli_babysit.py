@@ -92,3 +92,25 @@ def test_train_writes_its_findings(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "run" / "findings.jsonl").exists()
     capsys.readouterr()
     assert main(["findings", str(tmp_path / "run")]) == 0
+
+
+def test_recipe_stops_and_goes_on_with_the_same_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = str(table(tmp_path / "things.csv")), tmp_path / "recipe"
+    command = ["recipe", path, "--target", "kind", "--out", str(out), "--set", "epochs=2", "--set", "batch_size=64"]
+    assert main([*command, "--trainings", "3"]) == 0
+    first = capsys.readouterr()
+    assert "1. look at the data" in first.out and "2. skeleton" not in first.out
+    assert "all 3 trainings are made; the same command goes on" in first.err
+    assert json.loads((out / "recipe.json").read_text())["format"] == 1
+    assert main([*command, "--trainings", "6", "--quiet"]) == 0
+    again = capsys.readouterr()
+    assert again.out.startswith("2 of 6 steps done, 6 trainings")
+    assert main([*command, "--seconds", "0"]) == 2
+    assert "--seconds" in capsys.readouterr().err
+
+
+def test_recipe_says_what_no_training_can_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["recipe", "digit"]) == 2
+    assert "digits" in capsys.readouterr().err

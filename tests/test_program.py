@@ -39,8 +39,8 @@ def made(monkeypatch) -> list[record.Recording]:
     recordings: list[record.Recording] = []
     finish = record.Recorder.finish
 
-    def kept(self: Any) -> record.Recording:
-        recordings.append(finish(self))
+    def kept(self: Any, *given: Any) -> record.Recording:
+        recordings.append(finish(self, *given))
         return recordings[-1]
 
     monkeypatch.setattr(record, "PROGRAM_CALLS", 1)

@@ -65,7 +65,7 @@ def load() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product: ``c = op(a) op(b)``, `batches` times.
+    """One product: ``c = alpha op(a) op(b)``, `batches` times.
 
     Attributes:
         rows, columns, inner: c is rows x columns, op(a) rows x inner, op(b) inner x columns.
@@ -75,6 +75,8 @@ class Product:
         batches, step_a, step_b, step_c: how many products, and elements from one matrix to the next.
         epilogue: a key of `EPILOGUES`.
         tf32: whether float32 operands may be rounded to 10 bits.
+        alpha: a factor.
+        accumulate: whether the product is added to what c holds.
     """
 
     rows: int
@@ -92,6 +94,8 @@ class Product:
     step_c: int = 0
     epilogue: str = ""
     tf32: bool = False
+    alpha: float = 1.0
+    accumulate: bool = False
 
 
 class Plan:
@@ -164,7 +168,8 @@ class Lt:
         if status or not count.value:
             return None
         real: Any = ctypes.c_double if product.dtype == "float64" else ctypes.c_float
-        return Plan(description, first, second, result, choice.algorithm, (real(1.0), real(0.0)))
+        scale = (real(product.alpha), real(float(product.accumulate)))
+        return Plan(description, first, second, result, choice.algorithm, scale)
 
     def _layout(self, kind: int, rows: int, columns: int, lead: int, batches: int, step: int) -> Any:
         layout = ctypes.c_void_p()
@@ -192,10 +197,10 @@ class Lt:
             raise LtError(f"cuBLASLt has no algorithm for {product}")
         if bias:
             self._set("MatmulDesc", plan.description, BIAS_POINTER, ctypes.c_void_p(bias))
-        one, zero = plan.scale
+        alpha, beta = plan.scale
         self._check(
-            "cublasLtMatmul", self._handle, plan.description, ctypes.byref(one), ctypes.c_void_p(b), plan.a,
-            ctypes.c_void_p(a), plan.b, ctypes.byref(zero), ctypes.c_void_p(c), plan.c, ctypes.c_void_p(c), plan.c,
+            "cublasLtMatmul", self._handle, plan.description, ctypes.byref(alpha), ctypes.c_void_p(b), plan.a,
+            ctypes.c_void_p(a), plan.b, ctypes.byref(beta), ctypes.c_void_p(c), plan.c, ctypes.c_void_p(c), plan.c,
             ctypes.byref(plan.algorithm), ctypes.c_void_p(self._workspace), ctypes.c_size_t(WORKSPACE),
             ctypes.c_void_p(stream),
         )

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from records import kernel, record, step
 
-from deepbabysit.babysit.agenda import Agenda
+from deepbabysit.babysit.agenda import FAR, LOOKS, NEAR, Agenda
+from deepbabysit.babysit.broken import RING
 from deepbabysit.babysit.engine import Engine, merge, rank
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.rules import load
@@ -134,3 +135,12 @@ def test_a_run_that_is_watched_every_so_many_steps() -> None:
     agenda = Agenda(None, every=5)
     assert [n for n in range(20) if agenda.due(n)] == [0, 1, 2, 5, 10, 15]
     assert [agenda.next(n) for n in (0, 3, 5, 6)] == [0, 5, 5, 10]
+
+
+def test_looks_follow_the_length_of_a_step_and_the_ring_holds_what_lies_between() -> None:
+    for seconds, stride in ((1e-6, FAR), (1e-3, round(LOOKS / 1e-3)), (10.0, NEAR)):
+        agenda = Agenda(None)
+        agenda.passed(10, 10 * seconds)
+        assert agenda.next(100) == 100 + stride - 1
+        assert agenda.far(stride) is (stride * seconds >= LOOKS)
+    assert FAR < RING

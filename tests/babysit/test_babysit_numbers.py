@@ -214,3 +214,12 @@ def test_every_loss_stands_at_its_step(options: dict[str, Any], every: int | Non
         twin.train_on_batch(batch.x, batch.y)["loss"] for epoch in range(2) for batch in order.epoch(epoch)
     ]
     np.testing.assert_allclose(sitter.record.losses, alone, rtol=1e-6)
+
+
+def test_no_loss_of_a_long_run_is_missed() -> None:
+    sitter = Sitter(check=False)
+    model = db.Sequential([db.layers.Dense(1, input_shape=4)])
+    model.compile(db.optimizers.SGD(1e-3), "mse")
+    history = model.fit(X, X[:, :1], batch_size=16, epochs=600, verbose=0, seed=0, babysit=sitter)
+    losses = np.array(sitter.record.losses).reshape(600, 6)
+    np.testing.assert_allclose(losses.mean(axis=1), history.history["loss"], rtol=1e-5)

@@ -19,7 +19,7 @@ from emulated_memory import (
     State,
     alloc,
 )
-from host_build import HostModule
+from host_build import ORDERS, HostModule
 
 
 def stream() -> Stream:
@@ -465,7 +465,9 @@ class Function:
 
         def run() -> None:
             State.catch_up()
-            self.module.launch(self.name, grid, block, cells, shared_mem, State.order)
+            State.turn += 1
+            order = tuple(ORDERS)[State.turn % len(ORDERS)] if State.order == "turns" else State.order
+            self.module.launch(self.name, grid, block, cells, shared_mem, order, State.turn)
             for allocation in allocations:
                 allocation.check()
 

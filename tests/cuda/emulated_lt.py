@@ -61,8 +61,10 @@ class EmulatedLt:
         self, handle: Any, description: Any, a: Any, b: Any, c: Any, d: Any, preference: Any, asked: int, found: Any,
         count: Any,
     ) -> int:
-        _pointed(count).value = int(self._of(a)["kind"] in _DTYPES)
-        return 0
+        # as the library may: no epilogue for double precision
+        offered = self._of(description).get(7, 1) == 1 or self._of(d)["kind"] != 1
+        _pointed(count).value = int(offered and self._of(a)["kind"] in _DTYPES)
+        return 0 if offered else 15  # CUBLAS_STATUS_NOT_SUPPORTED
 
     def cublasLtMatmul(  # noqa: N802
         self, handle: Any, description: Any, alpha: Any, a: Any, a_layout: Any, b: Any, b_layout: Any, beta: Any,
@@ -74,6 +76,7 @@ class EmulatedLt:
         layouts = [dict(self._of(x)) for x in (a_layout, b_layout, d_layout)]
         pointers = [a.value, b.value, d.value]
         epilogue = settings.get(7, 1)
+        factor, held = _pointed(alpha).value, _pointed(beta).value
         if epilogue & _BIAS and not settings.get(8):
             return 7
 
@@ -84,7 +87,9 @@ class EmulatedLt:
             if settings.get(4):
                 second = second.swapaxes(-1, -2)
             wide = np.float64 if result.dtype == np.float64 else np.float32
-            value = first.astype(wide) @ second.astype(wide)
+            value = first.astype(wide) @ second.astype(wide) * wide(factor)
+            if held:
+                value = value + wide(held) * result
             if epilogue & _BIAS:
                 layout = {"kind": layouts[2]["kind"], "rows": result.shape[-2], "columns": 1, "lead": result.shape[-2]}
                 value = value + _matrices(settings[8], layout).astype(wide)

@@ -59,7 +59,7 @@ class _State:
         self.limit = 8 << 30
         self.allocations: dict[int, Allocation] = {}
         self.launches: Counter[str] = Counter()
-        self.order = "forward"
+        self.order, self.turn = "turns", 0  # every launch in another order of threads and blocks than the one before
         self.synchronizations = 0
         self.current: Any = None
         self.modules: dict[bytes, HostModule] = {}

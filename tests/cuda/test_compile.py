@@ -1,17 +1,19 @@
 """Every CUDA source becomes machine code, within a budget of registers, where there is no GPU."""
 
 import os
+import re
 
 import pytest
 
+from deepbabysit.kernels import SPECS
 from deepbabysit_cupy import compiler
-from deepbabysit_cupy.kernels import activations, elementwise, gathers, maps, updates
+from deepbabysit_cupy.kernels import activations, elementwise, gathers, launching, losses, maps, reducing, updates
 
 ARCHITECTURES = (75, 80, 90)
 # With 256 threads that leaves four blocks on a processor, two where numbers are twice as wide.
 REGISTERS, WIDE_REGISTERS = 64, 128
 WIDE_FILES = ("statistics.cu",)  # float64 throughout, whatever is measured
-FILES = sorted(path.name for path in compiler.SOURCES.glob("*.cu"))
+FILES = ("statistics.cu",)  # complete in themselves; the others are families, made for the types that are used
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +50,93 @@ def test_the_newest_architecture(nvrtc):
         )
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("name", [*elementwise.NAMES, *activations.NAMES])
-def test_generated_kernels(nvrtc, name, dtype):
-    from deepbabysit.kernels import SPECS
+def _families(float_: str, *more: str) -> list[tuple[str, ...]]:
+    """Return the families' kernels for a type; `more`: types of vectors beside arrays of it."""
+    found = []
+    for file, macros in launching.FAMILIES.items():
+        for macro in macros:
+            if macro in ("MOVES", "COLUMNS"):
+                kinds = [(bits,) for bits in ("16", "128")] if float_ == "float" else []
+            else:
+                kinds = {"WORDS": [("uint32_t",)], "JOINED": [(float_,)] if float_ in ("float", "double") else []}.get(
+                    macro, [(float_, vector) for vector in more] if macro == "NORMALIZE" else [(float_,)]
+                )
+            found += [(file, macro, *kind) for kind in kinds]
+    return found
 
-    inputs = SPECS[name].reference.__code__.co_argcount - 1
-    dtypes = ("bool",) * inputs if name.startswith("logical") else (dtype,) * inputs
-    attrs = (("dtype", "float32"),) if name == "astype" else tuple(SPECS[name].defaults.items())
-    for text in (
-        maps.flat_source(name, dtypes, "w" * inputs, attrs), maps.strided_source(name, dtypes, 4, attrs)
-    ):
-        _budget(compiler.with_includes(text), 90, WIDE_REGISTERS if dtype == "float64" else REGISTERS)
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, 0])
+def test_families(nvrtc, architecture):
+    for family in _families("float", "float"):
+        _budget(compiler.with_includes(launching.source(*family)), architecture or max(compiler.architectures()))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "vectors"), [("double", ["double"]), ("float16", ["float16", "float"]), ("bfloat16", ["bfloat16"])]
+)
+def test_families_of_other_types(nvrtc, dtype, vectors):
+    for family in _families(dtype, *vectors):
+        _budget(compiler.with_includes(launching.source(*family)), 90)
+
+
+def test_every_family_has_its_macro():
+    for file, macros in launching.FAMILIES.items():
+        text = (compiler.SOURCES / file).read_text(encoding="utf-8")
+        for macro, names in macros.items():
+            assert f"#define {macro}(" in text
+            assert all(f" {name}_##" in text or macro == "MOVES" for name in names)
+
+
+def _together(texts: list[str]) -> str:
+    """Return sources as one, so that what they include is read once; every function is renamed by its number."""
+    parts = []
+    for number, text in enumerate(texts):
+        body = text.replace('#include "common.cuh"\n', "")
+        names = re.findall(r"__global__ void (?:__launch_bounds__\([^()]*\) )?(\w+)", body)
+        parts.append(re.sub(rf"\b({'|'.join([*names, 'one'])})\(", rf"\1_{number}(", body))
+    return compiler.with_includes('#include "common.cuh"\n' + "".join(parts))
+
+
+def _inputs(name: str, dtype: str) -> tuple[tuple[str, ...], tuple]:
+    count = SPECS[name].reference.__code__.co_argcount - 1
+    dtypes = ("bool",) * count if name.startswith("logical") else (dtype,) * count
+    return dtypes, (("dtype", "float32"),) if name == "astype" else tuple(SPECS[name].defaults.items())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_generated_maps(nvrtc, dtype):
+    texts = []
+    for name in (*elementwise.NAMES, *activations.NAMES, *losses.NAMES):
+        dtypes, attrs = _inputs(name, dtype)
+        texts.append(maps.flat_source(name, dtypes, "w" * len(dtypes), attrs))
+        if name in ("divide", "gelu_gradient", "power", "where"):  # one element at a time: never more registers
+            texts += [maps.strided_source(name, dtypes, 4, attrs, short) for short in (True, False)]
+    epsilon, wide = (("epsilon", 1e-3),), dtype if dtype == "float64" else "float32"
+    texts += [
+        maps.flat_source("biased", (dtype,) * 2, "wr", (("activation", "tanh"),)),
+        maps.flat_source("batch_norm_relu_inference", (dtype, *(wide,) * 4), "wrrrr", epsilon),
+        maps.flat_source("batch_flow", (dtype, dtype, *(wide,) * 7), "wwrrrr1rr", epsilon),
+        maps.strided_source("lstm_cell_gradient_units", (dtype,) * 8, 2, (("count", 5), ("given", (True, True)))),
+        maps.strided_source("gru_cell_gradient_units", (dtype,) * 8, 2, (("count", 4),)),
+    ]
+    _budget(_together(texts), 90, WIDE_REGISTERS if dtype == "float64" else REGISTERS)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_generated_reductions(nvrtc, dtype):
+    wide, epsilon = dtype if dtype == "float64" else "float32", (("epsilon", 1e-3),)
+    texts = [reducing.source("itself", (dtype,), (), (kind,), (dtype,), 4, (True,)) for kind in ("sum", "max", "min")]
+    texts += [
+        reducing.source("true", ("bool",), (), ("any",), ("bool",), 1, (True,)),
+        reducing.source("deviation", (dtype, dtype), (), ("sum",), (dtype,), 1, (True, False)),
+        reducing.source("power_over", (dtype, dtype), (), ("sum",), (dtype,), 1, (True, False)),
+        reducing.source("linear_gradient_sums", (dtype,) * 2, (("activation", "relu"),), ("sum",), (dtype,), 1,
+                        (True,) * 3),
+        reducing.source("batch_sums", (dtype, dtype, *(wide,) * 4), epsilon, ("sum",) * 2, (wide,) * 2, 1,
+                        (True, True, False, False, False, False)),
+        reducing.source("channel_sums", (dtype, dtype, wide, wide), (), ("sum",) * 2, (wide,) * 2, 4, (True,) * 4),
+    ]
+    _budget(_together(texts), 90, WIDE_REGISTERS if dtype == "float64" else REGISTERS)
 
 
 @pytest.mark.parametrize(

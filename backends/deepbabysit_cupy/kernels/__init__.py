@@ -5,12 +5,15 @@ from __future__ import annotations
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels import (
     activations,
+    attention,
+    convolution,
     elementwise,
     gathers,
     indexing,
     losses,
     normalization,
     products,
+    random,
     recurrent,
     reductions,
     statistics,
@@ -21,12 +24,15 @@ from deepbabysit_cupy.kernels import (
 
 KERNELS: dict[str, Kernel] = {
     **activations.KERNELS,
+    **attention.KERNELS,
+    **convolution.KERNELS,
     **elementwise.KERNELS,
     **gathers.KERNELS,
     **indexing.KERNELS,
     **losses.KERNELS,
     **normalization.KERNELS,
     **products.KERNELS,
+    **random.KERNELS,
     **recurrent.KERNELS,
     **reductions.KERNELS,
     **statistics.KERNELS,

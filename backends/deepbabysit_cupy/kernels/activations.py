@@ -22,7 +22,7 @@ def _along_axis(name: str, kernel: str, logarithm: bool) -> Kernel:
         rows, length = before * after, x.shape[axis]
         width = team_width(length, after, rows)
         launch(
-            ctx, "softmax.cu", f"{kernel}_{x.dtype.name}", rows,
+            ctx, "softmax.cu", kernel, (x.dtype.name,), rows,
             (*outs, *ins, rows, length, after, width, int(logarithm)), grid=(-(-rows // width),),
         )
 

@@ -7,22 +7,24 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_cupy.kernels.launching import FLOATS, WHOLE, around, bits, launch, rowwise, whole_kind
+from deepbabysit_cupy.kernels.launching import FLOATS, WHOLE, around, bits, launch, packed, rowwise, whole_kind
+from deepbabysit_cupy.kernels.maps import clear
 
 _FILE = "structure.cu"
 
 
 def _missing(dtype: Any) -> np.uint64:
-    """Return the bits of NaN, or of 0 for numbers that know no NaN."""
-    value = np.array(np.nan if dtype.kind == "f" else 0, dtype)
-    return np.uint64(value.view(f"u{dtype.itemsize}"))
+    """Return 64 bits of NaN, or of 0 for numbers that know no NaN."""
+    value = np.full(8 // dtype.itemsize, np.nan if dtype.kind == "f" else 0, dtype)
+    return np.uint64(value.view(np.uint64)[0])
 
 
 def _take(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = 0) -> None:
     axis %= x.ndim
     before, after = around(x.shape, axis)
+    size, after = packed(after, x, outs[0])
     launch(
-        ctx, _FILE, f"take_{bits(x)}", outs[0].size,
+        ctx, _FILE, "take", (size,), before * indices.size * after,
         (outs[0], x, indices, whole_kind(indices), _missing(x.dtype), before, x.shape[axis], indices.size, after),
     )
 
@@ -31,7 +33,7 @@ def _take_along(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = -1) ->
     axis %= x.ndim
     before, after = around(x.shape, axis)
     launch(
-        ctx, _FILE, f"take_along_{bits(x)}", outs[0].size,
+        ctx, _FILE, "take_along", (bits(x),), outs[0].size,
         (outs[0], x, indices, whole_kind(indices), _missing(x.dtype), before, x.shape[axis], indices.shape[axis],
          after),
     )
@@ -40,11 +42,11 @@ def _take_along(ctx: Any, outs: Any, x: Any, indices: Any, *, axis: int = -1) ->
 def _scatter_add(ctx: Any, outs: Any, values: Any, indices: Any, *, shape: Any, axis: int = 0) -> None:
     axis %= len(shape)
     before, after = around(shape, axis)
-    outs[0].fill(0)
+    clear(ctx, outs[0])
     tiles = -(-after // 256)
     if values.size:
         launch(
-            ctx, _FILE, f"scatter_add_{values.dtype.name}", None,
+            ctx, _FILE, "scatter_add", (values.dtype.name,), None,
             (outs[0], values, indices, whole_kind(indices), shape[axis], indices.size, after),
             grid=(before * indices.size, tiles),
         )
@@ -54,14 +56,14 @@ def _add_along(ctx: Any, outs: Any, values: Any, indices: Any, *, axis: int = -1
     axis %= values.ndim
     before, after = around(values.shape, axis)
     launch(
-        ctx, _FILE, f"add_along_{values.dtype.name}", outs[0].size,
+        ctx, _FILE, "add_along", (values.dtype.name,), outs[0].size,
         (outs[0], values, indices, whole_kind(indices), before, length, indices.shape[axis], after),
     )
 
 
 def _one_hot(ctx: Any, outs: Any, labels: Any, *, classes: int, dtype: Any = "float32") -> None:
     count = outs[0].size
-    launch(ctx, _FILE, f"one_hot_{outs[0].dtype.name}", count, (outs[0], labels, whole_kind(labels), count, classes))
+    launch(ctx, _FILE, "one_hot", (outs[0].dtype.name,), count, (outs[0], labels, whole_kind(labels), count, classes))
 
 
 def _indexed(forms: Any, **attrs: Any) -> bool:

@@ -20,7 +20,7 @@ def _labels(kernel: str) -> Any:
         rows, classes = labels.size, arrays[-1].shape[-1]
         width = team_width(classes, 1, rows)
         launch(
-            ctx, _FILE, f"{kernel}_{arrays[-1].dtype.name}", rows,
+            ctx, _FILE, kernel, (arrays[-1].dtype.name,), rows,
             (*outs, *arrays, labels, whole_kind(labels), rows, classes, width, float(label_smoothing),
              ignore_index or 0, int(ignore_index is not None)),
             grid=(-(-rows // width),),
@@ -34,7 +34,7 @@ def _soft(kernel: str) -> Any:
         rows, classes = ins[-1].size // ins[-1].shape[-1], ins[-1].shape[-1]
         width = team_width(classes, 1, rows)
         launch(
-            ctx, _FILE, f"{kernel}_{ins[-1].dtype.name}", rows,
+            ctx, _FILE, kernel, (ins[-1].dtype.name,), rows,
             (*outs, *ins, rows, classes, width, float(label_smoothing)), grid=(-(-rows // width),),
         )
 

@@ -21,6 +21,7 @@ from deepbabysit_cupy.trace import COMPUTED, STORED, NotTraceable, body, trace
 
 AXES = 6  # of a strided kernel, after axes that lie behind one another have been joined
 VECTOR = 4  # elements that a thread takes at once; two of them where they are wide
+_MANY = 8  # arrays of which a thread holds fewer elements, so that registers suffice
 SHORT = 2**31  # below so many elements places are counted in 32 bits, in which division is quick
 FUNCTIONS: dict[str, Callable[..., Any]] = {}  # functions that are traced like references, by a name of their own
 
@@ -54,7 +55,7 @@ def write(value: str, dtype: str) -> str:
 
 def vector_width(name: str, dtypes: Sequence[str]) -> int:
     """Return how many elements a thread takes at once; a division calls a function, around which registers spill."""
-    wide = name == "divide" or any(d in ("float64", "int64", "uint64") for d in dtypes)
+    wide = name == "divide" or len(dtypes) > _MANY or any(d in ("float64", "int64", "uint64") for d in dtypes)
     return VECTOR // 2 if wide else VECTOR
 
 
@@ -200,6 +201,12 @@ def run_map(name: str, ctx: Any, outs: Any, ins: Any, attrs: dict[str, Any]) -> 
     function = library.made(source, f"map_{name}")
     numbers = tuple(np.int64(n) for n in (count, *lengths, *[s for mine in strides for s in mine]))
     function((blocks(count, THREADS, ctx.backend.most_blocks),), (THREADS,), (*outs, *ins, *numbers))
+
+
+def clear(ctx: Any, array: Any) -> None:
+    """Write zeros."""
+    zero = ctx.backend.kept(("zero", array.dtype.name), lambda: np.zeros((), array.dtype))
+    run_map("copy", ctx, (array,), (zero,), {})
 
 
 def _flat(shape: Sequence[int], count: int, ins: Sequence[Any], width: int) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels.launching import FLOATS, launch, short, team_width
 from deepbabysit_cupy.kernels.maps import FUNCTIONS, run_map
-from deepbabysit_cupy.kernels.reducing import Reduction, reduction, run_reduction
+from deepbabysit_cupy.kernels.reducing import Cut, Reduction, cut, reduction, run_reduction
 
 _FILE = "normalization.cu"
 
@@ -28,6 +28,13 @@ def _fits(forms: Any, vectors: int) -> bool:
     return first.name in FLOATS and all(f.dtype == first for f in arrays) and all(
         f.dtype == small[0].dtype and f.dtype in (first, _wide(first)) for f in small
     )
+
+
+def _narrow(ctx: Any, outs: Any, sums: Any) -> None:
+    """Write what was summed in a wider dtype."""
+    for out, total in zip(outs, sums, strict=False):
+        if out is not total:
+            run_map("astype", ctx, (out,), (total,), {"dtype": out.dtype.name})
 
 
 # -- over the batch --------------------------------------------------------------------------------------------------
@@ -61,8 +68,6 @@ def _batch_flow(
     return xp.astype(scale * (flow - by_beta * share - normal * (by_gamma * share)), x.dtype)
 
 
-FUNCTIONS["wide"] = lambda xp, x: x if x.dtype == np.float64 else xp.astype(x, np.float32)
-FUNCTIONS["deviation_wide"] = lambda xp, x, mean: (xp.astype(x, mean.dtype) - mean) * (xp.astype(x, mean.dtype) - mean)
 FUNCTIONS["batch_sums"] = _batch_sums
 FUNCTIONS["batch_flow"] = _batch_flow
 
@@ -71,11 +76,28 @@ def _matrix(shape: Any) -> tuple[int, int]:
     return prod(shape[:-1]), shape[-1]
 
 
-def _statistics(x: Form) -> tuple[Reduction | None, Reduction | None]:
-    """Return the plans of mean and variance."""
-    form = Form(_matrix(x.shape), x.dtype)
-    mean = Form(x.shape[-1:], _wide(x.dtype))
-    return reduction("wide", ("sum",), (form,), (0,)), reduction("deviation_wide", ("sum",), (form, mean), (0,))
+def _statistics(x: Any) -> Cut | None:
+    """Return how the rows are cut for mean and variance."""
+    shape = _matrix(x.shape)
+    return cut(shape, (shape,), (0,), 1)
+
+
+def _moments(ctx: Any, mean: Any, var: Any, x: Any) -> None:
+    """Write mean and variance of every column."""
+    found = _statistics(x)
+    assert found is not None
+    rows, columns = _matrix(x.shape)
+    means, squares = ctx.scratch if found.chunks > 1 else (mean, var)
+    tiles = -(-columns // found.width)
+    launch(
+        ctx, _FILE, "moments", (x.dtype.name,), None, (means, squares, x, rows, columns, found.chunk, found.width),
+        grid=(tiles, found.chunks),
+    )
+    if found.chunks > 1:
+        launch(
+            ctx, _FILE, "joined_moments", (mean.dtype.name,), None,
+            (mean, var, means, squares, rows, columns, found.chunk, found.chunks, found.width), grid=(tiles,),
+        )
 
 
 def _training(relu: bool) -> Kernel:
@@ -83,18 +105,17 @@ def _training(relu: bool) -> Kernel:
 
     def run(ctx: Any, outs: Any, x: Any, gamma: Any, beta: Any, *, epsilon: float = 1e-3) -> None:
         y, mean, var = outs
-        first, second = _statistics(Form(x.shape, x.dtype))
-        assert first is not None and second is not None
-        rows, mine = x.reshape(_matrix(x.shape)), len(first.scratch)
-        run_reduction(first, ctx, (mean,), (rows,), (), ctx.scratch[:mine], float(len(rows)))
-        run_reduction(second, ctx, (var,), (rows, mean), (), ctx.scratch[mine:], float(len(rows)))
+        _moments(ctx, mean, var, x)
         run_map(finish, ctx, (y,), (x, gamma, beta, mean, var), {"epsilon": epsilon})
 
     def scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
-        return tuple(form for plan in _statistics(forms[0]) if plan is not None for form in plan.scratch)
+        found = _statistics(forms[0])
+        if found is None or found.chunks == 1:
+            return ()
+        return (Form((found.chunks * found.kept,), _wide(forms[0].dtype)),) * 2
 
     def supports(forms: Any, **attrs: Any) -> bool:
-        return _fits(forms, 2) and None not in _statistics(forms[0])
+        return _fits(forms, 2) and _statistics(forms[0]) is not None
 
     return Kernel(run, scratch, supports=supports, contiguous=True)
 
@@ -127,15 +148,14 @@ def _batch_gradient(relu: bool) -> Kernel:
         found = plan(tuple(Form(a.shape, a.dtype) for a in ins), epsilon)
         assert found is not None
         rows = [a.reshape(_matrix(a.shape)) for a in (g, x)]
-        by_gamma, by_beta = ctx.scratch[:2]
-        flow = (*rows, mean, var, *(vectors if relu else ()))
-        run_reduction(found, ctx, (by_gamma, by_beta), flow, (), ctx.scratch[2:])
+        # written where they belong at once, unless they have to be narrowed
+        sums = [out if out.dtype == mean.dtype else t for out, t in zip(outs[1:], ctx.scratch, strict=False)]
+        run_reduction(found, ctx, sums, (*rows, mean, var, *(vectors if relu else ())), (), ctx.scratch[2:])
         kind, share = mean.dtype, 1.0 / max(len(rows[0]), 1)
         number = ctx.backend.kept(("number", share, kind.name), lambda: np.array(share, kind))
-        flow = (g, x, mean, var, by_gamma, by_beta, number, *vectors)
+        flow = (g, x, mean, var, *sums, number, *vectors)
         run_map("batch_flow", ctx, outs[:1], flow, {"epsilon": epsilon})
-        for out, total in zip(outs[1:], (by_gamma, by_beta), strict=True):
-            run_map("astype", ctx, (out,), (total,), {"dtype": out.dtype.name})
+        _narrow(ctx, outs[1:], sums)
 
     def scratch(forms: Any, *, epsilon: float = 1e-3) -> tuple[Form, ...]:
         found = plan(forms, epsilon)
@@ -177,9 +197,8 @@ def _sample_norm(name: str, centered: bool) -> Kernel:
         n, positions, count, channels = _groups(x.shape, groups)
         rows = n * count
         width = team_width(positions * channels, 1, rows)
-        kind = FLOATS[gamma.dtype.name]
         launch(
-            ctx, _FILE, f"normalize_{kind}_{x.dtype.name}", rows,
+            ctx, _FILE, "normalize", (x.dtype.name, gamma.dtype.name), rows,
             (outs[0], x, gamma, *(beta or (gamma,)), len(beta), rows, positions, count, channels, width,
              int(centered), float(epsilon)),
             grid=(-(-rows // width),),
@@ -206,9 +225,8 @@ def _sample_gradient(name: str, centered: bool) -> Kernel:
         rows = n * count
         means, inverses, by_gamma, by_beta, *partial = ctx.scratch
         width = team_width(positions * channels, 1, rows)
-        kind = FLOATS[gamma.dtype.name]
         launch(
-            ctx, _FILE, f"normalize_gradient_{kind}_{x.dtype.name}", rows,
+            ctx, _FILE, "normalize_gradient", (x.dtype.name, gamma.dtype.name), rows,
             (outs[0], means, inverses, g, x, gamma, rows, positions, count, channels, width, int(centered),
              float(epsilon)),
             grid=(-(-rows // width),),
@@ -223,9 +241,7 @@ def _sample_gradient(name: str, centered: bool) -> Kernel:
             for out, total in zip((*outs[1:], None)[:2], (by_gamma, by_beta), strict=True)
         ]
         run_reduction(found, ctx, targets, (*spread, *level), (), partial)
-        for out, total in zip(outs[1:], targets, strict=False):
-            if out is not total:
-                run_map("astype", ctx, (out,), (total,), {"dtype": out.dtype.name})
+        _narrow(ctx, outs[1:], targets)
 
     def scratch(forms: Any, *, epsilon: float = 1e-5, groups: int | None = None) -> tuple[Form, ...]:
         n, _, count, _ = _groups(forms[1].shape, groups)

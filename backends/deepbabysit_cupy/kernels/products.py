@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array, Form
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_cupy.kernels.maps import FUNCTIONS, run_map
+from deepbabysit_cupy.kernels.maps import FUNCTIONS, clear, run_map
 from deepbabysit_cupy.kernels.reducing import Reduction, reduction, run_reduction
 from deepbabysit_cupy.lt import REAL, Product
 
@@ -47,14 +48,43 @@ def _batched(array: Array, shape: tuple[int, ...]) -> int | None:
     return step
 
 
-def multiply(ctx: Any, c: Array, a: Array, b: Array, epilogue: str = "", bias: Any = None) -> None:
-    """Compute ``c = a b`` over the last two axes, axes in front are batches; `c` is contiguous."""
+def affine(
+    ctx: Any, product: Product, a: int, b: int, y: Array, bias: Array | None = None, activation: str = "linear"
+) -> None:
+    """Run a product of matrices at addresses into `y`, with bias and activation over its last axis.
+
+    What the library has no epilogue for is done by a map behind it.
+    """
+    library, stream = ctx.backend.lt, ctx.backend.stream.ptr
+    if bias is not None and product.batches == 1:
+        fused = replace(product, epilogue=_EPILOGUES.get(activation, "bias"))
+        if library.supports(fused):
+            library.run(fused, a, b, y.data.ptr, bias.data.ptr, stream)
+            if activation not in _EPILOGUES:
+                run_map(activation, ctx, (y,), (y,), {})
+            return
+    library.run(product, a, b, y.data.ptr, 0, stream)
+    if bias is not None:
+        run_map("biased", ctx, (y,), (y, bias), {"activation": activation})
+
+
+def _biased(xp: Any, y: Any, bias: Any, *, activation: str) -> Any:
+    return y + bias if activation == "linear" else SPECS[activation].reference(xp, y + bias)
+
+
+FUNCTIONS["biased"] = _biased
+
+
+def multiply(
+    ctx: Any, c: Array, a: Array, b: Array, bias: Array | None = None, activation: str = "linear", alpha: float = 1.0
+) -> None:
+    """Compute ``c = alpha a b`` over the last two axes, axes in front are batches; `c` is contiguous."""
     rows, columns = c.shape[-2:]
     inner = a.shape[-1]
     if c.size == 0:
         return
     if inner == 0:
-        c.fill(0)
+        clear(ctx, c)
         return
     shape = c.shape[:-2]
     a, b = (x if _stored(x) is not None else x.copy() for x in (a, b))
@@ -68,12 +98,9 @@ def multiply(ctx: Any, c: Array, a: Array, b: Array, epilogue: str = "", bias: A
     (turn_a, lead_a), (turn_b, lead_b) = _stored(a), _stored(b)  # type: ignore[misc]
     product = Product(
         rows, columns, inner, turn_a, turn_b, lead_a, lead_b, columns, c.dtype.name, prod(shape), steps[0] or 0,
-        steps[1] or 0, rows * columns, epilogue, ctx.backend.tf32,
+        steps[1] or 0, rows * columns, "", ctx.backend.tf32, alpha,
     )
-    if bias is not None and not bias.flags.c_contiguous:
-        bias = bias.copy()
-    address = 0 if bias is None else bias.data.ptr
-    ctx.backend.lt.run(product, a.data.ptr, b.data.ptr, c.data.ptr, address, ctx.backend.stream.ptr)
+    affine(ctx, product, a.data.ptr, b.data.ptr, c, bias, activation)
 
 
 def _matmul(ctx: Any, outs: Any, a: Any, b: Any) -> None:
@@ -93,14 +120,9 @@ def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: 
     y = outs[0].reshape(-1, kernel.shape[1])
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[1] == 0:  # an empty sum: the bias alone
-        run_map("add", ctx, (y,), (ctx.constant(0.0, y.dtype), bias), {})
-    elif activation in _EPILOGUES:
-        multiply(ctx, y, rows, kernel, _EPILOGUES[activation], bias)
-        return
+        run_map("biased", ctx, (y,), (ctx.constant(0.0, y.dtype), bias), {"activation": activation})
     else:
-        multiply(ctx, y, rows, kernel, "bias", bias)
-    if activation != "linear":
-        run_map(activation, ctx, (y,), (y,), {})
+        multiply(ctx, y, rows, kernel, bias if bias.flags.c_contiguous else bias.copy(), activation)
 
 
 # -- backwards: the gradient through the activation is written while the bias' is summed -------------------------------

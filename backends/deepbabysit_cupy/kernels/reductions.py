@@ -11,9 +11,10 @@ from deepbabysit.kernels.reduction import count_over
 from deepbabysit.kernels.shapes import normalize_axes, reduced
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_cupy.kernels.launching import SCANNED, around, launch, rowwise, team_width
+from deepbabysit_cupy.kernels.launching import FLOATS, around, launch, rowwise, team_width
 from deepbabysit_cupy.kernels.maps import FUNCTIONS, run_map
 from deepbabysit_cupy.kernels.reducing import Reduction, reduction, run_reduction
+from deepbabysit_cupy.launch import THREADS, blocks
 
 FUNCTIONS["itself"] = lambda xp, x: xp.astype(x, x.dtype)
 FUNCTIONS["summand"] = lambda xp, x: x if x.dtype.kind == "f" else xp.astype(x, np.int64)
@@ -118,20 +119,20 @@ def _from_two(first: str, second: str, mean: bool, finish: str = "") -> Kernel:
 
 
 def _scanned(forms: Any, **attrs: Any) -> bool:
-    return forms[0].dtype.name in SCANNED
+    return forms[0].dtype.name in (*FLOATS, "int64")
 
 
 def _running(ctx: Any, outs: Any, x: Any, *, axis: int = -1) -> None:
     axis %= x.ndim
     before, after = around(x.shape, axis)
     rows = before * after
+    if x.size == 0:
+        return
+    numbers = (outs[0], x, rows, x.shape[axis], after)
     # one thread for each row where rows stand side by side, else one block
-    work = (0 if x.size == 0 else rows) if after > 1 else None
-    name, numbers = f"running_sum_{x.dtype.name}", (outs[0], x, rows, x.shape[axis], after)
-    if work is None and x.size:
-        launch(ctx, "scan.cu", name, None, numbers, grid=(min(rows, ctx.backend.most_blocks),))
-    elif work:
-        launch(ctx, "scan.cu", name, work, numbers)
+    per_block = THREADS if after > 1 else 1
+    grid = (blocks(rows, per_block, ctx.backend.most_blocks),)
+    launch(ctx, "scan.cu", "running_sum", (x.dtype.name,), None, numbers, grid=grid)
 
 
 def _extreme(largest: bool) -> Any:
@@ -142,7 +143,7 @@ def _extreme(largest: bool) -> Any:
         if rows:
             width = team_width(length, after, rows)
             numbers = (outs[0], x, rows, length, after, width, int(largest))
-            launch(ctx, "scan.cu", f"extreme_{x.dtype.name}", None, numbers, grid=(-(-rows // width),))
+            launch(ctx, "scan.cu", "extreme", (x.dtype.name,), None, numbers, grid=(-(-rows // width),))
 
     return run
 

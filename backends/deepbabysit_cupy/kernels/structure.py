@@ -9,7 +9,7 @@ import numpy as np
 
 from deepbabysit.kernels.structure import plain_key, window_count
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_cupy.kernels.launching import around, bits, launch, rowwise, short
+from deepbabysit_cupy.kernels.launching import around, bits, launch, packed, rowwise, short
 from deepbabysit_cupy.kernels.maps import run_map, steps
 
 _FILE = "structure.cu"
@@ -43,7 +43,7 @@ def _placed(ctx: Any, out: Any, x: Any, value: float, axes: list[tuple[int, int,
         numbers += [length, *axis]
     numbers += [1, 0, 1, 1, 0] * (_AXES - out.ndim)
     filled = np.uint64(np.array(value).astype(out.dtype).view(f"u{out.dtype.itemsize}"))
-    launch(ctx, _FILE, f"placed_{bits(out)}", out.size, (out, x, filled, out.size, *numbers))
+    launch(ctx, _FILE, "placed", (bits(out),), out.size, (out, x, filled, out.size, *numbers))
 
 
 def _pad(ctx: Any, outs: Any, x: Any, *, widths: Any, value: float = 0.0) -> None:
@@ -91,6 +91,7 @@ def _unstack(ctx: Any, outs: Any, x: Any, *, axis: int = 0) -> None:
 def _parts(name: str, ctx: Any, whole: Any, parts: list[tuple[Any, int]], axis: int) -> None:
     """Copy between an array and parts of it that stand side by side along an axis, eight parts at a launch."""
     before, after = around(whole.shape, axis)
+    size, after = packed(after, whole, *[part for part, _ in parts])
     parts = [part for part in parts if part[1]]
     start = 0
     for first in range(0, len(parts), 8):
@@ -98,7 +99,7 @@ def _parts(name: str, ctx: Any, whole: Any, parts: list[tuple[Any, int]], axis: 
         total = sum(length for _, length in some)
         numbers = [n for part in (*some, *[(whole, 0)] * (8 - len(some))) for n in part]
         launch(
-            ctx, _FILE, f"{name}_{bits(whole)}", before * total * after,
+            ctx, _FILE, name, (size,), before * total * after,
             (whole, before, whole.shape[axis], after, start, len(some), *numbers),
         )
         start += total

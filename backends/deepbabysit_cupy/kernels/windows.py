@@ -64,24 +64,24 @@ def plane(forms: Any, **attrs: Any) -> bool:
 def _pool(largest: bool) -> Any:
     def run(ctx: Any, outs: Any, x: Any, *, window: Any, stride: Any, padding: Any) -> None:
         found = geometry(x.shape, window, stride, padding, (1,) * len(window))
-        launch(ctx, FILE, f"pool_{x.dtype.name}", outs[0].size, (outs[0], x, int(largest), *found))
+        launch(ctx, FILE, "pool", (x.dtype.name,), outs[0].size, (outs[0], x, int(largest), *found))
 
     return run
 
 
 def _max_gradient(ctx: Any, outs: Any, g: Any, x: Any, y: Any, *, window: Any, stride: Any, padding: Any) -> None:
     found = geometry(x.shape, window, stride, padding, (1,) * len(window))
-    launch(ctx, FILE, f"max_pool_gradient_{x.dtype.name}", x.size, (outs[0], g, x, y, *found))
+    launch(ctx, FILE, "max_pool_gradient", (x.dtype.name,), x.size, (outs[0], g, x, y, *found))
 
 
 def _avg_gradient(ctx: Any, outs: Any, g: Any, *, space: Any, window: Any, stride: Any, padding: Any) -> None:
     found = geometry(outs[0].shape, window, stride, padding, (1,) * len(window))
-    launch(ctx, FILE, f"avg_pool_gradient_{g.dtype.name}", outs[0].size, (outs[0], g, *found))
+    launch(ctx, FILE, "avg_pool_gradient", (g.dtype.name,), outs[0].size, (outs[0], g, *found))
 
 
 def uncolumns(ctx: Any, image: Any, parts: Any, found: Geometry, groups: int) -> None:
     """Add windows (groups, positions, window, channels of a group) back into images."""
-    launch(ctx, FILE, f"uncolumns_{image.dtype.name}", prod(found[:4]), (image, parts, groups, *found))
+    launch(ctx, FILE, "uncolumns", (image.dtype.name,), prod(found[:4]), (image, parts, groups, *found))
 
 
 def _window_sum(ctx: Any, outs: Any, x: Any, *, space: Any, stride: Any, dilation: Any) -> None:

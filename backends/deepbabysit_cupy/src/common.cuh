@@ -31,6 +31,7 @@ struct bfloat16 { uint16_t bits; };
 
 template <class T> struct Wide { typedef float type; };
 template <> struct Wide<double> { typedef double type; };
+template <> struct Wide<int64_t> { typedef int64_t type; };
 
 __device__ __forceinline__ float widen(float v) { return v; }
 __device__ __forceinline__ double widen(double v) { return v; }
@@ -202,3 +203,16 @@ __device__ __forceinline__ int64_t whole_number(const void* p, int64_t i, int ki
     default: return ((const int64_t*)p)[i];
   }
 }
+
+// -- elements that are only moved, by their size --------------------------------------------------------------------------
+
+struct __align__(16) Sixteen { uint64_t v[2]; };
+template <int N> struct Bits;
+template <> struct Bits<8> { typedef uint8_t type; };
+template <> struct Bits<16> { typedef uint16_t type; };
+template <> struct Bits<32> { typedef uint32_t type; };
+template <> struct Bits<64> { typedef uint64_t type; };
+template <> struct Bits<128> { typedef Sixteen type; };
+// 64 bits that repeat, as one element.
+template <class T> __device__ __forceinline__ T pattern(uint64_t bits) { return (T)bits; }
+template <> __device__ __forceinline__ Sixteen pattern<Sixteen>(uint64_t bits) { return Sixteen{{bits, bits}}; }

@@ -103,7 +103,3 @@ __device__ __forceinline__ void soft_gradient(T* dx, const T* g, const T* p, con
       double smoothing) {                                                                                            \
     soft_gradient<T>(dx, g, p, targets, rows, classes, (int)width, smoothing);                                       \
   }
-LOSSES(float)
-LOSSES(double)
-LOSSES(float16)
-LOSSES(bfloat16)

@@ -106,22 +106,78 @@ __device__ __forceinline__ void normalize_gradient(T* dx, typename Wide<T>::type
     }
 }
 
-#define NORMALIZE(T, A, P)                                                                                           \
-  extern "C" __global__ void __launch_bounds__(256, 2) normalize_##P##_##T(                                          \
+// -- over the batch: mean and variance of every column --------------------------------------------------------------------
+
+// Mean and sum of squared deviations of a chunk of rows: the deviations are from the chunk's own mean, no digits cancel.
+// Where there is one chunk, `squares` becomes the variance.
+template <class T>
+__device__ __forceinline__ void moments(typename Wide<T>::type* means, typename Wide<T>::type* squares, const T* x,
+                                        uint32_t rows, uint32_t columns, uint32_t chunk, int width) {
+  typedef typename Wide<T>::type A;
+  __shared__ A scratch[256];
+  Team t = team(width, false);
+  uint32_t c = blockIdx.x * t.width + t.kept, from = blockIdx.y * chunk;
+  uint32_t to = from + chunk < rows ? from + chunk : rows;
+  A mean = 0, square = 0;
+  if (c < columns) for (uint32_t r = from + t.lane; r < to; r += t.lanes) mean += widen(x[r * columns + c]);
+  mean = team_reduce(t, mean, scratch, Sum()) / (A)(to - from);
+  if (c < columns)
+    for (uint32_t r = from + t.lane; r < to; r += t.lanes) {
+      A off = widen(x[r * columns + c]) - mean;
+      square += off * off;
+    }
+  square = team_reduce(t, square, scratch, Sum());
+  if (c < columns && t.lane == 0) {
+    means[blockIdx.y * columns + c] = mean;
+    squares[blockIdx.y * columns + c] = gridDim.y == 1 ? square / (A)rows : square;
+  }
+}
+
+// What chunks found, put together (Chan, Golub and LeVeque, 1983).
+template <class A>
+__device__ __forceinline__ void joined_moments(A* mean, A* var, const A* means, const A* squares, uint32_t rows,
+                                               uint32_t columns, uint32_t chunk, uint32_t chunks, int width) {
+  __shared__ A scratch[256];
+  Team t = team(width, false);
+  uint32_t c = blockIdx.x * t.width + t.kept;
+  A all = (A)rows, total = 0, square = 0;
+  auto size = [&](uint32_t k) -> A { return (A)(k + 1 < chunks ? chunk : rows - k * chunk); };
+  if (c < columns) for (uint32_t k = t.lane; k < chunks; k += t.lanes) total += means[k * columns + c] * (size(k) / all);
+  total = team_reduce(t, total, scratch, Sum());
+  if (c < columns)
+    for (uint32_t k = t.lane; k < chunks; k += t.lanes) {
+      A off = means[k * columns + c] - total;
+      square += squares[k * columns + c] + size(k) * (off * off);
+    }
+  square = team_reduce(t, square, scratch, Sum());
+  if (c < columns && t.lane == 0) {
+    mean[c] = total;
+    var[c] = square / all;
+  }
+}
+
+#define MOMENTS(T)                                                                                                \
+  extern "C" __global__ void __launch_bounds__(256, 2) moments_##T(                                                  \
+      Wide<T>::type* means, Wide<T>::type* squares, const T* x, int64_t rows, int64_t columns, int64_t chunk, int64_t width) {               \
+    moments<T>(means, squares, x, rows, columns, chunk, (int)width);                                                 \
+  }
+#define JOINED(A)                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(256, 2) joined_moments_##A(                                           \
+      A* mean, A* var, const A* means, const A* squares, int64_t rows, int64_t columns, int64_t chunk,               \
+      int64_t chunks, int64_t width) {                                                                               \
+    joined_moments<A>(mean, var, means, squares, rows, columns, chunk, chunks, (int)width);                          \
+  }
+
+#define NORMALIZE(T, P)                                                                                           \
+  extern "C" __global__ void __launch_bounds__(256, 2) normalize_##T##_##P(                                          \
       T* y, const T* x, const P* gamma, const P* beta, int64_t has_beta, int64_t rows, int64_t positions,            \
       int64_t groups, int64_t channels, int64_t width, int64_t centered, double epsilon) {                           \
     normalize<T, P>(y, x, gamma, has_beta ? beta : (const P*)0, rows, positions, groups, channels, (int)width,       \
                     centered != 0, epsilon);                                                                         \
   }                                                                                                                  \
-  extern "C" __global__ void __launch_bounds__(256, 2) normalize_gradient_##P##_##T(                                 \
-      T* dx, A* means, A* inverses, const T* flow, const T* x, const P* gamma, int64_t rows, int64_t positions,      \
+  extern "C" __global__ void __launch_bounds__(256, 2) normalize_gradient_##T##_##P(                                 \
+      T* dx, Wide<T>::type* means, Wide<T>::type* inverses, const T* flow, const T* x, const P* gamma, int64_t rows, int64_t positions,      \
       int64_t groups, int64_t channels, int64_t width, int64_t centered, double epsilon) {                           \
     normalize_gradient<T, P>(dx, means, inverses, flow, x, gamma, rows, positions, groups, channels, (int)width,     \
                              centered != 0, epsilon);                                                                \
   }
-NORMALIZE(float, float, float)
-NORMALIZE(double, double, double)
-NORMALIZE(float16, float, float16)
-NORMALIZE(bfloat16, float, bfloat16)
-NORMALIZE(float16, float, float)
-NORMALIZE(bfloat16, float, float)

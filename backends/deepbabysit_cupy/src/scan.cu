@@ -75,17 +75,12 @@ __device__ __forceinline__ void extreme(int64_t* y, const T* x, uint32_t rows, u
   if (row < rows && t.lane == 0) y[row] = places[at];
 }
 
-#define SCANS(T, R, A)                                                                                               \
+#define SCANS(T)                                                                                               \
   extern "C" __global__ void __launch_bounds__(256) running_sum_##T(                                                 \
-      R* y, const T* x, int64_t rows, int64_t length, int64_t after) {                                               \
-    running_sum<T, R, A>(y, x, rows, length, after);                                                                 \
+      T* y, const T* x, int64_t rows, int64_t length, int64_t after) {                                               \
+    running_sum<T, T, Wide<T>::type>(y, x, rows, length, after);                                                                 \
   }                                                                                                                  \
   extern "C" __global__ void __launch_bounds__(256) extreme_##T(                                                     \
       int64_t* y, const T* x, int64_t rows, int64_t length, int64_t after, int64_t width, int64_t largest) {         \
-    extreme<T, A>(y, x, rows, length, after, (int)width, largest != 0);                                              \
+    extreme<T, Wide<T>::type>(y, x, rows, length, after, (int)width, largest != 0);                                              \
   }
-SCANS(float, float, float)
-SCANS(double, double, double)
-SCANS(float16, float16, float)
-SCANS(bfloat16, bfloat16, float)
-SCANS(int64_t, int64_t, int64_t)

@@ -33,7 +33,7 @@ __device__ __forceinline__ void gradient(T* dx, const T* g, const T* y, uint32_t
   else each(t, r, dx, g, y, [&](uint32_t, A v, A p) { return p * (v - total); });
 }
 
-// Weights of attention from scores (images, heads, queries, keys), in place: a mask of booleans (kind 1) says which keys
+// Weights of attention from scores (images, heads, queries, keys), possibly in place: a mask of booleans (kind 1) says which keys
 // are seen, one of numbers (kind 2) is added; a row that sees nothing is 0.
 template <class T>
 __device__ __forceinline__ void weights(T* p, const T* x, const void* mask, int kind, bool causal, uint32_t rows,
@@ -51,13 +51,17 @@ __device__ __forceinline__ void weights(T* p, const T* x, const void* mask, int 
     return kind == 2 ? v + (A)widen(((const T*)mask)[at + j * s3]) : v;
   };
   A largest = -INFINITY, total = 0;
-  sweep(t, r, x, [&](uint32_t j, A v) { largest = Largest()(largest, seen(j, v)); });
+  each(t, r, p, x, [&](uint32_t j, A v) {
+    A score = seen(j, v);
+    largest = Largest()(largest, score);
+    return score;
+  });
   largest = team_reduce(t, largest, scratch, Largest());
   if (largest == -INFINITY) largest = 0;
-  sweep(t, r, x, [&](uint32_t j, A v) { total += exp(seen(j, v) - largest); });
+  sweep(t, r, p, [&](uint32_t, A v) { total += exp(v - largest); });
   total = team_reduce(t, total, scratch, Sum());
   if (total == 0) total = 1;
-  each(t, r, p, x, [&](uint32_t j, A v) { return exp(seen(j, v) - largest) / total; });
+  each(t, r, p, p, [&](uint32_t, A v) { return exp(v - largest) / total; });
 }
 
 #define SOFTMAX(T)                                                                                                   \
@@ -74,7 +78,3 @@ __device__ __forceinline__ void weights(T* p, const T* x, const void* mask, int 
       int64_t keys, int64_t s0, int64_t s1, int64_t s2, int64_t s3, int64_t width) {                                 \
     weights<T>(p, x, mask, (int)kind, causal != 0, rows, heads, queries, keys, s0, s1, s2, s3, (int)width);          \
   }
-SOFTMAX(float)
-SOFTMAX(double)
-SOFTMAX(float16)
-SOFTMAX(bfloat16)

@@ -29,13 +29,13 @@ __device__ __forceinline__ void placed(T* y, const T* x, T value, int64_t n, Pla
 
 #define PLACED_AXIS(k) int64_t l##k, int64_t s##k, int64_t t##k, int64_t c##k, int64_t d##k
 #define PLACED_OF(k) {(int32_t)l##k, (int32_t)s##k, (int32_t)t##k, (int32_t)c##k, (int32_t)d##k}
-#define PLACED(T, bits)                                                                                                \
+#define PLACED(bits)                                                                                                \
   extern "C" __global__ void __launch_bounds__(256) placed_##bits(                                                     \
-      T* y, const T* x, uint64_t value, int64_t n, PLACED_AXIS(0), PLACED_AXIS(1), PLACED_AXIS(2), PLACED_AXIS(3),     \
+      Bits<bits>::type* y, const Bits<bits>::type* x, uint64_t value, int64_t n, PLACED_AXIS(0), PLACED_AXIS(1), PLACED_AXIS(2), PLACED_AXIS(3),     \
       PLACED_AXIS(4), PLACED_AXIS(5)) {                                                                                \
     Placed a0 = PLACED_OF(0), a1 = PLACED_OF(1), a2 = PLACED_OF(2), a3 = PLACED_OF(3), \
            a4 = PLACED_OF(4), a5 = PLACED_OF(5);                                                       \
-    placed<T>(y, x, (T)value, n, a0, a1, a2, a3, a4, a5);                                                              \
+    placed<Bits<bits>::type>(y, x, pattern<Bits<bits>::type>(value), n, a0, a1, a2, a3, a4, a5);                                                              \
   }
 
 // -- arrays side by side, and taken apart -------------------------------------------------------------------------------
@@ -61,9 +61,9 @@ __device__ __forceinline__ void parts(T* whole, uint32_t before, uint32_t total,
 
 #define PART(k) void *p##k, int64_t l##k
 #define GIVEN(k) {p##k, (uint32_t)l##k}
-#define PARTS(name, T, bits, JOIN)                                                                                   \
+#define PARTS(name, bits, JOIN)                                                                                   \
   extern "C" __global__ void __launch_bounds__(256) name##_##bits(                                                   \
-      T* whole, int64_t before, int64_t total, int64_t after, int64_t start, int64_t count, PART(0), PART(1),        \
+      Bits<bits>::type* whole, int64_t before, int64_t total, int64_t after, int64_t start, int64_t count, PART(0), PART(1),        \
       PART(2), PART(3), PART(4), PART(5), PART(6), PART(7)) {                                                        \
     __shared__ Part part[8];                                                                                         \
     if (threadIdx.x == 0) {                                                                                          \
@@ -71,7 +71,7 @@ __device__ __forceinline__ void parts(T* whole, uint32_t before, uint32_t total,
       for (int k = 0; k < 8; k++) part[k] = given[k];                                                                \
     }                                                                                                                \
     __syncthreads();                                                                                                 \
-    parts<T, JOIN>(whole, before, total, after, start, part, (int)count);                                            \
+    parts<Bits<bits>::type, JOIN>(whole, before, total, after, start, part, (int)count);                                            \
   }
 
 // -- entries of an axis by number ---------------------------------------------------------------------------------------
@@ -102,22 +102,18 @@ __device__ __forceinline__ void take_along(T* y, const T* x, const void* indices
   }
 }
 
-#define MOVES(T, bits)                                                                                               \
-  PLACED(T, bits) PARTS(join, T, bits, true) PARTS(split, T, bits, false)                                            \
+#define MOVES(bits)                                                                                               \
+  PLACED(bits) PARTS(join, bits, true) PARTS(split, bits, false)                                            \
   extern "C" __global__ void __launch_bounds__(256) take_##bits(                                                     \
-      T* y, const T* x, const void* indices, int64_t kind, uint64_t missing, int64_t before, int64_t length,         \
+      Bits<bits>::type* y, const Bits<bits>::type* x, const void* indices, int64_t kind, uint64_t missing, int64_t before, int64_t length,         \
       int64_t numbers, int64_t after) {                                                                              \
-    take<T>(y, x, indices, (int)kind, (T)missing, before, length, numbers, after);                                   \
+    take<Bits<bits>::type>(y, x, indices, (int)kind, pattern<Bits<bits>::type>(missing), before, length, numbers, after);                                   \
   }                                                                                                                  \
   extern "C" __global__ void __launch_bounds__(256) take_along_##bits(                                               \
-      T* y, const T* x, const void* indices, int64_t kind, uint64_t missing, int64_t before, int64_t length,         \
+      Bits<bits>::type* y, const Bits<bits>::type* x, const void* indices, int64_t kind, uint64_t missing, int64_t before, int64_t length,         \
       int64_t numbers, int64_t after) {                                                                              \
-    take_along<T>(y, x, indices, (int)kind, (T)missing, before, length, numbers, after);                             \
+    take_along<Bits<bits>::type>(y, x, indices, (int)kind, pattern<Bits<bits>::type>(missing), before, length, numbers, after);                             \
   }
-MOVES(uint8_t, 8)
-MOVES(uint16_t, 16)
-MOVES(uint32_t, 32)
-MOVES(uint64_t, 64)
 
 // -- adding where numbers point ---------------------------------------------------------------------------------------
 
@@ -196,7 +192,3 @@ __device__ __forceinline__ void one_hot(T* y, const void* labels, int kind, int6
       T* y, const void* labels, int64_t kind, int64_t n, int64_t classes) {                                          \
     one_hot<T>(y, labels, (int)kind, n, classes);                                                                    \
   }
-ADDS(float)
-ADDS(double)
-ADDS(float16)
-ADDS(bfloat16)

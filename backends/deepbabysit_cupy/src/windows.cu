@@ -40,8 +40,6 @@ __device__ __forceinline__ bool position(const Geometry& g, int32_t n, int32_t y
 
 // -- columns (groups, positions, window, channels of a group) ----------------------------------------------------------
 
-struct __align__(16) Sixteen { uint32_t v[4]; };
-
 template <class T>
 __device__ __forceinline__ void columns(T* out, const T* x, const Geometry& g, uint32_t groups) {
   uint32_t depth = g.c / groups, window = g.kh * g.kw, positions = g.n * g.oh * g.ow;
@@ -213,16 +211,12 @@ __device__ __forceinline__ void depthwise_kernel(A* partial, const T* x, const T
   if (f < outputs && t.lane == 0) partial[(blockIdx.z * gridDim.y + blockIdx.y) * outputs + f] = total;
 }
 
-#define COLUMNS(T, bits)                                                                                             \
-  extern "C" __global__ void __launch_bounds__(256) columns_##bits(T* out, const T* x, int64_t groups, GEOMETRY) {    \
-    columns<T>(out, x, GEOMETRY_OF, groups);                                                                         \
+#define COLUMNS(bits)                                                                                             \
+  extern "C" __global__ void __launch_bounds__(256) columns_##bits(Bits<bits>::type* out, const Bits<bits>::type* x, int64_t groups, GEOMETRY) {    \
+    columns<Bits<bits>::type>(out, x, GEOMETRY_OF, groups);                                                                         \
   }
-COLUMNS(uint16_t, 16)
-COLUMNS(uint32_t, 32)
-COLUMNS(uint64_t, 64)
-COLUMNS(Sixteen, 128)
 
-#define WINDOWS(T, A)                                                                                                \
+#define WINDOWS(T)                                                                                                \
   extern "C" __global__ void __launch_bounds__(256) uncolumns_##T(T* x, const T* parts, int64_t groups, GEOMETRY) {   \
     uncolumns<T>(x, parts, GEOMETRY_OF, groups);                                                                     \
   }                                                                                                                  \
@@ -245,10 +239,6 @@ COLUMNS(Sixteen, 128)
     depthwise_input<T>(dx, flow, weights, GEOMETRY_OF, many);                                                        \
   }                                                                                                                  \
   extern "C" __global__ void __launch_bounds__(256) depthwise_kernel_##T(                                            \
-      A* partial, const T* x, const T* flow, int64_t many, int64_t chunk, int64_t width, GEOMETRY) {                 \
-    depthwise_kernel<T, A>(partial, x, flow, GEOMETRY_OF, many, chunk, (int)width);                                  \
+      Wide<T>::type* partial, const T* x, const T* flow, int64_t many, int64_t chunk, int64_t width, GEOMETRY) {                 \
+    depthwise_kernel<T, Wide<T>::type>(partial, x, flow, GEOMETRY_OF, many, chunk, (int)width);                                  \
   }
-WINDOWS(float, float)
-WINDOWS(double, double)
-WINDOWS(float16, float)
-WINDOWS(bfloat16, float)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled import blas
 from deepbabysit_numpy.program import machine
+from deepbabysit_numpy.program.blas import addresses
 from deepbabysit_numpy.program.machine import Row
 from deepbabysit_numpy.program.ufuncs import find_loop
 
@@ -150,14 +150,14 @@ def _vector_product(
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, constant: Callable[..., Any]) -> list[Row | None]:
     """Return the rows of a matrix product: the function of BLAS that NumPy takes for these shapes and strides."""
-    functions = blas.addresses()
+    functions = addresses()
     char = out.dtype.char
     if not functions or char not in "fd" or a.dtype != out.dtype or not a.size or not b.size:
         return [None]
     if np.may_share_memory(a, b) or np.may_share_memory(out, a) or np.may_share_memory(out, b):
         return [None]
     (m, k), n = a.shape, b.shape[1]
-    prefix = "deepbabysit_s" if char == "f" else "deepbabysit_d"
+    prefix = "s" if char == "f" else "d"
     if m == 1 and n == 1:
         return [None]
     if n == 1:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deepbabysit.autograd.tensor import Tensor, tensor
-from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import CONFIGURATION, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.record import Recorder, Recording, RecordingRefused
@@ -21,12 +20,11 @@ KEPT = 8  # recordings of different shapes that are kept
 class _Entry:
     """What is known of one combination of shapes, dtypes and settings."""
 
-    __slots__ = ("recording", "results", "runs", "slots")
+    __slots__ = ("recording", "results", "runs")
 
     def __init__(self) -> None:
         self.runs = 0
         self.recording: Recording | None = None
-        self.slots: tuple[Array, ...] = ()
         self.results: tuple[Tensor, ...] = ()
 
 
@@ -59,7 +57,6 @@ class Replay:
 
     def __call__(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         """Run the step on arrays (of the host or the device)."""
-        device = self._device
         if not self._enabled:
             return self._eager(arrays)
         version = CONFIGURATION.count
@@ -73,8 +70,7 @@ class Replay:
                 self._entries.pop(next(iter(self._entries)))
             entry = self._entries[key] = _Entry()
         if entry.recording is not None:
-            for slot, array in zip(entry.slots, arrays, strict=True):
-                device.write(slot, array)
+            entry.recording.take(arrays)
             try:
                 entry.recording.replay()
             except IndexError:
@@ -111,9 +107,8 @@ class Replay:
         except IndexError:
             return self._eager(arrays)
         if CONFIGURATION.count == self._version:  # a setting changed inside: what was recorded holds no more
-            entry.slots = slots
             results = entry.results = tuple([result.detach() for result in results])  # the graph would hold memory
-            entry.recording = recorder.finish()
+            entry.recording = recorder.finish(slots, [result.data for result in results])
         return results
 
 

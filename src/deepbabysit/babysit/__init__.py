@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from deepbabysit.babysit.codes import explain
     from deepbabysit.babysit.finding import Finding, Remedy
     from deepbabysit.babysit.preflight import check
+    from deepbabysit.babysit.recipe.running import Recipe
     from deepbabysit.babysit.repairing import repair
     from deepbabysit.babysit.watching import watch
 
 _HOME = {
     "Finding": "finding",
+    "Recipe": "recipe.running",
     "Remedy": "finding",
     "check": "preflight",
     "explain": "codes",
@@ -27,7 +29,7 @@ _HOME = {
     "watch": "watching",
 }
 
-__all__ = ["Finding", "Remedy", "check", "explain", "repair", "watch"]
+__all__ = ["Finding", "Recipe", "Remedy", "check", "explain", "repair", "watch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,9 +11,9 @@ LEAST = 0.01  # seconds that every run may spend, but no more than `SHORT` of it
 SHORT = 0.1
 GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
 STRIDE = 48  # steps between two looks at the clock and the losses, until the length of a step is known
-NEAR, FAR = 16, 240  # as many at least, at most
-LOOKS = 0.02  # seconds between two looks
-TOGETHER = 1.5  # measuring, and asking at the ends of epochs, take `GOAL` so many times together
+NEAR, FAR = 16, 1000  # as many at least, at most
+LOOKS = 0.03  # seconds between two looks
+TOGETHER = 1.0  # measuring, and asking at the ends of epochs, take `GOAL` so many times together
 
 
 class Agenda:
@@ -63,6 +63,10 @@ class Agenda:
     def spare(self, seconds: float) -> bool:
         """Tell whether so much may be spent beside the steps."""
         return self._every is not None or self.spent + seconds <= TOGETHER * GOAL * self.elapsed
+
+    def far(self, steps: int) -> bool:
+        """Tell whether so many steps take so long that a look at their end costs nothing."""
+        return steps >= STRIDE if self.usual is None else steps * self.usual >= LOOKS
 
     def passed(self, steps: int, seconds: float) -> None:
         """Take note of steps that were not measured."""

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deepbabysit.babysit.agenda import STRIDE, Agenda
+from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
@@ -198,7 +198,7 @@ class Sitter(Listener):
         or is measured for sure: many short epochs are not worth as many looks.
         """
         if count <= self._last < self._target and (
-            self._last - count >= STRIDE or self._agenda.due(self._last, wanted=True)
+            self._agenda.far(self._last - count) or self._agenda.due(self._last, wanted=True)
         ):
             self._target = self._last
         self._sleep(count if self._pair is not None else self._waking(count))

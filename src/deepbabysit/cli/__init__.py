@@ -1,4 +1,4 @@
-"""The command line: ``deepbabysit train | check | findings | explain | bench | devices | env``."""
+"""The command line: ``deepbabysit train | recipe | check | findings | explain | bench | devices | env``."""
 
 from __future__ import annotations
 
@@ -43,6 +43,19 @@ def parser() -> argparse.ArgumentParser:
     _add_task(check)
     check.add_argument("--budget", type=float, default=10.0, metavar="SECONDS", help="time for it (default: 10)")
     check.add_argument("--json", action="store_true", help="print one JSON object per finding")
+
+    recipe = commands.add_parser(
+        "recipe",
+        help="go from data to a tuned network in six steps, each with its verdict",
+        description="Look at the data; skeleton and dumb baselines; overfit; regularize; tune; squeeze. The state is "
+        "kept in a folder: the same command goes on where Ctrl-C or --seconds ended it. The test part is used once, "
+        "at the end. Exit status 3: all steps are done, and one is not passed.",
+    )
+    _add_task(recipe)
+    recipe.add_argument("--out", metavar="DIR", help="folder of state and model (default: recipes/NAME)")
+    recipe.add_argument("--seconds", type=float, help="stop after so many (default: no limit)")
+    recipe.add_argument("--trainings", type=int, default=80, help="how many are made at most (default: 80)")
+    recipe.add_argument("--quiet", action="store_true", help="print the last line only")
 
     findings = commands.add_parser(
         "findings", help="print what was found in a run",
@@ -109,6 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from deepbabysit.cli.train import train
 
             return train(options)
+        if options.command == "recipe":
+            from deepbabysit.cli.recipe import recipe
+
+            return recipe(options)
         if options.command == "bench":
             from deepbabysit.cli.bench import bench
 

@@ -59,7 +59,7 @@ def prepare(options: argparse.Namespace, say: Callable[[str], Any]) -> Prepared:
     set_seed(options.seed)
     normalizer = _normalizer(settings.normalize, task)
     parts = {
-        name: (part[0] if normalizer is None else normalizer.transform(part[0]), _targets(task, part[1]))
+        name: (part[0] if normalizer is None else normalizer.transform(part[0]), targets(task, part[1]))
         for name, part in (("train", task.train), ("validation", task.validation), ("test", task.test))
     }
     scale = _TargetScale(parts["train"][1]) if task.kind == "regression" else None
@@ -130,7 +130,7 @@ def _normalizer(kind: str, task: tasks.Task) -> MinMax | ZScore | None:
     return made
 
 
-def _targets(task: tasks.Task, y: np.ndarray) -> np.ndarray:
+def targets(task: tasks.Task, y: np.ndarray) -> np.ndarray:
     """Return targets as the last layer wants them: (N, 1) for one output, class numbers otherwise."""
     if task.kind == "multiclass":
         return y.astype(np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,10 @@ class Arena:
     def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
         """Return the calls of a finished recording, improved where possible; `names`: their operations with kernels."""
         return calls
+
+    def late_inputs(self, calls: list[Any], slots: Sequence[Array], results: Sequence[Array]) -> list[Any]:
+        """Return, for each input, what lets calls read another array in its place, or None: values are copied."""
+        return [None] * len(slots)
 
 
 class Backend(ABC):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from deepbabysit.kernels.spec import Shape
 from deepbabysit.runtime.backend import Arena
 from deepbabysit.runtime.chains import ELEMENTWISE, extent, merge_chains
+from deepbabysit.runtime.late import late_inputs
 from deepbabysit.runtime.moves import spare_copies
 
 SMALL = 32 * 1024  # bytes; below this NumPy's and malloc's own caches are as fast
@@ -154,3 +156,7 @@ class HostArena(Arena):
         merged = merge_chains(calls, [names[place] in ELEMENTWISE for place in kept], private, device)
         self._pool.free()
         return merged
+
+    def late_inputs(self, calls: list[Any], slots: Sequence[Any], results: Sequence[Any]) -> list[Any]:
+        """Return, for each input, what lets calls read another array in its place, or None."""
+        return list(late_inputs(calls, slots, results))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deepbabysit.kernels.spec import Array
@@ -30,20 +30,30 @@ class Recording:
     A recording that is replayed often becomes a program of its backend, with the same bits.
     """
 
-    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_left", "program")
+    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "program")
 
-    def __init__(self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any]) -> None:
+    def __init__(
+        self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any],
+        inputs: Sequence[tuple[Array, Any]] = (),
+    ) -> None:
         self._device = device
         self._arena = arena
         self._calls = calls
         self._before = before
         self._after = after
+        self._inputs = inputs
         wait = device.backend.eager_replays
         self._left = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls) if wait is None else wait * len(calls)
         self.program: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._calls)
+
+    def take(self, arrays: Sequence[Any]) -> None:
+        """Let the next replay read these inputs, where they lie or copied into the recording's own."""
+        for (slot, late), array in zip(self._inputs, arrays, strict=True):
+            if late is None or not late.read(array):
+                self._device.write(slot, array)
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
@@ -106,10 +116,16 @@ class Recorder:
         """Say that the step cannot be recorded, and where."""
         raise RecordingRefused(f"{reason} ({user_line()})")
 
-    def finish(self) -> Recording:
-        """Return what was written down; what the step returned is held by somebody else by now, and nothing more."""
+    def finish(self, slots: Sequence[Array] = (), results: Sequence[Array] = ()) -> Recording:
+        """Return what was written down; what the step returned is held by somebody else by now, and nothing more.
+
+        Arguments:
+            slots: arrays that the step was given; replays may be given others.
+            results: arrays that it returned.
+        """
         calls = self.arena.finish(self._calls, self._names, self.device)
-        return Recording(self.device, self.arena, calls, self._before, self._after)
+        inputs = list(zip(slots, self.arena.late_inputs(calls, slots, results), strict=True))
+        return Recording(self.device, self.arena, calls, self._before, self._after, inputs)
 
     def repeat(self, action: Callable[[], None], before: bool) -> None:
         """Let a host action (a step count, a schedule) happen at every replay, before or after the kernel calls."""

@@ -1,0 +1,1 @@
+"""The recipe: six steps from data to a trained network, each with its test and its verdict."""
