@@ -35,6 +35,15 @@ def compiler() -> str:
     pytest.skip("no g++ or clang++ is installed")
 
 
+def sanitizer_library() -> str:
+    """Return AddressSanitizer's library, which has to be loaded before Python; without one the test is skipped."""
+    found = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    path = found.stdout.strip()
+    if "/" not in path:
+        pytest.skip("AddressSanitizer's library is not installed")
+    return path
+
+
 def kernel_names(text: str) -> list[str]:
     """Return the kernels that a source defines, those made by macros included."""
     plain = text

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from host_build import ORDERS, DivergentBarrier, HostModule
+from host_build import ORDERS, DivergentBarrier, HostModule, sanitizer_library
 
 PRELUDE = """
 #include "cuda_host.h"
@@ -80,23 +80,12 @@ def test_shuffles_and_ballots_see_the_whole_warp():
         assert (y[warp] == expected).all()
 
 
-def _runtime() -> str:
-    """Return the sanitizer's library, which has to be loaded before Python."""
-    from host_build import compiler
-
-    found = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
-    path = found.stdout.strip()
-    if "/" not in path:
-        pytest.skip("AddressSanitizer's library is not installed")
-    return path
-
-
 @pytest.mark.parametrize(("n", "caught"), [(32, False), (40, True)])
 def test_the_sanitizer_stops_a_store_out_of_bounds(n, caught):
     from pathlib import Path
 
     text = OUTSIDE.format(folder=str(Path(__file__).parent), text=REDUCE, n=n)
-    environment = {"LD_PRELOAD": _runtime(), "ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin"}
+    environment = {"LD_PRELOAD": sanitizer_library(), "ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment, check=False)
     assert "begins" in done.stdout, done.stderr
     assert ("ends" in done.stdout) != caught
