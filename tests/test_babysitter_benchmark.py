@@ -18,7 +18,7 @@ from benchmarks.babysitter.lookalikes import LOOKALIKES
 from benchmarks.babysitter.operators import DEV, OPERATORS, SEALED, apply
 from benchmarks.babysitter.outcomes import outcome, truth
 from benchmarks.babysitter.programs import BY_NAME, KNOWN, PROGRAMS, optimizer, pool_of
-from benchmarks.babysitter.running import run, score
+from benchmarks.babysitter.running import build, run, score
 from benchmarks.babysitter.scoring import bounds, figures, per_code
 from benchmarks.babysitter.sources import Part, prepare, raw
 from benchmarks.babysitter.table import table, table_of_misses
@@ -99,6 +99,14 @@ def test_no_operator_changes_the_recipe_it_is_given_and_every_case_changes_somet
     assert json.dumps(PROGRAMS) == before
     for case in pool(DEV):
         assert (apply(BY_NAME[case.program], case.delta) == BY_NAME[case.program]) == (case.kind == "clean")
+
+
+def test_one_case_of_every_operator_can_be_built() -> None:
+    for name in FIRST_SEED:
+        found = {case.operator: case for case in pool(name)}
+        for case in found.values():
+            recipe = apply(BY_NAME[case.program], case.delta)
+            assert build(recipe, prepare(recipe["data"], case.seeds[0]), 0).built, case.name
 
 
 def test_programs_say_the_truth_about_their_data() -> None:

@@ -77,7 +77,7 @@ def _absolute_error_of_classes(r: Recipe, rng: Any) -> Delta | None:
     return {"loss": pick(rng, "mae", "mse"), **({"data": {"onehot": True}} if task_of(r) == "multiclass" else {})}
 
 
-@operator(DEV, "wrong_loss_for_output", "target_out_of_range")
+@operator(DEV, "wrong_loss_for_output", "loss_shape_mismatch")
 def _classes_as_numbers(r: Recipe, rng: Any) -> Delta | None:
     return {"loss": "mse"} if task_of(r) == "multiclass" else None
 
@@ -201,19 +201,19 @@ def _dropout_most(r: Recipe, rng: Any) -> Delta | None:
 
 @operator(DEV, "regularization_too_strong")
 def _l2_strong(r: Recipe, rng: Any) -> Delta | None:
-    return each(r, kernel_regularizer={"l1": 0.0, "l2": pick(rng, 0.1, 0.3, 1.0)})
+    return each(r, kernel_regularizer={"name": "l2", "l2": pick(rng, 0.1, 0.3, 1.0)})
 
 
 @operator(SEALED, "regularization_too_strong")
 def _l1_strong(r: Recipe, rng: Any) -> Delta | None:
-    return each(r, kernel_regularizer={"l1": pick(rng, 0.02, 0.1, 0.5), "l2": 0.0})
+    return each(r, kernel_regularizer={"name": "l1", "l1": pick(rng, 0.02, 0.1, 0.5)})
 
 
 @operator(SEALED, "regularization_too_strong")
 def _l2_everywhere(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     for la in [*hidden(stack), stack[-1]]:
-        la["config"]["kernel_regularizer"] = {"l1": 0.0, "l2": pick(rng, 0.1, 0.5)}
+        la["config"]["kernel_regularizer"] = {"name": "l2", "l2": pick(rng, 0.1, 0.5)}
     return {"layers": stack}
 
 

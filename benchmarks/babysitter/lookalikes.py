@@ -68,7 +68,7 @@ def _sparse_by_l1(r: Recipe, rng: Any) -> Delta | None:
         return None
     stack = layers(r)
     stack[0] = dense(96, bias_initializer={"name": "constant", "value": -0.6},
-                     kernel_regularizer={"l1": 1e-5, "l2": 0.0})
+                     kernel_regularizer={"name": "l1", "l1": 1e-5})
     return {"layers": stack}
 
 
@@ -230,12 +230,12 @@ def _decay(r: Recipe, rng: Any) -> Delta | None:
 
 @lookalike(SEALED)
 def _mild_penalty(r: Recipe, rng: Any) -> Delta | None:
-    return each(r, kernel_regularizer={"l1": 0.0, "l2": pick(rng, 1e-4, 3e-4)})
+    return each(r, kernel_regularizer={"name": "l2", "l2": pick(rng, 1e-4, 3e-4)})
 
 
 @lookalike(DEV)
 def _mild_l1(r: Recipe, rng: Any) -> Delta | None:
-    return each(r, kernel_regularizer={"l1": 1e-5, "l2": 0.0})
+    return each(r, kernel_regularizer={"name": "l1", "l1": 1e-5})
 
 
 @lookalike(SEALED)

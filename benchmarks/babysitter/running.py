@@ -96,10 +96,10 @@ def run(recipe: Mapping[str, Any], seed: int, watch: bool = True, every: int = E
     if recipe.get("class_weight") == "balanced":
         counts = np.bincount(np.asarray(data.train.y, np.int64).reshape(-1))
         weights = {c: len(data.train.y) / (len(counts) * n) for c, n in enumerate(counts.tolist()) if n}
+    model = build(recipe, data, seed)
+    if "pretrain" in recipe:
+        _pretrain(model, recipe, data, batch, seed)
     try:
-        model = build(recipe, data, seed)
-        if "pretrain" in recipe:
-            _pretrain(model, recipe, data, batch, seed)
         model.fit(
             data.train.x, data.train.y, batch_size=batch, epochs=recipe["epochs"], class_weight=weights,
             validation_data=(data.held.x, data.held.y), shuffle=recipe["shuffle"], callbacks=callbacks, seed=seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,39 @@ def test_a_run_that_ends_while_it_is_getting_better() -> None:
     assert "stopped_too_early" not in found(record({"loss": done, "val_loss": done}))
     broken_off = record({"loss": unfinished, "val_loss": unfinished}, stopped="interrupt")
     assert "stopped_too_early" not in found(broken_off)
+
+
+def test_a_run_of_few_epochs_that_was_still_falling() -> None:
+    falling = record({"loss": [2.0, 1.6]}, losses=[2.4 - 0.02 * i for i in range(60)])
+    assert "stopped_too_early" in codes(falling, "end")
+    by_validation = record({"loss": [2.0, 1.6], "val_loss": [2.0, 1.5]}, losses=[1.8] * 60)
+    assert "stopped_too_early" not in found(record({"loss": [1.8, 1.8], "val_loss": [1.8, 1.79]}, losses=[1.8] * 60))
+    by_validation.losses[0] = 2.4
+    assert "stopped_too_early" in codes(by_validation, "end")
+    learned = [0.3 + 2.1 * 0.9**i for i in range(60)]
+    assert "stopped_too_early" not in found(record({"loss": [0.5, 0.3]}, losses=learned))
+    assert "stopped_too_early" not in found(record({"loss": [0.5, 0.4]}, losses=[0.6 - 0.004 * i for i in range(60)]))
+    noisy = [2.4, *[1.8 + 0.4 * (-1) ** i for i in range(59)]]
+    assert "stopped_too_early" not in found(record({"loss": [1.8, 1.8]}, losses=noisy))
+
+
+def test_training_rows_that_their_neighbours_contradict() -> None:
+    hard = {"loss": [2.0, 1.7, 1.6, 1.6, 1.6, 1.6], "val_loss": [1.5, 1.1, 1.0, 1.0, 1.0, 1.0]}
+    told = record(hard)
+    told.data = SimpleNamespace(association=SimpleNamespace(contradicted=0.4))
+    seen = found(told, "end")
+    assert seen["corrupted_labels"].severity == "warning"
+    assert "underfitting" not in seen  # what holds for other rows was learned
+    for other in (record(hard, dropout=0.5), record({**hard, "val_loss": hard["loss"]}), record(hard)):
+        share = 0.1 if other.run.dropout == 0.0 and other.logs("val_loss") != hard["loss"] else 0.4
+        other.data = SimpleNamespace(association=SimpleNamespace(contradicted=share))
+        assert "corrupted_labels" not in found(other, "end")
+
+
+def test_swings_on_top_of_what_was_learned() -> None:
+    swings = {"loss": [1.0, 0.6, 1.0, 0.6, 1.0, 0.6, 1.0, 0.6]}
+    assert "oscillating_loss" in codes(record(swings, start=1.0))
+    assert "oscillating_loss" not in found(record({**swings, "val_loss": [0.1] * 8}, start=1.0))
 
 
 def test_one_class_for_everything() -> None:

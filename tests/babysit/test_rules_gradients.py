@@ -57,6 +57,13 @@ def test_units_that_are_dead() -> None:
     assert seen.evidence["layers"] == ["1", "0"] or seen.evidence["layers"] == ["0", "1"]
 
 
+def test_dead_units_that_did_no_harm_are_a_note() -> None:
+    learned = [2.4, *[0.1] * 40]
+    half, whole = units("0", dead=6), units("0", dead=10)
+    assert found(record(losses=learned, steps=[step(9, layers=[half])]))["dead_relu"].severity == "note"
+    assert found(record(losses=learned, steps=[step(9, layers=[whole])]))["dead_relu"].severity == "error"
+
+
 @pytest.mark.parametrize(
     "layer", [units("0", dead=5), units("0", dead=8, rows=32), units("0", dead=10, saturated=0.0), units("0")]
 )

@@ -49,6 +49,16 @@ def test_drift_must_be_beyond_chance_and_large() -> None:
     assert ask("split_drift", with_(drift=replace(base, distance=0.1, labels=0.5)))
 
 
+def test_weighted_classes_may_have_other_shares() -> None:
+    base = Drift(0.6, 2, 0.3, 4, 0.5, 0.2, (200, 50))
+    record = with_(drift=base)
+    assert ask("split_drift", record)
+    record.run = replace(record.run, weighted=True)
+    assert not ask("split_drift", record)
+    record.data = replace(record.data, drift=replace(base, labels=0.05))
+    assert ask("split_drift", record)  # features that differ though the shares do not
+
+
 # -- on real data ------------------------------------------------------------------------------------------------------
 
 

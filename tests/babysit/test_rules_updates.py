@@ -79,6 +79,20 @@ def test_first_steps_that_kill_all_units() -> None:
     assert [f for f in ("dead_relu", "learning_rate_too_high") if f in seen]
 
 
+def test_first_steps_that_leave_nothing_of_the_start() -> None:
+    assert "learning_rate_too_high" in codes(record(losses=[2.4] * 30, steps=moves(0.2, first=0, count=4)), "step")
+    assert "learning_rate_too_high" not in found(record(losses=[2.4] * 30, steps=moves(0.06, first=0, count=4)), "step")
+    warm = [*moves(1e-3, first=0, count=1), *moves(0.2, first=1, count=3)]
+    assert "learning_rate_too_high" not in found(record(losses=[2.4] * 30, steps=warm), "step")
+
+
+def test_units_that_died_while_the_loss_rose_and_came_back() -> None:
+    early = [step(i, [kernel("0.kernel", update=0.2)], [units("0", dead=10)]) for i in range(0, 60, 10)]
+    losses = [0.7, 0.7, 0.7, *[3.0] * 20, *[0.69] * 60]
+    assert "learning_rate_too_high" in codes(record(losses=losses, steps=early), "step")
+    assert "learning_rate_too_high" not in found(record(losses=[0.7] * 83, steps=early), "step")
+
+
 def test_a_loss_that_crawls() -> None:
     seen = found(record(CRAWL, moves(1e-5), rate=1e-6))["learning_rate_too_low"]
     assert "db.optimizers.Adam(0.0001)" in seen.remedies[0].code  # 1e-5 of the weights is a hundredth of what is usual

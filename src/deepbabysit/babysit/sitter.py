@@ -20,6 +20,7 @@ from deepbabysit.babysit.measures import of_segments
 from deepbabysit.babysit.preflight import budget_for, planned_seconds, preflight
 from deepbabysit.babysit.reading import model_facts, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
+from deepbabysit.babysit.settling import settle
 from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
 from deepbabysit.optimizers.flat import flats_of
@@ -297,6 +298,7 @@ class Sitter(Listener):
         if self.record.epochs and self._asked != self.record.epochs[-1].epoch + 1:
             self.engine.ask("epoch")
         self.engine.ask("end")
+        self.engine.found = settle(self.record, self.engine.found)
         if self._verdict and any(f.severity != "note" for f in self.findings):
             self._controls.say(self.verdict())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from deepbabysit.babysit.rules.signals import (
     finite,
     finite_curve,
     first_level,
+    good_from_the_start,
     lagging,
     last_epoch,
     last_level,
@@ -44,6 +46,9 @@ _STUCK = (
     "regularization_too_strong", "symmetric_init", "bad_init_scale", "input_not_normalized", "wrong_loss_for_output",
     "missing_output_activation", "double_softmax", "output_ignores_input", "corrupted_labels", "unchanged_weights",
     "dropout_too_high", "wrong_optimizer", "nan_loss", "loss_diverging", "exploding_gradient",
+    "missing_hidden_activation", "bad_bias_init", "target_not_normalized", "input_normalized_twice",
+    "unstable_activation_scale", "one_unit_softmax", "target_out_of_range", "batchnorm_misuse", "nan_in_data",
+    "conflicting_labels", "nan_in_layer", "wrong_gradient", "batch_leak", "split_drift", "class_imbalance",
 )
 _MORE = Remedy("use more data, or augment those that are there")
 _BY_HEART = Remedy("see whether the model can fit 32 rows at all", "model.fit(x[:32], y[:32], epochs=200)")
@@ -121,8 +126,9 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
     guess = chance(record)
     if turns < limits.turns or swing < limits.swing or gain > limits.progress:
         return None
-    if guess and level < limits.poor * guess:
-        return None
+    held = finite(record.logs("val_loss"))[-4:]
+    if guess and min(level, mean(held) if held else level) < limits.poor * guess:
+        return None  # noise of dropout, batch statistics or small batches on top of something that is learned
     return Finding(
         "oscillating_loss", "warning", 0.75,
         f"the training loss turned {turns:.0%} of the last {len(recent)} epochs (limit {limits.turns:.0%}), by "
@@ -208,11 +214,8 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
 @rule("underfitting", phase="end",
       why="small gap, poor on both, and no longer falling: the model is too small, or held back; poor is measured "
           "against guessing; numbers to be predicted often hold much noise, so there it must be near guessing",
-      causes=("learning_rate_too_high", "learning_rate_too_low", "regularization_too_strong", "dropout_too_high",
-              "vanishing_gradient", "dead_relu", "saturated_activation", "missing_hidden_activation", "not_learning",
-              "stopped_too_early", "wrong_optimizer", "corrupted_labels", "batch_too_large", "input_not_normalized",
-              "unchanged_weights", "class_collapse", "loss_diverging", "nan_loss"),
-      poor=0.4, numbers=0.9, gap=0.25, falling=0.02, epochs=5)
+      causes=("not_learning", "stopped_too_early", "batch_too_large", "class_collapse", *_STUCK),
+      poor=0.4, numbers=0.9, gap=0.25, better=0.75, falling=0.02, epochs=5)
 def underfitting(record: Record, limits: Any) -> Finding | None:
     """Training and validation are equally poor."""
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
@@ -225,8 +228,8 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
     slope = (mean(train[-4:-2]) - now) / max(mean(train[-4:-2]), 1e-12)
     if min(now, now if held is None else held) < poor * guess or slope > limits.falling:
         return None
-    if held is not None and held - now > limits.gap * now:
-        return None
+    if held is not None and (held - now > limits.gap * now or held < limits.better * now):
+        return None  # a gap, or training rows that are harder than others: something else than a lack of capacity
     return Finding(
         "underfitting", "warning", 0.65,
         f"the training loss stays at {now:.4g}, {now / guess:.0%} of guessing ({guess:.4g}; limit {poor:.0%})"
@@ -266,6 +269,40 @@ def stopped_too_early(record: Record, limits: Any) -> Finding | None:
         remedies=(Remedy(f"train {2 * more} epochs or more", f"model.fit(..., epochs={2 * more})",
                          _longer(2 * more)),
                   Remedy("give EarlyStopping more patience")),
+    )
+
+
+@rule("stopped_too_early", phase="end",
+      why="of a run of few epochs the losses of the steps tell: the last quarter is lower than the one before by a "
+          "large part of all progress and by more than twice the noise of both; or the last epoch made the "
+          "validation loss lower by as much",
+      causes=("learning_rate_too_low",), share=0.15, epochs=5, left=0.3, noise=2.0, steps=6)
+def few_epochs(record: Record, limits: Any) -> Finding | None:
+    """A run of few epochs ended while the loss was still falling."""
+    curve, planned, guess = finite_curve(record), len(record.epochs), chance(record)
+    if not 0 < planned < limits.epochs or record.stopped not in ("epochs", "") or not guess:
+        return None
+    if len(curve) < max(limits.steps, len(record.losses)) or good_from_the_start(record):
+        return None
+    width = max(len(curve) // 4, 2)
+    before, late = curve[-2 * width : -width], curve[-width:]
+    gain = float(before.mean() - late.mean())
+    noise = math.sqrt((float(before.var()) + float(late.var())) / width)
+    start = first_level(curve, record.run.batch_size) or float(before.mean())
+    whole = max(start, float(before.mean())) - float(late.mean())
+    val = finite(record.logs("val_loss"))
+    level = min([float(late.mean()), *val[-1:]])
+    falls = gain >= limits.share * whole and gain >= limits.noise * noise
+    held = len(val) > 1 and val[-1] < (1.0 - limits.share) * val[-2]
+    if not (falls or held) or whole <= 0 or level < limits.left * guess or (val and val[-1] > 1.05 * min(val)):
+        return None
+    return Finding(
+        "stopped_too_early", "warning", 0.75,
+        f"the loss was still falling at the end: of {len(curve)} steps the last {width} brought {gain / whole:.0%} of "
+        f"all progress (limit {limits.share:.0%}), down to {level:.4g} (guessing: {guess:.4g}).",
+        {"gain": gain, "share": gain / whole, "noise": noise, "limit": limits.share}, epoch=last_epoch(record),
+        remedies=(Remedy(f"train {10 * planned} epochs or more", f"model.fit(..., epochs={10 * planned})",
+                         _longer(10 * planned)),),
     )
 
 
@@ -353,6 +390,33 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
         {"train": train[-1], "best_val": min(val), "chance": guess}, epoch=last_epoch(record),
         remedies=(Remedy("see that x and y were shuffled and sorted together"),
                   Remedy("look at ten rows with their labels")),
+    )
+
+
+@rule("corrupted_labels", phase="end",
+      why="rows that their neighbours contradict are only noted before training; where the training rows then stay far "
+          "harder than the validation rows, and no dropout makes them so, their labels are at fault",
+      causes=("conflicting_labels",), contradicted=0.25, better=0.8, poor=0.4, epochs=5)
+def contradicted_labels(record: Record, limits: Any) -> Finding | None:
+    """Many training labels are contradicted by their neighbours, and the training rows cannot be learned."""
+    found = getattr(record.data, "association", None)
+    share = None if found is None else found.contradicted
+    train, val, guess = finite(data_losses(record)), finite(record.logs("val_loss")), chance(record)
+    if share is None or share < limits.contradicted or not guess or record.run.dropout or record.run.augmented:
+        return None
+    if min(len(train), len(val)) < limits.epochs:
+        return None
+    now, held = mean(train[-3:]), mean(val[-3:])
+    if now < limits.poor * guess or held > limits.better * now:
+        return None
+    return Finding(
+        "corrupted_labels", "warning", 0.85,
+        f"where neighbours agree on a class, {share:.0%} of the training rows have another one (limit "
+        f"{limits.contradicted:.0%}), and the training loss stays at {now:.3g} while validation is at {held:.3g} "
+        f"({held / now:.0%} of it; limit {limits.better:.0%}): many training labels are wrong.",
+        {"contradicted": share, "train": now, "val": held, "limit": limits.contradicted}, epoch=last_epoch(record),
+        remedies=(Remedy("look at rows whose label their neighbours contradict"),
+                  _ALIGN),
     )
 
 

@@ -276,8 +276,9 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
 
 
 @rule(
-    "duplicate_rows", phase="check", share=0.05,
-    why="Real tables hold a few repeats (iris 1 of 150); beyond 5 % of rows with many measured values they are copies.",
+    "duplicate_rows", phase="check", share=0.05, most=0.8,
+    why="Real tables hold a few repeats (iris 1 of 150); beyond 5 % of rows with many measured values they are copies. "
+    "Rows of few values repeat by nature, but hardly four of five of them, target included.",
 )
 def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     """Rows that are exact copies of others."""
@@ -285,7 +286,8 @@ def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     if data is None or not data.duplicates or any(found.ids for found in data.inputs):
         return None
     share = data.duplicates / data.rows
-    copied = share > limits.share and data.continuous
+    numbers = data.labels is not None and data.labels.kind == "numbers" and not data.labels.few
+    copied = share > limits.share and data.continuous or share > limits.most and numbers
     return Finding(
         "duplicate_rows", "warning" if copied else "note", 0.9 if copied else 0.5,
         f"{data.duplicates} of {data.rows} rows ({percent(share)}, limit {percent(limits.share)}) equal an earlier "

@@ -10,7 +10,7 @@ from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import batch_norm, cooler, initial, rectify, slower
 from deepbabysit.babysit.rules.rule import rule
-from deepbabysit.babysit.rules.signals import clipped, gradient_rms, kernels, layer_of
+from deepbabysit.babysit.rules.signals import chance, clipped, gradient_rms, kernels, last_level, layer_of
 from deepbabysit.babysit.vitals import Record, StepVitals
 
 _SKIP = Remedy("add skip connections around pairs of layers")
@@ -102,15 +102,19 @@ def _exploding(
 
 @rule("dead_relu", phase="step",
       why="95th percentile < 1e-5 in > 50 % of a layer (UMLAUT); a unit counts as dead when it was 0 for every one of "
-          "the last rows, so that sparse layers (80 % zeros) stay silent",
+          "the last rows, so that sparse layers (80 % zeros) stay silent; where the rest has learned well it is a note",
       causes=("learning_rate_too_high", "bad_init_scale", "bad_bias_init", "input_not_normalized",
-              "regularization_too_strong", "dead_weights", "symmetric_init"),
-      share=0.5, rows=192, most=0.9, few=64)
+              "regularization_too_strong", "dead_weights", "symmetric_init", "dropout_too_high", "batchnorm_misuse",
+              "missing_output_activation", "wrong_loss_for_output", "target_out_of_range", "unstable_activation_scale",
+              "input_normalized_twice", "output_ignores_input", "target_not_normalized"),
+      share=0.5, rows=192, most=0.9, few=64, learned=0.15)
 def dead_relu(record: Record, limits: Any) -> list[Finding]:
     """More than half of a layer's units give 0 for every sample."""
     if not record.steps:
         return []
     step = record.steps[-1]
+    guess, level = chance(record), last_level(record.curve())
+    learned = bool(guess and level is not None and level < limits.learned * guess)
     found = []
     for path, layer in step.layers.items():
         units = layer.units
@@ -121,9 +125,10 @@ def dead_relu(record: Record, limits: Any) -> list[Finding]:
         if share <= limits.share or units.rows < (limits.few if share > limits.most else limits.rows):
             continue
         everything = units.dead == units.units
+        harmless = not everything and learned
         found.append(
             Finding(
-                "dead_relu", "error" if everything else "warning", min(0.6 + 0.4 * share, 0.99),
+                "dead_relu", "error" if everything else "note" if harmless else "warning", min(0.6 + 0.4 * share, 0.99),
                 f"{units.dead} of {units.units} units of layer {path} gave 0 for every one of the last rows measured "
                 f"({units.rows} or more; limit {limits.share:.0%} of the units). Their gradient is 0, so they stay dead"
                 + (": no gradient passes to the layers before." if everything else "."),
@@ -143,7 +148,8 @@ def dead_relu(record: Record, limits: Any) -> list[Finding]:
 @rule("saturated_activation", phase="step",
       why="pre-activation beyond 5 (tanh: 9.5) in > 50 % (DeepDiagnosis); here both where the slope is under 3 % of "
           "its largest; the output layer may saturate, that is being sure",
-      causes=("bad_init_scale", "input_not_normalized", "bad_bias_init", "learning_rate_too_high", "weights_diverging"),
+      causes=("bad_init_scale", "input_not_normalized", "bad_bias_init", "learning_rate_too_high", "weights_diverging",
+              "batchnorm_misuse", "target_out_of_range", "target_not_normalized", "wrong_loss_for_output"),
       share=0.5, times=3)
 def saturated_activation(record: Record, limits: Any) -> list[Finding]:
     """More than half of a hidden layer's values lie on the flat part of a sigmoid or tanh."""

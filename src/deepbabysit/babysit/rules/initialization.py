@@ -117,7 +117,7 @@ def expected_stds(layer: LayerFacts) -> tuple[float, float]:
 
 
 @rule(
-    "bad_init_scale", phase="check", low=0.5, high=2.0, shrunk=0.02, grown=8.0,
+    "bad_init_scale", phase="check", low=0.5, high=2.0, shrunk=0.02, grown=4.0,
     why="low, high: RULES, against the smallest and largest of He's, Glorot's and LeCun's standard deviation, so that "
     "a "
     "usual initializer on another activation stays silent. What counts is the product over the layers: below `shrunk` "

@@ -14,7 +14,8 @@ from deepbabysit.babysit.vitals import Record
 
 _ROOTS = (
     "nan_in_data", "learning_rate_too_high", "exploding_gradient", "bad_init_scale", "input_not_normalized",
-    "target_not_normalized", "weights_diverging",
+    "target_not_normalized", "weights_diverging", "missing_output_activation", "wrong_loss_for_output",
+    "target_out_of_range", "bad_bias_init", "double_softmax",
 )
 
 
@@ -79,18 +80,20 @@ def nan_in_layer(record: Record, limits: Any) -> Finding | None:
 @rule("loss_diverging", phase="step",
       why="times 2 its minimum over 5 checks is AUTOTRAINER's limit; 4 times the best ends a rate sweep (fastai). Both "
           "alarm on noise, so the level must also lie above the start",
-      causes=_ROOTS, growth=4.0, above=1.5, least=10)
+      causes=_ROOTS, growth=4.0, above=1.5, least=10, rows=320)
 def loss_diverging(record: Record, limits: Any) -> Finding | None:
     """The level of the loss has grown far above its best and above its start."""
     curve = record.curve()
     good = curve[np.isfinite(curve)]
     if len(good) < 4:
         return None
-    start, now = first_level(curve, record.run.batch_size), last_level(good, 10)
     ended = len(good) < len(curve)
-    if start is None or now is None or (len(good) < limits.least and not ended):
+    # of small batches more losses make a level
+    wide = 1 if ended else max(1, int(limits.rows) // ((record.run.batch_size or 32) * 10))
+    start, now = first_level(curve, record.run.batch_size), last_level(good, 10 * wide)
+    if start is None or now is None or (len(good) < limits.least * wide and not ended):
         return None
-    width = min(5, len(good))
+    width = min(5 * wide, len(good))
     best = float(np.convolve(good, np.full(width, 1.0 / width), "valid").min())
     if not (now > limits.above * max(start, 1e-12) and now > limits.growth * best) or now <= 0:
         return None

@@ -143,7 +143,8 @@ def batch_too_small(record: Record, limits: Any) -> Finding | None:
     if not batch or batch > limits.batch or len(noise) < 3 or len(losses) < limits.epochs or not guess:
         return None
     scale, ratio = median(noise), usual_ratio(record.steps[-8:])
-    gain = (losses[-3] - losses[-1]) / max(losses[-3], 1e-12)
+    best = min(losses[:-1])
+    gain = (best - losses[-1]) / max(best, 1e-12)
     if scale < limits.ratio * batch or losses[-1] < limits.poor * guess or gain > limits.progress:
         return None
     if ratio is None or ratio < limits.step:

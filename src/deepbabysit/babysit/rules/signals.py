@@ -106,6 +106,13 @@ def done(record: Record) -> float:
     return len(record.epochs) / planned if planned else 1.0
 
 
+def good_from_the_start(record: Record) -> bool:
+    """Tell whether the run began far better than guessing: fine-tuning."""
+    start = first_level(record.curve(), record.run.batch_size)
+    known = record.run.chance
+    return start is not None and known is not None and start < 0.5 * known
+
+
 def data_losses(record: Record, name: str = "loss") -> list[float]:
     """Return the losses of the epochs without penalties."""
     bare = record.logs("data_loss")

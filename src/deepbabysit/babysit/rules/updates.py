@@ -17,6 +17,7 @@ from deepbabysit.babysit.rules.signals import (
     finite,
     finite_curve,
     first_level,
+    good_from_the_start,
     kernels,
     last_level,
     layer_of,
@@ -65,7 +66,7 @@ def update_too_small(record: Record, limits: Any) -> Finding | None:
     if ratio is None or ratio >= limits.ratio or len(record.losses) < limits.least or warming(record):
         return None
     gain = _gain(record)
-    if gain is None or gain > limits.gain or _good_from_the_start(record):
+    if gain is None or gain > limits.gain or good_from_the_start(record):
         return None
     return Finding(
         "update_too_small", "warning", 0.85,
@@ -86,18 +87,14 @@ def _gain(record: Record) -> float | None:
     return (mean(start) - mean(now)) / mean(start)
 
 
-def _good_from_the_start(record: Record) -> bool:
-    """Tell whether the run began far better than guessing: fine-tuning."""
-    start = first_level(record.curve(), record.run.batch_size)
-    known = record.run.chance
-    return start is not None and known is not None and start < 0.5 * known
-
-
 @rule("learning_rate_too_high", phase="step",
       why="the cause behind divergence: the loss left its start upwards (or became NaN) while steps were a large part "
           "of the weights; consecutive gradients that point against each other mean jumping from wall to wall",
-      causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.03, first=0.3, turn=-0.3,
-      usual=0.01, growth=3.0)
+      causes=("bad_init_scale", "input_not_normalized", "target_not_normalized", "regularization_too_strong",
+              "symmetric_init", "missing_output_activation", "target_out_of_range", "wrong_loss_for_output"),
+      ratio=0.03, first=0.3, turn=-0.3,
+      usual=0.01, growth=3.0, peak=2.0,
+      opening=0.1)
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
     curve = record.curve()
@@ -131,12 +128,16 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     dead = [path for path, v in last.layers.items() if v.units and v.units.saturated is None
             and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64]
     early = max((r for s in record.steps[:6] if (r := usual_ratio([s])) is not None), default=0.0)
-    if dead and early > limits.first and now > 0.7 * start:
+    width = min(10, len(good))
+    peak = float(np.convolve(good, np.full(width, 1.0 / width), "valid").max())
+    if dead and (early > limits.first or peak > limits.peak * start) and now > 0.7 * start:
         return _too_high(
             record, "error", 0.85,
             f"the first steps changed the weights by up to {early:.2g} of their norm (usual 0.001, limit "
-            f"{limits.first:g}) and killed the units of {', '.join(dead)}; the loss stays at {now:.3g}",
-            {**evidence, "early_ratio": early, "limit": limits.first}, last.step, last.epoch,
+            f"{limits.first:g}), the loss rose to {peak:.3g} (limit {limits.peak:g} times its start, {start:.3g}) and "
+            f"the units of {', '.join(dead)} are dead; the loss stays at {now:.3g}",
+            {**evidence, "early_ratio": early, "limit": limits.first, "peak": peak, "peak_limit": limits.peak},
+            last.step, last.epoch,
         )
     turns = [s.turn for s in record.steps[-6:] if s.turn is not None]
     ratio = usual_ratio(record.steps[-4:]) or 0.0
@@ -146,6 +147,14 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             f"consecutive gradients point against each other (median cosine {median(turns):.2f}, limit "
             f"{limits.turn:g}): the steps jump from wall to wall",
             {**evidence, "turn": median(turns), "limit": limits.turn}, last.step, last.epoch,
+        )
+    opening = [r for s in record.steps if s.step <= 2 and (r := usual_ratio([s])) is not None]
+    if len(opening) == 3 and min(opening) > limits.opening and not _by_operation(record):
+        return _too_high(
+            record, "warning", min(0.8 + 0.15 * math.log10(min(opening) / limits.opening), 0.95),
+            f"each of the first three steps changed the weights by {min(opening):.2g} of their norm or more (usual "
+            f"0.001, limit {limits.opening:g}): what the initial weights held is gone at once",
+            {**evidence, "opening": min(opening), "limit": limits.opening}, 2, 0,
         )
     return None
 
@@ -179,7 +188,7 @@ def restless(record: Record, limits: Any) -> Finding | None:
     """The loss has stopped falling, not at the bottom, while the weights still move fast."""
     losses = finite(data_losses(record))
     guess = chance(record)
-    if len(losses) < limits.epochs or not guess or not steady_rate(record.run) or _good_from_the_start(record):
+    if len(losses) < limits.epochs or not guess or not steady_rate(record.run) or good_from_the_start(record):
         return None
     samples = [s for s in record.steps if s.epoch >= record.epochs[-1].epoch - 2][-8:] or record.steps[-4:]
     ratio = usual_ratio(samples)
@@ -187,6 +196,9 @@ def restless(record: Record, limits: Any) -> Finding | None:
         return None
     level, before = losses[-1], losses[-3]
     gain = (before - level) / max(before, 1e-12)
+    held = finite(record.logs("val_loss"))
+    if held and record.run.dropout:
+        level = min(level, held[-1])  # what dropout adds to the training loss is no fault of the rate
     # the faster the weights move, the more progress is only what slower steps would have had long ago
     allowed = min(limits.progress * math.sqrt(ratio / limits.ratio), limits.most)
     if gain > allowed or level < limits.poor * guess:
@@ -212,7 +224,7 @@ def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
     """Small steps, little progress, and the loss still near its start."""
     curve = finite_curve(record)
     planned = (record.run.steps or 0) * (record.run.epochs or 0)
-    if len(curve) < max(limits.steps, limits.share * planned) or warming(record) or _good_from_the_start(record):
+    if len(curve) < max(limits.steps, limits.share * planned) or warming(record) or good_from_the_start(record):
         return None
     ratio = usual_ratio(record.steps[-5:])
     gain = _gain(record)

@@ -1,0 +1,53 @@
+"""At the end of a run that went well suspicions are notes; of one that did not, or of errors and doubts, nothing is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from records import record
+
+from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.settling import settle, went_well
+
+WELL = {"val_loss": [0.5, 0.1, 0.05, 0.05, 0.04], "val_accuracy": [0.9, 0.97, 0.98, 0.98, 0.98]}
+
+
+def found(code: str, severity: Any = "warning") -> dict[str, Finding]:
+    return {code: Finding(code, severity, 0.8, "Seen: 3 (limit 2).")}
+
+
+def test_a_suspicion_is_a_note_after_a_run_that_went_well() -> None:
+    settled = settle(record(WELL), found("missing_hidden_activation"))["missing_hidden_activation"]
+    assert (settled.severity, settled.confidence) == ("note", 0.4)
+    assert "did no harm in this run: the validation loss ended at 2.2% of guessing" in settled.message
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [
+        {},
+        {"val_loss": WELL["val_loss"]},  # nobody says how many are right
+        {**WELL, "val_accuracy": [0.9] * 5},
+        {**WELL, "val_loss": [0.5, 0.1, 0.05, 0.05, 0.4]},
+        {**WELL, "val_loss": [0.5, 0.1, 0.05, float("nan"), 0.04]},
+    ],
+)
+def test_what_did_not_go_well_or_is_not_known_settles_nothing(curves: Any) -> None:
+    before = found("missing_hidden_activation")
+    assert settle(record(curves), before) == before
+
+
+def test_errors_and_what_makes_validation_doubtful_stay() -> None:
+    for before in (found("double_softmax", "error"), found("split_leak"), found("overfitting")):
+        assert settle(record(WELL), before) == before
+    both = {**found("bad_init_scale"), **found("split_leak", "error")}
+    assert settle(record(WELL), both) == both  # the validation rows prove nothing
+    noted = {**found("bad_init_scale"), **found("split_leak", "note")}
+    assert settle(record(WELL), noted)["bad_init_scale"].severity == "note"
+
+
+def test_of_numbers_little_variance_must_be_left() -> None:
+    numbers = {"loss": "mse", "task": "regression", "chance": 1.0, "classes": None}
+    assert went_well(record({"val_loss": [0.04, 0.04, 0.045]}, **numbers), {}) == 0.045
+    assert went_well(record({"val_loss": [0.04, 0.04, 0.06]}, **numbers), {}) is None
