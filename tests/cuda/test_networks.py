@@ -1,4 +1,4 @@
-"""Whole networks on the emulated device: no operation without a kernel, the CPU's losses, a graph with the same bits."""
+"""Whole networks on the emulated device: a kernel for every operation, the losses of the CPU, the bits of a replay."""
 
 import numpy as np
 import pytest
