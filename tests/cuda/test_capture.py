@@ -27,7 +27,7 @@ def programs(cuda, monkeypatch):
 
 def _mlp(**layer):
     return db.Sequential([
-        db.layers.Dense(24, activation="relu"), db.layers.Dense(16, activation="relu", **layer),
+        db.layers.Dense(24, activation="relu"), db.layers.Dropout(0.3), db.layers.Dense(16, activation="relu", **layer),
         db.layers.Dense(4),
     ])
 
@@ -241,23 +241,3 @@ def test_lanes_and_tail(cuda, emulation, monkeypatch, order):
     np.testing.assert_allclose(backend.to_host(total), 2 * host.sum() + 1, rtol=1e-4)
     np.testing.assert_allclose(backend.to_host(other), 4 * host[0, :200] + 3, rtol=1e-6)
     assert backend.to_host(ticket) == 0
-
-
-def test_every_kernel_that_may_share_a_launch_launches_once(cuda, emulation, monkeypatch):
-    """A launch is all that such a call does: nothing of CuPy's runs beside it."""
-    from deepbabysit_cupy import capture
-
-    def look(call, launches):
-        found = capture_work(call, launches)
-        if found.launch is not None:
-            before = emulation.launches.total()
-            call[0](call[1], *call[2])
-            assert emulation.launches.total() - before == 1, call
-            seen.append(call)
-        return found
-
-    seen = []
-    capture_work = capture.work_of
-    monkeypatch.setattr(capture, "work_of", look)
-    _fit(cuda)
-    assert len(seen) > 5
