@@ -225,7 +225,8 @@ def test_lanes_and_tail(cuda, emulation, monkeypatch, order):
     backend = cuda.backend
     rng = np.random.default_rng(2)
     host = rng.normal(size=(7, 300)).astype(np.float32)
-    x, sums, total, other = (backend.asarray(a) for a in (host, np.zeros(7, "f4"), np.zeros(1, "f4"), host[0, :200]))
+    made = (host, np.zeros(7, "f4"), np.zeros(1, "f4"), host[0, :200], host[1, :200])
+    x, sums, total, other, once = map(backend.asarray, made)
     single, many = backend.library.made(LANES, "twice"), backend.library.made(LANES, "total")
     ticket = backend.asarray(np.zeros(1, np.uint32))
     lanes = [
@@ -235,9 +236,11 @@ def test_lanes_and_tail(cuda, emulation, monkeypatch, order):
     tail = [
         Launch(many, LANES, "total", (1,), (256,), (sums, total, np.int64(7)), 0),
         Launch(single, LANES, "twice", (1,), (256,), (total, np.int64(1)), 0),
+        Launch(single, LANES, "twice", (1,), (256,), (once, np.int64(200)), 0),
     ]
     text, blocks, arguments = merged(lanes, tail, ticket)
     backend.library.made(text, "merged")((blocks,), (256,), arguments)
     np.testing.assert_allclose(backend.to_host(total), 2 * host.sum() + 1, rtol=1e-4)
     np.testing.assert_allclose(backend.to_host(other), 4 * host[0, :200] + 3, rtol=1e-6)
+    np.testing.assert_allclose(backend.to_host(once), 2 * host[1, :200] + 1, rtol=1e-6)
     assert backend.to_host(ticket) == 0
