@@ -43,7 +43,7 @@ def test_network(cuda, name):
     before = dict(cuda.misses)
     losses, weights = _fit(name, cuda, False)
     assert dict(cuda.misses) == before
-    np.testing.assert_allclose(losses, _fit(name, "cpu", False)[0], rtol=2e-4)
+    np.testing.assert_allclose(losses, _fit(name, "cpu:reference", False)[0], rtol=2e-4)
     again, graph_weights = _fit(name, cuda, True)
     assert again == losses
     assert all(a.tobytes() == b.tobytes() for a, b in zip(weights, graph_weights, strict=True))

@@ -30,6 +30,7 @@ SPEAKS = 0.6  # confidence from which the answer of a side run is a remedy to tr
 ENOUGH = 0.999  # a score that needs no repair
 # how often a change of this kind is what helps; sizes of layers seldom are, and other sizes start from other weights
 PRIOR = {"units x2": 0.6, "units x0.5": 0.3}
+SIDE = 1.5  # trainings that all side runs together may take
 TRUST = 4.0  # a side run that halves the error outweighs a weight seven times smaller
 AGAIN = 0.5  # weight of going on with the rate in the direction that helped
 SYMPTOM = 0.6  # what a remedy of a symptom is worth against one of a cause
@@ -225,9 +226,13 @@ class _Workshop:
         except ValueError:
             return None
 
+    def left_for_side_runs(self, setup: Setup) -> bool:
+        """Tell whether side runs may begin: together they take about as many passes as `SIDE` trainings."""
+        return self.side < SIDE * setup.epochs
+
     def choose(self, run: _Run, found: list[_Candidate]) -> _Candidate:
         """Return the one to give a whole training: by its weight and by what a side run says."""
-        if found[0].sure or len(found) == 1 or self.validation is None:
+        if found[0].sure or len(found) == 1 or not self.left_for_side_runs(run.setup):
             return found[0]
         asked = Experiments(
             run.setup, self.x, self.y, self.validation, state=State.of(run.setup, run.model))
@@ -300,7 +305,7 @@ def repair(
     of the best so far with one remedy more; it is kept where its validation score is better by more than chance (half
     a standard error), in the targets' own units. What comes back is never worse than the first. Which remedy gets the
     next training follows from the findings' rank and confidence, and from short side runs where several could help (a
-    tenth of a training each; their steps are reported).
+    tenth of a training each, none begin once 1.5 trainings went into them; what they took is reported).
 
     Arguments:
         build: ``build(settings)`` returns a compiled model. It is asked with an empty mapping, for the model as it
@@ -377,7 +382,8 @@ def repair(
 
 def _look_closer(shop: _Workshop, best: _Run) -> None:
     """Where only symptoms are seen, or nothing any more, ask by side runs what is left; once for each best."""
-    if "counterfactuals" in best.record.probes or any(f.code not in SYMPTOMS for f in best.loud):
+    known = "counterfactuals" in best.record.probes or any(f.code not in SYMPTOMS for f in best.loud)
+    if known or not shop.left_for_side_runs(best.setup):
         return
     tried = Experiments(best.setup, shop.x, shop.y, shop.validation, state=State.of(best.setup, best.model))
     asked = questions(best.setup)
