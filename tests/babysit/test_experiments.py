@@ -47,9 +47,9 @@ def test_an_optimizer_that_crawls_is_found_by_adam_beside_it() -> None:
     assert sure["wrong_optimizer"] > 0.6 and sure["learning_rate_too_low"] > 0.6
     assert sure["learning_rate_too_high"] < 0.5
     probe = record.probes["other_optimizer"]
-    assert probe["steps"] == tried.planned() // 19 * 19 or probe["steps"] > 150
+    assert 150 < probe["steps"] < 250
     assert probe["other"] < probe["own"]
-    assert tried.spent >= 6 * 150
+    assert tried.spent >= 6 * 150 * 16
     engine = Engine(Record(run=record.run, probes={"other_optimizer": {**probe, "other": 0.4 * probe["own"]}}))
     engine.ask("end")
     assert "wrong_optimizer" in engine.found
@@ -77,12 +77,32 @@ def test_a_run_goes_on_where_it_stands() -> None:
         state.give(wide, wide.build())
 
 
+def test_a_lower_rate_is_tried_from_where_the_run_stands() -> None:
+    wild = setup(db.optimizers.Adam(0.3), epochs=10)
+    data = rings()
+    state = State.of(wild, wild.fit(*data).model)
+    calm = changes.rate(0.03)
+    here = Experiments(wild, *data, steps=60, state=state)
+    gained = here.ask(calm)
+    assert gained is not None and gained.gain > 0.0
+    assert list(here._own) == [((), True)]
+    assert here.ask(changes.widen(2.0)) is not None and ((), False) in here._own
+    broken = State(wild, {name: np.full_like(w, np.nan) for name, w in state.weights.items()}, state.optimizer)
+    assert not broken.fits(calm(wild)) and state.fits(calm(wild)) and not state.fits(changes.scale_inputs()(wild))
+
+
+def test_batches_of_another_size_see_as_many_rows() -> None:
+    large = setup(db.optimizers.Adam(0.01), batch_size=150, epochs=10)
+    tried = Experiments(large, *rings(), steps=10)
+    trial = tried.ask(changes.fields(batch_size=30))
+    assert trial is not None and trial.steps == 50 and tried.spent == 2 * 5 * 300
+
+
 def test_moments_go_on_only_in_the_same_kind_of_optimizer() -> None:
     short = setup(db.optimizers.Adam(0.01), epochs=1)
     state = State.of(short, short.fit(*rings()).model)
     other = changes.rate(0.5)(short)
     model = other.build()
-    model.fit(np.zeros((1, 2), np.float32), np.zeros((1, 1), np.float32), verbose=0, babysit=False)
     state.give(other, model)
     assert model.optimizer.learning_rate == 0.5 and model.optimizer.steps == 19
 
@@ -96,7 +116,7 @@ def test_the_budget_is_kept_and_the_same_question_gets_the_same_answer() -> None
     assert one is not None and one == two
     few = Experiments(plain, *rings(), steps=5)
     assert few.ask(changes.rate(0.1)).steps == 5  # type: ignore[union-attr]
-    assert few.spent == 10
+    assert few.spent == 10 * 16
     with pytest.raises(ValueError, match="already"):
         few.ask(changes.rate(0.01))
     assert Experiments(plain, *rings()[:2], None).ask(changes.clip(1.0)) is None

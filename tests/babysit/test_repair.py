@@ -43,7 +43,7 @@ def mend(build: Any, data: Any = None, retries: int = 1, **options: Any) -> Repa
 
 def test_a_healthy_run_is_left_alone() -> None:
     found = mend(net())
-    assert found.healthy and len(found.history) == 1 and not found.helped and found.side_steps == 0
+    assert found.healthy and len(found.history) == 1 and not found.helped and found.side_passes == 0
     assert found.score == found.original and "healthy" in str(found)
 
 
@@ -65,7 +65,7 @@ def test_a_broken_run_is_mended(name: str) -> None:
     assert found.score.better(found.original)  # type: ignore[arg-type, union-attr]
     _, _, (xv, yv) = blobs()
     assert (found.predict(xv).argmax(axis=1) == yv).mean() == pytest.approx(found.score.value)  # type: ignore[union-attr]
-    assert found.history[1].remedy in str(found) and str(found.steps) in str(found)
+    assert found.history[1].remedy in str(found) and f"{found.passes:.0f} passes" in str(found)
 
 
 def test_numbers_are_scored_in_their_own_units() -> None:
@@ -141,3 +141,28 @@ def test_bad_arguments_are_named() -> None:
         db.babysit.repair(net(), x, y, None)
     with pytest.raises(TypeError, match="compiled model"):
         db.babysit.repair(lambda settings: db.Sequential([L.Dense(3)]), x, y, held)
+
+
+def test_the_worked_example_is_repaired(data_dir: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """784-512-256-10 with Adam 0.01 and L1 0.001, on 10000 rows and 5 epochs.
+
+    Measured 0.902 before and 0.951 after, of 2000 rows: the bounds are two standard errors (0.005) away.
+    """
+    monkeypatch.setenv("DEEPBABYSIT_DATA", str(data_dir))
+    data = db.datasets.mnist()
+    x = data.x.reshape(len(data.x), -1)[:12_000].astype(np.float32) / 255.0
+
+    def build(settings: Any) -> Any:
+        penalty = db.regularizers.l1(0.001)
+        return db.Sequential([
+            L.Dense(512, "relu", kernel_regularizer=penalty, input_shape=784), L.Dropout(0.1),
+            L.Dense(256, "relu", kernel_regularizer=penalty), L.Dropout(0.1),
+            L.Dense(10, "softmax", kernel_regularizer=penalty),
+        ]).compile(db.optimizers.Adam(0.01), LOSS, ["accuracy"])
+
+    found = mend(build, (x[:10_000], data.y[:10_000], (x[10_000:], data.y[10_000:12_000])), retries=2, epochs=5,
+                 batch_size=64)
+    assert set(found.history[0].findings[:2]) == {"learning_rate_too_high", "regularization_too_strong"}
+    assert [attempt.kept for attempt in found.history] == [True] * 3
+    assert {attempt.finding for attempt in found.history[1:]} == set(found.history[0].findings[:2])
+    assert found.score.value > 0.94 > 0.92 > found.original.value  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
 """A CUDA device without a GPU: the backend over the emulated CuPy."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import emulated_cupy
@@ -11,18 +12,27 @@ from emulated_lt import EmulatedLt
 from deepbabysit.runtime.device import Device
 
 
-@pytest.fixture(scope="session")
-def emulation() -> Iterator[Any]:
-    """The emulated device's state; `deepbabysit_cupy` is imported anew over it, with g++ in the compiler's place."""
-    with emulated_modules.installed() as state:
-        from deepbabysit_cupy import compiler, lt
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: Any, nextitem: Any) -> Any:
+    """Let the tests of this folder, and no others, find the emulated CuPy: elsewhere "auto" would choose its GPU."""
+    if Path(__file__).parent not in item.path.parents:
+        return (yield)
+    with emulated_modules.in_place():
+        return (yield)
 
-        compiler.version = lambda: (12, 9)
-        compiler.architectures = lambda: (75, 80, 90)
-        compiler.machine_code = lambda text, architecture, folder, name="": text.encode()
-        library = EmulatedLt(emulated_cupy.run_library, lambda: emulated_cupy.stream().ptr)
-        lt.load = lambda: library
-        yield state
+
+@pytest.fixture(scope="session")
+def emulation() -> Any:
+    """The emulated device's state; `deepbabysit_cupy` is imported anew over it, with g++ in the compiler's place."""
+    state = emulated_modules.install()
+    from deepbabysit_cupy import compiler, lt
+
+    compiler.version = lambda: (12, 9)
+    compiler.architectures = lambda: (75, 80, 90)
+    compiler.machine_code = lambda text, architecture, folder, name="": text.encode()
+    library = EmulatedLt(emulated_cupy.run_library, lambda: emulated_cupy.stream().ptr)
+    lt.load = lambda: library
+    return state
 
 
 @pytest.fixture(scope="session")

@@ -166,22 +166,37 @@ def _filled(shape: Any, dtype: Any, value: Any) -> ndarray:
     return made
 
 
-@contextmanager
-def installed() -> Any:
-    """Put the emulated modules where ``import cupy`` finds them, for a block."""
-    modules = build()
-    names = [*modules, *[n for n in sys.modules if n == "deepbabysit_cupy" or n.startswith("deepbabysit_cupy.")]]
-    before = {name: sys.modules.get(name) for name in names}
-    for name in before:
-        sys.modules.pop(name, None)
+_EMULATED: dict[str, types.ModuleType] = {}  # what the tests of the backend find, between them
+
+
+def _concerned() -> dict[str, types.ModuleType]:
+    """Return the modules that are others under emulation."""
+    roots = ("cupy", "cupyx", "deepbabysit_cupy")
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in roots}
+
+
+def _replace(modules: dict[str, types.ModuleType]) -> None:
+    for name in _concerned():
+        del sys.modules[name]
     sys.modules.update(modules)
+
+
+def install() -> Any:
+    """Put the emulated modules where ``import cupy`` finds them, until the test ends; returns the device's state."""
+    _EMULATED.update(build())
+    _replace(_EMULATED)
+    return State
+
+
+@contextmanager
+def in_place() -> Any:
+    """Have the emulated modules, once they are installed, in place for one test and out of the way after it."""
+    before = _concerned()
+    if _EMULATED:
+        _replace(_EMULATED)
     try:
-        yield State
+        yield
     finally:
-        for name in [n for n in sys.modules if n == "deepbabysit_cupy" or n.startswith("deepbabysit_cupy.")]:
-            sys.modules.pop(name)
-        for name, module in before.items():
-            if module is None:
-                sys.modules.pop(name, None)
-            else:
-                sys.modules[name] = module
+        if _EMULATED:
+            _EMULATED.update(_concerned())
+            _replace(before)

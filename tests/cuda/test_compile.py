@@ -3,6 +3,7 @@
 import os
 import re
 
+import numpy as np
 import pytest
 
 from deepbabysit.kernels import SPECS
@@ -182,3 +183,29 @@ ptxas info    : Function properties for many
     96 bytes stack frame, 80 bytes spill stores, 84 bytes spill loads
 ptxas info    : Used 255 registers, used 1 barriers, 96 bytes cumulative stack size, 1024 bytes smem"""
     assert compiler.usage(log) == {"many": compiler.Usage(255, 96, 164, 1024)}
+
+
+@pytest.mark.parametrize("architecture", [75, 90, 0])
+def test_merged_launches(nvrtc, architecture):
+    """Lanes from a file and from generated maps, and a tail: no name of one part meets another's."""
+    from deepbabysit_cupy.merging import Launch, merged
+
+    def launch(text, name, blocks, arguments):
+        return Launch(None, text, name, (blocks,), (256,), arguments, 0)
+
+    file = (compiler.SOURCES / "statistics.cu").read_text(encoding="utf-8")
+    n = np.int64(1000)
+    maps_of = [maps.flat_source(name, ("float32", "float32"), "ww", ()) for name in ("add", "multiply")]
+    first, second = (
+        launch(text, f"map_{name}", 1, (object(), object(), object(), n))
+        for text, name in zip(maps_of, ("add", "multiply"), strict=True)
+    )
+    units = launch(
+        file, "units_float", 7,
+        (object(), object(), object(), n, n, n, np.float64(0), np.float64(1), object()),
+    )
+    text, blocks, arguments = merged([[units], [first, second]], [second, first], object())
+    assert blocks == 8
+    assert len(arguments) == 9 + 4 * 4 + 1
+    newest = max(compiler.architectures())
+    _budget(compiler.with_includes(text), architecture or newest, WIDE_REGISTERS)

@@ -1,7 +1,8 @@
 """Reductions, generated: a traced function of every element, then sums or extremes over some axes, in a fixed order.
 
 A block's threads make one result together, or several; long reductions are cut into chunks whose partial results a
-second kernel puts together. How it is cut follows from the shapes alone, so that the bits do.
+second kernel puts together. How it is cut follows from the shapes alone; the order within a piece from the shapes and
+from whether arrays begin at a multiple of 16 bytes. So do the bits.
 """
 
 from __future__ import annotations

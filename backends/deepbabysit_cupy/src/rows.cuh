@@ -1,4 +1,5 @@
-// Rows of elements that a team of threads reads together: 16 bytes at a time where they lie side by side and aligned.
+// Rows of elements that a team of threads reads together: 16 bytes at a time where they lie side by side and aligned. The
+// order of a sum follows from shapes and alignment.
 #pragma once
 #include "common.cuh"
 

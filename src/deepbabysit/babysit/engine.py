@@ -108,6 +108,20 @@ def _everywhere(best: Finding, group: Sequence[Finding]) -> tuple[Remedy, ...]:
     return tuple(found)
 
 
+def _causes(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
+    causes: dict[str, tuple[str, ...]] = {}
+    for rule in rules:
+        for code in rule.codes:
+            causes[code] = (*causes.get(code, ()), *rule.causes)
+    return causes
+
+
+def causes_of(code: str) -> frozenset[str]:
+    """Return the codes that can explain a code."""
+    load()
+    return frozenset(_causes(RULES).get(code, ()))
+
+
 def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> list[Finding]:
     """Return findings with errors first, causes before their symptoms, then by confidence.
 
@@ -116,10 +130,7 @@ def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> li
     """
     load()
     known = RULES if rules is None else rules
-    causes: dict[str, tuple[str, ...]] = {}
-    for rule in known:
-        for code in rule.codes:
-            causes[code] = (*causes.get(code, ()), *rule.causes)
+    causes = _causes(known)
     by_code = {finding.code: finding for finding in findings}
 
     def explained(finding: Finding) -> bool:

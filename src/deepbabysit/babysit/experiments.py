@@ -39,6 +39,13 @@ class State:
         """Keep the state of a model that this setup trained."""
         return cls(setup, model.state_dict(), model.optimizer.state_dict())
 
+    def fits(self, setup: Setup) -> bool:
+        """Tell whether a setup could go on from here: the same layers and data, and weights that are finite."""
+        mine = self.setup
+        if (setup.model, setup.inputs, setup.targets, setup.rows) != (mine.model, mine.inputs, mine.targets, mine.rows):
+            return False
+        return all(bool(np.isfinite(w).all()) for w in self.weights.values())
+
     def give(self, setup: Setup, model: Any) -> None:
         """Put the state into a model of a setup with the same layers; moments go to the same kind of optimizer."""
         if setup.model != self.setup.model:
@@ -46,6 +53,8 @@ class State:
         model.load_state_dict(dict(self.weights))
         if setup.optimizer["name"] == self.setup.optimizer["name"]:
             rate = model.optimizer.learning_rate
+            if not model.optimizer.bound:  # else the state, rate included, would be taken at the first step
+                model.optimizer.bind(model.parameters())
             model.optimizer.load_state_dict(dict(self.optimizer))
             model.optimizer.learning_rate = rate
 
@@ -69,9 +78,12 @@ class Experiments:
     Attributes:
         setup: as it is.
         x, y, validation: raw data.
-        steps: of each side run; None takes a tenth of the planned ones, 20 to `STEPS`.
+        steps: of each side run; None takes a tenth of the planned ones, 20 to `STEPS` where there are as many. With
+            batches of another size it takes as many rows.
         budget: seconds for all of them together.
-        spent: steps of all side runs so far; `seconds` the time they took.
+        state: where a run ended. Changes that keep layers and data begin there (a lower rate looks worse at the start
+            of a run even where it is what the run needs); others, and all where it is not finite, begin anew.
+        spent: rows that all side runs went through so far; `seconds` the time they took.
     """
 
     setup: Setup
@@ -80,6 +92,7 @@ class Experiments:
     validation: Any
     steps: int | None = None
     budget: float = math.inf
+    state: State | None = None
     spent: int = 0
     seconds: float = 0.0
     _own: dict[tuple[Any, ...], Trial] = field(default_factory=dict)
@@ -87,7 +100,7 @@ class Experiments:
     def planned(self) -> int:
         """Return how many steps one side run takes."""
         whole = -(-len(np.asarray(self.y)) // self.setup.batch_size) * self.setup.epochs
-        return self.steps or max(20, min(STEPS, whole // 10))
+        return self.steps or min(whole, max(20, min(STEPS, whole // 10)))
 
     def ask(self, change: Change) -> Trial | None:
         """Try a change beside the setup as it is; None where there is no time left or nothing can be scored.
@@ -101,8 +114,9 @@ class Experiments:
         began = monotonic()
         try:
             # cleaned rows are other rows: the setup as it is has to be scored on them, too
-            own = self._reference(changed.rows)
-            trial = self._run(changed)
+            state = self.state if self.state is not None and self.state.fits(changed) else None
+            own = self._reference(changed.rows, state)
+            trial = self._run(changed, state)
         finally:
             self.seconds += monotonic() - began
         if own.score is None or trial.score is None:
@@ -118,24 +132,22 @@ class Experiments:
 
     def own(self) -> Score | None:
         """Return the score of the setup as it is, after as many steps; None before anything was asked."""
-        known = self._own.get(_key(self.setup.rows))
+        known = self._own.get((_key(self.setup.rows), False), self._own.get((_key(self.setup.rows), True)))
         return None if known is None else known.score
 
-    def _reference(self, rows: tuple[Any, ...]) -> Trial:
-        key = _key(rows)
+    def _reference(self, rows: tuple[Any, ...], state: State | None) -> Trial:
+        key = _key(rows), state is not None
         if key not in self._own:
-            self._own[key] = self._run(self.setup.with_(rows=rows))
+            self._own[key] = self._run(self.setup.with_(rows=rows), state)
         return self._own[key]
 
     def _run(self, setup: Setup, state: State | None = None, steps: int | None = None) -> Trial:
         data = setup.prepare(self.x, self.y, self.validation)
-        steps = self.planned() if steps is None else steps
-        each = -(-len(data.y) // setup.batch_size)
+        rows = (self.planned() if steps is None else steps) * self.setup.batch_size
         rng = np.random.Generator(np.random.Philox(setup.seed))
-        part, epochs = data, max(1, round(steps / each))
-        if each > steps > 0:
-            part = _rows(data, np.sort(rng.permutation(len(data.y))[: steps * setup.batch_size]))
-            epochs = 1
+        part, epochs = data, max(1, round(rows / len(data.y)))
+        if 0 < rows < len(data.y):
+            part = _rows(data, np.sort(rng.permutation(len(data.y))[:rows]))
         assert data.validation is not None
         held = np.arange(len(data.validation[1]))
         if len(held) > SCORED:
@@ -143,10 +155,10 @@ class Experiments:
         model = setup.build()
         if state is not None:
             state.give(setup, model)
-        taken = epochs * -(-len(part.y) // setup.batch_size) if steps else 0
-        if taken:
-            self.spent += taken
+        if rows:
+            self.spent += epochs * len(part.y)
             setup.train(model, part, epochs=epochs, validate=False)
+        taken = epochs * -(-len(part.y) // setup.batch_size) if rows else 0
         return Trial(setup.score(model, _held(data, held)), 0.0, taken)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.changes import Change
-from deepbabysit.babysit.engine import Engine
-from deepbabysit.babysit.experiments import QUESTIONS, Experiments, investigate, questions
+from deepbabysit.babysit.engine import Engine, causes_of
+from deepbabysit.babysit.experiments import QUESTIONS, Experiments, State, investigate, questions
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.preparation import Prepared, Score, as_tuple, classes_of, score
 from deepbabysit.babysit.remedies import short
@@ -30,7 +30,10 @@ SPEAKS = 0.6  # confidence from which the answer of a side run is a remedy to tr
 ENOUGH = 0.999  # a score that needs no repair
 # how often a change of this kind is what helps; sizes of layers seldom are, and other sizes start from other weights
 PRIOR = {"units x2": 0.6, "units x0.5": 0.3}
+SIDE = 1.5  # trainings that all side runs together may take
+TRUST = 4.0  # a side run that halves the error outweighs a weight seven times smaller
 AGAIN = 0.5  # weight of going on with the rate in the direction that helped
+SYMPTOM = 0.6  # what a remedy of a symptom is worth against one of a cause
 OLD = 0.8  # what a remedy of an earlier run is worth against one of the best so far
 COMPARED = 20  # validation rows that two scores need at least to be compared
 # codes that say that something is wrong, and not what
@@ -79,7 +82,7 @@ class Repair:
         original, score: validation scores before and after.
         findings: what is left to be said about the model.
         verdict: one screen about its training.
-        side_steps: steps of all side runs, and `steps` those of all trainings.
+        passes: over the training rows, of all trainings together; `side_passes` those of all side runs.
     """
 
     model: Any
@@ -91,8 +94,8 @@ class Repair:
     score: Score | None = None
     findings: list[Finding] = field(default_factory=list)
     verdict: str = ""
-    steps: int = 0
-    side_steps: int = 0
+    passes: float = 0.0
+    side_passes: float = 0.0
 
     @property
     def healthy(self) -> bool:
@@ -119,8 +122,9 @@ class Repair:
             told = f"{name} {_shown(self.original)} -> {_shown(self.score)}; what helped: {'; '.join(self.helped)}"
         else:
             told = f"{name} {_shown(self.score)}: nothing helped, the model is the one that was trained as it stood"
-        share = self.side_steps / max(self.steps, 1)
-        cost = f"{len(self.history)} trainings, {self.steps} steps; side runs took {self.side_steps} more ({share:.0%})"
+        share = self.side_passes / max(self.passes, 1e-9)
+        cost = (f"{len(self.history)} trainings, {self.passes:.0f} passes over the data; side runs took "
+                f"{self.side_passes:.1f} more ({share:.0%})")
         left = [f.code for f in self.findings if f.severity != "note"]
         return "\n".join([*table, told, cost, *([f"still seen: {', '.join(left)}"] if left else [])])
 
@@ -175,7 +179,7 @@ class _Workshop:
         self.until = math.inf if budget is None else monotonic() + budget
         self.tried: set[str] = set()
         self.left: list[_Candidate] = []  # of runs before the best one: what they told may hold still
-        self.steps = self.side = 0
+        self.passes, self.side = 0.0, 0.0
 
     def run(self, setup: Setup) -> _Run:
         """Check and train."""
@@ -185,7 +189,7 @@ class _Workshop:
         # every so many steps, whatever it costs: findings do not depend on the machine's speed then
         sitter = Sitter(every=max(1, each * setup.epochs // LOOKS), verdict=False, check=CHECK)
         history = setup.train(model, data, babysit=sitter)
-        self.steps += each * len(history.epoch)
+        self.passes += len(history.epoch)
         found = setup.score(model, data) if data.validation is not None else None
         return _Run(setup, data, model, found, sitter.engine)
 
@@ -194,7 +198,9 @@ class _Workshop:
         found = [*run.extra, *self.left]
         for place, finding in enumerate(run.loud):
             weight = finding.confidence * 0.75**place * (1.3 if finding.severity == "error" else 1.0)
-            weight *= 0.6 if finding.code in SYMPTOMS else 1.0
+            # what was seen before and not mended yet may be the cause of what is seen now
+            caused = not causes_of(finding.code).isdisjoint(c.code for c in self.left)
+            weight *= SYMPTOM if finding.code in SYMPTOMS or caused else 1.0
             able = [r for r in finding.remedies if r.apply is not None]
             for number, remedy in enumerate(able):
                 assert remedy.apply is not None
@@ -207,7 +213,7 @@ class _Workshop:
                                         changes.rate(rate), weight * 0.5))
         found.append(_Candidate(USUAL, "", usual(run.setup, self.x), 0.05))
         fresh: dict[str, _Candidate] = {}
-        for one in sorted(found, key=lambda c: -c.weight):
+        for one in sorted(found, key=lambda c: (not c.sure, -c.weight)):
             key = self._key(run.setup, one)
             if key is not None and key not in self.tried and key not in fresh:
                 fresh[key] = one
@@ -220,21 +226,26 @@ class _Workshop:
         except ValueError:
             return None
 
+    def left_for_side_runs(self, setup: Setup) -> bool:
+        """Tell whether side runs may begin: together they take about as many passes as `SIDE` trainings."""
+        return self.side < SIDE * setup.epochs
+
     def choose(self, run: _Run, found: list[_Candidate]) -> _Candidate:
         """Return the one to give a whole training: by its weight and by what a side run says."""
-        if found[0].sure or len(found) == 1 or self.validation is None:
+        if found[0].sure or len(found) == 1 or not self.left_for_side_runs(run.setup):
             return found[0]
-        asked = Experiments(run.setup, self.x, self.y, self.validation)
+        asked = Experiments(
+            run.setup, self.x, self.y, self.validation, state=State.of(run.setup, run.model))
         best, most = found[0], -math.inf
         for one in found[:TRIED]:
             try:
                 trial = asked.ask(one.change)
             except (ValueError, TypeError, RuntimeError):
                 continue  # cannot be built so
-            worth = one.weight * math.exp(2.0 * (trial.gain if trial is not None else 0.0))
+            worth = one.weight * math.exp(TRUST * (trial.gain if trial is not None else 0.0))
             if worth > most:
                 best, most = one, worth
-        self.side += asked.spent
+        self.side += asked.spent / len(self.y)
         return best
 
     def compare(self, best: _Run, new: _Run) -> tuple[Score | None, Score | None]:
@@ -294,7 +305,7 @@ def repair(
     of the best so far with one remedy more; it is kept where its validation score is better by more than chance (half
     a standard error), in the targets' own units. What comes back is never worse than the first. Which remedy gets the
     next training follows from the findings' rank and confidence, and from short side runs where several could help (a
-    tenth of a training each; their steps are reported).
+    tenth of a training each, none begin once 1.5 trainings went into them; what they took is reported).
 
     Arguments:
         build: ``build(settings)`` returns a compiled model. It is asked with an empty mapping, for the model as it
@@ -365,22 +376,23 @@ def repair(
             helped.append(one.words)
     return Repair(
         best.model, best.setup, best.data, history, tuple(helped), original, best.score, best.findings,
-        verdict(best.record, best.findings, best.engine.asked), shop.steps, shop.side,
+        verdict(best.record, best.findings, best.engine.asked), shop.passes, shop.side,
     )
 
 
 def _look_closer(shop: _Workshop, best: _Run) -> None:
     """Where only symptoms are seen, or nothing any more, ask by side runs what is left; once for each best."""
-    if "counterfactuals" in best.record.probes or any(f.code not in SYMPTOMS for f in best.loud):
+    known = "counterfactuals" in best.record.probes or any(f.code not in SYMPTOMS for f in best.loud)
+    if known or not shop.left_for_side_runs(best.setup):
         return
-    tried = Experiments(best.setup, shop.x, shop.y, shop.validation)
+    tried = Experiments(best.setup, shop.x, shop.y, shop.validation, state=State.of(best.setup, best.model))
     asked = questions(best.setup)
     for code, sure in investigate(tried, best.record).items():
         name = next((n for n in QUESTIONS[code] if n in asked), None)
         if name is not None and sure > SPEAKS:
             best.extra.append(_Candidate(f"{name} (from side runs)", code, asked[name], sure * PRIOR.get(name, 1.0)))
     best.engine.ask("end")  # a rule reads the answer about the optimizer
-    shop.side += tried.spent
+    shop.side += tried.spent / len(shop.y)
 
 
 def _further(before: Setup, now: Setup, code: str) -> list[_Candidate]:
