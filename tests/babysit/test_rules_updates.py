@@ -80,10 +80,17 @@ def test_first_steps_that_kill_all_units() -> None:
 
 
 def test_first_steps_that_leave_nothing_of_the_start() -> None:
-    assert "learning_rate_too_high" in codes(record(losses=[2.4] * 30, steps=moves(0.2, first=0, count=4)), "step")
-    assert "learning_rate_too_high" not in found(record(losses=[2.4] * 30, steps=moves(0.06, first=0, count=4)), "step")
+    stands, wild = [2.4] * 60, moves(0.2, first=0, count=4)
+    assert "learning_rate_too_high" in codes(record(losses=stands, steps=wild), "step")
+    assert "learning_rate_too_high" not in found(record(losses=stands, steps=moves(0.06, first=0, count=4)), "step")
     warm = [*moves(1e-3, first=0, count=1), *moves(0.2, first=1, count=3)]
-    assert "learning_rate_too_high" not in found(record(losses=[2.4] * 30, steps=warm), "step")
+    assert "learning_rate_too_high" not in found(record(losses=stands, steps=warm), "step")
+
+
+def test_small_networks_may_take_such_steps_and_learn() -> None:
+    wild = moves(0.2, first=0, count=4)
+    assert "learning_rate_too_high" not in found(record(losses=[2.4] * 30, steps=wild), "step")
+    assert "learning_rate_too_high" not in found(record(losses=[2.4] * 20 + [1.0] * 40, steps=wild), "step")
 
 
 def test_units_that_died_while_the_loss_rose_and_came_back() -> None:

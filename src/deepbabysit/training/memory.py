@@ -105,7 +105,7 @@ def _largest(rows: int, fits: Callable[[int], bool]) -> int:
     """Return the most rows that fit, less than `rows`, as far as a few tries tell.
 
     >>> _largest(1000, lambda n: n <= 300)
-    296
+    300
     """
     low, high = 0, rows
     while high > 1 and not low:

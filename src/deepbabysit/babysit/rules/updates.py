@@ -94,7 +94,7 @@ def _gain(record: Record) -> float | None:
               "symmetric_init", "missing_output_activation", "target_out_of_range", "wrong_loss_for_output"),
       ratio=0.03, first=0.3, turn=-0.3,
       usual=0.01, growth=3.0, peak=2.0,
-      opening=0.1)
+      opening=0.1, settled=50, left=0.5)
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
     curve = record.curve()
@@ -149,12 +149,14 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             {**evidence, "turn": median(turns), "limit": limits.turn}, last.step, last.epoch,
         )
     opening = [r for s in record.steps if s.step <= 2 and (r := usual_ratio([s])) is not None]
-    if len(opening) == 3 and min(opening) > limits.opening and not _by_operation(record):
+    held_up = len(good) >= limits.settled and now > limits.left * start  # small networks may take such steps and learn
+    if len(opening) == 3 and min(opening) > limits.opening and held_up and not _by_operation(record):
         return _too_high(
             record, "warning", min(0.8 + 0.15 * math.log10(min(opening) / limits.opening), 0.95),
             f"each of the first three steps changed the weights by {min(opening):.2g} of their norm or more (usual "
-            f"0.001, limit {limits.opening:g}): what the initial weights held is gone at once",
-            {**evidence, "opening": min(opening), "limit": limits.opening}, 2, 0,
+            f"0.001, limit {limits.opening:g}), so what the initial weights held was gone at once, and after "
+            f"{len(good)} steps the loss stands at {now:.3g}, over {limits.left:.0%} of its start, {start:.3g}",
+            {**evidence, "opening": min(opening), "limit": limits.opening, "left": limits.left}, last.step, last.epoch,
         )
     return None
 
