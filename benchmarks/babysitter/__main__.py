@@ -18,6 +18,7 @@ from benchmarks.babysitter.judging import Scores
 from benchmarks.babysitter.outcomes import outcome, places
 from benchmarks.babysitter.scoring import figures
 from benchmarks.babysitter.table import table, table_of_misses
+from deepbabysit.io.files import atomic_write
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -41,10 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     file, _ = places(given.folder, label)
     if given.fresh and file.exists() and not given.show:
         file.unlink()
-    cases: Sequence[Any] = code_pool(given.pool) if given.code else pool(given.pool)
-    wanted = [c for c in cases[: given.cases] if given.only is None or given.only in c.name]
     known = read(file)
-    missing = [] if given.show else [case for case in wanted if case.name not in known]
+    if given.show:  # what there is, whatever data are here
+        missing, names = [], list(known)
+    else:
+        cases: Sequence[Any] = code_pool(given.pool) if given.code else pool(given.pool)
+        missing, names = [case for case in cases if case.name not in known], [case.name for case in cases]
+    names = [name for name in names[: given.cases] if given.only is None or given.only in name]
+    missing = [case for case in missing if case.name in names]
     until = perf_counter() + 60.0 * given.minutes if given.minutes else float("inf")
     for done, found in enumerate(run_all(missing, given.folder, given.jobs, until), 1):
         with file.open("a") as out:
@@ -52,9 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known[found["name"]] = found
         if done % 50 == 0:
             print(f"{done} of {len(missing)} cases", file=sys.stderr, flush=True)
-    there = [known[case.name] for case in wanted if case.name in known]
+    there = [known[name] for name in names if name in known]
     result = figures(there)
-    (given.folder / f"babysitter-{label}.json").write_text(json.dumps(result, indent=1) + "\n")
+    if not given.show:
+        text = json.dumps(result, indent=1) + "\n"
+        atomic_write(given.folder / f"babysitter-{label}.json", text.encode())
     print(table(result, label))
     if given.misses:
         print("\n" + table_of_misses(there))
