@@ -15,7 +15,14 @@ from deepbabysit.layers.layer import Layer
 class _Pooling(Layer):
     """What both poolings share."""
 
-    def __init__(self, pool_size: Any, strides: Any, padding: Any, input_shape: Any, name: str | None) -> None:
+    def __init__(
+        self,
+        pool_size: Any = 2,
+        strides: Any = None,
+        padding: Any = "valid",
+        input_shape: Any = None,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name, input_shape=input_shape)
         kind = type(self).__name__
         self.pool_size = sizes(kind, "pool_size", pool_size, 2)
@@ -41,16 +48,6 @@ class MaxPool2D(_Pooling):
     Input (N, H, W, C), output (N, H', W', C).
     """
 
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: Any = "valid",
-        input_shape: Any = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(pool_size, strides, padding, input_shape, name)
-
     def call(self, x: Tensor) -> Tensor:
         """Pool."""
         return ops.max_pool(x, **self.windows(x))
@@ -65,16 +62,6 @@ class AvgPool2D(_Pooling):
 
     Input (N, H, W, C), output (N, H', W', C).
     """
-
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: Any = "valid",
-        input_shape: Any = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(pool_size, strides, padding, input_shape, name)
 
     def call(self, x: Tensor) -> Tensor:
         """Pool."""
