@@ -143,12 +143,20 @@ def test_a_contender_that_computes_something_else_is_named() -> None:
     assert agreement.disagreement({"a": [float("nan")] * 5}, same, close) != ""
 
 
-def test_rounding_may_change_losses_as_much_as_it_does_in_float64() -> None:
+def test_rounding_may_change_losses_as_much_as_it_does_in_runs_that_round_otherwise() -> None:
     truth = [2.0, 1.0, 1.0]
-    runs = {draw: [2.0, 1.0 + 0.001 * draw, 1.0] for draw in range(1, agreement.RUNS + 1)}
-    found = agreement.allowed(truth, runs.__getitem__)
-    late = agreement.CLOSE + agreement.FACTOR * 0.001 * agreement.RUNS
-    assert found == pytest.approx([agreement.CLOSE, late, late])
+    runs = {draw: [2.0, 1.0 + 1e-5 * draw, 1.0] for draw in range(1, agreement.RUNS + 1)}
+    late = agreement.CLOSE + agreement.FACTOR * 1e-5 * agreement.RUNS
+    assert agreement.allowed(truth, runs.__getitem__) == pytest.approx([agreement.CLOSE, late, agreement.CLOSE])
+
+
+def test_what_rounding_has_amplified_is_not_compared_but_must_be_a_number() -> None:
+    truth = [2.0, 1.0, 1.0]
+    runs = {draw: [2.0, 1.0 + 1e-3 * draw, 1.0] for draw in range(1, agreement.RUNS + 1)}
+    close = agreement.allowed(truth, runs.__getitem__)
+    assert agreement.disagreement({"a": [2.0, 1.5, 0.5]}, truth, close) == ""
+    assert agreement.disagreement({"a": [2.1, 1.0, 1.0]}, truth, close) != ""
+    assert agreement.disagreement({"a": [2.0, 1.0, float("nan")]}, truth, close) != ""
 
 
 @pytest.mark.parametrize("wrong", [0, 1])

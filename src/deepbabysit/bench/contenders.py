@@ -19,7 +19,7 @@ NAMES = (
 )  # fmt: skip
 MORE = (
     "ours-eager", "ours-plain", "ours-reference", "ours-bare", "ours-fit", "ours-watched", "ours-loader", "ours-ahead",
-    "ours-gather", "ours-double", "torch-loader", "torch-batched",
+    "ours-gather", "ours-control", "torch-loader", "torch-batched",
 )  # fmt: skip
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 

@@ -105,13 +105,12 @@ _WEIGHTS = {"dense": ("kernel", "bias"), "conv": ("kernel", "bias"), "norm": ("g
 
 
 def _change(model: Sequential, share: float, draw: int) -> None:
-    """Change every weight by about this share of its size; draw 0 leaves them."""
-    if draw:
-        rng = np.random.default_rng(draw)
-        state = model.state_dict()
-        model.load_state_dict({
-            key: value * (1.0 + share * rng.standard_normal(value.shape)) for key, value in state.items()
-        })
+    """Change every weight by about this share of its size."""
+    rng = np.random.default_rng(draw)
+    model.load_state_dict({
+        key: (value * (1.0 + share * rng.standard_normal(value.shape))).astype(value.dtype)
+        for key, value in model.state_dict().items()
+    })
 
 
 def _loss(case: Case) -> Any:
@@ -122,13 +121,17 @@ def _step(task: dict[str, Any], name: str, device: Device) -> Callable[[], float
     case = task["case"]
     model = network(case, device)
     inputs, targets = batches(case, task.get("batches", 64))
-    if name == "ours-double":
-        model.astype(np.float64)
-        _change(model, task["rounding"], task["draw"])
-        inputs, targets = (
-            [v.astype(np.float64) if v.dtype == np.float32 else v for v in part[: task["steps"]]]
-            for part in (inputs, targets)
-        )
+    if name == "ours-control":
+        inputs, targets = (part[: task["steps"]] for part in (inputs, targets))
+        if task["draw"]:  # the same, rounded otherwise
+            _change(model, task["rounding"], task["draw"])
+            order = np.random.default_rng(task["draw"]).permutation(case["batch"])
+            inputs, targets = ([v[order] for v in part] for part in (inputs, targets))
+        else:
+            model.astype(np.float64)
+            inputs, targets = (
+                [v.astype(np.float64) if v.dtype == np.float32 else v for v in part] for part in (inputs, targets)
+            )
     optimizer = optimizers.Adam(model.parameters(), 1e-3)
     loss_of = _loss(case)
 
