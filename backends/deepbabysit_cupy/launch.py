@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.caches import UnsafeFolder, private_folder
 from deepbabysit.runtime.notices import NOTICES
 from deepbabysit_cupy import compiler
@@ -18,7 +15,6 @@ from deepbabysit_cupy.merging import Launch
 
 THREADS = 256
 
-Argument = Array | np.generic
 Hear = Callable[[Launch | None], None]
 
 
