@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.code.mathematics import decay, exp, log, order, place
+from deepbabysit_numpy.compiled.code.mathematics import decay, exp, log, order, place, wide
 from deepbabysit_numpy.compiled.jit import jit, ordered
 
 _BLOCK = 4096  # elements: they stay in the first cache
@@ -34,6 +34,7 @@ def shift(x: Any, out: Any, i: Any) -> Any:
 @jit
 def decay_rows(out: Any, begin: Any, end: Any) -> None:
     """Take exp of rows that hold nothing above 0."""
+    wide()
     part = out[begin:end].reshape((end - begin) * out.shape[1])
     for k in range(part.size):
         part[k] = decay(part[k])
@@ -103,6 +104,7 @@ def softmax_gradient(g: Any, y: Any, out: Any) -> None:
 @jit
 def log_softmax_gradient(g: Any, y: Any, out: Any) -> None:
     """``g - exp(y) sum(g)``."""
+    wide()
     rows, width = y.shape
     step = step_of(width)
     for begin in range(0, rows, step):
