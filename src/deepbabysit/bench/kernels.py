@@ -48,7 +48,8 @@ KERNELS: dict[str, Kernel] = {
         f"log_softmax {rows}x{width}": _kernel("log_softmax", (rows, width))
         for rows, width in ((512, 10), (512, 100), (256, 1000))
     },
-    **{f"logsumexp {n} 512x512": _kernel("logsumexp", (512, 512), axis=axis) for n, axis in (("rows", 0), ("columns", 1))},
+    "logsumexp over rows 512x512": _kernel("logsumexp", (512, 512), axis=0),
+    "logsumexp over columns 512x512": _kernel("logsumexp", (512, 512), axis=1),
     "softmax cross-entropy 256x10": _kernel("softmax_cross_entropy", (256, 10), high=10),
     "softmax cross-entropy 256x1000": _kernel("softmax_cross_entropy", (256, 1000), high=1000),
     "sigmoid cross-entropy 4096": _kernel("sigmoid_cross_entropy", (4096, 1), (4096, 1)),

@@ -1,8 +1,8 @@
 """Half precision to single and back: by the processor's instructions, or on the bits (uint16), vectorized as well.
 
-The method on the bits is that of F. Giesen's ``half_to_float_fast4`` and ``float_to_half_fast3_rtne``: whole-number additions move
-the exponent, and a float addition shifts what is subnormal in half precision. No float here is subnormal in single
-precision.
+The method on the bits is that of F. Giesen's ``half_to_float_fast4`` and ``float_to_half_fast3_rtne``: whole-number
+additions move the exponent, and a float addition shifts what is subnormal in half precision. No float here is subnormal
+in single precision.
 """
 
 from __future__ import annotations
