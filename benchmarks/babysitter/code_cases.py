@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 import deepbabysit as db
-from benchmarks.babysitter.operators import DEV, SEALED
+from benchmarks.babysitter.operators import DEV, SPENT
 from benchmarks.babysitter.outcomes import Outcome
 from benchmarks.babysitter.sources import Prepared, prepare, present
 from deepbabysit.babysit.sitter import Sitter
 
-SOURCES = {DEV: ("circles", "wine", "digits", "blobs3"), SEALED: ("breast_cancer", "blobs6", "spirals", "gratings")}
-SEEDS = {DEV: (2000, 2001, 2002), SEALED: (780_000, 780_001, 780_002)}
+SOURCES = {DEV: ("circles", "wine", "digits", "blobs3"), SPENT: ("breast_cancer", "blobs6", "spirals", "gratings")}
+SEEDS = {DEV: (2000, 2001, 2002), SPENT: (780_000, 780_001, 780_002)}
 STEPS, BATCH = 150, 32
 
 
@@ -38,17 +38,17 @@ class Loop:
 
 LOOPS: dict[str, tuple[str, str, Loop]] = {
     "never_cleared": (DEV, "missing_zero_grad", Loop(clear="never")),
-    "cleared_per_epoch": (SEALED, "missing_zero_grad", Loop(clear="epoch")),
+    "cleared_per_epoch": (SPENT, "missing_zero_grad", Loop(clear="epoch")),
     "losses_kept": (DEV, "memory_growth", Loop(keep="tensors")),
-    "losses_added": (SEALED, "memory_growth", Loop(keep="sum")),
+    "losses_added": (SPENT, "memory_growth", Loop(keep="sum")),
     "evaluated_in_training": (DEV, "mode_bug", Loop(dropout=0.4, evaluate="training")),
-    "trained_in_inference": (SEALED, "mode_bug", Loop(norm=True, train="inference")),
+    "trained_in_inference": (SPENT, "mode_bug", Loop(norm=True, train="inference")),
     "plain": (DEV, "", Loop()),
-    "plain_with_dropout": (SEALED, "", Loop(dropout=0.3)),
+    "plain_with_dropout": (SPENT, "", Loop(dropout=0.3)),
     "cleared_after": (DEV, "", Loop(clear="after", norm=True)),
-    "parts_added": (SEALED, "", Loop(clear="parts")),
+    "parts_added": (SPENT, "", Loop(clear="parts")),
     "last_loss_kept": (DEV, "", Loop(keep="last", dropout=0.4)),
-    "no_evaluation": (SEALED, "", Loop(norm=True, evaluate="none")),
+    "no_evaluation": (SPENT, "", Loop(norm=True, evaluate="none")),
 }
 
 
@@ -100,21 +100,21 @@ def _log_guarded(x: Any) -> Any:
 # operations in the middle of a model that is fitted as usual
 MIDDLES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "batch_mean": (DEV, "batch_leak", _centered_wrong),
-    "softmax_over_rows": (SEALED, "batch_leak", _softmax_wrong),
+    "softmax_over_rows": (SPENT, "batch_leak", _softmax_wrong),
     "slope_forgotten": (DEV, "wrong_gradient", lambda x: Leaky(1.0)(x)),
-    "slope_doubled": (SEALED, "wrong_gradient", lambda x: Leaky(0.1, 2.0)(x)),
+    "slope_doubled": (SPENT, "wrong_gradient", lambda x: Leaky(0.1, 2.0)(x)),
     "log_of_zero": (DEV, "nan_in_layer", _log),
-    "root_at_zero": (SEALED, "nan_in_layer", _root),
+    "root_at_zero": (SPENT, "nan_in_layer", _root),
     "input_cut_off": (DEV, "output_ignores_input", lambda x: x * 0.0 + 1.0),
-    "input_detached": (SEALED, "output_ignores_input", lambda x: (x > 1e9) * x),
+    "input_detached": (SPENT, "output_ignores_input", lambda x: (x > 1e9) * x),
     "row_mean": (DEV, "", _centered),
-    "right_slope": (SEALED, "", lambda x: Leaky(0.1)(x)),
+    "right_slope": (SPENT, "", lambda x: Leaky(0.1)(x)),
     "nothing": (DEV, "", _plain),
-    "guarded_log": (SEALED, "", _log_guarded),
+    "guarded_log": (SPENT, "", _log_guarded),
 }
 WAITS: dict[str, tuple[str, str, float]] = {
-    "slow_rows": (DEV, "slow_input", 0.03), "slow_start": (SEALED, "slow_input", 0.05),
-    "quick_rows": (DEV, "", 0.0), "quick_start": (SEALED, "", 0.0),
+    "slow_rows": (DEV, "slow_input", 0.03), "slow_start": (SPENT, "slow_input", 0.05),
+    "quick_rows": (DEV, "", 0.0), "quick_start": (SPENT, "", 0.0),
 }
 
 

@@ -38,6 +38,15 @@ class Scores:
                 entry = json.loads(line)
                 self._known[entry["key"]] = entry
 
+    def all(self, recipe: Mapping[str, Any], seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """Return what `of` says for each seed; only the first ones where a run is refused (all others would be)."""
+        found: list[dict[str, Any]] = []
+        for seed in seeds:
+            found.append(self.of(recipe, seed))
+            if found[-1]["refused"]:
+                break
+        return found
+
     def of(self, recipe: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Return ``scores``, ``promise``, ``refused``, ``weights`` of a recipe trained with a seed."""
         text = json.dumps({**recipe, "name": ""}, sort_keys=True)
@@ -61,7 +70,7 @@ def judge(faulty: Sequence[Mapping[str, Any]], healthy: Sequence[Mapping[str, An
     if any(entry["refused"] for entry in faulty):
         return "hurts", {}
     worse: dict[str, list[float]] = {}
-    for bad, good in zip(faulty, healthy, strict=True):
+    for bad, good in zip(faulty, healthy, strict=True):  # the same seeds
         for name, value in good["scores"].items():
             worse.setdefault(name, []).append(value - bad["scores"].get(name, -1.0))
         worse.setdefault("promise", []).append(bad["promise"] - good["promise"])

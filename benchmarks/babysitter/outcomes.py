@@ -18,23 +18,29 @@ Outcome = dict[str, Any]
 ALONE = 4  # of so many cases one is also trained with the seed of the watched run and nobody watching
 
 
+def verdict_of(case: Case, scores: Scores) -> tuple[str, dict[str, float]]:
+    """Return whether a case hurts (`judge`), by runs that nobody watches: no rule has a say in it."""
+    if case.kind == "clean":
+        return "healthy", {}
+    program = BY_NAME[case.program]
+    own = scores.all(apply(program, case.delta), case.seeds)
+    refused = any(entry["refused"] for entry in own)
+    return judge(own, [] if refused else [scores.of(program, seed) for seed in case.seeds])
+
+
 def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:
-    """Run a case: all its seeds unwatched, and its twin's; the first seed watched.
+    """Run a case: its first seed watched; all its seeds and its twin's unwatched, where they are not known yet.
 
     Arguments:
         case: which one.
         scores: of runs that nobody watches.
         keep: called with the case and the watched run, where somebody wants the record.
     """
-    program = BY_NAME[case.program]
-    recipe = apply(program, case.delta)
-    watched = run(recipe, case.seeds[0])
-    own = [watched.as_score(), *(scores.of(recipe, seed) for seed in case.seeds[1:])]
-    verdict, worse, same = "healthy", {}, None
-    if case.kind != "clean":
-        verdict, worse = judge(own, [scores.of(program, seed) for seed in case.seeds])
+    recipe = apply(BY_NAME[case.program], case.delta)
+    verdict, worse = verdict_of(case, scores)
+    watched, same = run(recipe, case.seeds[0]), None
     if zlib.crc32(case.name.encode()) % ALONE == 0 and not watched.refused:
-        same = watched.weights == scores.of(recipe, case.seeds[0])["weights"]
+        same = watched.weights == run(recipe, case.seeds[0], watch=False).weights
     if keep is not None:
         keep(case, watched)
     return {
