@@ -2,7 +2,7 @@
 
 A fault hurts when, over the seeds, one of the measures is worse by at least its margin in the mean, and either the
 paired one-sided t-test says so at the 5 % level or it is worse by the margin with every seed (a refused run hurts by
-itself). It is harmless when no measure is worse by its margin in the mean; then the case is a healthy one. What is
+itself). Two seeds are enough where a measure is worse by five times its margin with both. It is harmless when no measure is worse by its margin in the mean; then the case is a healthy one. What is
 between is unclear and left out, and counted.
 """
 
@@ -38,14 +38,20 @@ class Scores:
                 entry = json.loads(line)
                 self._known[entry["key"]] = entry
 
-    def all(self, recipe: Mapping[str, Any], seeds: Sequence[int]) -> list[dict[str, Any]]:
-        """Return what `of` says for each seed; only the first ones where a run is refused (all others would be)."""
-        found: list[dict[str, Any]] = []
+    def pair(
+        self, recipe: Mapping[str, Any], twin: Mapping[str, Any], seeds: Sequence[int]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return what `of` says of a recipe and its twin, seed by seed, as far as they are needed."""
+        own: list[dict[str, Any]] = []
+        other: list[dict[str, Any]] = []
         for seed in seeds:
-            found.append(self.of(recipe, seed))
-            if found[-1]["refused"]:
+            own.append(self.of(recipe, seed))
+            if own[-1]["refused"]:
+                return own, []
+            other.append(self.of(twin, seed))
+            if len(own) > 1 and plain(own, other):
                 break
-        return found
+        return own, other
 
     def of(self, recipe: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Return ``scores``, ``promise``, ``refused``, ``weights`` of a recipe trained with a seed."""
@@ -59,6 +65,19 @@ class Scores:
                 with self._path.open("a") as file:
                     file.write(json.dumps(entry) + "\n")
         return self._known[key]
+
+
+PLAIN = 5.0  # margins by which a measure is worse with two seeds where no third one is asked
+
+
+def plain(faulty: Sequence[Mapping[str, Any]], healthy: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a measure is worse by so much with every one of these seeds that no further one is needed."""
+    least = [
+        min(value - bad["scores"].get(name, -1.0) for bad, value in values) / MARGINS[name]
+        for name in healthy[0]["scores"]
+        if (values := [(bad, good["scores"][name]) for bad, good in zip(faulty, healthy, strict=True)])
+    ]
+    return max(least) >= PLAIN
 
 
 def judge(faulty: Sequence[Mapping[str, Any]], healthy: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, float]]:

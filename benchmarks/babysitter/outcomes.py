@@ -23,9 +23,7 @@ def verdict_of(case: Case, scores: Scores) -> tuple[str, dict[str, float]]:
     if case.kind == "clean":
         return "healthy", {}
     program = BY_NAME[case.program]
-    own = scores.all(apply(program, case.delta), case.seeds)
-    refused = any(entry["refused"] for entry in own)
-    return judge(own, [] if refused else [scores.of(program, seed) for seed in case.seeds])
+    return judge(*scores.pair(apply(program, case.delta), program, case.seeds))
 
 
 def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:

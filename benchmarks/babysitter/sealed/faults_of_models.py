@@ -19,7 +19,7 @@ from benchmarks.babysitter.operators import (
 )
 from benchmarks.babysitter.recipes import KNOWN, Recipe, layer, optimizer, task_of
 
-EACH = 13  # cases of an operator, where programs allow it
+EACH = 11  # cases of an operator, where programs allow it
 RECURRENT = ("GRU", "LSTM")
 
 

@@ -19,7 +19,7 @@ from benchmarks.babysitter.operators import (
 )
 from benchmarks.babysitter.recipes import Recipe, layer, optimizer, task_of
 
-EACH = 13  # cases of an operator, where programs allow it
+EACH = 11  # cases of an operator, where programs allow it
 
 
 def _rate(r: Recipe) -> float:

@@ -19,7 +19,7 @@ from benchmarks.babysitter.operators import (
 )
 from benchmarks.babysitter.recipes import KNOWN, Recipe, dense, layer, optimizer, task_of
 
-EACH = 14  # cases of one, where programs allow it
+EACH = 12  # cases of one, where programs allow it
 
 
 def _rule(r: Recipe, factor: float = 1.0, **more: Any) -> dict[str, Any]:
