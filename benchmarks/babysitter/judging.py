@@ -1,9 +1,10 @@
-"""Does a fault hurt? Its runs against those of its healthy twin, seed by seed.
+"""Does a fault hurt? Its runs against those of its healthy twin, seed by seed; no rule has a say in it.
 
 A fault hurts when, over the seeds, one of the measures is worse by at least its margin in the mean, and either the
 paired one-sided t-test says so at the 5 % level or it is worse by the margin with every seed (a refused run hurts by
-itself). Two seeds are enough where a measure is worse by five times its margin with both. It is harmless when no measure is worse by its margin in the mean; then the case is a healthy one. What is
-between is unclear and left out, and counted.
+itself). Two seeds are enough where a measure is worse by five times its margin with both. A fault is harmless when no
+measure is worse by its margin in the mean; then the case is a healthy one. What is between is unclear and left out, and
+counted.
 """
 
 from __future__ import annotations
