@@ -140,7 +140,7 @@ def code_pool(pool: str) -> list[CodeCase]:
 
 def code_outcome(case: CodeCase) -> Outcome:
     """Run a code case and return its outcome in the form of the other pools'."""
-    pool, operator, code, source, seed = case.pool, case.operator, case.code, case.source, case.seed
+    operator, code, source, seed = case.operator, case.code, case.source, case.seed
     data = prepare({"source": source, "rows": 320, "scale": "unit" if source in IMAGES else "zscore"},
                    seed)
     began = time.perf_counter()
@@ -148,18 +148,18 @@ def code_outcome(case: CodeCase) -> Outcome:
         findings, steps = train(LOOPS[operator][2], data, seed), STEPS
     else:
         findings, steps = _fit(operator, data, seed)
-    said = [{"code": f.code, "severity": f.severity, "confidence": f.confidence, "at": min(f.step or 0, steps),
-             "message": f.message[:400]} for f in findings]
+    said = [{"code": f.code, "severity": f.severity, "confidence": f.confidence, "at": min(f.step or 0, steps)}
+            for f in findings]
     codes = [code] if code else []
     if code == "nan_in_layer":
         codes.append("nan_loss")
     return {
-        "name": case.name, "pool": pool, "program": source, "operator": operator, "delta": {},
-        "codes": codes, "kind": "fault" if code else "lookalike", "truth": "faulty" if code else "healthy",
-        "seeds": [seed], "worse": {}, "scores": {}, "findings": said, "steps": steps, "done": steps, "refused": "",
-        "bad_step": None, "named": None, "same": None, "seconds": round(time.perf_counter() - began, 3),
-        "baselines": {},
+        "name": case.name, "program": source, "operator": operator, "codes": codes,
+        "kind": "fault" if code else "lookalike", "truth": "faulty" if code else "healthy", "worse": {},
+        "findings": said, "steps": steps, "refused": False, "named": None, "same": None,
+        "seconds": round(time.perf_counter() - began, 3), "baselines": {},
     }
+
 
 
 class _Slow:

@@ -42,13 +42,12 @@ def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:
     if keep is not None:
         keep(case, watched)
     return {
-        **case.as_dict(), "kind": case.kind, "truth": truth(case.kind, verdict),
+        "name": case.name, "program": case.program, "operator": case.operator, "codes": list(case.codes),
+        "kind": case.kind, "truth": truth(case.kind, verdict),
         "worse": {name: round(value, 4) for name, value in worse.items()},
-        "scores": {name: round(value, 4) for name, value in watched.scores.items()},
         "findings": [_short(f.as_dict(), watched) for f in watched.findings],
-        "steps": watched.steps, "done": watched.done, "refused": watched.refused[:300],
-        "bad_step": watched.bad_step, "named": _named(watched),
-        "same": same, "seconds": round(watched.seconds, 3),
+        "steps": watched.steps, "refused": bool(watched.refused), "named": _named(watched), "same": same,
+        "seconds": round(watched.seconds, 3),
         "baselines": {} if watched.record is None else {name: say(watched.record) for name, say in BASELINES.items()},
     }
 
@@ -65,7 +64,7 @@ def truth(kind: str, verdict: str) -> str:
 def _short(finding: Mapping[str, Any], watched: Run) -> dict[str, Any]:
     return {
         "code": finding["code"], "severity": finding["severity"], "confidence": finding["confidence"],
-        "at": watched.heard.get(finding["code"], watched.done), "message": finding["message"][:400],
+        "at": watched.heard.get(finding["code"], watched.done),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 
@@ -204,9 +205,15 @@ def _dots() -> Raw:
     return _pair((0.85 * images + rng.uniform(0, 0.15, images.shape)).reshape(1200, -1), y, "multiclass")
 
 
-def _digits(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+@cache
+def _test_digits() -> tuple[np.ndarray, np.ndarray]:
     data = db.datasets.mnist(needed("mnist"))
-    return np.asarray(data.x_test[first : first + count], np.float32), np.asarray(data.y_test[first : first + count])
+    return np.asarray(data.x_test), np.asarray(data.y_test)
+
+
+def _digits(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _test_digits()
+    return x[first : first + count].astype(np.float32), y[first : first + count]
 
 
 def _parity() -> Raw:
