@@ -138,6 +138,11 @@ def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32) if is_half(dtype) else dtype
 
 
+def limits(dtype: np.dtype[Any]) -> Any:
+    """Return the limits of a floating dtype, as `numpy.finfo` does."""
+    return np.finfo(dtype) if dtype.kind == "f" else require("ml_dtypes", "bf16").finfo(dtype)
+
+
 def half(name: str) -> np.dtype[Any]:
     """Return the dtype "float16" or "bfloat16".
 

@@ -21,7 +21,8 @@ from deepbabysit.runtime.reference import ShapeArray
 
 NO_ATTRS: Attrs = {}
 _ASTYPE = SPECS["astype"]
-_MOVES = frozenset({"astype", "copy"})  # nothing is computed: the reference takes numbers in half precision as they are
+# Nothing is computed, or the meaning names limits of the dtype: references take numbers in half precision as they are.
+_BY_DTYPE = frozenset({"astype", "copy", "log_probability"})
 _PLANS_KEPT = 20_000
 
 
@@ -69,7 +70,7 @@ class Plan:
             self.contiguous = kernel.contiguous
             if kernel.scratch is not None:
                 self.scratch = kernel.scratch(self.inputs, **self.attrs)
-        elif spec.name not in _MOVES and any(is_half(f.dtype) for f in self.inputs) and not device.abstract:
+        elif spec.name not in _BY_DTYPE and any(is_half(f.dtype) for f in self.inputs) and not device.abstract:
             forms: Any = [Form(f.shape, computed(f.dtype)) for f in self.inputs]
             wide = self.wide = Plan(device, spec, tuple(forms), attrs)
             self.kernel, self.contiguous = wide.kernel, wide.contiguous
