@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,14 +120,14 @@ def program(device: Any, calls: Sequence[Any]) -> Callable[[], None] | None:
 
 def _look(device: Any, calls: Sequence[Any], pool: Any) -> tuple[list[Work], Any, list[Any]]:
     """Capture the calls as they are; returns what each of them does, the graph, and what has to stay alive."""
-    library = device.backend.library
+    library, ticket = device.backend.library, device.backend.ticket
     works, launched = [], []
     with _Capture(device.backend, pool) as capture:
         for call in calls:
             made: list[Launch | None] = []
             with library.heard_by(made.append):
                 _run(device, call)
-            works.append(work_of(call, made))
+            works.append(work_of(call, made, ticket))
             launched += [_held(launch) for launch in made]
     return works, capture.graph, launched
 
@@ -139,19 +140,28 @@ def _held(launch: Launch | None) -> list[Any]:
 def _merge(device: Any, items: Sequence[Item], pool: Any) -> tuple[Any, list[Any], list[Any]]:
     """Capture the calls in their new order, with merged launches."""
     backend = device.backend
-    tickets = backend.asarray(np.zeros(len(items), np.uint32))
+    # one for each merged launch, and for each part that counts blocks: they run at the same time
+    tickets = backend.asarray(np.zeros(len(items) + sum(len(item.works) for item in items), np.uint32))
+    given = (tickets[place : place + 1] for place in range(tickets.shape[0]))
     ready: list[Callable[[], None] | Work] = []
     extra: list[Any] = [tickets]
-    for number, item in enumerate(items):
+
+    def own(works: Sequence[Work]) -> list[Launch]:
+        launches = [work.launch for work in works if work.launch is not None]
+        return [
+            replace(launch, arguments=tuple(next(given) if a is backend.ticket else a for a in launch.arguments))
+            for launch in launches
+        ]
+
+    for item in items:
         alone = item.alone
         if alone is not None:
             ready.append(alone)
             continue
-        lanes = [[w.launch for w in lane if w.launch is not None] for lane in item.lanes]
-        tail = [w.launch for w in item.tail if w.launch is not None]
-        text, blocks, arguments = merged(lanes, tail, tickets[number : number + 1])
+        text, blocks, arguments = merged([own(lane) for lane in item.lanes], own(item.tail), next(given))
         function = backend.library.made(text, "merged")
-        ready.append(Launch(function, text, "merged", (blocks,), lanes[0][0].block, arguments, 0).run)
+        threads = item.works[0].launch.block if item.works[0].launch is not None else ()
+        ready.append(Launch(function, text, "merged", (blocks,), threads, arguments, 0).run)
     launched: list[Any] = []
     with _Capture(backend, pool) as capture, backend.library.heard_by(lambda launch: launched.append(_held(launch))):
         for step in ready:
