@@ -276,3 +276,19 @@ def test_lanes_and_tail(cuda, emulation, monkeypatch, order):
     np.testing.assert_allclose(backend.to_host(other), 4 * host[0, :200] + 3, rtol=1e-6)
     np.testing.assert_allclose(backend.to_host(once), 2 * host[1, :200] + 1, rtol=1e-6)
     assert backend.to_host(ticket) == 0
+
+
+def test_what_a_graph_reads_stays_though_others_need_its_place(cuda, monkeypatch):
+    from deepbabysit.autograd.tensor import apply
+    from deepbabysit.kernels import SPECS
+    from deepbabysit.runtime import device
+
+    monkeypatch.setattr(device, "_CONSTANTS_KEPT", 8)
+    segments = tuple((5 * n, 5) for n in range(300))
+    step = db.record(lambda x: apply(SPECS["segment_statistics"], (x,), {"segments": segments}))
+    inputs = [db.tensor(np.full(1500, float(n), np.float32), device=cuda) for n in range(6)]
+    for number, x in enumerate(inputs):
+        for other in range(20):
+            cuda.constant(100.0 * number + other, np.dtype(np.float64))
+        gc.collect()
+        assert step(x).numpy()[:, 1].tolist() == [float(number)] * 300

@@ -57,7 +57,10 @@ def _works(draw_list):
 
 
 _CALLS = st.lists(
-    st.tuples(st.sampled_from([0, 1, 1, 1, 3, 100, ROWWISE, ROWWISE]), st.lists(st.integers(0, 8), max_size=3), st.integers(0, 8)),
+    st.tuples(
+        st.sampled_from([0, 1, 1, 1, 3, 100, ROWWISE, ROWWISE]), st.lists(st.integers(0, 8), max_size=3),
+        st.integers(0, 8),
+    ),
     max_size=40,
 )
 

@@ -123,7 +123,7 @@ def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: 
     y = outs[0].reshape(-1, kernel.shape[1])
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[1] == 0:  # an empty sum: the bias alone
-        zero = ctx.backend.kept(("zero", y.dtype.name), lambda: np.zeros((), y.dtype))
+        zero = ctx.constant(0, y.dtype)
         run_map("biased", ctx, (y,), (zero, bias), {"activation": activation})
     else:
         multiply(ctx, y, rows, kernel, bias if bias.flags.c_contiguous else bias.copy(), activation)
