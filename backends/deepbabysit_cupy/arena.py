@@ -12,6 +12,7 @@ import numpy as np
 from deepbabysit.kernels.spec import Array, Shape
 from deepbabysit.runtime.backend import Arena
 from deepbabysit.runtime.moves import spare_copies
+from deepbabysit_cupy.fusing import fuse
 from deepbabysit_cupy.planning import Buffer, lay_out
 
 
@@ -95,9 +96,10 @@ class StaticArena(Arena):
         return None if found is None or found[0].lease() is not None else found[0]
 
     def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
-        """Return the calls without copies that can be spared, and with every private buffer at its planned place."""
+        """Return the calls, as few as can be, with every private buffer at its planned place."""
         copies = [name == "copy" for name in names]
-        calls, _ = spare_copies(calls, copies, lambda array: self._room(array) is not None)
+        calls, kept = spare_copies(calls, copies, lambda array: self._room(array) is not None)
+        calls = fuse(calls, [names[place] for place in kept], self._room)
         spans: dict[int, list[int]] = {}
         rooms: dict[int, _Room] = {}
         for number, (_, *groups) in enumerate(calls):
