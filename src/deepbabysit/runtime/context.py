@@ -30,10 +30,12 @@ class Mode:
         updates: where layers leave their new state, or None outside of training.
         deterministic: whether an operation without a deterministic path is an error.
         tap: ``tap(layer, output)`` is shown what every layer computes, or None.
+        tune: whether a backend may choose by timing.
     """
 
     __slots__ = (
-        "deterministic", "device", "grad", "recorder", "scope", "streams", "strict", "tap", "training", "updates",
+        "deterministic", "device", "grad", "recorder", "scope", "streams", "strict", "tap", "training", "tune",
+        "updates",
     )
 
     def __init__(
@@ -48,6 +50,7 @@ class Mode:
         updates: Any = None,
         deterministic: bool = False,
         tap: Any = None,
+        tune: bool = False,
     ) -> None:
         self.grad = grad
         self.training = training
@@ -59,12 +62,13 @@ class Mode:
         self.updates = updates
         self.deterministic = deterministic
         self.tap = tap
+        self.tune = tune
 
     def scoped(self, scope: str, training: bool, updates: Any) -> Mode:
         """Return the same surroundings inside a layer (what `but` does, without its cost)."""
         return Mode(
             self.grad, training, self.recorder, self.device, self.streams, scope, self.strict, updates,
-            self.deterministic, self.tap,
+            self.deterministic, self.tap, self.tune,
         )
 
     def but(self, **changes: Any) -> Mode:
