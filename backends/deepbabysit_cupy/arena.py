@@ -14,6 +14,7 @@ from deepbabysit.runtime.backend import Arena
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.moves import spare_copies
 from deepbabysit_cupy.epilogues import Rewriting
+from deepbabysit_cupy.fusing import fuse
 from deepbabysit_cupy.planning import Buffer, lay_out
 
 
@@ -109,13 +110,15 @@ class StaticArena(Arena):
         return self.pin(self.empty(shape, dtype))
 
     def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
-        """Return the calls without copies that can be spared, and with every private buffer at its planned place."""
+        """Return the calls, as few as can be, with every private buffer at its planned place."""
         copies = [name == "copy" for name in names]
         calls, kept = spare_copies(calls, copies, self._private)
+        names = [names[place] for place in kept]
         tuning = device.backend.tuning
         if current().tune and tuning is not None:
-            names = [names[place] for place in kept]
-            calls = Rewriting(device, calls, names, self._number, self._private, self._fresh, tuning.prefers).run()
+            rewriting = Rewriting(device, calls, names, self._number, self._private, self._fresh, tuning.prefers)
+            calls, names = rewriting.run()
+        calls = fuse(calls, names, self._room)
         spans: dict[int, list[int]] = {}
         rooms: dict[int, _Room] = {}
         for number, (_, *groups) in enumerate(calls):

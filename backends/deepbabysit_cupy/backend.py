@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -71,7 +71,6 @@ class CupyBackend(Backend):
         self._lt: Lt | None = None
         self.tuning: Tuning | None = None
         self.choices = self._choices
-        self._kept: dict[Any, Array] = {}
         self._staging = Staging(cupy)
         self._workspace: Any = None
 
@@ -98,17 +97,10 @@ class CupyBackend(Backend):
         """Return what was chosen by timing in this process."""
         return {} if self.tuning is None else self.tuning.record()
 
-    @property
+    @cached_property
     def ticket(self) -> Array:
         """A number that is 0 between launches: blocks of one count there who ends last."""
-        return self.kept("ticket", lambda: np.zeros(1, np.uint32))
-
-    def kept(self, key: Any, make: Callable[[], np.ndarray]) -> Array:
-        """Return a small array of the device that kernels read, copied there once."""
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = self.asarray(make())
-        return found
+        return self.asarray(np.zeros(1, np.uint32))
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """Return a new CuPy array with these values."""

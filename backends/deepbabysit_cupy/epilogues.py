@@ -65,14 +65,15 @@ class Rewriting:
     def _spans(self, arrays: Sequence[Any]) -> list[Span]:
         return [self._span(a) for a in arrays]
 
-    def run(self) -> list[Call]:
-        """Return the calls, with those together that are faster so."""
+    def run(self) -> tuple[list[Call], list[str]]:
+        """Return the calls, with those together that are faster so, and the names of their operations."""
         for place in range(len(self.calls)):
             if self._names[place] == "gelu":
                 self._forward_gelu(place)
             elif self._names[place] == "linear_gradient" and not self._backward(place):
                 self._by_parameters(place)
-        return [call for call in self.calls if call is not None]
+        left = [place for place, call in enumerate(self.calls) if call is not None]
+        return [self.calls[place] for place in left], [self._names[place] for place in left]
 
     # -- what depends on what ------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -170,7 +171,7 @@ def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: 
     y = outs[0].reshape(-1, kernel.shape[1])
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[1] == 0:  # an empty sum: the bias alone
-        zero = ctx.backend.kept(("zero", y.dtype.name), lambda: np.zeros((), y.dtype))
+        zero = ctx.constant(0, y.dtype)
         run_map("biased", ctx, (y,), (zero, bias), {"activation": activation})
     else:
         multiply(ctx, y, rows, kernel, bias if bias.flags.c_contiguous else bias.copy(), activation)
@@ -200,6 +201,47 @@ def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "
     found = _sums([Form(a.shape, a.dtype) for a in (g, y)], activation)
     assert found is not None
     run_reduction(found, ctx, outs[1:], (g, y), outs[:1], ctx.scratch)
+
+
+def _made_through(xp: Any, *ins: Any, activation: str, before: str, settings: tuple[tuple[str, Any], ...]) -> Any:
+    return _through(xp, SPECS[before].reference(xp, *ins[:-1], **dict(settings)), ins[-1], activation=activation)
+
+
+FUNCTIONS["made_linear_gradient_sums"] = _made_through
+
+
+def _made(forms: Any, attrs: Any, before: str, settings: tuple[tuple[str, Any], ...]) -> Reduction | None:
+    axes = tuple(range(len(forms[0].shape) - 1))
+    given = (*attrs.items(), ("before", before), ("settings", settings))
+    return reduction("made_linear_gradient_sums", ("sum",), tuple(forms), axes, given)
+
+
+def made_sums(
+    dtypes: Sequence[str], shape: tuple[int, ...], attrs: Any, before: str, settings: tuple[tuple[str, Any], ...]
+) -> bool:
+    """Tell whether `made_linear_gradient` sums in the order of `linear_gradient`.
+
+    Arguments:
+        dtypes: of what the elementwise operation reads.
+        shape: of all arrays.
+        attrs: of `linear_gradient`.
+        before, settings: the elementwise operation and its attributes.
+    """
+    y = Form(shape, np.dtype(dtypes[0]))
+    made = _made([*[Form(shape, np.dtype(d)) for d in dtypes], y], attrs, before, settings)
+    plain = _sums([y, y], **attrs)
+    return made is not None and plain is not None and made.cut._replace(
+        kept_steps=plain.cut.kept_steps, steps=plain.cut.steps
+    ) == plain.cut
+
+
+def made_linear_gradient(
+    ctx: Any, outs: Any, *ins: Any, before: str, settings: tuple[tuple[str, Any], ...], **attrs: Any
+) -> None:
+    """Run `linear_gradient` on the result of an elementwise operation that is not stored; its last input is y."""
+    found = _made([Form(a.shape, a.dtype) for a in ins], attrs, before, settings)
+    assert found is not None
+    run_reduction(found, ctx, outs[1:], ins, outs[:1], ctx.scratch)
 
 
 def _sums_scratch(forms: Any, *, activation: str = "linear") -> tuple[Form, ...]:
