@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array, Form
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels.maps import FUNCTIONS, clear, run_map
@@ -164,7 +165,7 @@ def _matmul(ctx: Any, outs: Any, a: Any, b: Any) -> None:
 
 
 def _takes(forms: Any, **attrs: Any) -> bool:
-    return all(form.dtype == forms[0].dtype for form in forms) and forms[0].dtype.kind == "f"
+    return all(form.dtype == forms[0].dtype for form in forms) and is_floating(forms[0].dtype)
 
 
 def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear") -> None:

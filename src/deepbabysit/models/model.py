@@ -26,9 +26,7 @@ from deepbabysit.optimizers import get as get_optimizer
 from deepbabysit.runtime.context import CONFIGURATION, surroundings
 from deepbabysit.training.history import History
 from deepbabysit.training.loop import Trainer
-
-PRECISIONS = ("float32", "float64")
-LATER = ("tf32", "bfloat16", "float16")
+from deepbabysit.training.precision import Precision
 
 
 class Model(Layer):
@@ -100,7 +98,11 @@ class Model(Layer):
             optimizer: a name or an optimizer.
             loss: a name, a loss, or a function ``(y_true, y_pred) -> Tensor``.
             metrics: names, metrics, or functions.
-            precision: "float32" (default) or "float64".
+            precision: "float32" (default), "tf32", "bfloat16", "float16" or "float64". With bfloat16 and float16 the
+                parameters stay float32 (and so they are saved); steps, `evaluate` and `predict` compute with copies of
+                them and store activations and gradients in half precision, sums, statistics, losses and metrics in
+                float32. float16 scales the loss by itself and skips steps whose gradients overflow. tf32 lets products
+                of float32 round their operands on a GPU.
             replay: record the training step and replay it; None means yes for Sequential and functional models.
             tune: let the device choose by timing, on a GPU: which algorithm a product runs with, and which operations
                 of a recorded step the matrix library does in one. What is chosen is kept in a file, used again in later
@@ -109,6 +111,7 @@ class Model(Layer):
 
         Raises:
             ValueError: a name does not exist; the nearest ones are offered.
+            ImportError: "bfloat16" without the package ml_dtypes.
 
         >>> import deepbabysit as db
         >>> model = db.Sequential([db.layers.Dense(1, input_shape=3)])
@@ -116,14 +119,14 @@ class Model(Layer):
         """
         found_loss = losses.get(loss) if loss is not None else None
         found_metrics = [_metric(m, found_loss) for m in ([metrics] if isinstance(metrics, str) else metrics)]
-        dtype = _precision(precision)
+        found = Precision(precision)
         if not isinstance(tune, bool | np.bool_):
             raise TypeError(f"tune is True or False; got {tune!r}")
         self._replay = self.replayable if replay is None else replay
         self._tune = bool(tune)
-        self._trainer = Trainer(self, get_optimizer(optimizer), found_loss, found_metrics, dtype, self._replay)
+        self._trainer = Trainer(self, get_optimizer(optimizer), found_loss, found_metrics, found, self._replay)
         if self.built:
-            self.astype(dtype)
+            self.astype(found.dtype)
         CONFIGURATION.bump()
         return self
 
@@ -152,9 +155,9 @@ class Model(Layer):
     def astype(self, dtype: Any) -> Model:
         """Convert all floating parameters and states to a dtype."""
         target = np.dtype(dtype)
-        changed = self._trainer is not None and self._trainer.dtype != target
-        if self._trainer is not None:
-            self._trainer.dtype = target
+        changed = self._trainer is not None and self._trainer.precision.dtype != target
+        if self._trainer is not None and changed:
+            self._trainer.precision = Precision(target.name)
         for _, value in self._named():
             if value.dtype.kind == "f" and value.dtype != target:
                 value.data = value.device.asarray(value.device.to_host(value.data), target)
@@ -273,7 +276,7 @@ class Model(Layer):
             x: inputs (N, ...).
             batch_size: samples at a time.
         """
-        trainer = self._trainer or Trainer(self, None, None, [], np.dtype(np.float32), self.replayable)
+        trainer = self._trainer or Trainer(self, None, None, [], Precision(), self.replayable)
         with self._tuned():
             return trainer.predict(x, batch_size)
 
@@ -393,15 +396,6 @@ def _sitter(babysit: Any, callbacks: Any) -> Sitter | None:
     if babysit is not True and babysit != "stop":
         raise ValueError(f'babysit is True, "stop" (end the run at an error) or False; got {babysit!r}')
     return Sitter(babysit == "stop", callbacks=callbacks if isinstance(callbacks, list | tuple) else (callbacks,))
-
-
-def _precision(precision: str | None) -> np.dtype[Any]:
-    name = precision or "float32"
-    if name in LATER:
-        raise ValueError(f"precision {name!r} needs a GPU backend; on the CPU use 'float32' or 'float64'")
-    if name not in PRECISIONS:
-        raise ValueError(unknown("precision", name, (*PRECISIONS, *LATER)))
-    return np.dtype(name)
 
 
 class Functional(Model):
