@@ -16,6 +16,7 @@ FLOATS = frozenset({"float32", "float64"})
 HALF_TOO = frozenset({"float16", *FLOATS})
 Choice = tuple[Compiled, tuple[Any, ...]]
 _BLOCK = 16 * 1024
+_HALF_BLOCK = 64 * 1024  # with fewer, the calls take longer than what they do
 _WIDEN, _NARROW = Compiled("half", "widen"), Compiled("half", "narrow")
 
 
@@ -55,7 +56,7 @@ def sweep_rows(function: Compiled, out: Any, ins: Sequence[Any], numbers: tuple[
     if not half and not any(np.may_share_memory(out, a) for a in ins):
         function(out.dtype, *ins, out, *numbers)
         return
-    step = min(max(_BLOCK // prod(out.shape[1:]), 1), len(out))
+    step = min(max((_HALF_BLOCK if half else _BLOCK) // prod(out.shape[1:]), 1), len(out))
     blocks = [np.empty((step, *out.shape[1:]), np.float32 if half else out.dtype) for _ in range(len(ins) + half)]
     for begin in range(0, len(out), step):
         part = slice(begin, begin + step)

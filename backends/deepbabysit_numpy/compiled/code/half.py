@@ -21,6 +21,7 @@ from deepbabysit_numpy.compiled.jit import jit, ordered
 _MAGNITUDE, _SIGN = np.int32(0x7FFF), np.int32(0x8000)
 _THIRTEEN, _SIXTEEN, _ONE = np.int32(13), np.int32(16), np.int32(1)
 _HALF_INFINITY, _INFINITY, _QUIET = np.int32(0x7C00), np.int32(0x7F800000), np.int32(0x7E00)
+_LOWEST = np.int32(0xFC00)  # minus infinity: what is above it is NaN
 _LARGEST = np.int32((127 + 16) << 23)  # 65536: from here on infinite
 _NORMAL = np.int32(113 << 23)  # the smallest normal half
 _DENORMAL = np.int32(((127 - 15) + (23 - 10) + 1) << 23)
@@ -95,3 +96,23 @@ def narrow(source: Any, target: Any) -> None:
     wide()
     for i in range(target.size):
         target[i] = _NARROWED(source[i])
+
+
+@jit
+def relu(source: Any, target: Any) -> None:
+    """``max(x, 0)`` on the bits of float16; NaN stays NaN."""
+    wide()
+    for i in range(target.size):
+        word = np.int32(source[i])
+        below = (word >= _SIGN) & (word <= _LOWEST)
+        target[i] = np.uint16(np.int32(0) if below else word)
+
+
+@jit
+def relu_gradient(g: Any, y: Any, target: Any) -> None:
+    """``g where y > 0, else 0`` on the bits of float16."""
+    wide()
+    for i in range(target.size):
+        word = np.int32(y[i])
+        above = (word > np.int32(0)) & (word <= _HALF_INFINITY)
+        target[i] = np.uint16(np.int32(g[i]) if above else np.int32(0))
