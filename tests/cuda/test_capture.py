@@ -284,6 +284,7 @@ def test_what_a_graph_reads_stays_though_others_need_its_place(cuda, monkeypatch
     from deepbabysit.runtime import device
 
     monkeypatch.setattr(device, "_CONSTANTS_KEPT", 8)
+    monkeypatch.setattr(cuda, "_constants", {})
     segments = tuple((5 * n, 5) for n in range(300))
     step = db.record(lambda x: apply(SPECS["segment_statistics"], (x,), {"segments": segments}))
     inputs = [db.tensor(np.full(1500, float(n), np.float32), device=cuda) for n in range(6)]
