@@ -27,6 +27,7 @@ from deepbabysit.runtime.random import Streams
 from deepbabysit.runtime.record import host_action
 from deepbabysit.runtime.several import Fill
 from deepbabysit.training.memory import too_large
+from deepbabysit.training.precision import Precision
 
 
 class Sums:
@@ -108,6 +109,7 @@ class TrainStep:
         device: where it runs.
         streams: the run's random streams.
         signature: how the arrays of a batch are meant.
+        precision: what it computes with.
         replay: whether the step is recorded and replayed.
         say: called with a line when it cannot be.
         tap: while it is set, steps run eagerly (the same bits) and it is shown what each layer computes.
@@ -126,6 +128,7 @@ class TrainStep:
         device: Device,
         streams: Streams,
         signature: Signature,
+        precision: Precision,
         replay: bool,
         say: Callable[[str], None] | None = None,
         exchange: Callable[[list[Array]], None] | None = None,
@@ -138,6 +141,7 @@ class TrainStep:
         self._device = device
         self._streams = streams
         self._signature = self.signature = signature
+        self._precision = precision
         self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
@@ -228,7 +232,7 @@ class TrainStep:
             tensors = [Tensor(self._device.asarray(a), self._device) for a in batch]
             x, y, given = self._signature.split(tensors)
             with surroundings(training=True, updates=Updates(), streams=self._streams, tap=tap):
-                prediction = self._layer(*x)
+                prediction = self._precision.run(self._layer, x)
                 with surroundings(scope="loss"):
                     loss = self._loss.mean(*self._loss.parts(y, prediction, given))
             turning(part, "backward")
@@ -239,7 +243,7 @@ class TrainStep:
         x, y, given = self._signature.split(tensors)
         updates = Updates()
         with surroundings(training=True, updates=updates, streams=self._streams):
-            prediction = self._layer(*x)
+            prediction = self._precision.run(self._layer, x)
             total, weight = self._loss.parts(y, prediction, given)
         with surroundings(grad=False, training=True):
             self.sums.add("loss", _pair(total.detach(), weight.detach()))
@@ -313,12 +317,14 @@ class EvaluateStep:
         metrics: Sequence[Metric],
         device: Device,
         signature: Signature,
+        precision: Precision,
         replay: bool,
     ) -> None:
         self._layer = layer
         self._loss = loss
         self._metrics = list(metrics)
         self._signature = signature
+        self._precision = precision
         self.busy = False
         self.sums = Sums(device, loss, metrics)
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
@@ -331,7 +337,7 @@ class EvaluateStep:
     def _run(self, *tensors: Tensor) -> None:
         x, y, given = self._signature.split(tensors)
         with surroundings(grad=False, training=False, updates=None):
-            prediction = self._layer(*x)
+            prediction = self._precision.run(self._layer, x)
             if self._loss is not None:
                 total, weight = self._loss.parts(y, prediction, given)
                 self.sums.add("loss", _pair(total, weight))
@@ -341,8 +347,9 @@ class EvaluateStep:
 class PredictStep:
     """A forward pass in inference mode."""
 
-    def __init__(self, layer: Layer, device: Device, replay: bool) -> None:
+    def __init__(self, layer: Layer, device: Device, precision: Precision, replay: bool) -> None:
         self._layer = layer
+        self._precision = precision
         self._step = Replay(self._run, device, replay and not layer.hooked)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Tensor, ...]:
@@ -351,5 +358,5 @@ class PredictStep:
 
     def _run(self, *x: Tensor) -> tuple[Tensor, ...]:
         with surroundings(grad=False, training=False, updates=None):
-            result = self._layer(*x)
+            result = self._precision.run(self._layer, x)
         return tuple(result) if isinstance(result, list | tuple) else (result,)

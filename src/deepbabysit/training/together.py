@@ -37,7 +37,7 @@ class Together:
         self._possible = accumulate == 1 and source.held is not None and planned >= WORTH * self._count > WORTH
 
     def turns(self, batches: Iterator[tuple[list[Any], int]], now: int) -> Iterator[Turn]:
-        """Yield (micro-batches of a step, their rows, 0), or ([], rows, how many steps have been done).
+        """Yield (micro-batches of a step, their rows, 0), or ([], rows, how many steps have been done beside one).
 
         Arguments:
             batches: of the epoch.
@@ -51,7 +51,7 @@ class Together:
             waiting: list[list[Any]] = []
             samples = 0
             if done:
-                yield [], done * self._source.loader.batch_size, done
+                yield [], done * self._source.loader.batch_size, done - 1
             else:
                 while len(waiting) < self._accumulate and (batch := next(batches, None)) is not None:
                     waiting.append(batch[0])
