@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def _operation(op: str, attrs: dict[str, Any]) -> Callable[..., Any]:
         "max_pool": lambda: kinds.MaxPool2D(attrs["size"], attrs["stride"]),
         "avg_pool": lambda: kinds.AvgPool2D(2),
         "global_pool": lambda: kinds.GlobalAvgPool2D(),
-        **{name: lambda name=name: lambda x: getattr(ops, name)(x, axis=attrs["axis"]) for name in _ALONG},
+        **{name: lambda: partial(getattr(ops, op), axis=attrs["axis"]) for name in _ALONG},
         "attention": lambda: lambda q, k, v: ops.attention(q, k, v, **attrs),
     }
     return table[op]() if op in table else getattr(ops, op)
