@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -18,6 +20,7 @@ from deepbabysit_cupy.kernels import KERNELS
 from deepbabysit_cupy.launch import Library
 from deepbabysit_cupy.lt import WORKSPACE, Lt
 from deepbabysit_cupy.staging import Staging
+from deepbabysit_cupy.tuning import Tuning
 
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
 DATA_SHARE = 0.25  # of the free memory that the data of a training may take
@@ -33,6 +36,12 @@ class _InForce(threading.local):
 _IN_FORCE = _InForce()
 
 
+class _Held(threading.local):
+    """What this thread writes from the host while that is collected."""
+
+    writes: list[tuple[Array, np.ndarray]] | None = None
+
+
 class CupyBackend(Backend):
     """CuPy arrays on one GPU.
 
@@ -44,6 +53,7 @@ class CupyBackend(Backend):
 
     Attributes:
         merging: whether small launches of a captured step are merged.
+        tuning: what was chosen by timing; None before the first product.
     """
 
     name = "cupy"
@@ -57,6 +67,7 @@ class CupyBackend(Backend):
         self.number = number
         self.merging = True
         self.program = program
+        self.hold = self._hold
         self.adopt = self._adopt
         self.keeps = self._keeps
         with cupy.cuda.Device(number) as device:
@@ -67,7 +78,10 @@ class CupyBackend(Backend):
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self.tf32 = False
         self._lt: Lt | None = None
+        self.tuning: Tuning | None = None
+        self.choices = self._choices
         self._staging = Staging(cupy)
+        self._held = _Held()
         self._workspace: Any = None
 
     def enter(self) -> None:
@@ -85,7 +99,13 @@ class CupyBackend(Backend):
         if self._lt is None:
             self._workspace = self.xp.cuda.alloc(WORKSPACE)
             self._lt = Lt(self._workspace.ptr)
+            self.tuning = Tuning(self, self._lt.version)
+            self._lt.choose = self.tuning.choose
         return self._lt
+
+    def _choices(self) -> dict[str, Any]:
+        """Return what was chosen by timing in this process."""
+        return {} if self.tuning is None else self.tuning.record()
 
     @cached_property
     def ticket(self) -> Array:
@@ -126,6 +146,16 @@ class CupyBackend(Backend):
         self.enter()
         return np.asarray(array.get())
 
+    @contextmanager
+    def _hold(self) -> Iterator[list[tuple[Array, np.ndarray]]]:
+        """Collect what this thread writes from the host in a block."""
+        made: list[tuple[Array, np.ndarray]] = []
+        self._held.writes = made
+        try:
+            yield made
+        finally:
+            self._held.writes = None
+
     def write(self, array: Array, values: Any) -> None:
         """Copy values into an array."""
         self.enter()
@@ -133,7 +163,9 @@ class CupyBackend(Backend):
             array[...] = values
             return
         host = np.broadcast_to(np.asarray(values, array.dtype), array.shape)
-        if array.flags.c_contiguous:
+        if self._held.writes is not None:
+            self._held.writes.append((array, host.copy()))
+        elif array.flags.c_contiguous:
             self._send(array, host)
         else:
             array[...] = self.asarray(host)

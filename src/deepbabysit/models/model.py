@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from deepbabysit.models.functional import Step, as_inputs, flat, pair, run_steps
 from deepbabysit.models.summary import summarize
 from deepbabysit.models.writing import describe_training, write_model
 from deepbabysit.optimizers import get as get_optimizer
-from deepbabysit.runtime.context import CONFIGURATION
+from deepbabysit.runtime.context import CONFIGURATION, surroundings
 from deepbabysit.training.history import History
 from deepbabysit.training.loop import Trainer
 from deepbabysit.training.precision import Precision
@@ -58,6 +59,7 @@ class Model(Layer):
         self.built_for: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self._trainer: Trainer | None = None
         self._replay: bool | None = None
+        self._tune = False
 
     def is_model(self) -> bool:
         """Tell that paths begin below this layer."""
@@ -88,6 +90,7 @@ class Model(Layer):
         metrics: Sequence[Any] = (),
         precision: str | None = None,
         replay: bool | None = None,
+        tune: bool = False,
     ) -> Model:
         """Say how the model is trained.
 
@@ -101,6 +104,10 @@ class Model(Layer):
                 float32. float16 scales the loss by itself and skips steps whose gradients overflow. tf32 lets products
                 of float32 round their operands on a GPU.
             replay: record the training step and replay it; None means yes for Sequential and functional models.
+            tune: let the device choose by timing, on a GPU: which algorithm a product runs with, and which operations
+                of a recorded step the matrix library does in one. What is chosen is kept in a file, used again in later
+                processes, and part of the history (``history.choices``). Recorded steps may then differ in their last
+                bits from the same operations one by one; without it they never do.
 
         Raises:
             ValueError: a name does not exist; the nearest ones are offered.
@@ -113,7 +120,10 @@ class Model(Layer):
         found_loss = losses.get(loss) if loss is not None else None
         found_metrics = [_metric(m, found_loss) for m in ([metrics] if isinstance(metrics, str) else metrics)]
         found = Precision(precision)
+        if not isinstance(tune, bool | np.bool_):
+            raise TypeError(f"tune is True or False; got {tune!r}")
         self._replay = self.replayable if replay is None else replay
+        self._tune = bool(tune)
         self._trainer = Trainer(self, get_optimizer(optimizer), found_loss, found_metrics, found, self._replay)
         if self.built:
             self.astype(found.dtype)
@@ -223,18 +233,22 @@ class Model(Layer):
         """
         sitter = _sitter(babysit, callbacks)
         try:
-            history = self.trainer.fit(
-                x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
-                validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
-                sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
-                run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
-            )
+            with self._tuned():
+                history = self.trainer.fit(
+                    x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+                    validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
+                    sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
+                    run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
+                )
         except (TypeError, ValueError) as error:
             if sitter is not None and not sitter.begun:
                 error.finding = blame(error, self, x, y)  # type: ignore[union-attr]
             raise
         if sitter is not None:
             history.findings, history.judge = sitter.findings, sitter.verdict
+        choices = self.device.backend.choices
+        if self._tune and choices is not None:
+            history.choices = choices()
         return history
 
     @spelled
@@ -251,7 +265,8 @@ class Model(Layer):
         Returns:
             A dict such as ``{"loss": 0.31, "accuracy": 0.92}``.
         """
-        return self.trainer.evaluate(x, y, batch_size, sample_weight, verbose)
+        with self._tuned():
+            return self.trainer.evaluate(x, y, batch_size, sample_weight, verbose)
 
     @spelled
     def predict(self, x: Any, batch_size: int = 256) -> Any:
@@ -262,7 +277,8 @@ class Model(Layer):
             batch_size: samples at a time.
         """
         trainer = self._trainer or Trainer(self, None, None, [], Precision(), self.replayable)
-        return trainer.predict(x, batch_size)
+        with self._tuned():
+            return trainer.predict(x, batch_size)
 
     @spelled
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -271,7 +287,12 @@ class Model(Layer):
         Returns:
             A mapping ``{"loss": ..., ...}`` whose entries become real floats when they are read.
         """
-        return self.trainer.train_on_batch(x, y, sample_weight)
+        with self._tuned():
+            return self.trainer.train_on_batch(x, y, sample_weight)
+
+    def _tuned(self) -> AbstractContextManager[Any]:
+        """Let the device choose by timing for the duration of a block, where that was asked for."""
+        return surroundings(tune=True) if self._tune else nullcontext()
 
     # -- building and looking ------------------------------------------------------------------------------------------
 

@@ -32,11 +32,12 @@ class Mode:
         tap: ``tap(layer, output)`` is shown what every layer computes, or None.
         stand_ins: ``id(parameter)`` -> the tensor that is computed with in its place (a copy in half precision), or
             None.
+        tune: whether a backend may choose by timing.
     """
 
     __slots__ = (
         "deterministic", "device", "grad", "recorder", "scope", "stand_ins", "streams", "strict", "tap", "training",
-        "updates",
+        "tune", "updates",
     )
 
     def __init__(
@@ -52,6 +53,7 @@ class Mode:
         deterministic: bool = False,
         tap: Any = None,
         stand_ins: Any = None,
+        tune: bool = False,
     ) -> None:
         self.grad = grad
         self.training = training
@@ -64,12 +66,13 @@ class Mode:
         self.deterministic = deterministic
         self.tap = tap
         self.stand_ins = stand_ins
+        self.tune = tune
 
     def scoped(self, scope: str, training: bool, updates: Any) -> Mode:
         """Return the same surroundings inside a layer (what `but` does, without its cost)."""
         return Mode(
             self.grad, training, self.recorder, self.device, self.streams, scope, self.strict, updates,
-            self.deterministic, self.tap, self.stand_ins,
+            self.deterministic, self.tap, self.stand_ins, self.tune,
         )
 
     def but(self, **changes: Any) -> Mode:
