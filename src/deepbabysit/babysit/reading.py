@@ -11,6 +11,7 @@ from deepbabysit.babysit.facts import LabelFacts, label_facts
 from deepbabysit.babysit.sampling import activation_of
 from deepbabysit.babysit.task import setup_facts, with_task
 from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, RunFacts
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.training.events import Controls, RunInfo
 
 _ROWS = 10_000  # targets that are looked at
@@ -66,4 +67,4 @@ def _labels(y: Any) -> LabelFacts | None:
     if not isinstance(y, np.ndarray) or not y.size:
         return None
     rows = y if len(y) <= _ROWS else y[:: -(-len(y) // _ROWS)]
-    return label_facts(rows) if y.dtype.kind != "f" or np.isfinite(rows).all() else None
+    return label_facts(rows) if not is_floating(y.dtype) or np.isfinite(rows).all() else None
