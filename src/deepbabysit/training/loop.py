@@ -31,6 +31,7 @@ from deepbabysit.training.history import History
 from deepbabysit.training.interrupt import Interrupt, interruptible
 from deepbabysit.training.precision import Precision
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
+from deepbabysit.training.together import Together
 
 _ALL = 1 << 62  # more rows than any batch has
 
@@ -366,7 +367,8 @@ class Trainer:
                     for listener in audience:
                         listener.epoch_begin(epoch)
                     stop = self._run_epoch(
-                        epoch, source, step, accumulate, names, audience, watchers, interrupt, stops
+                        epoch, source, step, accumulate, names, audience, watchers, interrupt, stops,
+                        epochs * batches,
                     )
                     logs = step.sums.read()
                     rate = float(self.optimizer.applied_rate)
@@ -403,26 +405,25 @@ class Trainer:
         watchers: CallbackList,
         interrupt: Interrupt,
         stops: Sequence[str],
+        planned: int,
     ) -> str:
-        """Run the steps of an epoch; returns why the run must end, or an empty string."""
+        """Run the steps of an epoch; returns why the run must end, or an empty string. `planned`: steps of the run."""
         step.sums.clear()
-        waiting: list[list[np.ndarray]] = []
         starters = [li for li in audience if type(li).step_begin is not Listener.step_begin]
         enders = [li for li in audience if type(li).step_end is not Listener.step_end]
         number = samples = 0
-        count = len(source.loader)
         batches = source.batches(epoch, self.layer.device)
+        together = Together(source, step, [*starters, *enders], planned, accumulate)
         try:
-            for place, (arrays, rows) in enumerate(batches):
-                waiting.append(arrays)
-                samples += rows
-                if len(waiting) < accumulate and place + 1 < count:
-                    continue
+            for waiting, rows, more in together.turns(batches, self.steps):
                 now = self.steps
-                for listener in starters:
-                    if listener.wake <= now:
-                        listener.step_begin(epoch, number)
-                step(waiting, now)
+                samples += rows
+                if waiting:
+                    for listener in starters:
+                        if listener.wake <= now:
+                            listener.step_begin(epoch, number)
+                    step(waiting, now)
+                now, number = now + more, number + more
                 self.steps = now + 1
                 info, alarm = None, step.alarm
                 for listener in enders:
@@ -431,9 +432,8 @@ class Trainer:
                             logs = LazyLogs(names, self._reader(step, self.steps))
                             info = StepInfo(epoch, number, self.steps, samples, logs, waiting)
                         listener.step_end(info)
-                waiting = []
                 number += 1
-                if number == 1:
+                if number == more + 1:
                     NOTICES.report()
                 if stop := self._stop_reason(watchers, interrupt, stops):
                     return stop

@@ -25,6 +25,7 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
 from deepbabysit.runtime.random import Streams
 from deepbabysit.runtime.record import host_action
+from deepbabysit.runtime.several import Fill
 from deepbabysit.training.memory import too_large
 from deepbabysit.training.precision import Precision
 
@@ -170,6 +171,19 @@ class TrainStep:
                 self.again([batch], step, tap, lambda part, way: None)
 
             raise too_large(error, self._layer, self._optimizer, self._device, batches, again) from error
+
+    def several(self, forms: Any, count: int, fill: Fill, step: int) -> bool:
+        """Train on several batches at once, where the step is replayed; tells whether it did.
+
+        Arguments:
+            forms: ``(shape, dtype)`` of the arrays of a batch.
+            count: how many batches.
+            fill: see `Recording.several`.
+            step: number of the first of these steps.
+        """
+        if self.tap is not None or self._exchange is not None:
+            return False
+        return self._whole.several(forms, count, lambda number: self._streams.begin(step + number), fill) is not None
 
     def _train(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
         self._streams.begin(step)
