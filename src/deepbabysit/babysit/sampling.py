@@ -166,7 +166,7 @@ def _probabilities(output: np.ndarray) -> bool:
 
 
 def _counts(labels: np.ndarray) -> dict[int, int]:
-    if labels.size and 0 <= labels.min() and labels.max() < _CLASSES:
+    if labels.size and labels.min() >= 0 and labels.max() < _CLASSES:
         return {label: count for label, count in enumerate(np.bincount(labels).tolist()) if count}
     values, counts = np.unique(labels, return_counts=True)
     return {int(v): int(c) for v, c in zip(values, counts, strict=True)}
