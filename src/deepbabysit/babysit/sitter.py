@@ -334,6 +334,8 @@ class Sitter(Listener):
         controls, change = self._controls, self._change
         assert controls is not None and change is not None
         self._change = None
+        if change.skipped:
+            return
         parameters = change.parameters()
         loss = self.record.losses[-1] if len(self.record.losses) else None
         targets = self._targets(step)

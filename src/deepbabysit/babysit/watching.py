@@ -214,6 +214,8 @@ class Watch:
     def _measure(self, number: int, loss: float) -> None:
         change, tap = self._change, self._tap
         assert change is not None and tap is not None
+        if change.skipped:
+            return
         parameters = change.parameters(touched=all(p.grad is None for p in self._optimizer.parameters))
         norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
         self.record.steps.append(
