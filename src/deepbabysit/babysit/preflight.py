@@ -354,10 +354,10 @@ def _examine(
 def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
     """See what cheap models reach on these data, where there is time for it."""
     given, data = now.given, now.record.data
-    if given.y is None or given.validation is None or given.validation[1] is None or data.labels is None or any(ids):
+    (held, targets), y = given.validation or ((), None), given.y
+    if y is None or targets is None or data.labels is None or any(ids):
         now.missing["yardstick"] = "there are no validation rows with targets" if not any(ids) else "the inputs are ids"
         return
-    (held, targets), y = given.validation, given.y
     if not now.left(seconds(len(y), data.features)):
         now.missing["yardstick"] = "the time was spent"
         return

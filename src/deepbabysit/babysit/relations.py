@@ -156,8 +156,10 @@ def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[
         return Copies(0, 0, 0, ())
     full = _hash([a[suspects] for a in x])
     labels = np.zeros(len(suspects), np.uint64) if y is None else _hash([y[suspects]])
-    measured = None if y is None or y.dtype.kind != "f" else np.asarray(y[suspects], np.float64).reshape(len(suspects), -1)
-    apart = 0.0 if measured is None else CONFLICT * float(np.asarray(y[rows], np.float64).std())
+    measured, apart = None, 0.0
+    if y is not None and y.dtype.kind == "f":
+        measured = np.asarray(y[suspects], np.float64).reshape(len(suspects), -1)
+        apart = CONFLICT * float(np.asarray(y[rows], np.float64).std())
     order = np.lexsort((suspects, full))
     first: dict[int, int] = {}
     began: dict[int, int] = {}

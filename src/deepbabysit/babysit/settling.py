@@ -32,6 +32,7 @@ HELD_UP = (SUSPICIONS - SPOILT) | {
 # of few rows and models that fit them by heart, cheap models are no measure; of good ones they are
 OVERFIT = frozenset({"overfitting", "overtraining", "regularization_missing"})
 GOOD = 0.85
+UNUSUAL = frozenset({"wrong_loss_for_output"})  # pairs that work, if less well; those that cannot work are errors
 # what is judged by the last steps and epochs, and may pass
 PASSING = frozenset({
     "not_learning", "dead_relu", "saturated_activation", "oscillating_loss", "learning_rate_too_high",
@@ -97,7 +98,8 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
         findings = {
             code: _harmless(found, stand.words()) if found.severity != "note" and (
                 code in (HELD_UP if code not in BUILT_SO or stand.gap <= NEAR else ())
-                or (code in OVERFIT and stand.score >= GOOD)) else found
+                or (code in OVERFIT and stand.score >= GOOD)
+                or (code in UNUSUAL and found.severity == "warning")) else found
             for code, found in findings.items()
         }
     if too_small(findings):
@@ -121,8 +123,9 @@ def _promoted(findings: dict[str, Finding], stand: Reach | None) -> dict[str, Fi
         return findings
     if any(f.severity != "note" and not (code in SYMPTOMS and f.confidence < SURE) for code, f in findings.items()):
         return findings
+    words = f"In this run {stand.words()}."
     return {
-        code: replace(found, severity="warning", confidence=SURE, message=f"{found.message} In this run {stand.words()}.")
+        code: replace(found, severity="warning", confidence=SURE, message=f"{found.message} {words}")
         if code in NOTED and found.severity == "note" and "It did no harm" not in found.message else found
         for code, found in findings.items()
     }

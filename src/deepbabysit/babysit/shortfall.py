@@ -1,4 +1,4 @@
-"""What is said of a run that ended far below what its data allow, where no rule has named a cause: the likeliest one."""
+"""The likeliest cause of a run that ended far below what its data allow, where no rule has named one."""
 
 from __future__ import annotations
 

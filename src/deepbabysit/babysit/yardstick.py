@@ -119,7 +119,8 @@ def measure(
     fits += [_ridge(a, b, goal - center) for a, b in _around(values, theirs)]
     linear, curved = fits[0], min(fits[1:], key=lambda fit: fit[2])
     scores = [
-        (_score(own + center, goal, classes), _score(held + center, other, classes)) for own, held, _ in (linear, curved)
+        (_score(own + center, goal, classes), _score(held + center, other, classes))
+        for own, held, _ in (linear, curved)
     ]
     better = min((linear, curved), key=lambda fit: fit[2])
     guess = float(other[:, int(center.argmax())].mean()) if classes else 0.0
@@ -164,9 +165,8 @@ def _standardized(x: Arrays, held: Arrays) -> tuple[np.ndarray, np.ndarray]:
     a, b = (np.concatenate([np.asarray(p.reshape(len(p), -1), np.float64) for p in part], 1) for part in (x, held))
     mean, std = a.mean(axis=0), a.std(axis=0)
     used = std > 1e-12 * np.maximum(np.abs(mean), 1e-300)
-    return tuple(  # type: ignore[return-value]
-        np.clip((p[:, used] - mean[used]) / std[used], -FAR, FAR) for p in (a, b)
-    )
+    first, second = (np.clip((p[:, used] - mean[used]) / std[used], -FAR, FAR) for p in (a, b))
+    return first, second
 
 
 def _with_one(values: np.ndarray) -> np.ndarray:

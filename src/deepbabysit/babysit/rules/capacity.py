@@ -16,7 +16,7 @@ from deepbabysit.babysit.vitals import Record
 @rule(
     "underfitting", phase="end", units=2, curved=0.1, near=0.1, gap=0.05,
     why="A hidden layer of one or two units passes on one or two numbers of each row: `units`, where the input and the "
-    "output are wider. A model without a bend in it is a linear model: where a kernel model explains more than a linear "
+    "output are wider. A model without a bend in it is linear: where a kernel model explains more than a linear "
     "one by `curved`, and the run ended no more than `near` above the linear one, that is what is missing. With such a "
     "build a small `gap` to what cheap models reach is enough.",
     causes=("missing_hidden_activation", "nan_in_data"),

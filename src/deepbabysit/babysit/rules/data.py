@@ -10,7 +10,7 @@ import numpy as np
 
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.facts import DataFacts, InputFacts, NotFinite
-from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.finding import Finding, Remedy, Severity
 from deepbabysit.babysit.relations import Association
 from deepbabysit.babysit.remedies import standardize, standardize_target, weigh_classes
 from deepbabysit.babysit.rules.rule import rule
@@ -111,9 +111,9 @@ def _plain(record: Record, path: str) -> bool:
     "input_not_normalized", phase="check",
     large=10.0, apart=10.0, notable=3.0, pixels=100.0,
     why="apart: features whose spreads differ by 10 times (RULES; LeCun et al. 1998). large: standard "
-    "deviation of 10, or a mean of 15, against the 1 that initializers assume. notable: from here on to `large` it is only "
-    "noted; below nothing is said even where spreads differ, since sparse and one-hot features, border pixels and min-max scaled outliers "
-    "differ harmlessly. pixels: a maximum from which whole numbers from 0 are taken for pixels.",
+    "deviation of 10, or a mean of 15, against the 1 that initializers assume. notable: from here on to `large` it is "
+    "only noted; below nothing is said even where spreads differ, since sparse and one-hot features, border pixels and "
+    "min-max scaled outliers differ harmlessly. pixels: a maximum from which whole numbers from 0 are taken for pixels.",
 )
 def input_not_normalized(record: Record, limits: Any) -> Iterator[Finding]:
     """Features on very different or very large scales, as the first weights see them."""
@@ -176,9 +176,8 @@ def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> 
             "Or begin the model with BatchNorm.", "db.layers.BatchNorm(momentum=0.9)", changes.normalize_first()))
     text += " Gradients of the first layer grow with its inputs, so no one rate suits it. Scale the inputs."
     sure = min(0.95, 0.6 + 0.15 * math.log10(max(largest / limits.notable, 1.0)) + (0.1 if ratio > limits.apart else 0))
-    return Finding(
-        "input_not_normalized", "warning" if clear else "note", sure if clear else 0.4, text, evidence, remedies=remedies
-    )
+    severity: Severity = "warning" if clear else "note"
+    return Finding("input_not_normalized", severity, sure if clear else 0.4, text, evidence, remedies=remedies)
 
 
 @rule(
@@ -332,8 +331,8 @@ def conflicting_labels(record: Record, limits: Any) -> Finding | None:
     "class_imbalance", phase="check", ratio=10.0, recall=0.8, moved=0.15,
     why="ratio: SageMaker Debugger and RULES say 10. recall: where the nearest neighbours find 80 % of the rarest "
     "class "
-    "anyway, being rare does no harm and it is only noted, as it is where weights are given. Shares of classes that differ "
-    "by more than `moved` from those of the validation part are no property of the task.",
+    "anyway, being rare does no harm and it is only noted, as it is where weights are given. Shares of classes that "
+    "differ by more than `moved` from those of the validation part are no property of the task.",
 )
 def class_imbalance(record: Record, limits: Any) -> Finding | None:
     """Some classes are much rarer than others."""

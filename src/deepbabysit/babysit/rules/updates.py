@@ -191,8 +191,8 @@ def _too_high(
 
 @rule("learning_rate_too_high", phase="epoch",
       why="a run that stands far above what it could reach while each step still changes over 2 % of the weights is "
-          "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %); before half of the run is over "
-          "every run moves fast",
+          "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %); before half of the run is "
+          "over every run moves fast",
       causes=BUILT, late=0.5, ratio=0.015, poor=0.08, epochs=3,
       progress=0.1, most=0.25)
 def restless(record: Record, limits: Any) -> Finding | None:
@@ -203,7 +203,8 @@ def restless(record: Record, limits: Any) -> Finding | None:
         return None
     if not steady_rate(record.run) or good_from_the_start(record):
         return None
-    samples = [s for s in record.steps if s.epoch >= record.epochs[-1].epoch - 2][-8:] or record.steps[-4:]
+    recent = [s for s in record.steps if s.epoch >= record.epochs[-1].epoch - 2][-8:]
+    samples = recent or [s for s in record.steps[-4:] if 2 * s.epoch >= record.epochs[-1].epoch]
     ratio = usual_ratio(samples)
     if ratio is None or ratio < limits.ratio:
         return None
@@ -232,7 +233,8 @@ def restless(record: Record, limits: Any) -> Finding | None:
 @rule("learning_rate_too_low", phase="epoch",
       why="the loss falls steadily but crawls, with steps far below the usual 1e-3 of the weights; warm-up and "
           "fine-tuning do the same for good reasons and are left out",
-      causes=("vanishing_gradient", "dead_relu", "saturated_activation", *BUILT), ratio=3e-4, left=0.7, steps=100, share=0.15)
+      causes=("vanishing_gradient", "dead_relu", "saturated_activation", *BUILT), ratio=3e-4, left=0.7,
+      steps=100, share=0.15)
 def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
     """Small steps, little progress, and the loss still near its start."""
     curve = finite_curve(record)
