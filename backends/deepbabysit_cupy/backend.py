@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -18,6 +18,7 @@ from deepbabysit_cupy.kernels import KERNELS
 from deepbabysit_cupy.launch import Library
 from deepbabysit_cupy.lt import WORKSPACE, Lt
 from deepbabysit_cupy.staging import Staging
+from deepbabysit_cupy.tuning import Tuning
 
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
 DATA_SHARE = 0.25  # of the free memory that the data of a training may take
@@ -44,6 +45,7 @@ class CupyBackend(Backend):
 
     Attributes:
         merging: whether small launches of a captured step are merged.
+        tuning: what was chosen by timing; None before the first product.
     """
 
     name = "cupy"
@@ -67,7 +69,8 @@ class CupyBackend(Backend):
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self.tf32 = False
         self._lt: Lt | None = None
-        self._kept: dict[Any, Array] = {}
+        self.tuning: Tuning | None = None
+        self.choices = self._choices
         self._staging = Staging(cupy)
         self._workspace: Any = None
 
@@ -86,19 +89,18 @@ class CupyBackend(Backend):
         if self._lt is None:
             self._workspace = self.xp.cuda.alloc(WORKSPACE)
             self._lt = Lt(self._workspace.ptr)
+            self.tuning = Tuning(self, self._lt.version)
+            self._lt.choose = self.tuning.choose
         return self._lt
 
-    @property
+    def _choices(self) -> dict[str, Any]:
+        """Return what was chosen by timing in this process."""
+        return {} if self.tuning is None else self.tuning.record()
+
+    @cached_property
     def ticket(self) -> Array:
         """A number that is 0 between launches: blocks of one count there who ends last."""
-        return self.kept("ticket", lambda: np.zeros(1, np.uint32))
-
-    def kept(self, key: Any, make: Callable[[], np.ndarray]) -> Array:
-        """Return a small array of the device that kernels read, copied there once."""
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = self.asarray(make())
-        return found
+        return self.asarray(np.zeros(1, np.uint32))
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """Return a new CuPy array with these values."""

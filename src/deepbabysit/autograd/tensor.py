@@ -17,7 +17,7 @@ from deepbabysit.autograd.raw import raw_operations
 from deepbabysit.autograd.tape import HANDED, Edge, Node, next_number, sweep
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.activations import REMEMBERED
-from deepbabysit.kernels.shapes import show_shape
+from deepbabysit.kernels.shapes import is_floating, is_half, show_shape
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec
 from deepbabysit.kernels.structure import basic_key
 from deepbabysit.runtime.context import current, surroundings
@@ -520,7 +520,7 @@ _ADD, _SUBTRACT, _MULTIPLY = SPECS["add"], SPECS["subtract"], SPECS["multiply"]
 def _pair(x: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     """Return both sides of an operator as tensors; whole numbers meet a fraction as float32."""
     y = other if isinstance(other, Tensor) else as_tensor(other, x)
-    if y.dtype.kind == "f" and x.dtype.kind != "f" and not isinstance(other, Tensor):
+    if is_floating(y.dtype) and not is_floating(x.dtype) and not isinstance(other, Tensor):
         x = x.astype(y.dtype)
     return x, y
 
@@ -535,7 +535,7 @@ def _plain(value: Any) -> Any:
 
 
 def _divide(x: Tensor, y: Tensor) -> Tensor:
-    if x.dtype.kind != "f" and y.dtype.kind != "f":
+    if not is_floating(x.dtype) and not is_floating(y.dtype):
         x, y = x.astype(np.float32), y.astype(np.float32)
     return apply(SPECS["divide"], (x, y))
 
@@ -603,14 +603,14 @@ def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, req
         if dtype is None and values.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
             dtype = np.float32
         data = values
-    if data.dtype.kind not in "fiub":
+    if data.dtype.kind not in "fiub" and not is_half(data.dtype):
         raise TypeError(
             f"a tensor holds numbers; got {data.dtype} ({type(data).__name__}). "
             f"Encode strings first, for example with db.data.one_hot"
         )
     result = Tensor(place.asarray(data, dtype), place)
     if requires_grad:
-        if result.dtype.kind != "f":
+        if not is_floating(result.dtype):
             raise TypeError(f"only floating numbers can have a gradient; this tensor holds {result.dtype}")
         result.requires_grad = True
     return result
@@ -787,6 +787,8 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         A Tensor, or a tuple of Tensors where the operation has several outputs.
     """
     mode = current()
+    if mode.stand_ins is not None:
+        tensors = tuple([mode.stand_ins.get(id(t), t) for t in tensors])
     if len(tensors) == 2:  # spelled out for one and two: this is the hottest code of the eager path
         x, y = tensors
         device = x.device
@@ -835,7 +837,7 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         return result
     return tuple(
         Tensor(array, device, node, index, node is not None)
-        if form.dtype.kind == "f"
+        if is_floating(form.dtype)
         else Tensor(array, device, None, index)
         for index, (array, form) in enumerate(zip(outs, plan.outputs, strict=True))
     )
@@ -867,13 +869,19 @@ def _symbolic(outputs: Any, device: Device, tensors: tuple[Tensor, ...], spec: K
     return results[0] if len(results) == 1 else results
 
 
+def stand_in(tensor: Tensor) -> Tensor:
+    """Return what is computed with in place of a tensor: itself, or the copy in half precision of a parameter."""
+    copies = current().stand_ins
+    return tensor if copies is None else copies.get(id(tensor), tensor)
+
+
 def as_tensor(value: Any, like: Tensor) -> Tensor:
     """Return a value as a tensor on the device of another one; a Python number takes its dtype."""
     if isinstance(value, Tensor):
         return value
-    dtype = like.dtype
+    dtype = stand_in(like).dtype
     if isinstance(value, _NUMBERS):
-        if isinstance(value, float | np.floating) and dtype.kind != "f":
+        if isinstance(value, float | np.floating) and not is_floating(dtype):
             dtype = np.dtype(np.float32)
         elif dtype.kind == "b":
             dtype = np.dtype(bool) if isinstance(value, bool | np.bool_) else np.dtype(np.int64)

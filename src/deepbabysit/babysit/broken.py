@@ -11,6 +11,7 @@ import numpy as np
 
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array
 from deepbabysit.optimizers.flat import FlatBuffer, flats_of
 from deepbabysit.runtime.context import current, surroundings
@@ -128,7 +129,7 @@ class _Watcher:
         if self.found is not None:
             return
         for out in outs:
-            if out.dtype.kind != "f":
+            if not is_floating(out.dtype):
                 continue
             host = self._device.to_host(out)
             finite = np.isfinite(host)
@@ -139,7 +140,7 @@ class _Watcher:
             rows: list[int] = []
             if host.ndim and host.shape[0] == self._rows:
                 rows = np.flatnonzero(bad.reshape(len(host), -1).any(axis=1)).tolist()
-            inputs = [np.abs(self._device.to_host(i)) for i in ins if i.dtype.kind == "f" and i.size]
+            inputs = [np.abs(self._device.to_host(i)) for i in ins if is_floating(i.dtype) and i.size]
             largest = max((float(a[np.isfinite(a)].max(initial=0.0)) for a in inputs), default=0.0)
             nan = int(np.isnan(host).sum())
             name = "" if plan is None else plan.spec.name

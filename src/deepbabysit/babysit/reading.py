@@ -12,6 +12,7 @@ from deepbabysit.babysit.facts import LabelFacts, label_facts
 from deepbabysit.babysit.sampling import activation_of
 from deepbabysit.babysit.task import setup_facts, with_task
 from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, RunFacts
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.training.events import Controls, RunInfo
 
 _ROWS = 10_000  # targets that are looked at
@@ -26,7 +27,7 @@ def model_facts(model: Any) -> ModelFacts:
         own = {
             name: measures.of_tensor(value.device, value.data)
             for name, value in layer.own()
-            if value.dtype.kind == "f"
+            if is_floating(value.dtype)
         }
         kernel = getattr(layer, "kernel", None)
         settings: dict[str, Any] = {}
@@ -73,4 +74,4 @@ def _labels(y: Any) -> LabelFacts | None:
     if not isinstance(y, np.ndarray) or not y.size:
         return None
     rows = y if len(y) <= _ROWS else y[:: -(-len(y) // _ROWS)]
-    return label_facts(rows) if y.dtype.kind != "f" or np.isfinite(rows).all() else None
+    return label_facts(rows) if not is_floating(y.dtype) or np.isfinite(rows).all() else None

@@ -10,6 +10,7 @@ import numpy as np
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit import measures
 from deepbabysit.babysit.vitals import LayerVitals, ParameterVitals, TensorVitals, UnitVitals
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array
 from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.training.events import Controls
@@ -37,7 +38,7 @@ class Tap:
 
     def __call__(self, layer: Any, output: Any) -> None:
         """Measure an output."""
-        if not isinstance(output, Tensor) or output.dtype.kind != "f" or output.ndim < 2 or output.size == 0:
+        if not isinstance(output, Tensor) or not is_floating(output.dtype) or output.ndim < 2 or output.size == 0:
             return
         path = layer.path
         if layer.is_model() and not path:

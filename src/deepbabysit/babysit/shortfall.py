@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
 from deepbabysit.babysit.finding import Finding, Remedy
@@ -69,7 +69,7 @@ def _fallen(record: Record) -> float | None:
     held = finite(record.logs("val_loss"))
     if held and len(held) > 4 and held[-1] > 1.1 * min(held):
         return None
-    if len(epochs) > 4 and mean(epochs[-2:]) >= mean(epochs[-4:-2]):
+    if len(epochs) > 4 and fmean(epochs[-2:]) >= fmean(epochs[-4:-2]):
         return None
     share = fallen / max(float(before.mean()), 1e-300)
     later = epochs[len(epochs) // 2 :]

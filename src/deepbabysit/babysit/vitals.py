@@ -222,7 +222,7 @@ class Record:
         run, model: facts.
         data: facts about the data by name (`deepbabysit.babysit.facts` fills it in).
         steps, epochs: vitals in order; `steps` holds the sampled ones.
-        losses: the loss of every step without penalties, in order.
+        losses: the loss of every step without penalties, in order; it only grows.
         probes: results of experiments on the side (one batch overfitted, range test, ...), by name.
         stopped: why the run ended; empty while it goes on.
     """
@@ -236,12 +236,33 @@ class Record:
     probes: dict[str, Any] = field(default_factory=dict)
     stopped: str = ""
 
+    # what is computed from the lists above, as long as they have not grown
+    _curve: np.ndarray = field(default_factory=lambda: _read_only(np.empty(0)), init=False, repr=False, compare=False)
+    _columns: dict[str, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _read: list[EpochVitals] = field(default_factory=list, init=False, repr=False, compare=False)
+
     def logs(self, name: str) -> list[float]:
         """Return one number of every epoch that has it."""
-        return [epoch.logs[name] for epoch in self.epochs if name in epoch.logs]
+        known = len(self._read)
+        if known != len(self.epochs) or (known and self._read[-1] is not self.epochs[-1]):
+            if known > len(self.epochs) or (known and self._read[-1] is not self.epochs[known - 1]):
+                self._columns.clear()
+                self._read.clear()
+            for epoch in self.epochs[len(self._read) :]:
+                for key, value in epoch.logs.items():
+                    self._columns.setdefault(key, []).append(value)
+            self._read += self.epochs[len(self._read) :]
+        return list(self._columns.get(name, ()))
 
     def curve(self) -> np.ndarray:
-        """Return the losses of all steps that are known, in order."""
-        if len(self.losses):
-            return np.array(self.losses)
-        return np.array([step.loss for step in self.steps if step.loss is not None], np.float64)
+        """Return the losses of all steps that are known, in order; read-only."""
+        if not len(self.losses):
+            return np.array([step.loss for step in self.steps if step.loss is not None], np.float64)
+        if len(self._curve) != len(self.losses):
+            self._curve = _read_only(np.array(self.losses))
+        return self._curve
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    values.flags.writeable = False
+    return values

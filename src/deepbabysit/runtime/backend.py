@@ -83,6 +83,8 @@ class Backend(ABC):
         xp: the array namespace, with array-API names.
         kernels: operation name -> Kernel; what is missing runs as the reference.
         abstract: True when arrays have a shape and no values.
+        choices: ``choices()`` returns what was chosen by timing, and by whom, as a run's record keeps it; None where a
+            backend has no such choices.
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
             where a backend has no such thing.
@@ -101,6 +103,7 @@ class Backend(ABC):
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
     keeps: Callable[[int], bool] | None = None
+    choices: Callable[[], dict[str, Any]] | None = None
     program: Callable[[Any, list[Any]], Callable[[], None] | None] | None = None
 
     @abstractmethod

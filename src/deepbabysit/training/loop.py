@@ -29,6 +29,7 @@ from deepbabysit.training.display import display_for
 from deepbabysit.training.events import Controls, LazyLogs, Listener, RunInfo, StepInfo, direction
 from deepbabysit.training.history import History
 from deepbabysit.training.interrupt import Interrupt, interruptible
+from deepbabysit.training.precision import Precision
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
 
 _ALL = 1 << 62  # more rows than any batch has
@@ -42,18 +43,18 @@ class Trainer:
         optimizer: how weights change; None where only `predict` is wanted.
         loss: what is minimized.
         metrics: what else is measured.
-        dtype: type of the parameters and of floating data.
+        precision: what is computed with.
         replay: whether steps are recorded and replayed.
     """
 
     def __init__(
-        self, layer: Any, optimizer: Any, loss: Any, metrics: Sequence[Any], dtype: np.dtype[Any], replay: bool
+        self, layer: Any, optimizer: Any, loss: Any, metrics: Sequence[Any], precision: Precision, replay: bool
     ) -> None:
         self.layer = layer
         self.optimizer = optimizer
         self.loss = loss
         self.metrics = list(metrics)
-        self.dtype = dtype
+        self.precision = precision
         self.replay = replay
         self.steps = 0
         self._bound: Any = None
@@ -65,7 +66,7 @@ class Trainer:
         """Return a trainer of a copy of the layer, with the optimizer's states and without recorded steps."""
         twin = Trainer(
             deepcopy(self.layer, memo), deepcopy(self.optimizer, memo), deepcopy(self.loss, memo),
-            deepcopy(self.metrics, memo), self.dtype, self.replay,
+            deepcopy(self.metrics, memo), self.precision, self.replay,
         )
         twin.steps = self.steps
         return twin
@@ -101,12 +102,13 @@ class Trainer:
         arranged = arrange(x, self.layer)
         if arranged is not x and isinstance(y, list) and len(y) == 1 and np.ndim(y[0]):
             y = tuple(y)  # fit([x], [y]), as in Keras
-        xs = as_arrays(f"{of}x", arranged, self.dtype, notes)
-        ys = None if y is None else as_arrays(f"{of}y", y, self.dtype, notes)
+        xs = as_arrays(f"{of}x", arranged, self.precision.dtype, notes)
+        ys = None if y is None else as_arrays(f"{of}y", y, self.precision.dtype, notes)
         if targets and ys is None and self.loss is not None:
             raise ValueError(f"{of}y is missing: pass the targets, or a db.data.Loader that holds them")
         count = check_rows(xs, ys)
-        weights = None if ys is None else weights_of(weight, class_weight, ys, count, self.dtype, self._takes())
+        dtype = self.precision.dtype
+        weights = None if ys is None else weights_of(weight, class_weight, ys, count, dtype, self._takes())
         if rows is not None:
             xs = tuple(a[rows] for a in xs)
             ys = None if ys is None else tuple(a[rows] for a in ys)
@@ -138,7 +140,7 @@ class Trainer:
         batch = next(iter(loader.epoch(0)))
         x = leaves(arrange(batch.x, self.layer))
         y = [] if batch.y is None else leaves(batch.y)
-        dtypes = [self.dtype if a.dtype.kind == "f" else a.dtype for a in x]
+        dtypes = [self.precision.dtype if a.dtype.kind == "f" else a.dtype for a in x]
         source = Source(
             loader, len(x), len(y), batch.sample_weight is not None, loader.rows, [a.shape[1:] for a in x], dtypes,
             self.layer,
@@ -192,10 +194,11 @@ class Trainer:
             if not any(integers) and "symbolic" not in str(error):
                 raise
             if any(integers):  # pixels and counts become floating numbers batch by batch; ids for Embedding stay
-                source.dtypes = [self.dtype if whole else d for d, whole in zip(source.dtypes, integers, strict=True)]
+                own = self.precision.dtype
+                source.dtypes = [own if whole else d for d, whole in zip(source.dtypes, integers, strict=True)]
             outputs = self._build_with(source)
-        if self.dtype != np.float32:
-            layer.astype(self.dtype)
+        if self.precision.dtype != np.float32:
+            layer.astype(self.precision.dtype)
         if isinstance(outputs, list | tuple):
             raise ValueError(
                 f"fit needs a model with one output; this one has {len(outputs)}. Train it with a hand-written loop, "
@@ -285,8 +288,8 @@ class Trainer:
                 raise ValueError("validation_split needs arrays; with a Loader pass validation_data")
             if isinstance(validation_split, bool) or not isinstance(validation_split, int | float | np.number):
                 raise TypeError(f"validation_split is a fraction such as 0.1; got {validation_split!r}")
-            xs = as_arrays("x", arrange(x, self.layer), self.dtype, [])
-            labels = None if y is None else as_arrays("y", y, self.dtype, [])[0]
+            xs = as_arrays("x", arrange(x, self.layer), self.precision.dtype, [])
+            labels = None if y is None else as_arrays("y", y, self.precision.dtype, [])[0]
             rows, held, sentence = holdout(xs[0], labels, validation_split, split=split, seed=run_seed)
         source, targets = self._source(
             x, y, batch_size, shuffle, run_seed, sample_weight, class_weight, notes, rows
@@ -302,8 +305,8 @@ class Trainer:
         if validation is not None:
             self._build_validation(validation, held_targets, source, given, output_shape)
         place = self._place(device)
+        notes += self.precision.notes(place)
         self._bind()
-
         names = ["loss", *(["data_loss"] if self._penalized() else []), *[m.name for m in self.metrics]]
         batches = len(source.loader)
         monitor, mode = self._monitor(callbacks, validation is not None)
@@ -339,7 +342,7 @@ class Trainer:
         replay = self.replay and not any(listener.needs_batch_values for listener in audience)
         step = TrainStep(
             self.layer, self.optimizer, self.loss, self.metrics, place, run_streams,
-            Signature(source.inputs, source.targets, source.weighted), replay, say,
+            Signature(source.inputs, source.targets, source.weighted), self.precision, replay, say,
         )
         evaluation = None if validation is None else self._evaluation(validation, place)
         stops: list[str] = []
@@ -489,7 +492,7 @@ class Trainer:
         if step is None or step.busy:  # busy: a callback evaluates while the run evaluates
             step = self._steps[key] = EvaluateStep(
                 self.layer, self.loss, self.metrics, place,
-                Signature(source.inputs, source.targets, source.weighted), self.replay,
+                Signature(source.inputs, source.targets, source.weighted), self.precision, self.replay,
             )
         return step
 
@@ -537,7 +540,7 @@ class Trainer:
         place = layer.device
         step = self._steps.get(("predict", place))
         if step is None:
-            step = self._steps[("predict", place)] = PredictStep(layer, place, self.replay)
+            step = self._steps[("predict", place)] = PredictStep(layer, place, self.precision, self.replay)
         parts: list[list[np.ndarray]] = []
         for arrays, _ in source.batches(0):
             outputs = step(arrays[: source.inputs])
@@ -565,7 +568,7 @@ class Trainer:
             if self._steps.get("train", (None,))[0] != kind:
                 made = TrainStep(
                     self.layer, self.optimizer, self.loss, self.metrics, place, streams(),
-                    Signature(source.inputs, source.targets, source.weighted), self.replay,
+                    Signature(source.inputs, source.targets, source.weighted), self.precision, self.replay,
                 )
                 self._steps["train"] = (kind, made)
             if len(self._outputs) > 64:

@@ -26,6 +26,7 @@ from deepbabysit.runtime.funnel import call
 from deepbabysit.runtime.random import Streams
 from deepbabysit.runtime.record import host_action
 from deepbabysit.training.memory import too_large
+from deepbabysit.training.precision import Precision
 
 
 class Sums:
@@ -107,6 +108,7 @@ class TrainStep:
         device: where it runs.
         streams: the run's random streams.
         signature: how the arrays of a batch are meant.
+        precision: what it computes with.
         replay: whether the step is recorded and replayed.
         say: called with a line when it cannot be.
         tap: while it is set, steps run eagerly (the same bits) and it is shown what each layer computes.
@@ -125,6 +127,7 @@ class TrainStep:
         device: Device,
         streams: Streams,
         signature: Signature,
+        precision: Precision,
         replay: bool,
         say: Callable[[str], None] | None = None,
         exchange: Callable[[list[Array]], None] | None = None,
@@ -137,6 +140,7 @@ class TrainStep:
         self._device = device
         self._streams = streams
         self._signature = self.signature = signature
+        self._precision = precision
         self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
@@ -214,7 +218,7 @@ class TrainStep:
             tensors = [Tensor(self._device.asarray(a), self._device) for a in batch]
             x, y, given = self._signature.split(tensors)
             with surroundings(training=True, updates=Updates(), streams=self._streams, tap=tap):
-                prediction = self._layer(*x)
+                prediction = self._precision.run(self._layer, x)
                 with surroundings(scope="loss"):
                     loss = self._loss.mean(*self._loss.parts(y, prediction, given))
             turning(part, "backward")
@@ -225,7 +229,7 @@ class TrainStep:
         x, y, given = self._signature.split(tensors)
         updates = Updates()
         with surroundings(training=True, updates=updates, streams=self._streams):
-            prediction = self._layer(*x)
+            prediction = self._precision.run(self._layer, x)
             total, weight = self._loss.parts(y, prediction, given)
         with surroundings(grad=False, training=True):
             self.sums.add("loss", _pair(total.detach(), weight.detach()))
@@ -299,12 +303,14 @@ class EvaluateStep:
         metrics: Sequence[Metric],
         device: Device,
         signature: Signature,
+        precision: Precision,
         replay: bool,
     ) -> None:
         self._layer = layer
         self._loss = loss
         self._metrics = list(metrics)
         self._signature = signature
+        self._precision = precision
         self.busy = False
         self.sums = Sums(device, loss, metrics)
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
@@ -317,7 +323,7 @@ class EvaluateStep:
     def _run(self, *tensors: Tensor) -> None:
         x, y, given = self._signature.split(tensors)
         with surroundings(grad=False, training=False, updates=None):
-            prediction = self._layer(*x)
+            prediction = self._precision.run(self._layer, x)
             if self._loss is not None:
                 total, weight = self._loss.parts(y, prediction, given)
                 self.sums.add("loss", _pair(total, weight))
@@ -327,8 +333,9 @@ class EvaluateStep:
 class PredictStep:
     """A forward pass in inference mode."""
 
-    def __init__(self, layer: Layer, device: Device, replay: bool) -> None:
+    def __init__(self, layer: Layer, device: Device, precision: Precision, replay: bool) -> None:
         self._layer = layer
+        self._precision = precision
         self._step = Replay(self._run, device, replay and not layer.hooked)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Tensor, ...]:
@@ -337,5 +344,5 @@ class PredictStep:
 
     def _run(self, *x: Tensor) -> tuple[Tensor, ...]:
         with surroundings(grad=False, training=False, updates=None):
-            result = self._layer(*x)
+            result = self._precision.run(self._layer, x)
         return tuple(result) if isinstance(result, list | tuple) else (result,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
 from deepbabysit.babysit import changes
@@ -79,8 +79,10 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
     # the first steps may lie far above guessing; what was learned is measured from whichever is lower
     level = min(start, guess) if guess else start
     gain = (level - now) / level
+    if gain > limits.gain:
+        return None
     late = last_level(curve, max(len(curve) // 5, 10))
-    if gain > limits.gain or (late is not None and (level - late) / level > limits.gain):
+    if late is not None and (level - late) / level > limits.gain:
         return None
     severe = len(losses) >= 4 and len(curve) >= 4 * limits.steps
     return Finding(
@@ -108,15 +110,15 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
     recent = losses[-8:]
     steps = [b - a for a, b in zip(recent, recent[1:], strict=False)]
     turns = sum(a * b < 0 for a, b in zip(steps, steps[1:], strict=False)) / max(len(steps) - 1, 1)
-    level = mean(recent)
-    swing = mean(abs(s) for s in steps) / max(level, 1e-12)
+    level = fmean(recent)
+    swing = fmean(abs(s) for s in steps) / max(level, 1e-12)
     half = len(recent) // 2
-    gain = (mean(recent[:half]) - mean(recent[half:])) / max(mean(recent[:half]), 1e-12)
+    gain = (fmean(recent[:half]) - fmean(recent[half:])) / max(fmean(recent[:half]), 1e-12)
     guess = chance(record)
     if turns < limits.turns or swing < limits.swing or gain > limits.progress:
         return None
     held = finite(record.logs("val_loss"))[-4:]
-    if guess and min(level, mean(held) if held else level) < limits.poor * guess:
+    if guess and min(level, fmean(held) if held else level) < limits.poor * guess:
         return None  # noise of dropout, batch statistics or small batches on top of something that is learned
     return Finding(
         "oscillating_loss", "warning", 0.75,
@@ -140,15 +142,15 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
         return None
     best = min(val)
     at = val.index(best)
-    now = mean(val[-3:])
+    now = fmean(val[-3:])
     after = len(val) - 1 - at
     falling = train[-1] < 0.95 * train[at] if at < len(train) else False
     guess = chance(record) or max(val[0], 1e-12)
     rise = (now - best) / max(best, 1e-12)
     good, held = accuracy(record), accuracy(record, "val_")
-    gap = mean(good[-3:]) - mean(held[-3:]) if good and held else None
+    gap = fmean(good[-3:]) - fmean(held[-3:]) if good and held else None
     turned = after >= limits.stay and falling and rise > limits.rise and now - best > 0.02 * guess
-    settled = len(val) >= limits.epochs and mean(val[-3:]) > 0.95 * mean(val[-6:-3])
+    settled = len(val) >= limits.epochs and fmean(val[-3:]) > 0.95 * fmean(val[-6:-3])
     wide = (gap is not None and gap > limits.gap and rise > limits.wide and train[-1] < 0.3 * guess
             and now > 0.15 * guess and settled)
     by_heart = (gap is not None and gap > limits.chasm and train[-1] < limits.fitted * guess and now > 0.25 * guess
@@ -186,7 +188,7 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
         return None
     best = min(val)
     at = val.index(best)
-    after, now = len(val) - 1 - at, mean(val[-3:])
+    after, now = len(val) - 1 - at, fmean(val[-3:])
     worse = (now - best) / max(best, 1e-12)
     guess = chance(record) or val[0]
     if after < limits.share * len(val) or worse < limits.worse or now - best < 0.02 * guess:
@@ -214,10 +216,10 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
     guess = chance(record)
     if len(train) < limits.epochs or not guess:
         return None
-    now = mean(train[-2:])
-    held = mean(val[-2:]) if len(val) >= 2 else None
+    now = fmean(train[-2:])
+    held = fmean(val[-2:]) if len(val) >= 2 else None
     poor = limits.poor if classified(record) else limits.numbers
-    slope = (mean(train[-4:-2]) - now) / max(mean(train[-4:-2]), 1e-12)
+    slope = (fmean(train[-4:-2]) - now) / max(fmean(train[-4:-2]), 1e-12)
     if min(now, now if held is None else held) < poor * guess or slope > limits.falling:
         return None
     if held is not None and (held - now > limits.gap * now or held < limits.better * now):
@@ -315,7 +317,7 @@ def suspicious_validation(record: Record, limits: Any) -> Finding | None:
     pairs = list(zip(val[-count:], train[-count:], strict=True))
     if not all(v < limits.share * t for v, t in pairs):
         return None
-    ratio = mean(v / t for v, t in pairs)
+    ratio = fmean(v / t for v, t in pairs)
     return Finding(
         "suspicious_validation", "warning", 0.75,
         f"in the last {count} epochs the validation loss was {ratio:.0%} of the training loss (limit "
@@ -397,7 +399,7 @@ def contradicted_labels(record: Record, limits: Any) -> Finding | None:
         return None
     if min(len(train), len(val)) < limits.epochs:
         return None
-    now, held = mean(train[-3:]), mean(val[-3:])
+    now, held = fmean(train[-3:]), fmean(val[-3:])
     if now < limits.poor * guess or held > limits.better * now:
         return None
     return Finding(

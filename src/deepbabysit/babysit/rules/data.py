@@ -112,8 +112,9 @@ def _plain(record: Record, path: str) -> bool:
     large=10.0, apart=10.0, notable=3.0, pixels=100.0,
     why="apart: features whose spreads differ by 10 times (RULES; LeCun et al. 1998). large: standard "
     "deviation of 10, or a mean of 15, against the 1 that initializers assume. notable: from here on to `large` it is "
-    "only noted; below nothing is said even where spreads differ, since sparse and one-hot features, border pixels and "
-    "min-max scaled outliers differ harmlessly. pixels: a maximum from which whole numbers from 0 are taken for pixels.",
+    "only noted; below nothing is said even where spreads differ, since sparse and one-hot features, border pixels "
+    "and min-max scaled outliers differ harmlessly. pixels: a maximum from which whole numbers from 0 are taken for "
+    "pixels.",
 )
 def input_not_normalized(record: Record, limits: Any) -> Iterator[Finding]:
     """Features on very different or very large scales, as the first weights see them."""

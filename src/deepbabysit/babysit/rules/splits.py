@@ -57,8 +57,8 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
     why="score: Deepchecks and RULES say 0.8, but the best feature of iris or breast cancer reaches that honestly, "
     "next "
     "to others nearly as good. So the best must also stand `apart` from the second best, be almost `sure` alone, or "
-    "have nothing but the label in its variance (`copied`; `grouped` where it stands apart as well); only the last two are "
-    "warnings, since one coordinate of honest clusters can stand apart, too.",
+    "have nothing but the label in its variance (`copied`; `grouped` where it stands apart as well); only the last two "
+    "are warnings, since one coordinate of honest clusters can stand apart, too.",
 )
 def feature_leak(record: Record, limits: Any) -> Finding | None:
     """One feature gives the label away."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from deepbabysit.babysit.rules.signals import (
     done,
     finite,
     finite_curve,
+    finite_part,
     first_level,
     good_from_the_start,
     kernels,
@@ -89,10 +90,9 @@ def _gain(record: Record) -> float | None:
     """Return by what share the loss has fallen since the start."""
     curve = record.curve()
     width = max(min(len(curve) // 5, record.run.steps or 50), 3)
-    start, now = finite(curve[:width].tolist()), finite(curve[-width:].tolist())
-    if not start or not now or mean(start) <= 0:
-        return None
-    return (mean(start) - mean(now)) / mean(start)
+    ends = [finite_part(end) for end in (curve[:width], curve[-width:])]
+    start, now = (float(end.mean()) if len(end) else math.nan for end in ends)
+    return (start - now) / start if start > 0.0 and not math.isnan(now) else None
 
 
 @rule("learning_rate_too_high", phase="step",
@@ -105,7 +105,7 @@ def _gain(record: Record) -> float | None:
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
     curve = record.curve()
-    good = curve[np.isfinite(curve)]
+    good = finite_part(curve)
     if not len(good) or not record.steps or (len(good) < 3 and len(good) == len(curve)):
         return None
     start, now = first_level(curve, record.run.batch_size), last_level(good, 10)
@@ -137,7 +137,7 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64]
     early = max((r for s in record.steps[:6] if (r := usual_ratio([s])) is not None), default=0.0)
     width = min(10, len(good))
-    peak = float(np.convolve(good, np.full(width, 1.0 / width), "valid").max())
+    peak = float(np.convolve(good, np.full(width, 1.0 / width), "valid").max()) if dead else 0.0
     if dead and (early > limits.first or peak > limits.peak * start) and now > 0.7 * start:
         return _too_high(
             record, "error", 0.85,
@@ -191,8 +191,8 @@ def _too_high(
 
 @rule("learning_rate_too_high", phase="epoch",
       why="a run that stands far above what it could reach while each step still changes over 2 % of the weights is "
-          "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %); before half of the run is "
-          "over every run moves fast",
+          "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %); before half of the run "
+          "is over every run moves fast",
       causes=BUILT, late=0.5, ratio=0.015, poor=0.08, epochs=3,
       progress=0.1, most=0.25)
 def restless(record: Record, limits: Any) -> Finding | None:
