@@ -15,7 +15,7 @@ from deepbabysit.babysit.yardstick import Yardstick
 
 @rule(
     "corrupted_labels", phase="check", doubted=0.2, held=0.5, errors=2.0, apart=0.2, half=0.5, useless=0.06,
-    why="A model that never saw a row, and is surer of it than of four fifths of the rows, is wrong in up to 0.01 of the "
+    why="A model that never saw a row, and is surer of it than of four fifths of them, is wrong in up to 0.01 of the "
     "cases on clean tables and images, and in a share like that of the wrong labels where labels are wrong. Where it "
     "is wrong of training rows (`doubted`) and not half as often of validation rows (`held`) the training labels are "
     "at fault. Numbers have no sure answers: there the share of the variance that is explained must be `apart` "
