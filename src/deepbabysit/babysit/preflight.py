@@ -29,6 +29,7 @@ from deepbabysit.babysit.task import (
     with_task,
 )
 from deepbabysit.babysit.vitals import ModelFacts, Record, RunFacts
+from deepbabysit.babysit.yardstick import measure, seconds
 from deepbabysit.data.loader import Loader
 from deepbabysit.errors import spelled
 from deepbabysit.layers.layer import Layer
@@ -342,6 +343,7 @@ def _examine(
         )
         _note_data(record.data, given, now)
         record.run = with_task(run, loss, record.data.labels, record.model)
+        _measure_yardstick(now, ids)
         if subject is not None:
             _look_at_loss(subject, now)
             _experiment(subject, now)
@@ -351,6 +353,21 @@ def _examine(
             elif optimizer is None:
                 now.missing["range"] = "no range test was asked for"
     return _judge(now)
+
+
+def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
+    """See what cheap models reach on these data, where there is time for it."""
+    given, data = now.given, now.record.data
+    (held, targets), y = given.validation or ((), None), given.y
+    if y is None or targets is None or data.labels is None or any(ids):
+        now.missing["yardstick"] = "there are no validation rows with targets" if not any(ids) else "the inputs are ids"
+        return
+    if not now.left(seconds(len(y), data.features)):
+        now.missing["yardstick"] = "the time was spent"
+        return
+    now.record.probes["yardstick"] = now.attempt(
+        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels)
+    )
 
 
 def _looking(facts: ModelFacts, run: RunFacts) -> float:
