@@ -173,7 +173,9 @@ class ndarray:  # noqa: N801  (CuPy's name)
     def fill(self, value: Any) -> None:
         call_library("fill", lambda d: d.fill(value), self, out=self)
 
-    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None) -> Any:
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None
+    ) -> Any:
         _refuse_capture("exporting")
         State.catch_up()
         State.waits.append((stream, globals()["stream"]().ptr))  # the consumer waits for the stream in force

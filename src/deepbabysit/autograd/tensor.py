@@ -630,8 +630,8 @@ def _on_host(data: Any) -> Any:
         kind, number = ask()
         if kind not in HOST_MEMORY:
             raise TypeError(
-                f"the {type(data).__name__} lies on GPU {number} and the tensor shall lie on the CPU; copy it to the host "
-                f"first, or make the tensor there: db.tensor(data, device='cuda:{number}')"
+                f"the {type(data).__name__} lies on GPU {number} and the tensor shall lie on the CPU; copy it to the "
+                f"host first, or make the tensor there: db.tensor(data, device='cuda:{number}')"
             )
     return data
 
