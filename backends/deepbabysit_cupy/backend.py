@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -34,6 +36,12 @@ class _InForce(threading.local):
 _IN_FORCE = _InForce()
 
 
+class _Held(threading.local):
+    """What this thread writes from the host while that is collected."""
+
+    writes: list[tuple[Array, np.ndarray]] | None = None
+
+
 class CupyBackend(Backend):
     """CuPy arrays on one GPU.
 
@@ -59,6 +67,7 @@ class CupyBackend(Backend):
         self.number = number
         self.merging = True
         self.program = program
+        self.hold = self._hold
         self.adopt = self._adopt
         self.share = self._share
         self.keeps = self._keeps
@@ -73,6 +82,7 @@ class CupyBackend(Backend):
         self.tuning: Tuning | None = None
         self.choices = self._choices
         self._staging = Staging(cupy)
+        self._held = _Held()
         self._workspace: Any = None
 
     def enter(self) -> None:
@@ -159,6 +169,16 @@ class CupyBackend(Backend):
         self.enter()
         return np.asarray(array.get())
 
+    @contextmanager
+    def _hold(self) -> Iterator[list[tuple[Array, np.ndarray]]]:
+        """Collect what this thread writes from the host in a block."""
+        made: list[tuple[Array, np.ndarray]] = []
+        self._held.writes = made
+        try:
+            yield made
+        finally:
+            self._held.writes = None
+
     def write(self, array: Array, values: Any) -> None:
         """Copy values into an array."""
         self.enter()
@@ -166,7 +186,9 @@ class CupyBackend(Backend):
             array[...] = values
             return
         host = np.broadcast_to(np.asarray(values, array.dtype), array.shape)
-        if array.flags.c_contiguous:
+        if self._held.writes is not None:
+            self._held.writes.append((array, host.copy()))
+        elif array.flags.c_contiguous:
             self._send(array, host)
         else:
             array[...] = self.asarray(host)

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepbabysit.runtime.notices import NOTICES
 from deepbabysit_cupy.merging import Launch, merged
-from deepbabysit_cupy.waves import Item, Work, arrange, work_of
+from deepbabysit_cupy.waves import Item, Work, again, arrange, work_of
 
 
 class Uncapturable(RuntimeError):
@@ -90,13 +90,19 @@ def _run(device: Any, call: Any) -> None:
         raise Uncapturable(f"{_name(device.backend, call)} cannot be captured ({text})") from error
 
 
-def program(device: Any, calls: Sequence[Any]) -> Callable[[], None] | None:
-    """Capture recorded calls, run them once, and return what repeats them; None, and nothing run, where that fails."""
+def program(device: Any, calls: Sequence[Any], times: int = 1) -> Callable[[], None] | None:
+    """Capture recorded calls, run them once, and return what repeats them; None, and nothing run, where that fails.
+
+    Arguments:
+        device: where they run.
+        calls: `times` the same ones, but for where they read.
+        times: the order is chosen once.
+    """
     backend = device.backend
     pool = backend.xp.cuda.MemoryPool()
     try:
         works, plain = _look(device, calls, pool)
-        items = arrange(works) if backend.merging else []
+        items = again(arrange(works[: len(works) // times]), works, times) if backend.merging else []
         together = sum(len(item.works) for item in items if item.alone is None)
         if together:
             graph, extra = _merge(device, items, pool)

@@ -145,3 +145,22 @@ def arrange(works: Sequence[Work]) -> list[Item]:
             assert place is not None
             place.append(work)
     return items
+
+
+def again(items: Sequence[Item], works: Sequence[Work], times: int) -> list[Item]:
+    """Return items of the first of several equal parts of the works, and those of the other parts in the same way."""
+    count = len(works) // times
+
+    def form(work: Work) -> Any:
+        launch = work.launch
+        return None if launch is None else (launch.text, launch.name, launch.grid, launch.block)
+
+    if any(form(work) != form(works[number % count]) for number, work in enumerate(works)):
+        return [Item([[work]]) for work in works]
+    place = {id(work): number for number, work in enumerate(works[:count])}
+    found = []
+    for part in range(times):
+        for item in items:
+            *lanes, tail = [[works[place[id(w)] + part * count] for w in lane] for lane in (*item.lanes, item.tail)]
+            found.append(Item(lanes, tail))
+    return found

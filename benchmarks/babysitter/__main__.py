@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 from benchmarks.babysitter.cases import FIRST_SEED, Case, pool
 from benchmarks.babysitter.code_cases import CodeCase, code_outcome, code_pool
 from benchmarks.babysitter.judging import Scores
-from benchmarks.babysitter.outcomes import outcome, places
+from benchmarks.babysitter.outcomes import outcome, places, truth, verdict_of
 from benchmarks.babysitter.scoring import figures
-from benchmarks.babysitter.table import table, table_of_misses
+from benchmarks.babysitter.table import table, table_of_misses, table_of_truths
 from deepbabysit.io.files import atomic_write
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -34,10 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="forget outcomes that are there (not the scores)")
     parser.add_argument("--show", action="store_true", help="run nothing, print what is there")
     parser.add_argument("--only", help="only cases whose name holds this")
+    parser.add_argument("--scores", action="store_true", help="only find out which cases hurt: nobody watches")
     parser.add_argument("--code", action="store_true", help="run the pool's code cases instead")
     parser.add_argument("--misses", action="store_true", help="print the table of misses, too")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
+    if given.scores:
+        return find_scores(given.pool, given.folder, given.cases, given.minutes)
     label = given.pool + "-code" * given.code
     file, _ = places(given.folder, label)
     if given.fresh and file.exists() and not given.show:
@@ -65,6 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(result, label))
     if given.misses:
         print("\n" + table_of_misses(there))
+    return 0
+
+
+def find_scores(name: str, folder: Path, count: int | None, minutes: float | None) -> int:
+    """Find out which cases of a pool hurt, keep the scores, and print how many there are of each code."""
+    scores = Scores(places(folder, name)[1])
+    until = perf_counter() + 60.0 * minutes if minutes else float("inf")
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for done, case in enumerate(pool(name)[:count], 1):
+        if perf_counter() >= until:
+            break
+        found[case.codes[0] if case.codes else case.kind][truth(case.kind, verdict_of(case, scores)[0])] += 1
+        if done % 100 == 0:
+            print(f"{done} cases", file=sys.stderr, flush=True)
+    print(table_of_truths(found))
     return 0
 
 

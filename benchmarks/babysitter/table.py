@@ -52,6 +52,15 @@ def table(figures: Mapping[str, Any], pool: str) -> str:
     return "\n".join(lines)
 
 
+def table_of_truths(found: Mapping[str, Mapping[str, int]]) -> str:
+    """Return how many cases of each label are faulty, healthy, or left out, before anybody has watched one."""
+    rows = [("label", "faulty", "healthy", "left out"), ("---",) * 4]
+    kinds = ("faulty", "healthy", "out")
+    rows += [(code, *(str(counts.get(kind, 0)) for kind in kinds)) for code, counts in sorted(found.items())]
+    rows.append(("all", *(str(sum(counts.get(kind, 0) for counts in found.values())) for kind in kinds)))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
 def table_of_misses(outcomes: Iterable[Mapping[str, Any]]) -> str:
     """Return the cases that went wrong, one by one."""
     lines = ["| case | truth | label | found (first three) |", "|---|---|---|---|"]

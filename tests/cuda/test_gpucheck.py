@@ -123,7 +123,7 @@ def test_every_phase(cuda, tiny, no_peers, tmp_path, monkeypatch):
         assert max(row["aligned, error"], row["odd, error"]) < 1e-6
     assert phases["epilogues"]["float32 dgelu+bgrad"]["odd"] is False
     assert phases["epilogues"]["float64 bias"] == {"aligned": False, "odd": False}
-    assert phases["epilogues"]["bfloat16 plain"] == {"aligned": False, "odd": False}
+    assert phases["epilogues"]["bfloat16 plain"] == {"aligned": True, "odd": True}
     assert phases["graphs"]["tiny@64: bits of a graph, losses against the CPU"] < 1e-3
     assert phases["graphs"]["transformer-tiny@16: bits of a graph, losses against the CPU"] < 1e-3
     assert phases["graphs"]["transformer-tiny@16: losses with choices by timing"] < 1e-3

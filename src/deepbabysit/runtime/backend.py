@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,10 @@ class Backend(ABC):
             backend has no such choices.
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
-            where a backend has no such thing.
+            where a backend has no such thing. Where there is `hold`, ``times=n`` says that the calls are `n` times the
+            same ones, but for where they read.
+        hold: ``with hold() as writes`` collects what this thread writes from the host, as (array, values), in place of
+            doing it; None where nothing is gained by several steps at once.
         adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
             DLPack, or None where it is not there; None where a backend takes such data like all others.
         share: ``share(array, stream, max_version, dl_device, copy)`` returns the DLPack capsule of an array, as
@@ -107,7 +111,8 @@ class Backend(ABC):
     share: Callable[[Array, Any, Any, Any, Any], Any] | None = None
     keeps: Callable[[int], bool] | None = None
     choices: Callable[[], dict[str, Any]] | None = None
-    program: Callable[[Any, list[Any]], Callable[[], None] | None] | None = None
+    program: Callable[..., Callable[[], None] | None] | None = None
+    hold: Callable[[], AbstractContextManager[list[tuple[Array, np.ndarray]]]] | None = None
 
     @abstractmethod
     def asarray(self, values: Any, dtype: Any = None) -> Array:

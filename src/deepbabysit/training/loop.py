@@ -31,6 +31,7 @@ from deepbabysit.training.history import History
 from deepbabysit.training.interrupt import Interrupt, interruptible
 from deepbabysit.training.precision import Precision
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
+from deepbabysit.training.together import Together
 
 _ALL = 1 << 62  # more rows than any batch has
 
@@ -238,6 +239,7 @@ class Trainer:
                 "there is nothing to train: the model has no parameters"
             )
         key = tuple((id(p), id(p.device), p.dtype) for p in parameters)
+        self.precision.prepare(self.optimizer)
         if key != self._bound:
             self.optimizer.bind(parameters)
             self._bound = key
@@ -304,8 +306,7 @@ class Trainer:
         self._check_targets(source, targets, output_shape)
         if validation is not None:
             self._build_validation(validation, held_targets, source, given, output_shape)
-        place = self._place(device)
-        notes += self.precision.notes(place)
+        notes += self.precision.notes(place := self._place(device))
         self._bind()
         names = ["loss", *(["data_loss"] if self._penalized() else []), *[m.name for m in self.metrics]]
         batches = len(source.loader)
@@ -366,14 +367,15 @@ class Trainer:
                     for listener in audience:
                         listener.epoch_begin(epoch)
                     stop = self._run_epoch(
-                        epoch, source, step, accumulate, names, audience, watchers, interrupt, stops
+                        epoch, source, step, accumulate, names, audience, watchers, interrupt, stops,
+                        epochs * batches,
                     )
                     logs = step.sums.read()
-                    rate = float(self.optimizer.applied_rate)
+                    rate = self.optimizer.applied_rate
                     if validation is not None and evaluation is not None and not interrupt.asked:
                         found = self._evaluate(evaluation, validation, audience)
                         logs.update({f"val_{name}": value for name, value in found.items()})
-                    logs["learning_rate"] = rate
+                    logs.update(self.precision.logs(self.optimizer), learning_rate=rate)
                     self._observe(logs)
                     for listener in audience:
                         listener.epoch_end(epoch, logs)
@@ -403,26 +405,25 @@ class Trainer:
         watchers: CallbackList,
         interrupt: Interrupt,
         stops: Sequence[str],
+        planned: int,
     ) -> str:
-        """Run the steps of an epoch; returns why the run must end, or an empty string."""
+        """Run the steps of an epoch; returns why the run must end, or an empty string. `planned`: steps of the run."""
         step.sums.clear()
-        waiting: list[list[np.ndarray]] = []
         starters = [li for li in audience if type(li).step_begin is not Listener.step_begin]
         enders = [li for li in audience if type(li).step_end is not Listener.step_end]
         number = samples = 0
-        count = len(source.loader)
         batches = source.batches(epoch, self.layer.device)
+        together = Together(source, step, [*starters, *enders], planned, accumulate)
         try:
-            for place, (arrays, rows) in enumerate(batches):
-                waiting.append(arrays)
-                samples += rows
-                if len(waiting) < accumulate and place + 1 < count:
-                    continue
+            for waiting, rows, more in together.turns(batches, self.steps):
                 now = self.steps
-                for listener in starters:
-                    if listener.wake <= now:
-                        listener.step_begin(epoch, number)
-                step(waiting, now)
+                samples += rows
+                if waiting:
+                    for listener in starters:
+                        if listener.wake <= now:
+                            listener.step_begin(epoch, number)
+                    step(waiting, now)
+                now, number = now + more, number + more
                 self.steps = now + 1
                 info, alarm = None, step.alarm
                 for listener in enders:
@@ -431,9 +432,8 @@ class Trainer:
                             logs = LazyLogs(names, self._reader(step, self.steps))
                             info = StepInfo(epoch, number, self.steps, samples, logs, waiting)
                         listener.step_end(info)
-                waiting = []
                 number += 1
-                if number == 1:
+                if number == more + 1:
                     NOTICES.report()
                 if stop := self._stop_reason(watchers, interrupt, stops):
                     return stop
@@ -581,8 +581,8 @@ class Trainer:
             last.fetch()  # somebody still holds the numbers of the step before: read them while they are there
         runner: TrainStep = self._steps["train"][1]
         runner.sums.clear()
-        batch = next(iter(source.loader.epoch(0)))
-        runner([source.arrays(batch)], self.steps)
+        with np.errstate(all="ignore"):
+            runner([source.arrays(next(iter(source.loader.epoch(0))))], self.steps)
         self.steps += 1
         logs = LazyLogs(["loss", *[m.name for m in self.metrics]], runner.sums.read)
         self._logs = weakref.ref(logs)
