@@ -91,11 +91,11 @@ def test_a_tool_that_may_not_look_is_named_with_its_reason(install):
 
 
 def test_what_the_tools_run(cuda, emulation, monkeypatch):
-    from deepbabysit.bench.gpu import run, tools
+    from deepbabysit.bench.gpu import exercise
 
-    monkeypatch.setattr(run, "open_device", lambda: cuda)
+    monkeypatch.setattr(exercise, "open_device", lambda: cuda)
     before = sum(emulation.launches.values())
-    tools.exercise(2048)
+    exercise.exercise(2048)
     assert sum(emulation.launches.values()) - before >= 7
 
 

@@ -65,7 +65,7 @@ def bandwidths(text: str) -> dict[str, float]:
 
 def _run(report: Report, tool: Sequence[str], elements: int) -> tuple[str, str]:
     """Return what a tool says about our kernels, and how it ended."""
-    command = [*tool, sys.executable, "-m", "deepbabysit.bench.gpu.tools", str(elements)]
+    command = [*tool, sys.executable, "-m", "deepbabysit.bench.gpu.exercise", str(elements)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=max(report.left, 1.0), check=False
@@ -86,20 +86,3 @@ def _last(text: str) -> str:
 def _first_error(text: str) -> str:
     lines = [line.strip("= ") for line in text.splitlines() if line.startswith("=========")]
     return next((line for line in lines if re.search(r"Invalid|hazard|Race|race|leaked", line)), "")[:200]
-
-
-def exercise(elements: int) -> None:
-    """Run kernels of every family once over arrays of so many elements."""
-    from deepbabysit.bench.gpu.correctness import memory_bound
-    from deepbabysit.bench.gpu.run import open_device
-    from deepbabysit.kernels import SPECS
-    from deepbabysit.runtime.funnel import call
-
-    device = open_device()
-    for name, (arrays, outs, _, attrs) in memory_bound(device, elements).items():
-        call(device, SPECS[name], arrays, attrs, outs)
-    device.backend.synchronize()
-
-
-if __name__ == "__main__":
-    exercise(int(sys.argv[1]))
