@@ -96,6 +96,8 @@ class Backend(ABC):
             DLPack, or None where it is not there; None where a backend takes such data like all others.
         keeps: ``keeps(size)`` tells whether data of so many bytes shall lie on the device for a whole training; None
             where the host's arrays are as near.
+        memory: ``memory()`` returns bytes by name: what recorded steps have for themselves, what is in use of the pool
+            that everything else lies in (parameters, states, data), and what of it is idle; None on the host.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
             what making one costs on a CPU.
     """
@@ -107,6 +109,7 @@ class Backend(ABC):
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
     keeps: Callable[[int], bool] | None = None
+    memory: Callable[[], dict[str, int]] | None = None
     choices: Callable[[], dict[str, Any]] | None = None
     program: Callable[..., Callable[[], None] | None] | None = None
     hold: Callable[[], AbstractContextManager[list[tuple[Array, np.ndarray]]]] | None = None

@@ -8,12 +8,13 @@ when somebody looks).
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from deepbabysit.autograd.replay import Replay
+from deepbabysit.autograd.replay import RecordingTooLarge, Replay
 from deepbabysit.autograd.tensor import Tensor, apply
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
@@ -41,6 +42,7 @@ class Sums:
         self._loss = loss
         self._metrics = list(metrics)
         self._arrays: dict[str, Array] = {}
+        self._kept: dict[str, np.ndarray] = {}
         self._gathered: dict[str, list[Any]] = {m.name: [] for m in metrics if m.gathers}
 
     def add(self, name: str, values: Tensor) -> None:
@@ -54,6 +56,15 @@ class Sums:
     def gather(self, metric: Metric, values: Any) -> None:
         """Keep what a metric that needs every prediction gathered."""
         self._gathered[metric.name].append(values)
+
+    def keep(self) -> None:
+        """Keep the sums as they are now, for `restore`."""
+        self._kept = {name: np.array(self._device.to_host(array)) for name, array in self._arrays.items()}
+
+    def restore(self) -> None:
+        """Go back to what was kept."""
+        for name, values in self._kept.items():
+            self._device.write(self._arrays[name], values)
 
     def clear(self) -> None:
         """Begin again from zero."""
@@ -147,11 +158,12 @@ class TrainStep:
         self.tap: Callable[[Layer, Any], None] | None = None
         self.guard: Callable[[Tensor], None] | None = None
         self.alarm: memoryview | None = None
+        self._say = say
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
-        self._whole = Replay(self._run_whole, device, replay, say)
-        self._first = Replay(self._run_first, device, replay, say)
-        self._more = Replay(self._run_more, device, replay, say)
-        self._last = Replay(self._run_last, device, replay, say)
+        self._whole = Replay(self._run_whole, device, replay, say, self.sums.keep)
+        self._first = Replay(self._run_first, device, replay, say, self.sums.keep)
+        self._more = Replay(self._run_more, device, replay, say, self.sums.keep)
+        self._last = Replay(self._run_last, device, replay, say, self.sums.keep)
 
     @property
     def replays(self) -> int:
@@ -165,12 +177,28 @@ class TrainStep:
             StepTooLarge: it does not fit into memory; weights and optimizer are unchanged.
         """
         try:
+            try:
+                return self._train(batches, step)
+            except RecordingTooLarge as error:
+                if len(batches) > 1:
+                    raise
+                traceback.clear_frames(error.__traceback__)  # they hold the arrays of the step
+                self._forget()
+                self.sums.restore()
+            if self._say is not None:
+                self._say("steps run call by call: there is no memory for a recorded one")
             return self._train(batches, step)
         except MemoryError as error:
             def again(batch: Sequence[Array], tap: Callable[[Layer, Any], None]) -> None:
-                self.again([batch], step, tap, lambda part, way: None)
+                self.again([batch], step, tap, lambda part, way: None, True)
 
+            self._forget()
             raise too_large(error, self._layer, self._optimizer, self._device, batches, again) from error
+
+    def _forget(self) -> None:
+        """Record no more, and give back the memory of what was recorded."""
+        for replay in (self._whole, self._first, self._more, self._last):
+            replay.stop()
 
     def several(self, forms: Any, count: int, fill: Fill, step: int) -> bool:
         """Train on several batches at once, where the step is replayed; tells whether it did.
@@ -219,11 +247,12 @@ class TrainStep:
         step: int,
         tap: Callable[[Layer, Any], None],
         turning: Callable[[int, str], None],
+        measured: bool = False,
     ) -> None:
         """Compute the losses of a step's micro-batches and sweep back, with `tap`; no sum is added, no state changed.
 
         ``turning(part, "forward" or "backward")`` is called before each pass. Gradients are overwritten; the caller
-        keeps what is needed.
+        keeps what is needed. `measured`: with the memory that metrics need.
         """
         row = 0
         for part, batch in enumerate(batches):
@@ -235,6 +264,10 @@ class TrainStep:
                 prediction = self._precision.run(self._layer, x)
                 with surroundings(scope="loss"):
                     loss = self._loss.mean(*self._loss.parts(y, prediction, given))
+            if measured:
+                with surroundings(grad=False, training=True):
+                    kept = [metric.totals(y, prediction, given) for metric in self._metrics if not metric.gathers]
+                    del kept
             turning(part, "backward")
             loss.backward(release=True)
             row += batch[0].shape[0]
