@@ -136,7 +136,12 @@ class Replay:
             raise RecordingTooLarge(str(error)) from error
         if CONFIGURATION.count == self._version:  # a setting changed inside: what was recorded holds no more
             results = entry.results = tuple([result.detach() for result in results])  # the graph would hold memory
-            entry.recording = recorder.finish(slots, [result.data for result in results])
+            try:
+                entry.recording = recorder.finish(slots, [result.data for result in results])
+            except MemoryError:  # the step is done
+                self.stop()
+                if self._say is not None:
+                    self._say("steps run call by call: there is no memory for a recorded one")
         return results
 
 

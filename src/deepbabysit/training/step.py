@@ -176,11 +176,12 @@ class TrainStep:
         Raises:
             StepTooLarge: it does not fit into memory; weights and optimizer are unchanged.
         """
+        done = self._optimizer.steps
         try:
             try:
                 return self._train(batches, step)
             except RecordingTooLarge as error:
-                if len(batches) > 1:
+                if len(batches) > 1 or self._optimizer.steps != done:
                     raise
                 traceback.clear_frames(error.__traceback__)  # they hold the arrays of the step
                 self._forget()
