@@ -69,7 +69,9 @@ def _operator(operation: str, turned: bool = False) -> Callable[[Any, Any], Symb
 
 def _joined(*operands: Any) -> np.dtype[Any]:
     """Return the dtype that arrays of these dtypes and Python numbers give together."""
-    return np.result_type(*[x.dtype if isinstance(x, Symbol) else x for x in operands])
+    found = np.result_type(*[x.dtype for x in operands if isinstance(x, Symbol)])
+    # NumPy lets numbers take the dtype of its own types only, and bfloat16 is not one of them
+    return found if is_floating(found) else np.result_type(found, *[x for x in operands if not isinstance(x, Symbol)])
 
 
 def _arithmetic(operation: str, x: Any, y: Any) -> Symbol:

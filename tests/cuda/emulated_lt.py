@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-_DTYPES = {0: np.float32, 1: np.float64, 2: np.float16}
+_DTYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: ml_dtypes.bfloat16}
 _RELU, _BIAS, _DRELU, _BGRAD, _GELU, _DGELU, _AUX, _BGRADA, _BGRADB = 2, 4, 8, 16, 32, 64, 128, 256, 512
 _INVALID, _NOT_SUPPORTED = 7, 15
 VERSION = 120901

@@ -46,7 +46,8 @@ class Guard:
             self._rings = [self._device.asarray(np.zeros(RING)) for _ in flats]
             if flats and isinstance(self._taken[0], np.ndarray):  # a look into another memory would wait for the step
                 self._step.alarm = self._taken[0].data
-        probe = self._probe()
+        # gradients of a scaled loss may overflow: the optimizer skips such a step
+        probe = self._probe() if self._optimizer.loss_scale is None else loss.data.reshape(-1)
         for flat, kept, taken, ring in zip(flats, self.kept, self._taken, self._rings, strict=True):
             inputs = (loss.data, probe, self._optimizer.control, flat.w, kept, taken, ring)
             call(self._device, _KEEP, inputs, outs=(kept, taken, ring))

@@ -13,6 +13,7 @@ from deepbabysit.babysit.vitals import LayerVitals, ParameterVitals, TensorVital
 from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array
 from deepbabysit.optimizers.flat import flats_of
+from deepbabysit.optimizers.scaling import scaling
 from deepbabysit.training.events import Controls
 
 _COUNTED = ("relu",)  # activations whose units can die
@@ -81,11 +82,10 @@ class Tap:
             float(active.sum()) / total, int(idle.max(initial=0)) or rows,
         )
 
-    def finish(self) -> dict[str, LayerVitals]:
-        """Return the vitals of the layers, gradients included."""
-        return {
-            path: LayerVitals(path, v.output, v.units, self._arrived.get(path)) for path, v in self.layers.items()
-        }
+    def finish(self, scale: float = 1.0) -> dict[str, LayerVitals]:
+        """Return the vitals of the layers, with gradients of a loss that was multiplied by `scale`."""
+        arrived = {path: vitals.divided(scale) for path, vitals in self._arrived.items()}
+        return {path: LayerVitals(path, v.output, v.units, arrived.get(path)) for path, v in self.layers.items()}
 
 
 def activation_of(layer: Any) -> str:
@@ -97,12 +97,23 @@ def activation_of(layer: Any) -> str:
 
 
 class Change:
-    """The weights before a step, for what the step does to them."""
+    """The weights before a step, for what the step does to them.
+
+    Attributes:
+        scale: what the step's loss is multiplied by (float16), else 1.
+    """
 
     def __init__(self, controls: Controls) -> None:
         self._device = controls.device
         self._optimizer = controls.optimizer
         self._before = [self._device.asarray(flat.w) for flat in flats_of(controls.optimizer)]
+        found = scaling(controls.optimizer)
+        self.scale, self._skipped = found.get("scale", 1.0), found.get("skipped", 0.0)
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the step was skipped, since its scaled gradients overflowed: there is nothing to measure."""
+        return scaling(self._optimizer).get("skipped", 0.0) > self._skipped
 
     def parameters(self, touched: bool = False) -> dict[str, ParameterVitals]:
         """Return the vitals of every parameter after the step, in the model's order.
@@ -114,7 +125,7 @@ class Change:
         for flat, before in zip(flats_of(self._optimizer), self._before, strict=False):
             parts = flat.segments
             weights = measures.of_segments(self._device, flat.w, parts)
-            gradients = measures.of_segments(self._device, flat.g, parts)
+            gradients = [v.divided(self.scale) for v in measures.of_segments(self._device, flat.g, parts)]
             changes = measures.of_change(self._device, flat.w, before, parts)
             for member, w, g, change in zip(flat.members, weights, gradients, changes, strict=True):
                 p = member.parameter

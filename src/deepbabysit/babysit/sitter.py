@@ -337,6 +337,8 @@ class Sitter(Listener):
         controls, change = self._controls, self._change
         assert controls is not None and change is not None
         self._change = None
+        if change.skipped:
+            return
         parameters = change.parameters()
         loss = self.record.losses[-1] if len(self.record.losses) else None
         penalized = any(p.penalty is not None for p in parameters.values())
@@ -358,7 +360,7 @@ class Sitter(Listener):
                 loss=None if loss is None else loss + self._penalty, data_loss=loss if penalized else None,
                 rate=float(controls.optimizer.applied_rate), gradient_norm=norm,
                 clip_factor=None if clip is None or not norm else min(1.0, clip / norm),
-                layers=tap.finish(), parameters=parameters, seconds=(self._time - time) / steps,
+                layers=tap.finish(change.scale), parameters=parameters, seconds=(self._time - time) / steps,
                 waiting=(self._wait - wait) / steps, predicted=predicted, actual=actual,
             )
         )

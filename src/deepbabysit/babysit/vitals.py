@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,13 @@ class TensorVitals:
     zeros: int
     nonfinite: int
     norm: float
+
+    def divided(self, number: float) -> TensorVitals:
+        """Return the statistics of the array divided by a number above 0."""
+        if number == 1.0:
+            return self
+        names = ("mean", "std", "minimum", "maximum", "largest", "norm")
+        return replace(self, **{name: getattr(self, name) / number for name in names})
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,13 +214,16 @@ class Watch:
     def _measure(self, number: int, loss: float) -> None:
         change, tap = self._change, self._tap
         assert change is not None and tap is not None
+        if change.skipped:
+            return
         parameters = change.parameters(touched=all(p.grad is None for p in self._optimizer.parameters))
         norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
         self.record.steps.append(
             StepVitals(
                 step=number, epoch=len(self.record.epochs), loss=loss, rate=float(self._optimizer.applied_rate),
-                gradient_norm=math.sqrt(sum(n * n for n in norms)) if norms else None, layers=tap.finish(),
-                parameters=parameters,
+                gradient_norm=math.sqrt(sum(n * n for n in norms)) if norms else None,
+
+                layers=tap.finish(change.scale), parameters=parameters,
             )
         )
         self._pair = Pair(self._place)

@@ -239,6 +239,7 @@ class Trainer:
                 "there is nothing to train: the model has no parameters"
             )
         key = tuple((id(p), id(p.device), p.dtype) for p in parameters)
+        self.precision.prepare(self.optimizer)
         if key != self._bound:
             self.optimizer.bind(parameters)
             self._bound = key
@@ -305,8 +306,7 @@ class Trainer:
         self._check_targets(source, targets, output_shape)
         if validation is not None:
             self._build_validation(validation, held_targets, source, given, output_shape)
-        place = self._place(device)
-        notes += self.precision.notes(place)
+        notes += self.precision.notes(place := self._place(device))
         self._bind()
         names = ["loss", *(["data_loss"] if self._penalized() else []), *[m.name for m in self.metrics]]
         batches = len(source.loader)
@@ -371,11 +371,11 @@ class Trainer:
                         epochs * batches,
                     )
                     logs = step.sums.read()
-                    rate = float(self.optimizer.applied_rate)
+                    rate = self.optimizer.applied_rate
                     if validation is not None and evaluation is not None and not interrupt.asked:
                         found = self._evaluate(evaluation, validation, audience)
                         logs.update({f"val_{name}": value for name, value in found.items()})
-                    logs["learning_rate"] = rate
+                    logs.update(self.precision.logs(self.optimizer), learning_rate=rate)
                     self._observe(logs)
                     for listener in audience:
                         listener.epoch_end(epoch, logs)
@@ -581,8 +581,8 @@ class Trainer:
             last.fetch()  # somebody still holds the numbers of the step before: read them while they are there
         runner: TrainStep = self._steps["train"][1]
         runner.sums.clear()
-        batch = next(iter(source.loader.epoch(0)))
-        runner([source.arrays(batch)], self.steps)
+        with np.errstate(all="ignore"):
+            runner([source.arrays(next(iter(source.loader.epoch(0))))], self.steps)
         self.steps += 1
         logs = LazyLogs(["loss", *[m.name for m in self.metrics]], runner.sums.read)
         self._logs = weakref.ref(logs)

@@ -16,6 +16,7 @@ from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.errors import unknown
 from deepbabysit.kernels.shapes import half, is_floating, is_half
 from deepbabysit.layers.layer import Layer
+from deepbabysit.optimizers.scaling import scaling
 from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
 
@@ -62,6 +63,15 @@ class Precision:
             f"precision {self.name}: numbers are stored in half precision and computed in float32 on the CPU, which is "
             f"not faster there than float32"
         ]
+
+    def prepare(self, optimizer: Any) -> None:
+        """Have an optimizer expect the gradients of this precision."""
+        optimizer.scale_loss(self.name == "float16")
+
+    def logs(self, optimizer: Any) -> dict[str, float]:
+        """Return what an epoch's logs tell about the precision: the scale of the loss, and skipped steps so far."""
+        found = scaling(optimizer)
+        return {"loss_scale": found["scale"], "skipped_steps": found["skipped"]} if found else {}
 
     def run(self, layer: Layer, inputs: Sequence[Tensor]) -> Any:
         """Run a layer in this precision; returns what it returns, with numbers in half precision made float32."""

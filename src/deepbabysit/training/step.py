@@ -153,6 +153,7 @@ class TrainStep:
         self._streams = streams
         self._signature = self.signature = signature
         self._precision = precision
+        self._before: list[tuple[Any, Array]] = []  # states, and what they were before the step's micro-batches
         self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
@@ -270,7 +271,7 @@ class TrainStep:
                     kept = [metric.totals(y, prediction, given) for metric in self._metrics if not metric.gathers]
                     del kept
             turning(part, "backward")
-            loss.backward(release=True)
+            loss.backward(self._seed(), release=True)
             row += batch[0].shape[0]
 
     def _forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Updates]:
@@ -288,18 +289,29 @@ class TrainStep:
         total, weight, updates = self._forward(tensors)
         loss = self._loss.mean(total, weight)
         self._optimizer.zero_grad()
-        loss.backward(release=True)
-        updates.commit()
+        loss.backward(self._seed(), release=True)
         self._update(loss)
+        scale = self._optimizer.loss_scale
+        updates.commit(None if scale is None else scale.accepted)
         return loss.detach()
 
     def _run_first(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         self._optimizer.zero_grad()
+        if self._optimizer.loss_scale is not None:
+            empty = self._device.backend.empty
+            self._before = self._before or [(s, empty(s.shape, s.dtype)) for _, s in self._layer.named_states()]
+            for state, kept in self._before:
+                call(self._device, SPECS["copy"], (state.data,), outs=(kept,))
         return self._run_more(*tensors)
+
+    def _seed(self) -> Tensor | None:
+        """Return what backward starts from: the scale of the loss, where it is scaled."""
+        scale = self._optimizer.loss_scale
+        return None if scale is None else scale.tensor
 
     def _run_more(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         total, weight, updates = self._forward(tensors)
-        total.backward(release=True)
+        total.backward(self._seed(), release=True)
         updates.commit()
         return total.detach(), weight.detach()
 
@@ -312,6 +324,11 @@ class TrainStep:
                 call(self._device, SPECS["multiply"], (gradient, wide.data), outs=(gradient,))
             loss = self._loss.mean(total, weight)
         self._update(loss)
+        scale = self._optimizer.loss_scale
+        if scale is not None:  # a step that is skipped leaves no states of its micro-batches
+            accepted = scale.accepted.data
+            for state, kept in self._before:
+                call(self._device, SPECS["where"], (accepted, state.data, kept), outs=(state.data,))
         return loss
 
     # -- update --------------------------------------------------------------------------------------------------------
