@@ -123,7 +123,10 @@ class TrainStep:
         precision: what it computes with.
         replay: whether the step is recorded and replayed.
         say: called with a line when it cannot be.
-        tap: while it is set, steps run eagerly (the same bits) and it is shown what each layer computes.
+        tap: while it is set, it is shown what each layer computes; such steps run eagerly (the same bits). Where
+            `captures` they are recorded, too, and a replay shows nothing: it has to be the same one always then.
+        change: beside it, ``before()`` is called before such a step and ``after()`` at its end, as parts of it.
+        captures: whether steps with a tap are recorded and replayed.
         guard: set before the first step; called with the loss between gradients and update, part of the recording.
         alarm: numbers in the host's memory; while the first is not 0 after a step, listeners hear of every step.
         exchange: called between gradients and update with the flat gradient buffers, and with the sums of losses and
@@ -157,11 +160,14 @@ class TrainStep:
         self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
+        self.change: Any = None
+        self.captures = device.backend.hold is not None
         self.guard: Callable[[Tensor], None] | None = None
         self.alarm: memoryview | None = None
         self._say = say
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
         self._whole = Replay(self._run_whole, device, replay, say, self.sums.keep)
+        self._measured = Replay(self._run_measured, device, replay and self.captures, say, self.sums.keep)
         self._first = Replay(self._run_first, device, replay, say, self.sums.keep)
         self._more = Replay(self._run_more, device, replay, say, self.sums.keep)
         self._last = Replay(self._run_last, device, replay, say, self.sums.keep)
@@ -199,7 +205,7 @@ class TrainStep:
 
     def _forget(self) -> None:
         """Record no more, and give back the memory of what was recorded."""
-        for replay in (self._whole, self._first, self._more, self._last):
+        for replay in (self._whole, self._measured, self._first, self._more, self._last):
             replay.stop()
 
     def several(self, forms: Any, count: int, fill: Fill, step: int) -> bool:
@@ -222,7 +228,9 @@ class TrainStep:
             if tap is None:
                 return self._whole(batches[0])[0]
             with surroundings(tap=tap):
-                return self._whole.eager(batches[0])[0]
+                return self._measured(batches[0])[0]
+        if tap is not None and self.change is not None:
+            self.change.before()
         row = 0
         weights: list[Array] = []
         losses: list[Array] = []
@@ -239,7 +247,10 @@ class TrainStep:
         stacked = [self._device.backend.xp.stack(losses), self._device.backend.xp.stack(weights)]
         if self._exchange is not None:
             self._exchange([*self._optimizer.gradients(), *stacked])
-        return self._last(stacked)[0]
+        loss = self._last(stacked)[0]
+        if tap is not None and self.change is not None:
+            self.change.after()
+        return loss
 
     # -- compute -------------------------------------------------------------------------------------------------------
 
@@ -294,6 +305,14 @@ class TrainStep:
         scale = self._optimizer.loss_scale
         updates.commit(None if scale is None else scale.accepted)
         return loss.detach()
+
+    def _run_measured(self, *tensors: Tensor) -> Tensor:
+        if self.change is not None:
+            self.change.before()
+        loss = self._run_whole(*tensors)
+        if self.change is not None:
+            self.change.after()
+        return loss
 
     def _run_first(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         self._optimizer.zero_grad()
