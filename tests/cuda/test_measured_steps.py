@@ -22,7 +22,7 @@ def _fit(device, rows=64, **options):
 
 
 def test_the_numbers_and_bits_of_steps_call_by_call(cuda, emulation, monkeypatch):
-    rows = 55  # batches of two sizes
+    rows = 39  # batches of two sizes
     with monkeypatch.context() as patch:
         patch.setattr(cuda.backend, "hold", None)
         expected = _fit(cuda, rows)
@@ -33,7 +33,7 @@ def test_the_numbers_and_bits_of_steps_call_by_call(cuda, emulation, monkeypatch
         assert a.tobytes() == b.tobytes()
     assert list(found[2].losses) == list(expected[2].losses)
     mine, theirs = found[2].steps, expected[2].steps
-    assert len(mine) == len(theirs) > 10
+    assert len(mine) == len(theirs) == 10
     for a, b in zip(mine, theirs, strict=True):
         for name in ("step", "loss", "gradient_norm", "layers", "parameters", "predicted", "actual", "noise", "turn"):
             assert repr(getattr(a, name)) == repr(getattr(b, name)), (a.step, name)
@@ -53,7 +53,7 @@ def test_nodes_of_a_measured_step(cuda, monkeypatch):
 
     monkeypatch.setattr(cuda.backend, "program", program)
     _fit(cuda)
-    plain, measured = sorted((len(p.graph.nodes) for p in made[:2]))
+    plain, measured = sorted(len(p.graph.nodes) for p in made[:2])
     names = max((p.graph.nodes for p in made[:2]), key=len)
     statistics = [node.name for node in names if node.name.startswith(("statistics", "units"))]
     # an output and a gradient of five layers, the units of two; weights, gradients, changes; what the model computed
