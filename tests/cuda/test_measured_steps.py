@@ -37,7 +37,6 @@ def test_the_numbers_and_bits_of_steps_call_by_call(cuda, emulation, monkeypatch
     for a, b in zip(mine, theirs, strict=True):
         for name in ("step", "loss", "gradient_norm", "layers", "parameters", "predicted", "actual", "noise", "turn"):
             assert repr(getattr(a, name)) == repr(getattr(b, name)), (a.step, name)
-    assert all(v.gradient is not None for v in mine[-1].layers.values())
     # of each kind and size of steps the first runs eagerly and the second is recorded
     steps = 6 * -(-rows // 16)
     assert emulation.launches["graph"] - before == steps - 4 * 2
@@ -56,7 +55,6 @@ def test_nodes_of_a_measured_step(cuda, monkeypatch):
     plain, measured = sorted(len(p.graph.nodes) for p in made[:2])
     names = max((p.graph.nodes for p in made[:2]), key=len)
     statistics = [node.name for node in names if node.name.startswith(("statistics", "units"))]
-    # an output and a gradient of five layers, the units of two; weights, gradients, changes; what the model computed
-    assert len(statistics) == 5 * 2 + 2 + 3
-    # the weights are kept; where a gradient is looked at, a product is made that a reduction does on its way otherwise
-    assert measured - plain == len(statistics) + 2 + 1
+    # outputs of five layers, the units of two; weights, gradients, changes
+    assert len(statistics) == 5 + 2 + 3
+    assert measured - plain == len(statistics) + 2  # the weights are kept, and what the model computed

@@ -101,11 +101,6 @@ class Slab:
         return rows - host[UnitStatistic.ZEROS].astype(np.int64), host[UnitStatistic.BEYOND].astype(np.int64)
 
 
-def of_tensor(device: Device, x: Array) -> TensorVitals:
-    """Return the statistics of one floating array."""
-    return _vitals(device.to_host(call(device, _TENSOR, (x,))[0]).tolist())
-
-
 def of_segments(device: Device, flat: Array, segments: Segments) -> list[TensorVitals]:
     """Return the statistics of parts ``(begin, length)`` of a flat buffer."""
     rows = call(device, _SEGMENTS, (flat,), {"segments": segments})[0]

@@ -32,13 +32,11 @@ class Tap:
         output: what the model computed, once it is read.
     """
 
-    def __init__(self, slab: measures.Slab, activity: dict[str, np.ndarray], gradients: bool = True) -> None:
+    def __init__(self, slab: measures.Slab, activity: dict[str, np.ndarray]) -> None:
         self._slab = slab
         self._activity = activity
-        self._gradients = gradients
-        self._seen: set[Any] = set()
+        self._seen: set[str] = set()
         self._layers: dict[str, tuple[str, int]] = {}  # activation, and units where they are counted
-        self._arrived: dict[str, None] = {}
         self._output: tuple[int, ...] | None = None
         self.output: np.ndarray | None = None
 
@@ -70,19 +68,6 @@ class Tap:
             self._slab.units((path, "units"), data, center, distance)
         self._layers[path] = kind, units
         self._slab.tensor((path, "output"), data)
-        if self._gradients and output.requires_grad and output.node is not None:
-
-            def arrived(gradient: Tensor) -> None:
-                if (path, "gradient") in self._seen:
-                    return
-                self._seen.add((path, "gradient"))
-                part = gradient.data
-                if part.size > _PIECE:
-                    part = part[: max(1, _PIECE // (part.size // part.shape[0]))]
-                self._arrived[path] = None
-                self._slab.tensor((path, "gradient"), part)
-
-            output.register_hook(arrived)
 
     def _units(self, path: str, active: np.ndarray, beyond: np.ndarray, rows: int, kind: str) -> UnitVitals:
         """Count units that have been idle for a while; their rows add up over the samples."""
@@ -95,16 +80,11 @@ class Tap:
         total = max(rows * len(active), 1)
         return UnitVitals(
             len(active), dead, float(beyond.sum()) / total if kind in measures.FLAT else None,
-            float(active.sum()) / total, int(idle.max(initial=0)) or rows,
+            int(idle.max(initial=0)) or rows,
         )
 
-    def finish(self, scale: float = 1.0, rows: int | None = None) -> dict[str, LayerVitals]:
-        """Return the vitals of the layers as the slab was read, with gradients of a loss multiplied by `scale`.
-
-        Arguments:
-            scale: of the loss.
-            rows: of the step's batch, where steps of several sizes are recorded.
-        """
+    def finish(self, rows: int | None = None) -> dict[str, LayerVitals]:
+        """Return the vitals of the layers as the slab was read; `rows`: of the batch, where there are several sizes."""
         found = {}
         for path, (kind, units) in self._layers.items():
             vitals, counted = self._slab.vitals((path, "output")), None
@@ -112,8 +92,7 @@ class Tap:
                 seen = vitals.count // units
                 active, beyond = self._slab.activity((path, "units"), units, seen)
                 counted = self._units(path, active, beyond, seen, kind)
-            gradient = self._slab.vitals((path, "gradient")).divided(scale) if path in self._arrived else None
-            found[path] = LayerVitals(path, vitals, counted, gradient)
+            found[path] = LayerVitals(path, vitals, counted)
         if self._output is not None:
             count, *rest = self._output
             self.output = self._slab.values("output", (count if rows is None else rows, *rest))
@@ -245,5 +224,7 @@ def _probabilities(output: np.ndarray) -> bool:
 
 
 def _counts(labels: np.ndarray) -> dict[int, int]:
+    if labels.size and labels.min() >= 0 and labels.max() < _CLASSES:
+        return {label: count for label, count in enumerate(np.bincount(labels).tolist()) if count}
     values, counts = np.unique(labels, return_counts=True)
     return {int(v): int(c) for v, c in zip(values, counts, strict=True)}

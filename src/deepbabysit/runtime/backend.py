@@ -94,6 +94,8 @@ class Backend(ABC):
             doing it; None where nothing is gained by several steps at once.
         adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
             DLPack, or None where it is not there; None where a backend takes such data like all others.
+        share: ``share(array, stream, max_version, dl_device, copy)`` returns the DLPack capsule of an array, as
+            ``__dlpack__`` does; None where the arrays are the host's.
         keeps: ``keeps(size)`` tells whether data of so many bytes shall lie on the device for a whole training; None
             where the host's arrays are as near.
         memory: ``memory()`` returns bytes by name: what recorded steps have for themselves, what is in use of the pool
@@ -108,6 +110,7 @@ class Backend(ABC):
     abstract: bool = False
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
+    share: Callable[[Array, Any, Any, Any, Any], Any] | None = None
     keeps: Callable[[int], bool] | None = None
     memory: Callable[[], dict[str, int]] | None = None
     choices: Callable[[], dict[str, Any]] | None = None
