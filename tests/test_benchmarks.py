@@ -19,7 +19,7 @@ from deepbabysit.bench import agreement, results, run, tables
 from deepbabysit.bench.around import EPOCHS, LOADERS, installed
 from deepbabysit.bench.cases import CASES, GPU_CASES, QUICK, batches, select, shapes, weights, work
 from deepbabysit.bench.contenders import Contender, ContenderError, Pool, missing
-from deepbabysit.bench.kernels import KERNELS, different, names_for
+from deepbabysit.bench.kernels import KERNELS, different, differentiated, names_for
 from deepbabysit.bench.networks import floor
 from deepbabysit.bench.session import OURS
 from deepbabysit.bench.turns import Pace, run_turns, summary
@@ -319,6 +319,12 @@ OPERATIONS = [
     small("attention 8x4x64x32", [2, 2, 3, 4], [2, 2, 3, 4], [2, 2, 3, 4]),
     small("gru cell 64x256", [2, 9], [2, 9], [2, 3]),
     small("lstm cell 64x256", [2, 12], [2, 3]),
+    small("attention causal forward 2x4x512x64", [2, 2, 3, 4], [2, 2, 3, 4], [2, 2, 3, 4]),
+    small("first conv 3x3 32x28x28x1-32", [2, 5, 5, 1], [3, 3, 1, 4], [4]),
+    small("conv1d 3 32x128x64-64", [2, 7, 3], [3, 3, 4], [4]),
+    small("sigmoid float16 256x1024", [4, 6]),
+    small("logsumexp over rows 512x512", [5, 3]),
+    small("global average pool 32x16x16x64", [2, 4, 4, 3]),
     small("adamw 535818", [6, 5], [5]),
     small("rmsprop 535818", [6, 5], [5]),
 ]
@@ -333,7 +339,7 @@ def test_all_contenders_compute_the_same_operations(pool: Pool) -> None:
         for name in names_for(kernel, quick=True):
             checks[name] = pool.ask(name, do="build", task={"kind": "kernel", "kernel": kernel})["report"]["check"]
             assert pool.ask(name, do="run", steps=3) == {"results": [None] * 3}
-        count = len(kernel["shapes"]) + (kernel["op"] != "optimizer")
+        count = len(kernel["shapes"]) if kernel["op"] == "optimizer" else 1 + len(differentiated(kernel))
         assert different(checks, kernel["op"]) == ""
         assert all(len(values) == count and min(values) > 0 for values in checks.values())
 
