@@ -48,6 +48,7 @@ NOTED = frozenset({
     "wrong_loss_for_output", "bad_init_scale", "bad_bias_init", "unstable_activation_scale", "input_not_normalized",
 })
 NOTABLE, SURE = 0.05, 0.7
+SURER = 0.4  # share of the doubt about a warning that a run takes away by falling short
 # what is known of the model's build, by a test of its own: here only a score that is as good counts
 BUILT_SO = frozenset({"missing_hidden_activation"})
 # what a bottleneck makes of gradients and losses
@@ -110,6 +111,11 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
             for code, found in findings.items()
         }
     findings = _promoted(findings, stand)
+    if stand is not None and stand.short:  # that something is wrong is known then
+        findings = {
+            code: replace(found, confidence=found.confidence + SURER * (1.0 - found.confidence))
+            if found.severity != "note" else found for code, found in findings.items()
+        }
     if all(found.severity == "note" or code in SYMPTOMS for code, found in findings.items()):
         said = shortfall(record)
         if said is not None:
