@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,9 @@ def test_installed_sizes_follow_requirements() -> None:
     assert "scikit-learn" not in found
     if "numba" in found:
         assert "llvmlite" in found
+    whole = installed(["numpy"], bytecode=True)["numpy"]
+    files = [path for path in distribution("numpy").files or [] if path.suffix == ".pyc"]
+    assert found["numpy"] == pytest.approx(whole - sum(Path(str(f.locate())).stat().st_size for f in files) / 1e6)
 
 
 def test_the_table_of_kernels_lists_what_is_slower() -> None:
