@@ -89,9 +89,9 @@ def decay_too_strong(record: Record, limits: Any) -> Finding | None:
     weaker = float(f"{decay / 100.0:.1g}")
     return Finding(
         "regularization_too_strong", "warning", 0.8,
-        f"weight decay {decay:g} takes {taken:.2g} of the weights in a step, {taken / ratio:.0%} of what a step changes "
-        f"(limit {limits.pull:.0%}), and the loss stays at {losses[-1]:.3g} (guessing: {guess:.3g}). The weights follow "
-        f"the decay and not the data. Try {weaker:g}.",
+        f"weight decay {decay:g} takes {taken:.2g} of the weights in a step, {taken / ratio:.0%} of what a step "
+        f"changes (limit {limits.pull:.0%}), and the loss stays at {losses[-1]:.3g} (guessing: {guess:.3g}). The "
+        f"weights follow the decay, not the data. Try {weaker:g}.",
         {"taken": taken, "ratio": ratio, "limit": limits.pull, "weight_decay": decay, "level": losses[-1]},
         epoch=last_epoch(record),
         remedies=(Remedy(f"use weight decay {weaker:g}", f"weight_decay={weaker:g}", changes.penalty(0.01)),),
