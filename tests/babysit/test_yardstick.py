@@ -209,8 +209,10 @@ def test_a_bottleneck_and_a_model_without_a_bend_are_too_small() -> None:
     line = too_small(end(0.6, layers=layers(10)), Limits)
     assert line is not None and "no hidden layer" in line.message
     assert too_small(end(0.6, layers=layers(10), known=replace(GOOD, linear=0.93)), Limits) is None
-    settled = settle(end(0.6), {**warned("underfitting", too_small=True), **warned("not_learning", "error")})
-    assert settled["not_learning"].severity == "note" and settled["underfitting"].severity == "warning"
+    settled = settle(end(0.6, layers=layers(16, 1, 10)), warned("not_learning", "error"))
+    assert settled["not_learning"].severity == "note"
+    wide = settle(end(0.6, layers=layers(16, 16, 10)), warned("not_learning", "error"))
+    assert wide["not_learning"].severity == "error"
     registered = next(r for r in RULES if r.judge is too_small)
     assert {n: getattr(Limits, n) for n in registered.limits} == dict(registered.limits)
 
