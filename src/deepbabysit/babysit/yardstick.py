@@ -89,7 +89,7 @@ class Yardstick:
 def seconds(rows: int, width: int) -> float:
     """Return the seconds that it roughly takes, on a slow machine."""
     used = min(rows, ROWS, max(NUMBERS // max(width, 1), LEAST))
-    return 0.02 + 2e-9 * used * CENTERS * (width + 2 * CENTERS)
+    return 0.02 + 1e-9 * used * CENTERS * (width + 2 * CENTERS)
 
 
 def measure(
