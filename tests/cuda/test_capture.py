@@ -17,8 +17,8 @@ def programs(cuda, monkeypatch):
     made = []
     before = cuda.backend.program
 
-    def capture(device, calls):
-        made.append(before(device, calls))
+    def capture(device, calls, **options):
+        made.append(before(device, calls, **options))
         return made[-1]
 
     monkeypatch.setattr(cuda.backend, "program", capture)
