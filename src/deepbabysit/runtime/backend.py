@@ -96,6 +96,7 @@ class Backend(ABC):
             DLPack, or None where it is not there; None where a backend takes such data like all others.
         keeps: ``keeps(size)`` tells whether data of so many bytes shall lie on the device for a whole training; None
             where the host's arrays are as near.
+        tf32: whether products of float32 that run now may round their operands to 10 bits (some GPUs are faster so).
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
             what making one costs on a CPU.
     """
@@ -104,6 +105,7 @@ class Backend(ABC):
     xp: Any
     kernels: Mapping[str, Kernel]
     abstract: bool = False
+    tf32: bool = False
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
     keeps: Callable[[int], bool] | None = None
