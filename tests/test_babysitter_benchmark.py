@@ -22,10 +22,11 @@ from benchmarks.babysitter.operators import DEV, OPERATORS, SEALED, apply
 from benchmarks.babysitter.outcomes import outcome, truth
 from benchmarks.babysitter.programs import BY_NAME, PROGRAMS
 from benchmarks.babysitter.recipes import KNOWN, optimizer, pool_of
+from benchmarks.babysitter.repairs import able, repair_figures, restored
 from benchmarks.babysitter.running import build, run, score
 from benchmarks.babysitter.scoring import bounds, figures, per_code
 from benchmarks.babysitter.sources import Part, prepare, present, raw
-from benchmarks.babysitter.table import table, table_of_misses
+from benchmarks.babysitter.table import table, table_of_misses, table_of_repairs
 
 from deepbabysit.babysit.codes import CODES
 
@@ -291,6 +292,36 @@ def test_code_cases_and_what_looks_like_them() -> None:
         loud = [f["code"] for f in found["findings"] if f["severity"] != "note"]
         assert loud[:1] == ([code] if code else []), operator
     assert isinstance(case, CodeCase)
+
+
+def test_figures_of_repairs_counted_by_hand() -> None:
+    def one(truth: str, before: float | None, after: float | None, kept: list[str], kind: str = "fault") -> Any:
+        return {"name": "n", "operator": "o", "codes": ["a"], "kind": kind, "truth": truth, "twin": 0.9, "failed": "",
+                "before": before, "after": after, "kept": kept, "trainings": 1 + len(kept), "seconds": 1.0}
+
+    outcomes = [
+        one("faulty", 0.4, 0.89, ["a"]), one("faulty", 0.4, 0.87, ["a", "b"]), one("faulty", None, 0.95, ["b"]),
+        one("faulty", None, None, []), one("out", None, None, []),
+        one("healthy", 0.9, 0.9, [], "clean"), one("healthy", 0.9, 0.95, ["b"], "lookalike"),
+        one("healthy", 0.9, 0.87, ["b"], "lookalike"), one("healthy", 0.9, 0.89, ["b"]),
+    ]
+    found = repair_figures(outcomes)
+    assert (found["restored"]["hits"], found["restored"]["of"]) == (2, 4)
+    assert found["restored where it could be trained"]["hits"] == 1
+    assert found["restored, a remedy of the right name first"]["hits"] == 1
+    assert [found[key]["clean and look-alikes"]["hits"] for key in ("left alone", "harmed")] == [1, 1]
+    assert found["harmed"]["faults without harm"]["hits"] == 0
+    text = table_of_repairs(found, outcomes, "some")
+    assert text.count("| n | faulty |") == 2 and text.count("| n | healthy |") == 1
+
+
+def test_a_case_is_repaired_and_scored_beside_its_twin(tmp_path: Path) -> None:
+    name = "wine-tanh/scaled_twice/0"
+    assert main(["--repair", "--folder", str(tmp_path), "--only", name]) == 0
+    found = read(tmp_path / "babysitter-development-repair.jsonl")[name]
+    assert found["truth"] == "faulty" and found["before"] < 0.6
+    assert restored(found) and found["kept"][0] in found["codes"]
+    assert not able(next(c for c in pool(DEV) if c.operator == "labels_shuffled"))
 
 
 def test_a_pool_goes_on_where_it_was_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

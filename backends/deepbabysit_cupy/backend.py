@@ -13,6 +13,7 @@ import numpy as np
 
 from deepbabysit.kernels.spec import Array, Shape
 from deepbabysit.runtime.backend import Arena, Backend
+from deepbabysit.runtime.sharing import DLPACK_CUDA
 from deepbabysit_cupy import compiler
 from deepbabysit_cupy.arena import StaticArena
 from deepbabysit_cupy.capture import program
@@ -24,7 +25,6 @@ from deepbabysit_cupy.tuning import Tuning
 
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
 DATA_SHARE = 0.25  # of the free memory that the data of a training may take
-DLPACK_CUDA = 2  # kDLCUDA
 
 
 class _InForce(threading.local):
@@ -69,6 +69,7 @@ class CupyBackend(Backend):
         self.program = program
         self.hold = self._hold
         self.adopt = self._adopt
+        self.share = self._share
         self.keeps = self._keeps
         with cupy.cuda.Device(number) as device:
             architecture = compiler.nearest(int(device.compute_capability))
@@ -127,12 +128,34 @@ class CupyBackend(Backend):
         return size <= int(self.xp.cuda.runtime.memGetInfo()[0]) * DATA_SHARE
 
     def _adopt(self, data: Any) -> Array | None:
-        """Return a CuPy array over memory of a GPU that another library shares (DLPack), or None."""
+        """Return a CuPy array over memory of this GPU that another library shares (DLPack), or None.
+
+        The other library is told our stream, which then waits for what it has asked for there.
+        """
         ask = getattr(data, "__dlpack_device__", None)
-        if self.owns(data) or ask is None or ask()[0] != DLPACK_CUDA:
+        if self.owns(data) or ask is None:
             return None
+        kind, number = ask()
+        if kind != DLPACK_CUDA:
+            return None
+        if number != self.number:
+            raise ValueError(
+                f"the {type(data).__name__} lies on GPU {number}, the tensor shall lie on cuda:{self.number}; "
+                f"write device='cuda:{number}', or move it first"
+            )
         self.enter()
         return self.xp.from_dlpack(data)
+
+    def _share(self, array: Array, stream: Any, max_version: Any, dl_device: Any, copy: Any) -> Any:
+        """Return the DLPack capsule of an array; the consumer's stream waits for ours."""
+        if self.stream.is_capturing():
+            raise BufferError("memory of a captured step cannot be shared")
+        if dl_device not in (None, (DLPACK_CUDA, self.number)):
+            raise BufferError(
+                f"this tensor lies on cuda:{self.number}; hand over tensor.numpy() where the host's memory is wanted"
+            )
+        self.enter()  # CuPy lets the consumer wait for the stream in force
+        return array.__dlpack__(stream=stream, max_version=max_version, copy=copy)
 
     def _send(self, array: Array, values: np.ndarray) -> None:
         """Copy values of the host into a contiguous array; nobody waits."""

@@ -131,8 +131,8 @@ class Tuning:
     def drawn(self, size: int, kind: np.dtype[Any], meant: str = "") -> Any:
         """Return a flat array of random numbers on the device (zeros would be faster than what trainings hold)."""
         rng = np.random.default_rng(size)
-        if kind.kind == "f":
-            values = rng.standard_normal(_DRAWN).astype(kind)
+        if kind.kind in "fV":  # V: bfloat16 where it has a type
+            values = rng.standard_normal(_DRAWN).astype(np.float32).astype(kind)
         elif meant == "bfloat16":  # the upper half of a float32
             values = (rng.standard_normal(_DRAWN).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
         else:

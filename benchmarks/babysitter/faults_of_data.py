@@ -73,12 +73,12 @@ def _targets_in_grams(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"target": pick(rng, 50, 500)}} if task_of(r) == "regression" else None
 
 
-@operator(DEV, "corrupted_labels", "no_better_than_baseline")
+@operator(DEV, "corrupted_labels", "no_better_than_baseline", lost=True)
 def _labels_shuffled(r: Recipe, rng: Any) -> Delta | None:
     return spoil("shuffle_labels", share=pick(rng, 0.6, 1.0))
 
 
-@operator(DEV, "corrupted_labels", "no_better_than_baseline")
+@operator(DEV, "corrupted_labels", "no_better_than_baseline", lost=True)
 def _inputs_sorted(r: Recipe, rng: Any) -> Delta | None:
     return spoil("sort_inputs")
 
@@ -88,17 +88,17 @@ def _labels_slipped(r: Recipe, rng: Any) -> Delta | None:
     return spoil("shift_labels", by=pick(rng, 1, 5))
 
 
-@operator(SPENT, "corrupted_labels", "no_better_than_baseline")
+@operator(SPENT, "corrupted_labels", "no_better_than_baseline", lost=True)
 def _labels_half(r: Recipe, rng: Any) -> Delta | None:
     return spoil("shuffle_labels", share=0.8)
 
 
-@operator(DEV, "output_ignores_input", "constant_feature")
+@operator(DEV, "output_ignores_input", "constant_feature", lost=True)
 def _inputs_lost(r: Recipe, rng: Any) -> Delta | None:
     return spoil("blank", how="zeros")
 
 
-@operator(SPENT, "output_ignores_input", "constant_feature")
+@operator(SPENT, "output_ignores_input", "constant_feature", lost=True)
 def _first_row_only(r: Recipe, rng: Any) -> Delta | None:
     return spoil("blank", how="first")
 
@@ -118,7 +118,7 @@ def _answer_column(r: Recipe, rng: Any) -> Delta | None:
     return spoil("leak_feature", noise=pick(rng, 0.02, 0.1)) if is_table(r) else None
 
 
-@operator(SPENT, "feature_leak")
+@operator(SPENT, "feature_leak", lost=True)
 def _answer_in_first(r: Recipe, rng: Any) -> Delta | None:
     return spoil("replace_feature", column=0) if is_table(r) else None
 
@@ -133,31 +133,31 @@ def _split_in_order(r: Recipe, rng: Any) -> Delta | None:
     return spoil("split_by_order")
 
 
-@operator(DEV, "class_imbalance", "class_collapse")
+@operator(DEV, "class_imbalance", "class_collapse", lost=True)
 def _rare_half(r: Recipe, rng: Any) -> Delta | None:
     return spoil("thin_classes", keep=pick(rng, 0.02, 0.05)) if task_of(r) != "regression" else None
 
 
-@operator(SPENT, "class_imbalance", "class_collapse")
+@operator(SPENT, "class_imbalance", "class_collapse", lost=True)
 def _rare_last(r: Recipe, rng: Any) -> Delta | None:
     return spoil("thin_classes", keep=pick(rng, 0.01, 0.04), classes=1) if task_of(r) != "regression" else None
 
 
-@operator(DEV, "conflicting_labels", "corrupted_labels")
+@operator(DEV, "conflicting_labels", "corrupted_labels", lost=True)
 def _labelled_twice(r: Recipe, rng: Any) -> Delta | None:
     return spoil("conflict", share=pick(rng, 0.6, 1.0)) if task_of(r) != "regression" else None
 
 
-@operator(SPENT, "conflicting_labels", "corrupted_labels")
+@operator(SPENT, "conflicting_labels", "corrupted_labels", lost=True)
 def _two_opinions(r: Recipe, rng: Any) -> Delta | None:
     return spoil("conflict", share=0.9) if task_of(r) != "regression" else None
 
 
-@operator(DEV, "duplicate_rows", "overfitting", "overtraining", "regularization_missing")
+@operator(DEV, "duplicate_rows", "overfitting", "overtraining", "regularization_missing", lost=True)
 def _few_distinct(r: Recipe, rng: Any) -> Delta | None:
     return spoil("copy_rows", distinct=pick(rng, 0.03, 0.08))
 
 
-@operator(SPENT, "duplicate_rows", "overfitting", "overtraining", "regularization_missing")
+@operator(SPENT, "duplicate_rows", "overfitting", "overtraining", "regularization_missing", lost=True)
 def _copies_of_few(r: Recipe, rng: Any) -> Delta | None:
     return spoil("copy_rows", distinct=0.05)

@@ -138,7 +138,7 @@ def _indices_for_onehot(r: Recipe, rng: Any) -> Delta | None:
 # -- capacity, penalties, length ---------------------------------------------------------------------------------------
 
 
-@operator(DEV, "overfitting", "overtraining", "regularization_missing")
+@operator(DEV, "overfitting", "overtraining", "regularization_missing", lost=True)
 def _by_heart(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     for la in hidden(stack):
@@ -148,7 +148,7 @@ def _by_heart(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack, "epochs": 100, "batch_size": 16, "data": data}
 
 
-@operator(SPENT, "overfitting", "overtraining", "regularization_missing")
+@operator(SPENT, "overfitting", "overtraining", "regularization_missing", lost=True)
 def _far_too_long(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     for la in hidden(stack):

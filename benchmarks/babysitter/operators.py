@@ -24,7 +24,8 @@ Make = Callable[[Recipe, np.random.Generator], Delta | None]
 class Operator:
     """One way to go wrong (`codes` name it), or one that only looks so (`codes` empty).
 
-    `copies`: variants for each program; `wanted`: how many cases are drawn of all programs, instead.
+    `copies`: variants for each program; `wanted`: how many cases are drawn of all programs, instead. `lost`: rows,
+    columns or labels are gone, and nothing that is done to the program brings them back.
     """
 
     name: str
@@ -33,20 +34,24 @@ class Operator:
     make: Make
     copies: int = 1
     wanted: int | None = None
+    lost: bool = False
 
 
 OPERATORS: list[Operator] = []
 
 
-def operator(pool: str, *codes: str, copies: int = 1, wanted: int | None = None) -> Callable[[Make], Make]:
+def operator(
+    pool: str, *codes: str, copies: int = 1, wanted: int | None = None, lost: bool = False
+) -> Callable[[Make], Make]:
     """Register a fault operator under its function's name; the first code is the one that is claimed.
 
     `copies`: so many variants for each program, where few programs can have the fault; `wanted`: so many cases, spread
-    over the programs that can have it.
+    over the programs that can have it; `lost`: no repair can undo it.
     """
 
     def register(make: Make) -> Make:
-        OPERATORS.append(Operator(getattr(make, "__name__", "").removeprefix("_"), pool, codes, make, copies, wanted))
+        name = getattr(make, "__name__", "").removeprefix("_")
+        OPERATORS.append(Operator(name, pool, codes, make, copies, wanted, lost))
         return make
 
     return register

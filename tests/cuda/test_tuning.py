@@ -46,13 +46,13 @@ class Clock:
         self.asked = 0
 
 
-def _fit(device, activation="relu", tune=True, replay=True, dtype=None, width=16, **layer):
+def _fit(device, activation="relu", tune=True, replay=True, width=16, precision=None):
     db.set_seed(5)
     model = db.Sequential([
-        db.layers.Dense(width, activation=activation), db.layers.Dense(24, activation=activation, **layer),
+        db.layers.Dense(width, activation=activation), db.layers.Dense(24, activation=activation),
         db.layers.Dense(4),
     ])
-    model.compile(db.optimizers.Adam(0.01), loss="cross_entropy", replay=replay, tune=tune)
+    model.compile(db.optimizers.Adam(0.01), loss="cross_entropy", replay=replay, tune=tune, precision=precision)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(96, 8)).astype(np.float32)
     history = model.fit(
@@ -81,6 +81,14 @@ def test_backward_in_the_products_epilogues(tuned, emulation, activation, expect
     assert expected <= set(emulation.matrices.epilogues)
     _close(together, plain)
     _close(together, _fit("cpu", activation, tune=False))
+
+
+def test_backward_in_the_epilogues_in_half_precision(tuned, emulation):
+    plain = _fit(tuned.device, tune=False, precision="float16")
+    found = _fit(tuned.device, precision="float16")
+    assert {RELU_AUX, DRELU} <= set(emulation.matrices.epilogues)
+    for a, b in zip(found[1], plain[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=5e-2, atol=5e-3)
 
 
 def test_launches_of_the_worked_example_go_down(tuned, merging, monkeypatch):

@@ -161,7 +161,7 @@ def _column_too_many(r: Recipe, rng: Any) -> Delta | None:
 # -- capacity ----------------------------------------------------------------------------------------------------------
 
 
-@operator(SEALED, "overfitting", "overtraining", "regularization_missing", wanted=EACH)
+@operator(SEALED, "overfitting", "overtraining", "regularization_missing", wanted=EACH, lost=True)
 def _columns_that_know_nothing(r: Recipe, rng: Any) -> Delta | None:
     if not is_table(r):
         return None
@@ -169,7 +169,7 @@ def _columns_that_know_nothing(r: Recipe, rng: Any) -> Delta | None:
             **each(r, units=96)}
 
 
-@operator(SEALED, "overfitting", "overtraining", "regularization_missing", wanted=EACH)
+@operator(SEALED, "overfitting", "overtraining", "regularization_missing", wanted=EACH, lost=True)
 def _huge_for_few(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     dense = [la for la in hidden(stack) if la["class"] == "Dense"]

@@ -25,6 +25,7 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import NO_ATTRS, Plan, call, execute, find_plan
 from deepbabysit.runtime.reference import ShapeArray
 from deepbabysit.runtime.registry import default_device, find_device, shapes_device
+from deepbabysit.runtime.sharing import HOST_MEMORY, share
 
 _NUMBERS = (float, int, bool, np.floating, np.integer, np.bool_)
 _REMEMBERED = frozenset(REMEMBERED)
@@ -155,8 +156,13 @@ class Tensor:
             )
         return bool(self.item())
 
-    def __dlpack__(self, **options: Any) -> Any:
-        return self.data.__dlpack__(**options)
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        recorder = current().recorder
+        if recorder is not None:
+            recorder.refuse("__dlpack__() hands memory over that a recorded step uses again")
+        return share(self.device, self.data, stream, max_version, dl_device, copy)
 
     def __dlpack_device__(self) -> Any:
         return self.data.__dlpack_device__()
@@ -604,8 +610,9 @@ def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, req
     if current().recorder is not None and np.size(data) > 1:
         current().recorder.refuse("values from the host enter here and a replay would not see new ones")  # type: ignore[union-attr]
     if not place.backend.owns(data):
-        values: Any = np.asarray(data)
-        if dtype is None and values.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
+        values: Any = np.asarray(_on_host(data))
+        array = isinstance(data, np.ndarray | np.generic) or hasattr(data, "__dlpack__")
+        if dtype is None and values.dtype == np.float64 and not array:
             dtype = np.float32
         data = values
     if data.dtype.kind not in "fiub" and not is_half(data.dtype):
@@ -619,6 +626,19 @@ def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, req
             raise TypeError(f"only floating numbers can have a gradient; this tensor holds {result.dtype}")
         result.requires_grad = True
     return result
+
+
+def _on_host(data: Any) -> Any:
+    """Return data that NumPy can read; memory of a GPU says where it is, instead of failing inside its library."""
+    ask = getattr(data, "__dlpack_device__", None)
+    if ask is not None and not isinstance(data, np.ndarray):
+        kind, number = ask()
+        if kind not in HOST_MEMORY:
+            raise TypeError(
+                f"the {type(data).__name__} lies on GPU {number} and the tensor shall lie on the CPU; copy it to the "
+                f"host first, or make the tensor there: db.tensor(data, device='cuda:{number}')"
+            )
+    return data
 
 
 def memory_of(tensor: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from deepbabysit.runtime.funnel import call
 from deepbabysit.training.events import Controls
 
 _KEEP = SPECS["keep_step"]
-RING = 1024  # losses of the last steps that are kept on the device: more than pass between two looks
+RING = 4096  # losses of the last steps that are kept on the device: more than pass between two looks
 _PROBE = 16384  # numbers of a gradient that are looked at in every step
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit.babysit import measures
 from deepbabysit.babysit.facts import LabelFacts, label_facts
 from deepbabysit.babysit.sampling import activation_of
 from deepbabysit.babysit.task import setup_facts, with_task
@@ -19,16 +18,11 @@ _ROWS = 10_000  # targets that are looked at
 
 
 def model_facts(model: Any) -> ModelFacts:
-    """Return the layers of a model in the order in which they are found, with their weights' statistics."""
+    """Return the layers of a model in the order in which they are found; the check before training sees more."""
     layers = []
     for path, layer in model.walk():
         if not path or any(True for _ in layer.children()):
             continue
-        own = {
-            name: measures.of_tensor(value.device, value.data)
-            for name, value in layer.own()
-            if is_floating(value.dtype)
-        }
         kernel = getattr(layer, "kernel", None)
         settings: dict[str, Any] = {}
         for name in ("rate", "use_bias", "momentum", "units"):
@@ -41,8 +35,7 @@ def model_facts(model: Any) -> ModelFacts:
         units = layer.output_shape[-1] if layer.output_shape else getattr(layer, "units", None)
         layers.append(
             LayerFacts(
-                path, type(layer).__name__, activation_of(layer), units, inputs, layer.trainable, settings,
-                parameters=own,
+                path, type(layer).__name__, activation_of(layer), units, inputs, layer.trainable, settings
             )
         )
     last = layers[-1] if layers else None

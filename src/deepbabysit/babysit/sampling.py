@@ -26,15 +26,13 @@ class Tap:
 
     Attributes:
         layers: path -> vitals; the first call of a layer in the step counts.
-        predicted: class -> how often the model's output was largest there.
+        output: of the model, on the host; None where it holds no classes.
     """
 
-    def __init__(self, device: Any, activity: dict[str, np.ndarray], gradients: bool = True) -> None:
+    def __init__(self, device: Any, activity: dict[str, np.ndarray]) -> None:
         self._device = device
         self._activity = activity
-        self._gradients = gradients
         self.layers: dict[str, LayerVitals] = {}
-        self._arrived: dict[str, TensorVitals] = {}
         self.output: np.ndarray | None = None
 
     def __call__(self, layer: Any, output: Any) -> None:
@@ -58,15 +56,6 @@ class Tap:
             active, beyond, rows = measures.of_units(self._device, data, center, distance)
             units = self._units(path, active, beyond, rows, kind)
         self.layers[path] = LayerVitals(path, measures.of_tensor(self._device, data), units)
-        if self._gradients and output.requires_grad and output.node is not None:
-
-            def arrived(gradient: Tensor) -> None:
-                part = gradient.data
-                if part.size > _PIECE:
-                    part = part[: max(1, _PIECE // (part.size // part.shape[0]))]
-                self._arrived.setdefault(path, measures.of_tensor(self._device, part))
-
-            output.register_hook(arrived)
 
     def _units(self, path: str, active: np.ndarray, beyond: np.ndarray, rows: int, kind: str) -> UnitVitals:
         """Count units that have been idle for a while; their rows add up over the samples."""
@@ -79,13 +68,8 @@ class Tap:
         total = max(rows * len(active), 1)
         return UnitVitals(
             len(active), dead, float(beyond.sum()) / total if kind in measures.FLAT else None,
-            float(active.sum()) / total, int(idle.max(initial=0)) or rows,
+            int(idle.max(initial=0)) or rows,
         )
-
-    def finish(self, scale: float = 1.0) -> dict[str, LayerVitals]:
-        """Return the vitals of the layers, with gradients of a loss that was multiplied by `scale`."""
-        arrived = {path: vitals.divided(scale) for path, vitals in self._arrived.items()}
-        return {path: LayerVitals(path, v.output, v.units, arrived.get(path)) for path, v in self.layers.items()}
 
 
 def activation_of(layer: Any) -> str:
@@ -194,5 +178,7 @@ def _probabilities(output: np.ndarray) -> bool:
 
 
 def _counts(labels: np.ndarray) -> dict[int, int]:
+    if labels.size and labels.min() >= 0 and labels.max() < _CLASSES:
+        return {label: count for label, count in enumerate(np.bincount(labels).tolist()) if count}
     values, counts = np.unique(labels, return_counts=True)
     return {int(v): int(c) for v, c in zip(values, counts, strict=True)}

@@ -51,13 +51,11 @@ class UnitVitals:
         units: how many units (the last axis).
         dead: units that gave 0 for every sample of the last batches that were measured, `rows` rows in all.
         saturated: share of values on the flat part of the activation (None where it has none).
-        active: share of values that are not 0.
     """
 
     units: int
     dead: int
     saturated: float | None
-    active: float
     rows: int = 0
 
 
@@ -68,7 +66,6 @@ class LayerVitals:
     path: str
     output: TensorVitals
     units: UnitVitals | None = None
-    gradient: TensorVitals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +90,26 @@ class StepVitals:
 
     Attributes:
         step: steps done before this one in the run; `epoch` its epoch.
-        loss: what was minimized, penalty included; `data_loss` without it (None where nothing penalizes).
+        loss: its loss without penalties.
         rate: the learning rate applied.
-        gradient_norm: norm of all gradients before clipping; `clip_factor` what clipping multiplied them by.
+        gradient_norm: norm of all gradients before clipping.
         layers, parameters: measured only at sampled steps (else empty).
         seconds: duration of the step; `waiting`: seconds spent waiting for data before it (means since the last
             sampled step).
         noise: gradient noise scale in samples: the batch at which noise and signal of the gradient are equal.
         turn: cosine between the gradients of this step and the next.
         predicted, actual: how often each class was predicted and meant in the batch; empty where there are no classes.
-        memory: bytes held by the process.
     """
 
     step: int
     epoch: int
     loss: float | None = None
-    data_loss: float | None = None
     rate: float | None = None
     gradient_norm: float | None = None
-    clip_factor: float | None = None
     layers: Mapping[str, LayerVitals] = field(default_factory=dict)
     parameters: Mapping[str, ParameterVitals] = field(default_factory=dict)
     seconds: float | None = None
     waiting: float | None = None
-    memory: int | None = None
     noise: float | None = None
     turn: float | None = None
     predicted: Mapping[int, int] = field(default_factory=dict)
@@ -125,11 +118,10 @@ class StepVitals:
 
 @dataclass(frozen=True, slots=True)
 class EpochVitals:
-    """One epoch: its logs (``loss``, ``val_loss``, metrics, ``learning_rate``), what the model predicts, times."""
+    """One epoch: its logs (``loss``, ``val_loss``, metrics, ``learning_rate``) and times."""
 
     epoch: int
     logs: Mapping[str, float]
-    predicted: Mapping[int, float] | None = None
     seconds: float | None = None
     waiting: float | None = None
 
@@ -217,7 +209,6 @@ class RunFacts:
     augmented: bool = False
     early_stopping: bool = False
     weighted: bool = False
-    by_hand: bool = False
     metrics: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -94,6 +94,8 @@ class Backend(ABC):
             doing it; None where nothing is gained by several steps at once.
         adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
             DLPack, or None where it is not there; None where a backend takes such data like all others.
+        share: ``share(array, stream, max_version, dl_device, copy)`` returns the DLPack capsule of an array, as
+            ``__dlpack__`` does; None where the arrays are the host's.
         keeps: ``keeps(size)`` tells whether data of so many bytes shall lie on the device for a whole training; None
             where the host's arrays are as near.
         tf32: whether products of float32 that run now may round their operands to 10 bits (some GPUs are faster so).
@@ -108,6 +110,7 @@ class Backend(ABC):
     tf32: bool = False
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
+    share: Callable[[Array, Any, Any, Any, Any], Any] | None = None
     keeps: Callable[[int], bool] | None = None
     choices: Callable[[], dict[str, Any]] | None = None
     program: Callable[..., Callable[[], None] | None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy, Severity
@@ -14,11 +14,13 @@ from deepbabysit.babysit.remedies import (
     decay,
     dropout,
     early_stop,
+    longer,
     slower,
     split_again,
     weigh_classes,
     wider,
 )
+from deepbabysit.babysit.rules.reach import reach, yardstick_of
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import (
     accuracy,
@@ -37,9 +39,6 @@ from deepbabysit.babysit.rules.signals import (
     warming,
 )
 from deepbabysit.babysit.vitals import Record
-
-if TYPE_CHECKING:
-    from deepbabysit.babysit.setup import Setup
 
 _STUCK = (
     "learning_rate_too_high", "learning_rate_too_low", "vanishing_gradient", "dead_relu", "saturated_activation",
@@ -61,16 +60,6 @@ def _falling(record: Record) -> Remedy:
     steps = (run.steps or 0) * (run.epochs or 0)
     text = f"db.schedules.cosine({run.rate or 1e-3:g}, {steps or 'steps'})"
     return Remedy("let the rate fall", text, changes.cosine(steps) if steps and run.schedule == "constant" else None)
-
-
-def _longer(epochs: int) -> changes.Change:
-    """Train so many epochs, with the patience that a longer run wants."""
-
-    def change(setup: Setup) -> Setup:
-        patience = None if setup.patience is None else max(2 * setup.patience, 10)
-        return setup.with_(epochs=max(epochs, setup.epochs + 1), patience=patience)
-
-    return change
 
 
 @rule("not_learning", phase="epoch",
@@ -144,8 +133,8 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
       why="validation turns up while training falls; with little data every model does that a bit, without harm to "
           "what it predicts, so a warning needs the loss to rise by a third of guessing, or by 40 % with accuracies "
           "that differ by a tenth, or rows known by heart and 15 points between the accuracies",
-      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, wide=0.4,
-      chasm=0.15, fitted=0.02, epochs=8)
+      causes=("split_leak", "corrupted_labels", "split_drift", "batch_too_small", "class_imbalance"), rise=0.2,
+      stay=3, harm=0.35, gap=0.1, wide=0.4, chasm=0.15, fitted=0.02, epochs=8)
 def overfitting(record: Record, limits: Any) -> Finding | None:
     """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
     train, val = data_losses(record), record.logs("val_loss")
@@ -220,6 +209,9 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
       poor=0.4, numbers=0.9, gap=0.25, better=0.75, falling=0.02, epochs=5)
 def underfitting(record: Record, limits: Any) -> Finding | None:
     """Training and validation are equally poor."""
+    stand = reach(record)
+    if stand is not None and not stand.short:
+        return None  # more is not in these data
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
     guess = chance(record)
     if len(train) < limits.epochs or not guess:
@@ -262,15 +254,12 @@ def stopped_too_early(record: Record, limits: Any) -> Finding | None:
     if watched.index(min(watched)) < len(watched) - 2 or train[-1] >= train[-1 - width]:
         return None
     share = gain / whole
-    more = len(train)
     return Finding(
         "stopped_too_early", "warning", 0.6 + 0.3 * min(share, 1.0),
         f"the loss was still falling at the end: the last {width} of {len(train)} epochs brought {share:.0%} of all "
         f"progress (limit {limits.share:.0%}), down to {watched[-1]:.4g}.",
         {"gain": gain, "share": share, "limit": limits.share}, epoch=last_epoch(record),
-        remedies=(Remedy(f"train {2 * more} epochs or more", f"model.fit(..., epochs={2 * more})",
-                         _longer(2 * more)),
-                  Remedy("give EarlyStopping more patience")),
+        remedies=(longer(2 * len(train)), Remedy("give EarlyStopping more patience")),
     )
 
 
@@ -303,8 +292,7 @@ def few_epochs(record: Record, limits: Any) -> Finding | None:
         f"the loss was still falling at the end: of {len(curve)} steps the last {width} brought {gain / whole:.0%} of "
         f"all progress (limit {limits.share:.0%}), down to {level:.4g} (guessing: {guess:.4g}).",
         {"gain": gain, "share": gain / whole, "noise": noise, "limit": limits.share}, epoch=last_epoch(record),
-        remedies=(Remedy(f"train {10 * planned} epochs or more", f"model.fit(..., epochs={10 * planned})",
-                         _longer(10 * planned)),),
+        remedies=(longer(10 * planned),),
     )
 
 
@@ -370,7 +358,7 @@ def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
 @rule("corrupted_labels", phase="epoch",
       why="training falls by heart while validation never gets below guessing: rows and labels have nothing to do with "
           "each other",
-      causes=("conflicting_labels",), learned=0.85, never=0.98, epochs=6, rows=30)
+      causes=("conflicting_labels",), learned=0.85, never=0.98, epochs=6, rows=30, known=0.15)
 def corrupted_labels(record: Record, limits: Any) -> Finding | None:
     """The training rows are learned by heart, and nothing of it holds for others."""
     guess = record.run.chance
@@ -381,6 +369,9 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
         return None
     held = accuracy(record, "val_")
     classes = record.run.classes or 2
+    known = yardstick_of(record)
+    if known is not None and known.best > known.guess + limits.known:
+        return None  # the inputs tell the labels of the validation rows; it is the model that does not
     knows = bool(held) and max(held) > 1.0 / classes + 0.15
     falling = min(val[-2:]) <= min(val)  # running statistics that lag behind look the same at first
     if min(val) < limits.never * guess or train[-1] > limits.learned * guess or knows or falling:
