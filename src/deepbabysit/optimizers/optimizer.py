@@ -381,8 +381,8 @@ class Optimizer(ABC):
         self._follow()
         rate = self._rate_at(self._steps)
         self._put("_steps", self._steps + 1)
-        limits = [math.inf if limit is None else limit for limit in (self._clip_norm, self._clip_value)]
-        values = host_control(self._steps, rate, scale, *limits, self._skip or self._scaled)
+        norm, value = (math.inf if limit is None else limit for limit in (self._clip_norm, self._clip_value))
+        values = host_control(self._steps, rate, scale, norm, value, self._skip or self._scaled)
         self._flats[0].device.write(self._control, values)
 
     @flushed()
