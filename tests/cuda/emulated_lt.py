@@ -156,7 +156,8 @@ class EmulatedLt:
             first, second = first.astype(float_), second.astype(float_)
             if settings["compute"] == 77:
                 first, second = _ten_bits(first), _ten_bits(second)
-            value = _product(first, second, number) * float_(factor)
+            # narrow accesses go with other tiles: a step whose operands begin elsewhere shows in its bits
+            value = _product(first, second, number + (wide < 16)) * float_(factor)
             if held:
                 value = value + float_(held) * result
             rows, columns = result.shape[-2:]
