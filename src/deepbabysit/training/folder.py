@@ -44,7 +44,8 @@ class RunFolder(Listener):
     ``checkpoints/last.safetensors``: weights, states, optimizer, callbacks, history at the end of an epoch;
     ``tuning.json``: what a device chose by timing, where it was asked to. Files are whole or absent; nothing in them is
     executable. A checkpoint is written as often as it costs 5 % of the time, and at the end of the run. Orders of
-    rows and random numbers are functions of seed, epoch and step, so that a resumed run repeats the epoch that was cut off and has the bits of one that was not.
+    rows and random numbers are functions of seed, epoch and step, so that a resumed run repeats the epoch that was cut
+    off and has the bits of one that was not.
 
     Arguments:
         path: the folder; made where it is not there.
