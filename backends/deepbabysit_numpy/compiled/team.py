@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -34,6 +35,11 @@ def parts(rows: int, work: float, least: float = 1 << 17, number: int | None = N
     1
     """
     return max(min(threads.count() if number is None else number, rows, int(work // max(least, 1))), 1)
+
+
+def in_program() -> bool:
+    """Tell whether a program is being made in this thread: its workers are awake, short parts pay."""
+    return bool(LISTENERS) and threading.get_ident() in LISTENERS
 
 
 PATIENCE = 256  # products without a convolution before BLAS gets its threads back
@@ -63,10 +69,11 @@ def _core() -> int | None:
 class _Worker:
     """A thread that sleeps until it gets a job."""
 
-    __slots__ = ("_done", "_failure", "_go", "_job", "core")
+    __slots__ = ("_done", "_failure", "_go", "_job", "core", "serving")
 
     def __init__(self, number: int, core: int | None) -> None:
         self.core = core
+        self.serving = False  # it watches for jobs of a program, and ends by itself
         self._go, self._done = threading.Lock(), threading.Lock()
         self._go.acquire()
         self._done.acquire()
@@ -94,6 +101,9 @@ class _Worker:
 
     def start(self, function: Any, arguments: tuple[Any, ...], flush: bool) -> None:
         """Give it a job; `flush` is the processor's mode (`runtime.subnormals`) that the job runs in."""
+        if self.serving:
+            self.serving = False
+            self.wait()
         self._job = (function, arguments, flush)
         self._go.release()
 
@@ -127,8 +137,11 @@ class Team:
         if parts == 1:
             function(kind, 0, 1, *arguments)
             return
-        if LISTENERS and threading.get_ident() in LISTENERS:
-            raise RuntimeError("a program of machine calls runs in one thread")
+        if LISTENERS:
+            listener = LISTENERS.get(threading.get_ident())
+            if listener is not None:
+                listener.shared(function.module, function.name, [(p, parts, *arguments) for p in range(parts)])
+                return
         # what has to be compiled first is compiled once, by this thread
         if not function.ready(kind) or not self._busy.acquire(blocking=False):
             for part in range(parts):
@@ -150,6 +163,27 @@ class Team:
             self._workers.append(worker)
             chosen.append(worker)
         return chosen
+
+    def wake(
+        self, count: int, awake: Callable[[int], bool], begin: Callable[[int], tuple[Any, tuple[Any, ...]]]
+    ) -> None:
+        """Let workers that are not on the core of this thread serve programs; those that do so already go on.
+
+        Arguments:
+            count: how many.
+            awake: tells of a worker, by its number, whether it serves.
+            begin: returns the function that it is to run, and its arguments.
+        """
+        if not self._busy.acquire(blocking=False):
+            return  # the program runs all parts by itself
+        try:
+            for worker in self._choose(count):
+                number = self._workers.index(worker)
+                if not awake(number):
+                    worker.start(*begin(number), True)
+                    worker.serving = True
+        finally:
+            self._busy.release()
 
     def _share(self, function: Compiled, kind: Any, parts: int, arguments: tuple[Any, ...]) -> None:
         """Run the first part in this thread, the others in those of the workers."""
