@@ -85,6 +85,7 @@ class _Worker:
         if self.core is not None:
             with suppress(OSError):  # the core was taken from this process meanwhile
                 os.sched_setaffinity(0, {self.core})
+        subnormals.compute_with_them()
         while True:
             self._go.acquire()
             function, arguments, flush = self._job

@@ -54,11 +54,11 @@ def makes_slopes(x: Any, y: Any, out: Any) -> bool:
     return out.flags.c_contiguous and y.flags.c_contiguous and x.T.flags.c_contiguous and thin(k, m, n)
 
 
-def multiply(x: Any, y: Any, out: Any, rooms: tuple[Any, ...] = ()) -> None:
+def multiply(x: Any, y: Any, out: Any, rooms: tuple[Any, ...]) -> None:
     """Write ``x y`` of matrices of one dtype; `rooms` as `rooms_of` says."""
     (m, k), n = x.shape, y.shape[1]
     work = 2.0 * m * k * n
-    if rooms and out.flags.c_contiguous and x.flags.c_contiguous:
+    if thin(m, k, n) and out.flags.c_contiguous and x.flags.c_contiguous:  # else `rooms` may be another call's
         if y.flags.c_contiguous:
             sums = rooms[0]
             number = len(sums)
@@ -66,7 +66,7 @@ def multiply(x: Any, y: Any, out: Any, rooms: tuple[Any, ...] = ()) -> None:
                 return _run(_FORWARD, 1, work, x, y, out.reshape(1, m, n))
             _run(_FORWARD, number, work, x, y, sums)
             return _run(_GATHER, number, work, sums, out)
-        if y.T.flags.c_contiguous:
+        if len(rooms) > 1 and y.T.flags.c_contiguous:
             np.copyto(rooms[1], x.T)
             return _run(_BACKWARD, divided(m, n, k), work, rooms[1], y.T, out)
     if makes_slopes(x, y, out):

@@ -64,7 +64,7 @@ def _kernel(name: str, settings: Callable[[Any], tuple[float, ...]]) -> Kernel:
         before = progress
         progress, w, *states = outs
         number = _parts(w)
-        if number > 1 and before is progress:
+        if number > 1 and np.may_share_memory(before, progress):
             before = progress.copy()  # every part reads it, and writes the new one
         # a rule without states is handed the weights, which it does not look at
         rest = (tuple(states) or (w,), settings(attrs))

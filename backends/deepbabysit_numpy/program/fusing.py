@@ -15,7 +15,6 @@ import numpy as np
 from deepbabysit.runtime.chains import Call, Chain, extent, same_elements
 from deepbabysit_numpy.compiled import thin, updates
 from deepbabysit_numpy.program import machine
-from deepbabysit_numpy.program import rows as make
 from deepbabysit_numpy.program.rows import address
 from deepbabysit_numpy.program.tracing import Trace
 

@@ -3,8 +3,8 @@
 BLAS copies every operand into an order of its own first; a few rows do not pay that back. Every sum has its own lane
 and runs in the order of what is summed; only `forward` divides what is summed, and so its bits depend on `parts`.
 
-Tiles of a result are `high` by `wide`, or `tall` by `slim` where its columns are the few rows; `part` and `parts` divide
-the rows of the large matrix among a team.
+Tiles of a result are `high` by `wide`, or `tall` by `slim` where its columns are the few rows; `part` and `parts`
+divide the rows of the large matrix among a team.
 """
 
 from __future__ import annotations
