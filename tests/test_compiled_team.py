@@ -109,6 +109,8 @@ def test_a_program_that_is_made_hears_of_all_parts_and_nothing_runs():
     heard, found = [], Ready(fill)
 
     class Listener:
+        team = True
+
         def shared(self, module, name, parts):
             heard.append((module, name, parts))
 

@@ -17,6 +17,8 @@ from deepbabysit.runtime import record, threads
 from deepbabysit.runtime.subnormals import flushed
 from deepbabysit_numpy.compiled import thin
 from deepbabysit_numpy.compiled.code.registers import tile_rows
+from deepbabysit_numpy.compiled.loading import Compiled
+from deepbabysit_numpy.compiled.team import TEAM
 from deepbabysit_numpy.program import crew, fusing, machine
 from deepbabysit_numpy.program import rows as make
 from deepbabysit_numpy.program.crew import Crew, table_of
@@ -110,9 +112,39 @@ def test_all_parts_run_whoever_is_awake(parts):
         with flushed():
             assert rows() == 0
         assert (out == 1).all()
-    time.sleep(0.02)
-    assert not mine._memory[crew._AWAKE :: 8].any()  # they sleep when nothing comes
+    slept(mine)  # when nothing comes
     assert kept
+
+
+def test_a_worker_that_slept_watches_again():
+    mine = Crew()
+    for _ in range(3):
+        mine.call(1)
+        mine._memory[crew._PATIENCE] = 1 << 40
+        time.sleep(0.01)
+        assert mine._memory[crew._AWAKE :: 8].any()
+        mine._memory[crew._PATIENCE] = 1
+        slept(mine)
+
+
+def slept(mine):
+    """Wait until nobody watches."""
+    end = time.perf_counter() + 20
+    while mine._memory[crew._AWAKE :: 8].any():
+        assert time.perf_counter() < end
+        time.sleep(0.001)
+
+
+def test_a_team_gets_a_worker_that_watches_at_once(two):
+    mine = Crew()
+    mine.call(1)
+    mine._memory[crew._PATIENCE] = 1 << 40
+    out = np.zeros(64, np.float32)
+    average = Compiled("rules", "average")
+    for _ in range(2):  # the first call makes it ready
+        TEAM.run(average, out.dtype, 2, out, np.ones_like(out), 1.0)
+    assert (out == 1).all()
+    mine._memory[crew._PATIENCE] = 1
 
 
 def test_two_threads_with_one_crew():
@@ -185,7 +217,9 @@ def test_programs_run_in_a_forked_child():
 # -- whole steps -------------------------------------------------------------------------------------------------------
 
 
-def steps(programs, monkeypatch, sizes=(256, 192, 96, 10), rows=32, look=None, optimizer=None, count=6, dtype="float32"):
+def steps(
+    programs, monkeypatch, sizes=(256, 192, 96, 10), rows=32, look=None, optimizer=None, count=6, dtype="float32"
+):
     """Return weights, states and gradients after some steps, and the programs."""
     made = []
     finish = record.Recorder.finish
@@ -274,3 +308,10 @@ def test_the_same_bits_run_after_run(monkeypatch, two):
 def test_steps_of_double_precision(monkeypatch, two):
     expected, _ = steps(False, monkeypatch, dtype="float64")
     assert steps(True, monkeypatch, dtype="float64")[0] == expected
+
+
+def test_where_blas_has_the_threads_no_crew_is_woken(monkeypatch, two):
+    expected, _ = steps(False, monkeypatch, sizes=(300, 256, 10), rows=100)
+    found, programs = steps(True, monkeypatch, sizes=(300, 256, 10), rows=100)
+    assert found == expected
+    assert not any(part[3] for program in programs for part in program._parts)

@@ -7,10 +7,12 @@ from typing import Any
 
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled import thin
 from deepbabysit_numpy.compiled.functions import least
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
-from deepbabysit_numpy.compiled.thin import multiply, rooms_of
+from deepbabysit_numpy.compiled.thin import multiply, rooms_of, takes
+from deepbabysit_numpy.kernels import products
 
 _DTYPES = frozenset({"float32", "float64"})
 _KINDS = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
@@ -61,7 +63,23 @@ def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "
     _GRADIENT(y.dtype, g.reshape(-1, width), y.reshape(-1, width), rows, outs[1], _KINDS[activation])
 
 
+def few_rows(call: Any) -> bool:
+    """Tell whether a recorded call is a product as in `thin`."""
+    run, _, ins, _ = call
+    return getattr(run, "func", None) in _PRODUCTS and ins[0].ndim == ins[1].ndim == 2 and takes(ins[0], ins[1])
+
+
+def threaded(call: Any) -> bool:
+    """Tell whether a recorded call is a product that BLAS divides among threads of its own."""
+    run, _, ins, _ = call
+    if getattr(run, "func", None) not in _PRODUCTS or few_rows(call):
+        return False
+    x, y, *_ = ins
+    return 2.0 * prod(x.shape) * y.shape[-1] >= LEAST["threads"]
+
+
 VARIANTS: dict[str, Kernel] = {
     "linear": Kernel(_linear, scratch=_rooms, dtypes=_DTYPES, supports=_takes_linear),
     "linear_gradient": Kernel(_linear_gradient, dtypes=_DTYPES, supports=_takes_gradient, contiguous=True),
 }
+_PRODUCTS = {_linear, products.KERNELS["linear"].run, products.KERNELS["matmul"].run, thin.VARIANTS["matmul"].run}

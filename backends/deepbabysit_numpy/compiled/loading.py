@@ -52,7 +52,9 @@ NOTICES.add_summary(TIMES.report)
 
 
 class Listener(Protocol):
-    """Is told of calls instead of their being run."""
+    """Is told of calls instead of their being run; `team`: whether it takes some that run at the same time."""
+
+    team: bool
 
     def native(self, module: str, name: str, arguments: tuple[Any, ...]) -> None:
         """Write a call down."""

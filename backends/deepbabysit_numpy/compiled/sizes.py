@@ -17,6 +17,7 @@ LEAST: dict[str, int] = {
     "thin side": 48,  # of the large matrix: the columns of a tile
     "thin part": 1 << 20,  # operations of a part: 8 microseconds
     "thin team": 1 << 26,  # operations, outside of programs: a thread that sleeps takes up to 100 microseconds to wake
+    "threads": 1 << 22,  # operations from which on a product of BLAS is divided among its threads
     "linear_gradient": 4096,
     "loss": 512,
     "norm": 2048,

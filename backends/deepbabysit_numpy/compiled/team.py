@@ -38,8 +38,9 @@ def parts(rows: int, work: float, least: float = 1 << 17, number: int | None = N
 
 
 def in_program() -> bool:
-    """Tell whether a program is being made in this thread: its workers are awake, short parts pay."""
-    return bool(LISTENERS) and threading.get_ident() in LISTENERS
+    """Tell whether a program with a crew is being made in this thread: its workers are awake, short parts pay."""
+    listener = LISTENERS.get(threading.get_ident()) if LISTENERS else None
+    return listener is not None and listener.team
 
 
 PATIENCE = 256  # products without a convolution before BLAS gets its threads back
@@ -73,7 +74,7 @@ class _Worker:
 
     def __init__(self, number: int, core: int | None) -> None:
         self.core = core
-        self.serving = False  # it watches for jobs of a program, and ends by itself
+        self.serving: Callable[[], None] | None = None  # it watches for jobs of programs; called, it stops soon
         self._go, self._done = threading.Lock(), threading.Lock()
         self._go.acquire()
         self._done.acquire()
@@ -102,11 +103,16 @@ class _Worker:
 
     def start(self, function: Any, arguments: tuple[Any, ...], flush: bool) -> None:
         """Give it a job; `flush` is the processor's mode (`runtime.subnormals`) that the job runs in."""
-        if self.serving:
-            self.serving = False
-            self.wait()
+        self.settle()
         self._job = (function, arguments, flush)
         self._go.release()
+
+    def settle(self) -> None:
+        """Let it end watching for jobs of programs, if it does."""
+        if self.serving is not None:
+            self.serving()
+            self.serving = None
+            self.wait()
 
     def wait(self) -> BaseException | None:
         """Wait until the job is done; return what it raised."""
@@ -166,14 +172,15 @@ class Team:
         return chosen
 
     def wake(
-        self, count: int, awake: Callable[[int], bool], begin: Callable[[int], tuple[Any, tuple[Any, ...]]]
+        self, count: int, awake: Callable[[int], bool],
+        begin: Callable[[int], tuple[Any, tuple[Any, ...], Callable[[], None]]],
     ) -> None:
         """Let workers that are not on the core of this thread serve programs; those that do so already go on.
 
         Arguments:
             count: how many.
             awake: tells of a worker, by its number, whether it serves.
-            begin: returns the function that it is to run, and its arguments.
+            begin: returns the function that it is to run, its arguments, and what makes it end soon.
         """
         if not self._busy.acquire(blocking=False):
             return  # the program runs all parts by itself
@@ -181,8 +188,10 @@ class Team:
             for worker in self._choose(count):
                 number = self._workers.index(worker)
                 if not awake(number):
-                    worker.start(*begin(number), True)
-                    worker.serving = True
+                    worker.settle()  # before its mark is set again
+                    function, arguments, stop = begin(number)
+                    worker.start(function, arguments, True)
+                    worker.serving = stop
         finally:
             self._busy.release()
 

@@ -87,12 +87,15 @@ def rooms_of(x: Any, y: Any, *turned: bool) -> tuple[Form, ...]:
     return (sums, Form((k, m), x.dtype)) if turned else (sums,)
 
 
-def _takes_matmul(forms: Any) -> bool:
-    x, y = forms
-    if len(x.shape) != 2 or len(y.shape) != 2 or x.dtype != y.dtype:
-        return False
+def takes(x: Any, y: Any) -> bool:
+    """Tell whether a product of matrices of these shapes is taken, if they lie as it needs."""
     (m, k), n = x.shape, y.shape[1]
     return thin(m, k, n) or thin(k, m, n)
+
+
+def _takes_matmul(forms: Any) -> bool:
+    x, y = forms
+    return len(x.shape) == len(y.shape) == 2 and x.dtype == y.dtype and takes(x, y)
 
 
 def _rooms(forms: Any) -> tuple[Form, ...]:

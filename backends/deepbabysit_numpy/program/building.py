@@ -15,6 +15,8 @@ import numpy as np
 from deepbabysit.runtime.buffers import ALIGNMENT
 from deepbabysit.runtime.chains import Chain, extent
 from deepbabysit.runtime.device import Device
+from deepbabysit_numpy.compiled.convolution import convolves
+from deepbabysit_numpy.compiled.dense import few_rows, threaded
 from deepbabysit_numpy.compiled.loading import LISTENERS
 from deepbabysit_numpy.compiled.team import LOAN
 from deepbabysit_numpy.program.crew import CREW
@@ -38,15 +40,15 @@ def _run(device: Device, call: Call) -> None:
     run(outs, *ins)
 
 
-def trace(device: Device, call: Call) -> Trace | None:
-    """Return the rows of a call, or None where it has none."""
+def trace(device: Device, call: Call, team: bool = True) -> Trace | None:
+    """Return the rows of a call, or None where it has none; `team`: whether a crew may work them off."""
     run, outs, ins, scratch = call
     arrays = [*outs, *ins, *scratch]
     if isinstance(run, Chain) or isinstance(call, list):  # what reads late inputs finds them anew at every replay
         return None
     if not all(type(a) is np.ndarray for a in arrays):
         return None
-    found = Trace(arrays)
+    found = Trace(arrays, team)
     wrapped = [tuple(map(found.wrap, group)) for group in (outs, ins, scratch)]
     form = FORMS.get(getattr(run, "func", None))  # type: ignore[arg-type]
     before, thread = device.scratch, threading.get_ident()
@@ -172,7 +174,9 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
     kept: list[Any] = []
     pending: list[Row] = []
     crew = 0
-    fused = fuse(calls)
+    # the threads of BLAS wait by spinning where a crew would work, and a crew where a team would: a step has one of them
+    team = any(map(few_rows, calls)) and not any(threaded(call) or convolves(call) for call in calls)
+    fused = fuse(calls) if team else {}
 
     def close() -> None:
         nonlocal pending, crew
@@ -186,7 +190,7 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
             if Rows(found.rows)():
                 raise RuntimeError(_FAILED)
         else:
-            found = trace(device, call)
+            found = trace(device, call, team)
             if found is not None and not _large(call) and not same_bits(device, call):
                 found = None
             _run(device, call)

@@ -14,7 +14,7 @@ import ctypes
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -253,11 +253,15 @@ class Crew:
     def _awake(self, number: int) -> bool:
         return number >= _MOST or bool(self._memory[_AWAKE + 8 * number])
 
-    def _begin(self, number: int) -> tuple[Any, tuple[Any, ...]]:
-        """Mark a worker as awake; returns what it is to do."""
+    def _begin(self, number: int) -> tuple[Any, tuple[Any, ...], Callable[[], None]]:
+        """Mark a worker as awake; returns what it is to do, and what makes it end soon."""
         place = _AWAKE + 8 * number
+
+        def stop() -> None:
+            self._memory[place] = 0
+
         self._memory[place] = 1
-        return self._serve, (self._memory.ctypes.data, place)
+        return self._serve, (self._memory.ctypes.data, place), stop
 
 
 CREW = Crew()

@@ -96,7 +96,8 @@ def fuse(calls: Sequence[Call]) -> dict[int, Trace]:
         for number, (run, outs, ins, _) in enumerate(calls[: update.number]):
             if isinstance(calls[number], list) or getattr(run, "func", None) is not thin.VARIANTS["matmul"].run:
                 continue
-            segment = update.segment(outs[0]) if thin.makes_slopes(*ins, outs[0]) else None
+            x, y = ins
+            segment = update.segment(outs[0]) if thin.makes_slopes(x, y, outs[0]) else None
             if segment is not None and segment not in taken.values() and _alone(calls, number, update, segment):
                 taken[number] = segment
         first = True

@@ -26,9 +26,11 @@ class Trace:
 
     Arguments:
         arrays: what the kernel may read and write.
+        team: whether a crew may work off its rows.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+    def __init__(self, arrays: Sequence[np.ndarray], team: bool = True) -> None:
+        self.team = team
         self.rows: list[Row] = []
         self.crew = 0  # how many workers they can use
         self.alike = True  # whether they only move values and call what the kernel calls
@@ -180,7 +182,7 @@ class Trace:
         if mask is True:
             if of.shape == to.shape and of.dtype == to.dtype and make.same_place(of, to):
                 return
-            self.add(make.move(to, np.broadcast_to(of, to.shape), None))
+            self.add(make.move(to, np.broadcast_to(of, to.shape), None), True)
             return
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             raise Untraceable("a copy with another mask")
@@ -192,6 +194,8 @@ class Trace:
 
     def shared(self, module: str, name: str, parts: list[tuple[Any, ...]]) -> None:
         """Write calls of a compiled function down that may run at the same time."""
+        if not self.team:
+            raise Untraceable("a team where BLAS has the threads")
         rows = [make.native(module, name, self._plain(arguments)) for arguments in parts]
         if any(row is None for row in rows):
             raise Untraceable("an operation without a row")
