@@ -23,7 +23,7 @@ from deepbabysit.babysit.preflight import SHARE
 from deepbabysit.babysit.sitter import Sitter
 
 L = db.layers
-ROUNDS, LONG_ROUNDS = 5, 15
+ROUNDS, LONG_ROUNDS = 5, 11
 GOAL = 0.03  # of the time of the steps, median over the workloads
 
 
@@ -51,16 +51,16 @@ def _small_images() -> Any:
     ])
 
 
-# name -> (model, shape of a sample, classes, rows, batch, epochs); each runs a second or two on one slow processor
+# name -> (model, shape of a sample, classes, rows, batch, epochs); each runs one to two seconds on one processor
 WORKLOADS: dict[str, tuple[Callable[[], Any], tuple[int, ...], int, int, int, int]] = {
-    "tiny MLP": (lambda: _dense(29, 16, 2), (29,), 2, 12_800, 32, 40),
-    "tiny MLP, short epochs": (lambda: _dense(29, 16, 2), (29,), 2, 242, 32, 1000),
-    "table": (lambda: _dense(13, 64, 32, 3, activation="tanh"), (13,), 3, 1280, 32, 250),
+    "tiny MLP": (lambda: _dense(29, 16, 2), (29,), 2, 12_800, 32, 150),
+    "tiny MLP, short epochs": (lambda: _dense(29, 16, 2), (29,), 2, 242, 32, 3500),
+    "table": (lambda: _dense(13, 64, 32, 3, activation="tanh"), (13,), 3, 1280, 32, 900),
     "deep, normalized": (lambda: _dense(20, *[32] * 6, 5, norm=True), (20,), 5, 1280, 32, 60),
     "worked example": (lambda: _dense(784, 512, 256, 10, dropout=0.1), (784,), 10, 6400, 128, 10),
-    "small CNN": (_small_images, (8, 8, 1), 10, 1280, 32, 100),
+    "small CNN": (_small_images, (8, 8, 1), 10, 1280, 32, 250),
     "LeNet-5": (_lenet, (28, 28, 1), 10, 960, 32, 25),
-    "LSTM": (lambda: db.Sequential([L.LSTM(24, input_shape=(12, 6)), L.Dense(4)]), (12, 6), 4, 1280, 32, 40),
+    "LSTM": (lambda: db.Sequential([L.LSTM(24, input_shape=(12, 6)), L.Dense(4)]), (12, 6), 4, 1280, 32, 80),
 }
 
 

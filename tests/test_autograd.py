@@ -228,11 +228,58 @@ def test_dlpack() -> None:
     assert np.from_dlpack(x[1, 2]).item() == 5.0
 
 
+def test_dlpack_shares_for_reading_only() -> None:
+    x = tensor(np.arange(4.0))
+    shared = np.from_dlpack(x)
+    assert np.shares_memory(shared, x.numpy())
+    assert not shared.flags.writeable
+    owned = np.from_dlpack(x, copy=True)
+    owned[0] = 9.0
+    assert x.numpy()[0] == 0.0
+
+    class Old:
+        """A consumer that knows no flags: it gets memory of its own."""
+
+        def __init__(self, **asked: object) -> None:
+            self.asked = asked
+
+        def __dlpack__(self, **_: object) -> object:
+            return x.__dlpack__(**self.asked)
+
+        def __dlpack_device__(self) -> object:
+            return x.__dlpack_device__()
+
+    assert np.from_dlpack(Old()).tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert not np.shares_memory(np.from_dlpack(Old()), x.numpy())
+    with pytest.raises(BufferError, match="may only read"):
+        np.from_dlpack(Old(copy=False))
+    with pytest.raises(BufferError, match="bfloat16 by DLPack"):
+        tensor(np.ones(2, pytest.importorskip("ml_dtypes").bfloat16)).__dlpack__(max_version=(1, 0))
+
+
 @pytest.mark.peers
 def test_dlpack_with_torch() -> None:
     torch = pytest.importorskip("torch")
     x = tensor(np.arange(4.0))
-    assert torch.from_dlpack(x).tolist() == [0.0, 1.0, 2.0, 3.0]
+    shared = torch.from_dlpack(x)
+    assert shared.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert shared.data_ptr() == x.numpy().ctypes.data
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool):
+        theirs = torch.arange(6).reshape(2, 3).to(dtype)
+        ours = tensor(theirs)
+        assert str(ours.dtype) == str(dtype).removeprefix("torch.")
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+        theirs.zero_()
+        assert ours.numpy().any()
+        assert torch.equal(torch.from_dlpack(ours), torch.arange(6).reshape(2, 3).to(dtype))
+
+
+@pytest.mark.peers
+def test_dlpack_with_jax() -> None:
+    numpy = pytest.importorskip("jax.numpy")
+    x = tensor([1.0, 2.0, 3.0])
+    assert numpy.from_dlpack(x).tolist() == [1.0, 2.0, 3.0]
+    np.testing.assert_array_equal(tensor(numpy.arange(3.0)).numpy(), [0.0, 1.0, 2.0])
 
 
 # -- messages --------------------------------------------------------------------------------------------------------

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,18 @@ import pytest
 from benchmarks.babysitter.__main__ import main, read
 from benchmarks.babysitter.baselines import BASELINES
 from benchmarks.babysitter.cases import FIRST_SEED, TRIALS, Case, pool
-from benchmarks.babysitter.code_cases import LOOPS, MIDDLES, SOURCES, CodeCase, code_outcome, code_pool
-from benchmarks.babysitter.judging import Scores, judge, significant
+from benchmarks.babysitter.code_cases import LOOPS, MIDDLES, SOURCES, WAITS, CodeCase, code_outcome, code_pool
+from benchmarks.babysitter.judging import Scores, judge, plain, significant
 from benchmarks.babysitter.lookalikes import LOOKALIKES
 from benchmarks.babysitter.operators import DEV, OPERATORS, SEALED, apply
 from benchmarks.babysitter.outcomes import outcome, truth
-from benchmarks.babysitter.programs import BY_NAME, KNOWN, PROGRAMS, optimizer, pool_of
+from benchmarks.babysitter.programs import BY_NAME, PROGRAMS
+from benchmarks.babysitter.recipes import KNOWN, optimizer, pool_of
+from benchmarks.babysitter.repairs import able, repair_figures, restored
 from benchmarks.babysitter.running import build, run, score
 from benchmarks.babysitter.scoring import bounds, figures, per_code
-from benchmarks.babysitter.sources import Part, prepare, raw
-from benchmarks.babysitter.table import table, table_of_misses
+from benchmarks.babysitter.sources import Part, prepare, present, raw
+from benchmarks.babysitter.table import table, table_of_misses, table_of_repairs
 
 from deepbabysit.babysit.codes import CODES
 
@@ -50,31 +55,44 @@ def test_bounds_leave_half_of_the_rest_on_either_side() -> None:
 def test_pools_share_no_data_no_program_no_fault_and_no_seed() -> None:
     cases = {name: pool(name) for name in FIRST_SEED}
     assert all(cases.values())
-    for what in (lambda c: c.program, lambda c: KNOWN[BY_NAME[c.program]["data"]["source"]][0], lambda c: c.name):
-        assert not {what(c) for c in cases[DEV]} & {what(c) for c in cases[SEALED]}
-    sources = [{BY_NAME[c.program]["data"]["source"] for c in cases[name]} for name in (DEV, SEALED)]
-    operators = [{c.operator for c in cases[name] if c.kind == "fault"} for name in (DEV, SEALED)]
-    seeds = [{seed for c in cases[name] for seed in c.seeds} for name in (DEV, SEALED)]
-    for first, second in (sources, operators, seeds):
-        assert first and second and not first & second
-    looks = [{c.operator for c in cases[name] if c.kind == "lookalike"} for name in (DEV, SEALED)]
-    assert looks[0] & looks[1] <= {"longer"}
-    assert not set(SOURCES[DEV]) & set(SOURCES[SEALED])
-    for ways in (LOOPS, MIDDLES):
-        assert {where for where, _, _ in ways.values()} == {DEV, SEALED}
+    fault_of: list[tuple[str, Callable[[Case], Any]]] = [
+        ("program", lambda c: c.program), ("name", lambda c: c.name), ("seeds", lambda c: c.seeds[0]),
+        ("source", lambda c: BY_NAME[c.program]["data"]["source"]),
+        ("fault", lambda c: c.operator if c.kind == "fault" else c.name),
+    ]
+    for what, key in fault_of:
+        for one, other in combinations(FIRST_SEED, 2):
+            assert not {key(c) for c in cases[one]} & {key(c) for c in cases[other]}, (what, one, other)
+    seeds = {name: {seed for c in cases[name] for seed in c.seeds} for name in FIRST_SEED}
+    looks = {name: {c.operator for c in cases[name] if c.kind == "lookalike"} for name in FIRST_SEED}
+    for one, other in combinations(FIRST_SEED, 2):
+        assert not seeds[one] & seeds[other]
+        assert looks[one] & looks[other] <= ({"longer"} if SEALED not in (one, other) else set())
+        assert not set(SOURCES[one]) & set(SOURCES[other])
+    for ways in (LOOPS, MIDDLES, WAITS):
+        assert {where for where, _, _ in ways.values()} == set(FIRST_SEED)
 
 
 def test_every_operator_belongs_to_one_pool_and_names_codes_that_exist() -> None:
     names = [o.name for o in OPERATORS]
     assert len(names) == len(set(names))
-    assert sum(o.pool == DEV for o in OPERATORS) >= 30
-    assert sum(o.pool == SEALED for o in OPERATORS) >= 30
+    for name in FIRST_SEED:
+        assert sum(o.pool == name for o in OPERATORS) >= 30
     for o in OPERATORS:
         assert o.codes and set(o.codes) <= set(CODES), o.name
-    mine, theirs = ({o.codes[0] for o in OPERATORS if o.pool == name} for name in (DEV, SEALED))
-    assert mine == theirs
+    mine, theirs, sealed = ({o.codes[0] for o in OPERATORS if o.pool == name} for name in FIRST_SEED)
+    assert mine == theirs < sealed
     assert all(not o.codes for o in LOOKALIKES)
-    assert {code for _, code, _ in (*LOOPS.values(), *MIDDLES.values()) if code} <= set(CODES)
+    assert {code for ways in (LOOPS, MIDDLES, WAITS) for _, code, _ in ways.values() if code} <= set(CODES)
+
+
+def test_the_sealed_pool_is_large_enough_for_what_is_claimed() -> None:
+    cases = pool(SEALED)
+    counts = Counter(case.codes[0] for case in cases if case.codes)
+    assert sum(counts.values()) >= 800
+    assert min(counts.values()) >= 20
+    kinds = Counter(case.kind for case in cases)
+    assert kinds["lookalike"] > kinds["clean"] > 200
 
 
 def test_cases_are_data_and_the_same_every_time() -> None:
@@ -112,7 +130,7 @@ def test_one_case_of_every_operator_can_be_built() -> None:
 def test_programs_say_the_truth_about_their_data() -> None:
     for program in PROGRAMS:
         source = program["data"]["source"]
-        if source in ("heart", "auto-mpg", "concrete", "mnist"):
+        if not present(source):
             continue  # files that are not everywhere
         x, y, task = raw(source)
         assert KNOWN[source][1:] == (task, x.shape[1], 0 if task == "regression" else int(y.max()) + 1)
@@ -135,6 +153,20 @@ def test_the_test_part_is_clean_and_no_row_is_in_two_parts() -> None:
         np.corrcoef(leaking.train.x[:, -1], leaking.train.y)[0, 1])
 
 
+def test_no_row_of_a_source_stands_there_twice() -> None:
+    for source in ("iris", "concrete", "tokens"):
+        if present(source):
+            x, y, _ = raw(source)
+            assert len(np.unique(x, axis=0)) == len(x) == len(y), source
+    assert len(raw("iris")[0]) == 149  # as published it has 150, two of them the same
+
+
+def test_a_pixel_that_never_changes_is_no_number_of_millions() -> None:
+    data = prepare({**BY_NAME["digits-relu"]["data"], "scale": "minmax"}, 4)
+    assert (data.train.x.std(0) == 0).any()
+    assert np.abs(data.test.x).max() < 50
+
+
 # -- judging and scoring -----------------------------------------------------------------------------------------------
 
 
@@ -154,6 +186,23 @@ def test_a_fault_counts_only_when_it_hurts() -> None:
     assert not significant([0.3, -0.2, 0.1])
     assert truth("fault", "harmless") == "healthy"
     assert truth("lookalike", "hurts") == truth("fault", "unclear") == "out"
+
+
+def test_a_third_seed_is_asked_only_where_two_are_not_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    values = {"twin": 0.95, "bad": 0.4, "little": 0.9}
+
+    def of(self: Scores, recipe: Any, seed: int) -> dict[str, Any]:
+        asked.append((recipe["name"], seed))
+        return scored(values.get(recipe["name"], 0.0), refused=recipe["name"] == "refused")
+
+    monkeypatch.setattr(Scores, "of", of)
+    for name, runs in (("bad", 4), ("little", 6), ("refused", 1)):
+        asked.clear()
+        own, other = Scores(None).pair({"name": name}, {"name": "twin"}, (1, 2, 3))
+        assert len(asked) == runs
+        assert judge(own, other)[0] == "hurts"
+    assert not plain([scored(0.4), scored(0.9)], [scored(0.95), scored(0.95)])
 
 
 def made(truth: str, codes: list[str], *found: tuple[str, str, float], at: int = 0, kind: str = "fault") -> Any:
@@ -191,21 +240,14 @@ def test_figures_of_outcomes_counted_by_hand() -> None:
 
 
 def test_scores_are_those_of_the_task() -> None:
-    class Says:
-        def __init__(self, output: Any) -> None:
-            self.output = np.asarray(output, np.float64)
-
-        def predict(self, x: Any) -> Any:
-            return self.output
-
     data = prepare(BY_NAME["circles-relu"]["data"], 1)
     part = Part(np.zeros((4, 2)), np.array([[0.0], [0.0], [1.0], [1.0]]))
-    right = score(Says([[0.1], [0.1], [0.9], [0.9]]), part, data)
+    right = score([[0.1], [0.1], [0.9], [0.9]], part, data)
     assert right["accuracy"] == 1.0
     assert right["skill"] == pytest.approx(1 - -math.log(0.9) / math.log(2))
-    assert score(Says([[-9.0], [-9.0], [9.0], [9.0]]), part, data)["skill"] > 0.99  # logits
-    assert score(Says([[0.9]] * 4), part, data)["accuracy"] == 0.5
-    assert score(Says([[math.nan]] * 4), part, data) == {"accuracy": 0.5, "skill": -1.0}
+    assert score([[-9.0], [-9.0], [9.0], [9.0]], part, data)["skill"] > 0.99  # logits
+    assert score([[0.9]] * 4, part, data)["accuracy"] == 0.5
+    assert score([[math.nan]] * 4, part, data) == {"accuracy": 0.5, "skill": -1.0}
 
 
 # -- a few real cases --------------------------------------------------------------------------------------------------
@@ -250,6 +292,36 @@ def test_code_cases_and_what_looks_like_them() -> None:
         loud = [f["code"] for f in found["findings"] if f["severity"] != "note"]
         assert loud[:1] == ([code] if code else []), operator
     assert isinstance(case, CodeCase)
+
+
+def test_figures_of_repairs_counted_by_hand() -> None:
+    def one(truth: str, before: float | None, after: float | None, kept: list[str], kind: str = "fault") -> Any:
+        return {"name": "n", "operator": "o", "codes": ["a"], "kind": kind, "truth": truth, "twin": 0.9, "failed": "",
+                "before": before, "after": after, "kept": kept, "trainings": 1 + len(kept), "seconds": 1.0}
+
+    outcomes = [
+        one("faulty", 0.4, 0.89, ["a"]), one("faulty", 0.4, 0.87, ["a", "b"]), one("faulty", None, 0.95, ["b"]),
+        one("faulty", None, None, []), one("out", None, None, []),
+        one("healthy", 0.9, 0.9, [], "clean"), one("healthy", 0.9, 0.95, ["b"], "lookalike"),
+        one("healthy", 0.9, 0.87, ["b"], "lookalike"), one("healthy", 0.9, 0.89, ["b"]),
+    ]
+    found = repair_figures(outcomes)
+    assert (found["restored"]["hits"], found["restored"]["of"]) == (2, 4)
+    assert found["restored where it could be trained"]["hits"] == 1
+    assert found["restored, a remedy of the right name first"]["hits"] == 1
+    assert [found[key]["clean and look-alikes"]["hits"] for key in ("left alone", "harmed")] == [1, 1]
+    assert found["harmed"]["faults without harm"]["hits"] == 0
+    text = table_of_repairs(found, outcomes, "some")
+    assert text.count("| n | faulty |") == 2 and text.count("| n | healthy |") == 1
+
+
+def test_a_case_is_repaired_and_scored_beside_its_twin(tmp_path: Path) -> None:
+    name = "wine-tanh/scaled_twice/0"
+    assert main(["--repair", "--folder", str(tmp_path), "--only", name]) == 0
+    found = read(tmp_path / "babysitter-development-repair.jsonl")[name]
+    assert found["truth"] == "faulty" and found["before"] < 0.6
+    assert restored(found) and found["kept"][0] in found["codes"]
+    assert not able(next(c for c in pool(DEV) if c.operator == "labels_shuffled"))
 
 
 def test_a_pool_goes_on_where_it_was_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from deepbabysit.bench import agreement, results, run, tables
 from deepbabysit.bench.around import EPOCHS, LOADERS, installed
-from deepbabysit.bench.cases import CASES, QUICK, batches, select, shapes, weights, work
+from deepbabysit.bench.cases import CASES, GPU_CASES, QUICK, batches, select, shapes, weights, work
 from deepbabysit.bench.contenders import Contender, ContenderError, Pool, missing
 from deepbabysit.bench.kernels import KERNELS, different, names_for
 from deepbabysit.bench.networks import floor
@@ -27,6 +28,8 @@ from deepbabysit.runtime import registry
 
 SMALL = {"net": "small", "input": [6, 6, 1], "batch": 8, "loss": "ce", "layers": [
     ["conv", 3, 3, "same", "relu"], ["norm"], ["pool"], ["flatten"], ["dense", 5, "relu"], ["dense", 3, None]]}
+BLOCKS = {"net": "blocks", "input": [6, 8], "batch": 8, "loss": "ce", "layers": [
+    ["block", 2], ["block", 2], ["flatten"], ["dense", 3, None]]}
 DENSE = {"net": "dense", "input": [5], "batch": 8, "loss": "mse", "layers": [["dense", 4, "relu"], ["dense", 3, None]]}
 TINY = Pace(2, 0.001)
 
@@ -51,6 +54,15 @@ def test_work_of_the_worked_example() -> None:
     flops, parameters = work(CASES["worked@64"])
     assert parameters == 784 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10
     assert flops == 2 * 64 * (2 * 784 * 512 + 3 * (512 * 256 + 256 * 10))
+
+
+def test_work_of_a_transformer() -> None:
+    case = GPU_CASES["transformer-256@32"]
+    flops, parameters = work(case)
+    assert parameters == sum(v.size for layer in weights(case) for v in layer)
+    # four square products and two four times as large for each token, the scores and their sums; backward twice as much
+    block = 32 * 64 * (2 * 12 * 256**2) + 2 * 2 * 32 * 64 * 64 * 256
+    assert flops == pytest.approx(3 * (4 * block + 2 * 32 * 64 * 256 * 10))
 
 
 def test_shapes_and_work_of_a_network_with_images() -> None:
@@ -116,7 +128,7 @@ def test_limits_of_the_machine_are_positive_numbers() -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("case", [SMALL, DENSE], ids=["images", "dense"])
+@pytest.mark.parametrize("case", [SMALL, DENSE, BLOCKS], ids=["images", "dense", "transformer"])
 def test_all_contenders_compute_the_same_losses(case: dict[str, Any], pool: Pool) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("jax")
@@ -359,6 +371,9 @@ def test_installed_sizes_follow_requirements() -> None:
     assert "scikit-learn" not in found
     if "numba" in found:
         assert "llvmlite" in found
+    whole = installed(["numpy"], bytecode=True)["numpy"]
+    files = [path for path in distribution("numpy").files or [] if path.suffix == ".pyc"]
+    assert found["numpy"] == pytest.approx(whole - sum(Path(str(f.locate())).stat().st_size for f in files) / 1e6)
 
 
 def test_the_table_of_kernels_lists_what_is_slower() -> None:

@@ -30,16 +30,40 @@ def test_every_half_becomes_the_same_single(compiled):
     same(cast(compiled, EVERY_HALF, "float32"), EVERY_HALF.astype(np.float32))
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_singles_become_the_nearest_half(compiled):
+def singles():
+    """Every half, the middles between them and their neighbours, any bits, and what is not finite."""
     halves = EVERY_HALF[np.isfinite(EVERY_HALF)].astype(np.float32)
     halves.sort()
     middles = (halves[1:] + halves[:-1]) / 2  # ties
     around = (np.nextafter(middles, np.float32(s * np.inf)) for s in (-1, 1))
     any_bits = np.random.default_rng(0).integers(0, 2**32, 300_000, dtype=np.uint64).astype(np.uint32).view("f")
     ends = np.array([65519.996, 65520.0, -65520.0, 3e38, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 0.0, -0.0], "f")
-    x = np.concatenate([halves, middles, *around, any_bits, ends])
+    return np.concatenate([halves, middles, *around, any_bits, ends])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_singles_become_the_nearest_half(compiled):
+    x = singles()
     same(cast(compiled, x, "float16"), x.astype(np.float16))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_processors_without_the_instructions_give_the_same(compiled):
+    import numba
+
+    from deepbabysit_numpy.compiled.code.half import from_bits, to_bits
+
+    same(numba.vectorize(["f4(u2)"])(lambda x: from_bits(x))(EVERY_HALF.view("u2")), EVERY_HALF.astype("f4"))
+    x = singles()
+    same(numba.vectorize(["u2(f4)"])(lambda x: to_bits(x))(x).view("f2"), x.astype("f2"))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_relu_of_every_half(compiled):
+    (y,) = call(compiled, SPECS["relu"], (EVERY_HALF,))
+    same(y, np.where(EVERY_HALF < 0, np.float16(0.0), EVERY_HALF + np.float16(0.0)))
+    g = EVERY_HALF[::-1].copy()
+    same(call(compiled, SPECS["relu_gradient"], (g, y))[0], np.where(y > 0, g, np.float16(0.0)))
 
 
 def test_other_casts_keep_the_plain_kernel(compiled):

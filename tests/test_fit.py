@@ -366,6 +366,7 @@ def test_gradients_can_be_added_up_over_workers_between_compute_and_update(repla
 
     from deepbabysit.runtime.random import Streams
     from deepbabysit.runtime.registry import find_device
+    from deepbabysit.training.precision import Precision
     from deepbabysit.training.step import Signature, TrainStep
 
     device = find_device("cpu")
@@ -376,7 +377,8 @@ def test_gradients_can_be_added_up_over_workers_between_compute_and_update(repla
         optimizer = db.optimizers.SGD(0.1, momentum=0.9)
         optimizer.bind(model.parameters())
         return model, TrainStep(
-            model, optimizer, model.loss, [], device, Streams(0), Signature(1, 1, False), replay, exchange=exchange
+            model, optimizer, model.loss, [], device, Streams(0), Signature(1, 1, False), Precision(), replay,
+            exchange=exchange,
         )
 
     whole, step = step_of(None)

@@ -11,7 +11,10 @@ import numpy as np
 
 from deepbabysit.kernels.spec import Array, Shape
 from deepbabysit.runtime.backend import Arena
+from deepbabysit.runtime.context import current
 from deepbabysit.runtime.moves import spare_copies
+from deepbabysit_cupy.epilogues import Rewriting
+from deepbabysit_cupy.fusing import fuse
 from deepbabysit_cupy.planning import Buffer, lay_out
 
 
@@ -94,10 +97,28 @@ class StaticArena(Arena):
         found = self._pinned.get(id(array.data.mem))
         return None if found is None or found[0].lease() is not None else found[0]
 
+    def _private(self, array: Any) -> bool:
+        return self._room(array) is not None
+
+    def _number(self, array: Any) -> int:
+        """Return a number for the buffer that a pinned array lies in, 0 where it is not one of these."""
+        found = self._pinned.get(id(array.data.mem))
+        return 0 if found is None else id(found[0])
+
+    def _fresh(self, shape: Shape, dtype: Any) -> Array:
+        """Return a buffer that nobody but the recording holds."""
+        return self.pin(self.empty(shape, dtype))
+
     def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
-        """Return the calls without copies that can be spared, and with every private buffer at its planned place."""
+        """Return the calls, as few as can be, with every private buffer at its planned place."""
         copies = [name == "copy" for name in names]
-        calls, _ = spare_copies(calls, copies, lambda array: self._room(array) is not None)
+        calls, kept = spare_copies(calls, copies, self._private)
+        names = [names[place] for place in kept]
+        tuning = device.backend.tuning
+        if current().tune and tuning is not None:
+            rewriting = Rewriting(device, calls, names, self._number, self._private, self._fresh, tuning.prefers)
+            calls, names = rewriting.run()
+        calls = fuse(calls, names, self._room)
         spans: dict[int, list[int]] = {}
         rooms: dict[int, _Room] = {}
         for number, (_, *groups) in enumerate(calls):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from deepbabysit.kernels.spec import Array, Shape
 from deepbabysit.runtime.backend import Arena, Backend
+from deepbabysit.runtime.sharing import DLPACK_CUDA
 from deepbabysit_cupy import compiler
 from deepbabysit_cupy.arena import StaticArena
 from deepbabysit_cupy.capture import program
@@ -18,10 +21,10 @@ from deepbabysit_cupy.kernels import KERNELS
 from deepbabysit_cupy.launch import Library
 from deepbabysit_cupy.lt import WORKSPACE, Lt
 from deepbabysit_cupy.staging import Staging
+from deepbabysit_cupy.tuning import Tuning
 
 BLOCKS_PER_PROCESSOR = 16  # enough waves that the last one costs little; kernels loop over what is left
 DATA_SHARE = 0.25  # of the free memory that the data of a training may take
-DLPACK_CUDA = 2  # kDLCUDA
 
 
 class _InForce(threading.local):
@@ -31,6 +34,12 @@ class _InForce(threading.local):
 
 
 _IN_FORCE = _InForce()
+
+
+class _Held(threading.local):
+    """What this thread writes from the host while that is collected."""
+
+    writes: list[tuple[Array, np.ndarray]] | None = None
 
 
 class CupyBackend(Backend):
@@ -44,6 +53,7 @@ class CupyBackend(Backend):
 
     Attributes:
         merging: whether small launches of a captured step are merged.
+        tuning: what was chosen by timing; None before the first product.
     """
 
     name = "cupy"
@@ -57,7 +67,9 @@ class CupyBackend(Backend):
         self.number = number
         self.merging = True
         self.program = program
+        self.hold = self._hold
         self.adopt = self._adopt
+        self.share = self._share
         self.keeps = self._keeps
         with cupy.cuda.Device(number) as device:
             architecture = compiler.nearest(int(device.compute_capability))
@@ -67,8 +79,10 @@ class CupyBackend(Backend):
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self.tf32 = False
         self._lt: Lt | None = None
-        self._kept: dict[Any, Array] = {}
+        self.tuning: Tuning | None = None
+        self.choices = self._choices
         self._staging = Staging(cupy)
+        self._held = _Held()
         self._workspace: Any = None
 
     def enter(self) -> None:
@@ -86,19 +100,18 @@ class CupyBackend(Backend):
         if self._lt is None:
             self._workspace = self.xp.cuda.alloc(WORKSPACE)
             self._lt = Lt(self._workspace.ptr)
+            self.tuning = Tuning(self, self._lt.version)
+            self._lt.choose = self.tuning.choose
         return self._lt
 
-    @property
+    def _choices(self) -> dict[str, Any]:
+        """Return what was chosen by timing in this process."""
+        return {} if self.tuning is None else self.tuning.record()
+
+    @cached_property
     def ticket(self) -> Array:
         """A number that is 0 between launches: blocks of one count there who ends last."""
-        return self.kept("ticket", lambda: np.zeros(1, np.uint32))
-
-    def kept(self, key: Any, make: Callable[[], np.ndarray]) -> Array:
-        """Return a small array of the device that kernels read, copied there once."""
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = self.asarray(make())
-        return found
+        return self.asarray(np.zeros(1, np.uint32))
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """Return a new CuPy array with these values."""
@@ -116,12 +129,34 @@ class CupyBackend(Backend):
         return size <= int(self.xp.cuda.runtime.memGetInfo()[0]) * DATA_SHARE
 
     def _adopt(self, data: Any) -> Array | None:
-        """Return a CuPy array over memory of a GPU that another library shares (DLPack), or None."""
+        """Return a CuPy array over memory of this GPU that another library shares (DLPack), or None.
+
+        The other library is told our stream, which then waits for what it has asked for there.
+        """
         ask = getattr(data, "__dlpack_device__", None)
-        if self.owns(data) or ask is None or ask()[0] != DLPACK_CUDA:
+        if self.owns(data) or ask is None:
             return None
+        kind, number = ask()
+        if kind != DLPACK_CUDA:
+            return None
+        if number != self.number:
+            raise ValueError(
+                f"the {type(data).__name__} lies on GPU {number}, the tensor shall lie on cuda:{self.number}; "
+                f"write device='cuda:{number}', or move it first"
+            )
         self.enter()
         return self.xp.from_dlpack(data)
+
+    def _share(self, array: Array, stream: Any, max_version: Any, dl_device: Any, copy: Any) -> Any:
+        """Return the DLPack capsule of an array; the consumer's stream waits for ours."""
+        if self.stream.is_capturing():
+            raise BufferError("memory of a captured step cannot be shared")
+        if dl_device not in (None, (DLPACK_CUDA, self.number)):
+            raise BufferError(
+                f"this tensor lies on cuda:{self.number}; hand over tensor.numpy() where the host's memory is wanted"
+            )
+        self.enter()  # CuPy lets the consumer wait for the stream in force
+        return array.__dlpack__(stream=stream, max_version=max_version, copy=copy)
 
     def _send(self, array: Array, values: np.ndarray) -> None:
         """Copy values of the host into a contiguous array; nobody waits."""
@@ -134,6 +169,16 @@ class CupyBackend(Backend):
         self.enter()
         return np.asarray(array.get())
 
+    @contextmanager
+    def _hold(self) -> Iterator[list[tuple[Array, np.ndarray]]]:
+        """Collect what this thread writes from the host in a block."""
+        made: list[tuple[Array, np.ndarray]] = []
+        self._held.writes = made
+        try:
+            yield made
+        finally:
+            self._held.writes = None
+
     def write(self, array: Array, values: Any) -> None:
         """Copy values into an array."""
         self.enter()
@@ -141,7 +186,9 @@ class CupyBackend(Backend):
             array[...] = values
             return
         host = np.broadcast_to(np.asarray(values, array.dtype), array.shape)
-        if array.flags.c_contiguous:
+        if self._held.writes is not None:
+            self._held.writes.append((array, host.copy()))
+        elif array.flags.c_contiguous:
             self._send(array, host)
         else:
             array[...] = self.asarray(host)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from deepbabysit.runtime.notices import NOTICES
 from deepbabysit_cupy.merging import Launch, merged
-from deepbabysit_cupy.waves import Item, Work, arrange, work_of
-
-SMALL = 4096  # bytes: arguments that a kernel takes from elsewhere (a table, a constant) live as long as the graph
+from deepbabysit_cupy.waves import Item, Work, again, arrange, work_of
 
 
 class Uncapturable(RuntimeError):
@@ -25,14 +24,12 @@ class Program:
     Attributes:
         graph: CuPy's graph.
         merged: how many calls share a launch with others.
-        launches: how many launches of our own and of the matrix library it has.
     """
 
-    def __init__(self, backend: Any, graph: Any, kept: list[Any], launches: int, merged: int) -> None:
+    def __init__(self, backend: Any, graph: Any, kept: list[Any], merged: int) -> None:
         self._backend = backend
         self._kept = kept  # addresses in the graph stay valid as long as it lives
         self.graph = graph
-        self.launches = launches
         self.merged = merged
 
     def __call__(self) -> None:
@@ -93,16 +90,22 @@ def _run(device: Any, call: Any) -> None:
         raise Uncapturable(f"{_name(device.backend, call)} cannot be captured ({text})") from error
 
 
-def program(device: Any, calls: Sequence[Any]) -> Callable[[], None] | None:
-    """Capture recorded calls, run them once, and return what repeats them; None, and nothing run, where that fails."""
+def program(device: Any, calls: Sequence[Any], times: int = 1) -> Callable[[], None] | None:
+    """Capture recorded calls, run them once, and return what repeats them; None, and nothing run, where that fails.
+
+    Arguments:
+        device: where they run.
+        calls: `times` the same ones, but for where they read.
+        times: the order is chosen once.
+    """
     backend = device.backend
     pool = backend.xp.cuda.MemoryPool()
     try:
-        works, plain, launched = _look(device, calls, pool)
-        items = arrange(works) if backend.merging else []
+        works, plain = _look(device, calls, pool)
+        items = again(arrange(works[: len(works) // times]), works, times) if backend.merging else []
         together = sum(len(item.works) for item in items if item.alone is None)
         if together:
-            graph, launched, extra = _merge(device, items, pool)
+            graph, extra = _merge(device, items, pool)
         else:
             graph, extra = plain, []
     except Uncapturable as refusal:
@@ -112,48 +115,51 @@ def program(device: Any, calls: Sequence[Any]) -> Callable[[], None] | None:
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         NOTICES.tell(f"the step runs without a CUDA graph: {text[:200]}")
         return None
-    found = Program(backend, graph, [pool, *launched, *extra], len(launched), together)
+    # what kernels took from elsewhere: tables and numbers
+    found = Program(backend, graph, [pool, *device.constants(), *extra], together)
     found()
     return found
 
 
-def _look(device: Any, calls: Sequence[Any], pool: Any) -> tuple[list[Work], Any, list[Any]]:
-    """Capture the calls as they are; returns what each of them does, the graph, and what has to stay alive."""
-    library = device.backend.library
-    works, launched = [], []
+def _look(device: Any, calls: Sequence[Any], pool: Any) -> tuple[list[Work], Any]:
+    """Capture the calls as they are; returns what each of them does, and the graph."""
+    library, ticket = device.backend.library, device.backend.ticket
+    works = []
     with _Capture(device.backend, pool) as capture:
         for call in calls:
             made: list[Launch | None] = []
             with library.heard_by(made.append):
                 _run(device, call)
-            works.append(work_of(call, made))
-            launched += [_held(launch) for launch in made]
-    return works, capture.graph, launched
+            works.append(work_of(call, made, ticket))
+    return works, capture.graph
 
 
-def _held(launch: Launch | None) -> list[Any]:
-    """Return what a launch takes from outside of the recording."""
-    return [] if launch is None else [a for a in launch.arguments if getattr(a, "nbytes", SMALL) < SMALL]
-
-
-def _merge(device: Any, items: Sequence[Item], pool: Any) -> tuple[Any, list[Any], list[Any]]:
+def _merge(device: Any, items: Sequence[Item], pool: Any) -> tuple[Any, list[Any]]:
     """Capture the calls in their new order, with merged launches."""
     backend = device.backend
-    tickets = backend.asarray(np.zeros(len(items), np.uint32))
+    # one for each merged launch, and for each part that counts blocks: they run at the same time
+    tickets = backend.asarray(np.zeros(len(items) + sum(len(item.works) for item in items), np.uint32))
+    given = (tickets[place : place + 1] for place in range(tickets.shape[0]))
     ready: list[Callable[[], None] | Work] = []
     extra: list[Any] = [tickets]
-    for number, item in enumerate(items):
+
+    def own(works: Sequence[Work]) -> list[Launch]:
+        launches = [work.launch for work in works if work.launch is not None]
+        return [
+            replace(launch, arguments=tuple(next(given) if a is backend.ticket else a for a in launch.arguments))
+            for launch in launches
+        ]
+
+    for item in items:
         alone = item.alone
         if alone is not None:
             ready.append(alone)
             continue
-        lanes = [[w.launch for w in lane if w.launch is not None] for lane in item.lanes]
-        tail = [w.launch for w in item.tail if w.launch is not None]
-        text, blocks, arguments = merged(lanes, tail, tickets[number : number + 1])
+        text, blocks, arguments = merged([own(lane) for lane in item.lanes], own(item.tail), next(given))
         function = backend.library.made(text, "merged")
-        ready.append(Launch(function, text, "merged", (blocks,), lanes[0][0].block, arguments, 0).run)
-    launched: list[Any] = []
-    with _Capture(backend, pool) as capture, backend.library.heard_by(lambda launch: launched.append(_held(launch))):
+        threads = item.works[0].launch.block if item.works[0].launch is not None else ()
+        ready.append(Launch(function, text, "merged", (blocks,), threads, arguments, 0).run)
+    with _Capture(backend, pool) as capture:
         for step in ready:
             if not isinstance(step, Work):
                 step()
@@ -161,6 +167,6 @@ def _merge(device: Any, items: Sequence[Item], pool: Any) -> tuple[Any, list[Any
                 step.launch.run()
             else:
                 _run(device, step.call)
-    return capture.graph, launched, extra
+    return capture.graph, extra
 
 

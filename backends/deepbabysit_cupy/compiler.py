@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import re
 import threading
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deepbabysit.runtime.caches import keep
 from deepbabysit_cupy.libraries import INSTALL, load_library
 
 SOURCES = Path(__file__).parent / "src"
@@ -171,7 +171,7 @@ def machine_code(text: str, architecture: int, folder: Path | None, name: str = 
         if kept is not None:
             return kept
         code = compile_source(text, architecture, name)[0]
-        _write(path, code)
+        keep(path, hashlib.sha256(code).digest() + code)
         return code
 
 
@@ -183,17 +183,6 @@ def _read(path: Path) -> bytes | None:
         return None
     digest, code = content[:32], content[32:]
     return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Keep machine code under a temporary name first, so that nobody reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
-    with open(temporary, "wb") as file:
-        file.write(hashlib.sha256(code).digest() + code)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def nearest(capability: int) -> int:

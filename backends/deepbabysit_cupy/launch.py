@@ -36,12 +36,15 @@ class Function:
         self.text = text
         self.name = name
 
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: Any, shared_mem: int = 0) -> None:
-        """Launch it; arguments are arrays and NumPy scalars."""
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int, ...], arguments: Any, shared_mem: int = 0,
+        rows: tuple[int, int] | None = None,
+    ) -> None:
+        """Launch it; arguments are arrays and NumPy scalars, `rows` is told of it (see `Launch`)."""
         library = self._library
         library.enter()
         if library.hear is not None:
-            library.hear(Launch(self, self.text, self.name, grid, block, tuple(arguments), shared_mem))
+            library.hear(Launch(self, self.text, self.name, grid, block, tuple(arguments), shared_mem, rows))
         self._loaded(grid, block, arguments, shared_mem)
 
 

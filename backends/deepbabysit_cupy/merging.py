@@ -39,6 +39,8 @@ class Launch:
         grid, block: blocks and threads.
         arguments: arrays and NumPy scalars.
         shared: bytes of dynamic shared memory.
+        rows: (all, of a block) where a block takes rows one after another and nothing of others: it is given arrays of
+            so many rows only.
     """
 
     function: Any
@@ -48,6 +50,7 @@ class Launch:
     block: tuple[int, ...]
     arguments: tuple[Any, ...]
     shared: int
+    rows: tuple[int, int] | None = None
 
     @property
     def blocks(self) -> int:
@@ -120,7 +123,8 @@ def merged(lanes: Sequence[Sequence[Launch]], tail: Sequence[Launch], ticket: An
     """Return source, number of blocks and arguments of the kernel `merged` that runs these launches.
 
     Arguments:
-        lanes: independent of each other; one of several launches has one block.
+        lanes: independent of each other; launches of one lane have as many blocks, and one depends on the blocks of
+            those before it that have its own number.
         tail: launches of one block, after all lanes.
         ticket: one number on the device that is 0 between launches.
     """
@@ -135,7 +139,8 @@ def merged(lanes: Sequence[Sequence[Launch]], tail: Sequence[Launch], ticket: An
     if tail:
         calls = " __syncthreads(); ".join(source.call(launch, 0) for launch in tail)
         # one block alone needs no count of those that have ended
-        ending = f"{'__syncthreads();' if offset == 1 else 'if (!last_block(ticket)) return;'} {calls}"
+        wait = "__syncthreads();" if offset == 1 else f"if (!last_of(ticket, {offset}u)) return;"
+        ending = f"{wait} {calls}"
     source.arguments.append(ticket)
     # what includes define comes first, so that the parts only see their own blocks
     threads = lanes[0][0].block[0]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ALIGNMENT = 256  # bytes, as the allocator of the driver
-SMALL = 4096  # bytes; smaller buffers get a place of their own, so that no order is forced where nothing is gained
+SMALL = 16384  # bytes; smaller buffers get a place of their own, so that no order is forced where little is gained
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.shapes import is_floating
 
 
 class NotTraceable(TypeError):
@@ -68,7 +69,9 @@ def _operator(operation: str, turned: bool = False) -> Callable[[Any, Any], Symb
 
 def _joined(*operands: Any) -> np.dtype[Any]:
     """Return the dtype that arrays of these dtypes and Python numbers give together."""
-    return np.result_type(*[x.dtype if isinstance(x, Symbol) else x for x in operands])
+    found = np.result_type(*[x.dtype for x in operands if isinstance(x, Symbol)])
+    # NumPy lets numbers take the dtype of its own types only, and bfloat16 is not one of them
+    return found if is_floating(found) else np.result_type(found, *[x for x in operands if not isinstance(x, Symbol)])
 
 
 def _arithmetic(operation: str, x: Any, y: Any) -> Symbol:
@@ -77,7 +80,7 @@ def _arithmetic(operation: str, x: Any, y: Any) -> Symbol:
 
 def _divide(x: Any, y: Any) -> Symbol:
     dtype = _joined(x, y)
-    return Symbol("/", (x, y), dtype if dtype.kind == "f" else np.float64)
+    return Symbol("/", (x, y), dtype if is_floating(dtype) else np.float64)
 
 
 def _compare(operation: str, x: Any, y: Any) -> Symbol:
@@ -170,7 +173,7 @@ def _unary(operation: str) -> Any:
     def apply(self: Tracer, x: Any) -> Symbol:
         if not isinstance(x, Symbol):
             raise NotTraceable(f"{operation} of a number")
-        dtype = x.dtype if x.dtype.kind == "f" or operation in ("abs", "negative", "sign") else np.dtype(np.float64)
+        dtype = x.dtype if is_floating(x.dtype) or operation in ("abs", "negative", "sign") else np.dtype(np.float64)
         return Symbol(operation, (_cast(x, dtype),), np.bool_ if operation in _TESTS else dtype)
 
     return apply
@@ -289,9 +292,9 @@ def _value(symbol: Symbol, kind: str, write: Callable[[Symbol], str]) -> str:
     if operation in _TESTS:
         return f"{operation}({write(symbol.operands[0])})"
     if operation == "abs":
-        return f"fabs{'f' if kind == 'float' else ''}({values[0]})" if symbol.dtype.kind == "f" else (
+        return f"fabs{'f' if kind == 'float' else ''}({values[0]})" if is_floating(symbol.dtype) else (
             f"{values[0]} < 0 ? ({kind})-{values[0]} : {values[0]}"
         )
-    if symbol.dtype.kind != "f":
+    if not is_floating(symbol.dtype):
         raise NotTraceable(f"{operation} of whole numbers")
     return f"{operation}{'f' if kind == 'float' else ''}({', '.join(values)})"

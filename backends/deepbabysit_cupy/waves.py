@@ -11,7 +11,7 @@ from deepbabysit_cupy.merging import Launch
 
 WIDEST = 256  # blocks of a call that may share a launch: more of them fill the GPU alone
 MOST_BLOCKS = 512  # of a merged launch
-MOST_ARGUMENTS = 150
+MOST_ARGUMENTS = 400  # 8 bytes each: a launch takes 4096
 LONGEST = 24  # calls in a lane or a tail: one block does them, one after the other
 LOOK_BACK = 24  # how many items a call may be moved up
 
@@ -44,21 +44,38 @@ class Work:
             overlap(a, b) for a in self.reads for b in other.writes
         )
 
+    def alike(self, other: Work) -> bool:
+        """Tell whether each block of the other depends on no more than the block of this one with its number."""
+        mine, theirs = self.launch, other.launch
+        if mine is None or theirs is None or mine.rows is None or mine.rows != theirs.rows:
+            return False
+        # an array of so many rows that both use is cut alike
+        pairs = [(a, b) for a in self.writes for b in (*other.reads, *other.writes)]
+        pairs += [(a, b) for a in self.reads for b in other.writes]
+        return all(a == b for a, b in pairs if overlap(a, b))
+
     @property
     def single(self) -> bool:
         """Whether one block does it."""
         return self.launch is not None and self.launch.blocks == 1
 
 
-def work_of(call: Any, launches: Sequence[Launch | None]) -> Work:
-    """Return what is known of a call; `launches` are those it made (None: something else than a launch of our own)."""
+def work_of(call: Any, launches: Sequence[Launch | None], ticket: Any = None) -> Work:
+    """Return what is known of a call.
+
+    Arguments:
+        call: as it was recorded.
+        launches: those it made (None: something else than a launch of our own).
+        ticket: the number that blocks count with; a merged launch has others.
+    """
     _, outs, ins, scratch = call
     writes, reads = [extent(a) for a in (*outs, *scratch)], [extent(a) for a in ins]
     launch = launches[0] if len(launches) == 1 else None
     if launch is not None:
         known = [*reads, *writes]
-        pointers = [extent(a) for a in launch.arguments if hasattr(a, "data") and hasattr(a.data, "ptr")]
-        # a copy that was made on the way, or a number that blocks count with, is nothing that two launches can share
+        arrays = [a for a in launch.arguments if hasattr(a, "data") and hasattr(a.data, "ptr") and a is not ticket]
+        pointers = [extent(a) for a in arrays]
+        # a copy that was made on the way is nothing that two launches can share
         inside = all(any(a[0] <= p[0] and p[1] <= a[1] for a in known) for p in pointers)
         if not (inside and launch.mergeable and launch.blocks <= WIDEST):
             launch = None
@@ -100,11 +117,11 @@ class Item:
                 return None
             self.lanes.append([])
             return self.lanes[-1]
-        if not work.single:
-            return None
-        if len(needed) == 1 and needed[0][0].single and len(needed[0]) < LONGEST:
-            return needed[0]
-        return self.tail if len(self.tail) < LONGEST else None
+        if len(needed) == 1 and len(needed[0]) < LONGEST:
+            lane = needed[0]
+            if work.single and lane[0].single or all(w.alike(work) for w in lane if w.before(work)):
+                return lane
+        return self.tail if work.single and len(self.tail) < LONGEST else None
 
 
 def arrange(works: Sequence[Work]) -> list[Item]:
@@ -128,3 +145,22 @@ def arrange(works: Sequence[Work]) -> list[Item]:
             assert place is not None
             place.append(work)
     return items
+
+
+def again(items: Sequence[Item], works: Sequence[Work], times: int) -> list[Item]:
+    """Return items of the first of several equal parts of the works, and those of the other parts in the same way."""
+    count = len(works) // times
+
+    def form(work: Work) -> Any:
+        launch = work.launch
+        return None if launch is None else (launch.text, launch.name, launch.grid, launch.block)
+
+    if any(form(work) != form(works[number % count]) for number, work in enumerate(works)):
+        return [Item([[work]]) for work in works]
+    place = {id(work): number for number, work in enumerate(works[:count])}
+    found = []
+    for part in range(times):
+        for item in items:
+            *lanes, tail = [[works[place[id(w)] + part * count] for w in lane] for lane in (*item.lanes, item.tail)]
+            found.append(Item(lanes, tail))
+    return found

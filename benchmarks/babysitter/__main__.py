@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import sys
+import traceback
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,9 +17,10 @@ from typing import Any
 from benchmarks.babysitter.cases import FIRST_SEED, Case, pool
 from benchmarks.babysitter.code_cases import CodeCase, code_outcome, code_pool
 from benchmarks.babysitter.judging import Scores
-from benchmarks.babysitter.outcomes import outcome, places
+from benchmarks.babysitter.outcomes import outcome, places, truth, verdict_of
+from benchmarks.babysitter.repairs import able, repair_figures, repair_outcome
 from benchmarks.babysitter.scoring import figures
-from benchmarks.babysitter.table import table, table_of_misses
+from benchmarks.babysitter.table import table, table_of_misses, table_of_repairs, table_of_truths
 from deepbabysit.io.files import atomic_write
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -34,11 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="forget outcomes that are there (not the scores)")
     parser.add_argument("--show", action="store_true", help="run nothing, print what is there")
     parser.add_argument("--only", help="only cases whose name holds this")
+    parser.add_argument("--scores", action="store_true", help="only find out which cases hurt: nobody watches")
     parser.add_argument("--code", action="store_true", help="run the pool's code cases instead")
+    parser.add_argument("--repair", action="store_true", help="repair the pool's cases instead")
     parser.add_argument("--misses", action="store_true", help="print the table of misses, too")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
-    label = given.pool + "-code" * given.code
+    if given.scores:
+        return find_scores(given.pool, given.folder, given.cases, given.minutes)
+    mode = "code" if given.code else "repair" if given.repair else "watch"
+    label = given.pool if mode == "watch" else f"{given.pool}-{mode}"
     file, _ = places(given.folder, label)
     if given.fresh and file.exists() and not given.show:
         file.unlink()
@@ -46,25 +54,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.show:  # what there is, whatever data are here
         missing, names = [], list(known)
     else:
-        cases: Sequence[Any] = code_pool(given.pool) if given.code else pool(given.pool)
+        cases: Sequence[Any] = code_pool(given.pool) if mode == "code" else pool(given.pool)
+        if mode == "repair":
+            cases = [case for case in cases if able(case)]
         missing, names = [case for case in cases if case.name not in known], [case.name for case in cases]
     names = [name for name in names[: given.cases] if given.only is None or given.only in name]
     missing = [case for case in missing if case.name in names]
     until = perf_counter() + 60.0 * given.minutes if given.minutes else float("inf")
-    for done, found in enumerate(run_all(missing, given.folder, given.jobs, until), 1):
+    for done, found in enumerate(run_all(missing, mode, given.folder, given.jobs, until), 1):
+        if found is None:
+            continue
         with file.open("a") as out:
             out.write(json.dumps(found) + "\n")
         known[found["name"]] = found
         if done % 50 == 0:
             print(f"{done} of {len(missing)} cases", file=sys.stderr, flush=True)
     there = [known[name] for name in names if name in known]
-    result = figures(there)
+    result = repair_figures(there) if mode == "repair" else figures(there)
     if not given.show:
         text = json.dumps(result, indent=1) + "\n"
         atomic_write(given.folder / f"babysitter-{label}.json", text.encode())
-    print(table(result, label))
-    if given.misses:
+    print(table_of_repairs(result, there, given.pool) if mode == "repair" else table(result, label))
+    if given.misses and mode != "repair":
         print("\n" + table_of_misses(there))
+    return 0
+
+
+def find_scores(name: str, folder: Path, count: int | None, minutes: float | None) -> int:
+    """Find out which cases of a pool hurt, keep the scores, and print how many there are of each code."""
+    scores = Scores(places(folder, name)[1])
+    until = perf_counter() + 60.0 * minutes if minutes else float("inf")
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for done, case in enumerate(pool(name)[:count], 1):
+        if perf_counter() >= until:
+            break
+        found[case.codes[0] if case.codes else case.kind][truth(case.kind, verdict_of(case, scores)[0])] += 1
+        if done % 100 == 0:
+            print(f"{done} cases", file=sys.stderr, flush=True)
+    print(table_of_truths(found))
     return 0
 
 
@@ -80,32 +107,38 @@ def read(file: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def run_all(cases: Sequence[Any], folder: Path, jobs: int, until: float) -> Iterator[dict[str, Any]]:
-    """Yield the outcomes of cases as they come, in one process or several."""
+def run_all(
+    cases: Sequence[Any], mode: str, folder: Path, jobs: int, until: float
+) -> Iterator[dict[str, Any] | None]:
+    """Yield the outcomes of cases as they come, in one process or several; None for a case that crashed."""
     if jobs <= 1:
         for case in cases:
             if perf_counter() >= until:
                 return
-            yield _one(case, folder)
+            yield _one(case, mode, folder)
         return
     with ProcessPoolExecutor(jobs) as workers:
-        for start in range(0, len(cases), 4 * jobs):
+        for start in range(0, len(cases), 8 * jobs):
             if perf_counter() >= until:
                 return
-            part = cases[start : start + 4 * jobs]
-            yield from workers.map(_one, part, [folder] * len(part))
+            part = cases[start : start + 8 * jobs]
+            yield from workers.map(_one, part, [mode] * len(part), [folder] * len(part))
 
 
 _SCORES: dict[tuple[Path, str], Scores] = {}
 
 
-def _one(case: Case | CodeCase, folder: Path) -> dict[str, Any]:
-    if isinstance(case, CodeCase):
-        return code_outcome(case)
-    key = (folder, case.pool)
-    if key not in _SCORES:
-        _SCORES[key] = Scores(places(folder, case.pool)[1])
-    return outcome(case, _SCORES[key])
+def _one(case: Case | CodeCase, mode: str, folder: Path) -> dict[str, Any] | None:
+    try:
+        if isinstance(case, CodeCase):
+            return code_outcome(case)
+        key = (folder, case.pool)
+        if key not in _SCORES:
+            _SCORES[key] = Scores(places(folder, case.pool)[1])
+        return (repair_outcome if mode == "repair" else outcome)(case, _SCORES[key])
+    except Exception:  # one case does not end a pool: it is missing in the counts, and run again next time
+        print(f"{case.name} crashed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return None
 
 
 if __name__ == "__main__":

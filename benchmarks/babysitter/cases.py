@@ -1,12 +1,14 @@
 """The pools: which cases there are, in which order, with which seeds. Cases are data and are written as JSON.
 
-Split by base program and by operator: the two pools share no source of data, no fault operator and (but for one) no
-look-alike. Their seeds are fixed here and differ; the sealed pool is not looked at while limits are tuned.
+Split by base program and by operator: the pools share no source of data, no fault operator and (but for one of the
+first two) no look-alike. Their seeds are fixed here and differ. ``development`` and ``spent`` (a sealed pool whose
+misses have been read) may be tuned on; the sealed pool is not looked at while limits are tuned.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -17,14 +19,23 @@ import numpy as np
 from benchmarks.babysitter import faults_of_data, faults_of_models, faults_of_training
 from benchmarks.babysitter.lookalikes import LOOKALIKES
 from benchmarks.babysitter.operators import OPERATORS, Operator, apply
-from benchmarks.babysitter.programs import BY_NAME, PROGRAMS, pool_of
+from benchmarks.babysitter.programs import BY_NAME, PROGRAMS
+from benchmarks.babysitter.recipes import Recipe, pool_of
+from benchmarks.babysitter.sealed import faults_of_data as sealed_data
+from benchmarks.babysitter.sealed import faults_of_models as sealed_models
+from benchmarks.babysitter.sealed import faults_of_training as sealed_training
+from benchmarks.babysitter.sealed import lookalikes as sealed_lookalikes
 from benchmarks.babysitter.sources import present
 
-_REGISTERED = (faults_of_data, faults_of_models, faults_of_training)  # importing them enters their operators
-FIRST_SEED = {"development": 1000, "sealed": 770_000}
-SEEDS = 10  # different ones in a pool; twins of the same seed are trained once
+_REGISTERED = (  # importing them enters their operators
+    faults_of_data, faults_of_models, faults_of_training,
+    sealed_data, sealed_models, sealed_training, sealed_lookalikes,
+)
+FIRST_SEED = {"development": 1000, "spent": 770_000, "sealed": 6_150_000}
+SEEDS = {"development": 10, "spent": 10, "sealed": 5}  # different ones in a pool; twins are trained once for each
 TRIALS = 3  # seeds of a case: the first one is watched, all of them tell whether the fault hurts
-CLEAN, TWICE = 12, 2  # seeds of a clean program; variants of a look-alike
+CLEAN = {"development": 12, "spent": 12, "sealed": 6}  # seeds of a clean program
+TWICE = 2  # variants of a look-alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +81,36 @@ def _made(pool: str, operators: Iterable[Operator], copies: int) -> list[Case]:
     for operator in operators:
         if operator.pool != pool:
             continue
+        found = []
         for program in PROGRAMS:
-            if pool_of(program) != pool:
-                continue
-            for copy in range(copies * operator.copies):
-                name = f"{program['name']}/{operator.name}/{copy}"
-                rng = _generator(pool, name)
-                delta = operator.make(program, rng)
-                if delta is not None and apply(program, delta) != program:
-                    seeds = FIRST_SEED[pool] + rng.permutation(SEEDS)[:TRIALS]
-                    cases.append(Case(
-                        name, pool, program["name"], operator.name, operator.codes, delta, tuple(seeds.tolist()),
-                    ))
+            if pool_of(program) == pool:
+                for copy in range(operator.copies * copies if operator.wanted is None else operator.wanted):
+                    found.append(_case(pool, operator, program, copy))
+        cases += _drawn(operator, [case for case in found if case is not None])
     return cases
+
+
+def _case(pool: str, operator: Operator, program: Recipe, copy: int) -> Case | None:
+    name = f"{program['name']}/{operator.name}/{copy}"
+    rng = _generator(pool, name)
+    delta = operator.make(program, rng)
+    if delta is None or apply(program, delta) == program:
+        return None
+    seeds = FIRST_SEED[pool] + rng.permutation(SEEDS[pool])[:TRIALS]
+    return Case(name, pool, program["name"], operator.name, operator.codes, delta, tuple(seeds.tolist()))
+
+
+def _drawn(operator: Operator, cases: list[Case]) -> list[Case]:
+    """Return so many as the operator wants: first one of each program, in an order drawn by chance, then another."""
+    if operator.wanted is None:
+        return cases
+    order = _generator(operator.pool, operator.name).permutation(len(cases)).tolist()
+    seen: Counter[str] = Counter()
+    rounds = []
+    for i in order:
+        rounds.append((seen[cases[i].program], len(rounds), i))
+        seen[cases[i].program] += 1
+    return [cases[i] for _, _, i in sorted(rounds)[: operator.wanted]]
 
 
 @cache
@@ -96,7 +124,7 @@ def pool(name: str) -> tuple[Case, ...]:
     clean = []
     for program in PROGRAMS:
         if pool_of(program) == name:
-            for copy in range(CLEAN):
+            for copy in range(CLEAN[name]):
                 label = f"{program['name']}/clean/{copy}"
                 # more seeds than a fault has: each clean case is another run
                 clean.append(Case(label, name, program["name"], "clean", (), {}, (FIRST_SEED[name] + 100 + copy,)))

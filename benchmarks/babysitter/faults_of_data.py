@@ -6,14 +6,14 @@ from typing import Any
 
 from benchmarks.babysitter.operators import (
     DEV,
-    SEALED,
+    SPENT,
     Delta,
     is_table,
     operator,
     pick,
     spoil,
 )
-from benchmarks.babysitter.programs import Recipe, task_of
+from benchmarks.babysitter.recipes import Recipe, task_of
 
 # -- data --------------------------------------------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ def _missing_cells(r: Recipe, rng: Any) -> Delta | None:
     return spoil("bad_cells", value="nan", share=pick(rng, 0.01, 0.1))
 
 
-@operator(SEALED, "nan_in_data")
+@operator(SPENT, "nan_in_data")
 def _infinite_cells(r: Recipe, rng: Any) -> Delta | None:
     if task_of(r) == "regression" and rng.random() < 0.5:
         return spoil("bad_targets", value="nan", share=0.02)
@@ -41,14 +41,14 @@ def _one_column_in_grams(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"scale": scale}} if is_table(r) else None
 
 
-@operator(SEALED, "input_not_normalized", "unstable_activation_scale")
+@operator(SPENT, "input_not_normalized", "unstable_activation_scale")
 def _as_measured(r: Recipe, rng: Any) -> Delta | None:
     if r["data"]["source"] in ("blobs6", "spirals", "friedman", "gratings"):
         return {"data": {"scale": {"kind": "none", "times": pick(rng, 100.0, 1000.0)}}}
     return {"data": {"scale": "none"}}
 
 
-@operator(SEALED, "input_not_normalized", "unstable_activation_scale")
+@operator(SPENT, "input_not_normalized", "unstable_activation_scale")
 def _far_from_zero(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"scale": {"kind": r["data"]["scale"], "times": 10.0, "plus": pick(rng, 100.0, 500.0)}}}
 
@@ -58,7 +58,7 @@ def _scaled_twice(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"scale": {"kind": r["data"]["scale"], "times": pick(rng, 1e-3, 1 / 255)}}}
 
 
-@operator(SEALED, "input_normalized_twice", "input_not_normalized", "unstable_activation_scale")
+@operator(SPENT, "input_normalized_twice", "input_not_normalized", "unstable_activation_scale")
 def _divided_again(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"scale": {"kind": "minmax", "times": pick(rng, 1 / 255, 1e-4)}}}
 
@@ -68,37 +68,37 @@ def _targets_in_cents(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"target": pick(rng, 100, 1000)}} if task_of(r) == "regression" else None
 
 
-@operator(SEALED, "target_not_normalized", copies=5)
+@operator(SPENT, "target_not_normalized", copies=5)
 def _targets_in_grams(r: Recipe, rng: Any) -> Delta | None:
     return {"data": {"target": pick(rng, 50, 500)}} if task_of(r) == "regression" else None
 
 
-@operator(DEV, "corrupted_labels", "no_better_than_baseline")
+@operator(DEV, "corrupted_labels", "no_better_than_baseline", lost=True)
 def _labels_shuffled(r: Recipe, rng: Any) -> Delta | None:
     return spoil("shuffle_labels", share=pick(rng, 0.6, 1.0))
 
 
-@operator(DEV, "corrupted_labels", "no_better_than_baseline")
+@operator(DEV, "corrupted_labels", "no_better_than_baseline", lost=True)
 def _inputs_sorted(r: Recipe, rng: Any) -> Delta | None:
     return spoil("sort_inputs")
 
 
-@operator(SEALED, "corrupted_labels", "no_better_than_baseline")
+@operator(SPENT, "corrupted_labels", "no_better_than_baseline")
 def _labels_slipped(r: Recipe, rng: Any) -> Delta | None:
     return spoil("shift_labels", by=pick(rng, 1, 5))
 
 
-@operator(SEALED, "corrupted_labels", "no_better_than_baseline")
+@operator(SPENT, "corrupted_labels", "no_better_than_baseline", lost=True)
 def _labels_half(r: Recipe, rng: Any) -> Delta | None:
     return spoil("shuffle_labels", share=0.8)
 
 
-@operator(DEV, "output_ignores_input", "constant_feature")
+@operator(DEV, "output_ignores_input", "constant_feature", lost=True)
 def _inputs_lost(r: Recipe, rng: Any) -> Delta | None:
     return spoil("blank", how="zeros")
 
 
-@operator(SEALED, "output_ignores_input", "constant_feature")
+@operator(SPENT, "output_ignores_input", "constant_feature", lost=True)
 def _first_row_only(r: Recipe, rng: Any) -> Delta | None:
     return spoil("blank", how="first")
 
@@ -108,7 +108,7 @@ def _copies_held_out(r: Recipe, rng: Any) -> Delta | None:
     return spoil("leak_rows", share=pick(rng, 0.5, 1.0))
 
 
-@operator(SEALED, "split_leak")
+@operator(SPENT, "split_leak")
 def _oversampled(r: Recipe, rng: Any) -> Delta | None:
     return spoil("oversample_before_split", times=pick(rng, 3, 6))
 
@@ -118,7 +118,7 @@ def _answer_column(r: Recipe, rng: Any) -> Delta | None:
     return spoil("leak_feature", noise=pick(rng, 0.02, 0.1)) if is_table(r) else None
 
 
-@operator(SEALED, "feature_leak")
+@operator(SPENT, "feature_leak", lost=True)
 def _answer_in_first(r: Recipe, rng: Any) -> Delta | None:
     return spoil("replace_feature", column=0) if is_table(r) else None
 
@@ -128,36 +128,36 @@ def _held_out_shifted(r: Recipe, rng: Any) -> Delta | None:
     return spoil("drift", by=pick(rng, 2.0, 4.0))
 
 
-@operator(SEALED, "split_drift", "class_imbalance")
+@operator(SPENT, "split_drift", "class_imbalance")
 def _split_in_order(r: Recipe, rng: Any) -> Delta | None:
     return spoil("split_by_order")
 
 
-@operator(DEV, "class_imbalance", "class_collapse")
+@operator(DEV, "class_imbalance", "class_collapse", lost=True)
 def _rare_half(r: Recipe, rng: Any) -> Delta | None:
     return spoil("thin_classes", keep=pick(rng, 0.02, 0.05)) if task_of(r) != "regression" else None
 
 
-@operator(SEALED, "class_imbalance", "class_collapse")
+@operator(SPENT, "class_imbalance", "class_collapse", lost=True)
 def _rare_last(r: Recipe, rng: Any) -> Delta | None:
     return spoil("thin_classes", keep=pick(rng, 0.01, 0.04), classes=1) if task_of(r) != "regression" else None
 
 
-@operator(DEV, "conflicting_labels", "corrupted_labels")
+@operator(DEV, "conflicting_labels", "corrupted_labels", lost=True)
 def _labelled_twice(r: Recipe, rng: Any) -> Delta | None:
     return spoil("conflict", share=pick(rng, 0.6, 1.0)) if task_of(r) != "regression" else None
 
 
-@operator(SEALED, "conflicting_labels", "corrupted_labels")
+@operator(SPENT, "conflicting_labels", "corrupted_labels", lost=True)
 def _two_opinions(r: Recipe, rng: Any) -> Delta | None:
     return spoil("conflict", share=0.9) if task_of(r) != "regression" else None
 
 
-@operator(DEV, "duplicate_rows", "overfitting", "overtraining", "regularization_missing")
+@operator(DEV, "duplicate_rows", "overfitting", "overtraining", "regularization_missing", lost=True)
 def _few_distinct(r: Recipe, rng: Any) -> Delta | None:
     return spoil("copy_rows", distinct=pick(rng, 0.03, 0.08))
 
 
-@operator(SEALED, "duplicate_rows", "overfitting", "overtraining", "regularization_missing")
+@operator(SPENT, "duplicate_rows", "overfitting", "overtraining", "regularization_missing", lost=True)
 def _copies_of_few(r: Recipe, rng: Any) -> Delta | None:
     return spoil("copy_rows", distinct=0.05)

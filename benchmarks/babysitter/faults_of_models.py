@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.babysitter.operators import (
     DEV,
-    SEALED,
+    SPENT,
     Delta,
     dropped,
     each,
@@ -17,7 +17,7 @@ from benchmarks.babysitter.operators import (
     pick,
     spoil,
 )
-from benchmarks.babysitter.programs import KNOWN, Recipe, layer, task_of
+from benchmarks.babysitter.recipes import KNOWN, Recipe, layer, task_of
 
 # -- activations and outputs -------------------------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ def _all_linear(r: Recipe, rng: Any) -> Delta | None:
     return each(r, activation=None) if len(hidden(r["layers"])) > 1 or "Conv2D" not in str(r["layers"]) else None
 
 
-@operator(SEALED, "missing_hidden_activation")
+@operator(SPENT, "missing_hidden_activation")
 def _linear_by_name(r: Recipe, rng: Any) -> Delta | None:
     return each(r, activation="linear", kernel_initializer="glorot_uniform")
 
@@ -37,7 +37,7 @@ def _bare_output(r: Recipe, rng: Any) -> Delta | None:
     return None if task_of(r) == "regression" else final(r, activation=None)
 
 
-@operator(SEALED, "missing_output_activation", "wrong_loss_for_output")
+@operator(SPENT, "missing_output_activation", "wrong_loss_for_output")
 def _relu_output(r: Recipe, rng: Any) -> Delta | None:
     return None if task_of(r) == "regression" else final(r, activation=pick(rng, "linear", "relu"))
 
@@ -48,7 +48,7 @@ def _probabilities_as_logits(r: Recipe, rng: Any) -> Delta | None:
         "loss": "binary_crossentropy_with_logits"} if task_of(r) == "binary" else None
 
 
-@operator(SEALED, "double_softmax", "wrong_loss_for_output")
+@operator(SPENT, "double_softmax", "wrong_loss_for_output")
 def _softmax_twice(r: Recipe, rng: Any) -> Delta | None:
     if task_of(r) == "multiclass":
         return {"layers": [*layers(r), layer("Activation", activation="softmax")]}
@@ -62,7 +62,7 @@ def _one_softmax(r: Recipe, rng: Any) -> Delta | None:
     return final(r, activation="softmax") if task_of(r) == "binary" else None
 
 
-@operator(SEALED, "one_unit_softmax", copies=5)
+@operator(SPENT, "one_unit_softmax", copies=5)
 def _one_softmax_layer(r: Recipe, rng: Any) -> Delta | None:
     if task_of(r) != "binary":
         return None
@@ -82,7 +82,7 @@ def _classes_as_numbers(r: Recipe, rng: Any) -> Delta | None:
     return {"loss": "mse"} if task_of(r) == "multiclass" else None
 
 
-@operator(SEALED, "wrong_loss_for_output")
+@operator(SPENT, "wrong_loss_for_output")
 def _hinge_of_probabilities(r: Recipe, rng: Any) -> Delta | None:
     if task_of(r) == "regression":
         return None
@@ -90,7 +90,7 @@ def _hinge_of_probabilities(r: Recipe, rng: Any) -> Delta | None:
     return {"loss": pick(rng, "log_cosh", "hinge", "rmse"), **more}
 
 
-@operator(SEALED, "wrong_loss_for_output", "target_out_of_range")
+@operator(SPENT, "wrong_loss_for_output", "target_out_of_range")
 def _crossentropy_of_numbers(r: Recipe, rng: Any) -> Delta | None:
     return final(r, "binary_crossentropy", activation="sigmoid") if task_of(r) == "regression" else None
 
@@ -105,12 +105,12 @@ def _classes_from_one(r: Recipe, rng: Any) -> Delta | None:
     return spoil("shift_classes") if task_of(r) == "multiclass" else None
 
 
-@operator(SEALED, "target_out_of_range", "missing_output_activation", "wrong_loss_for_output")
+@operator(SPENT, "target_out_of_range", "missing_output_activation", "wrong_loss_for_output")
 def _bounded_for_numbers(r: Recipe, rng: Any) -> Delta | None:
     return final(r, activation=pick(rng, "relu", "softplus", "sigmoid")) if task_of(r) == "regression" else None
 
 
-@operator(SEALED, "target_out_of_range")
+@operator(SPENT, "target_out_of_range")
 def _too_few_outputs(r: Recipe, rng: Any) -> Delta | None:
     return final(r, units=KNOWN[r["data"]["source"]][3] - 1) if task_of(r) == "multiclass" else None
 
@@ -125,12 +125,12 @@ def _two_outputs(r: Recipe, rng: Any) -> Delta | None:
     return final(r, units=2) if task_of(r) != "multiclass" else None
 
 
-@operator(SEALED, "loss_shape_mismatch")
+@operator(SPENT, "loss_shape_mismatch")
 def _targets_twice(r: Recipe, rng: Any) -> Delta | None:
     return spoil("wide_targets") if task_of(r) != "multiclass" else None
 
 
-@operator(SEALED, "loss_shape_mismatch", "wrong_loss_for_output")
+@operator(SPENT, "loss_shape_mismatch", "wrong_loss_for_output")
 def _indices_for_onehot(r: Recipe, rng: Any) -> Delta | None:
     return {"loss": "categorical_crossentropy"} if task_of(r) == "multiclass" else None
 
@@ -138,7 +138,7 @@ def _indices_for_onehot(r: Recipe, rng: Any) -> Delta | None:
 # -- capacity, penalties, length ---------------------------------------------------------------------------------------
 
 
-@operator(DEV, "overfitting", "overtraining", "regularization_missing")
+@operator(DEV, "overfitting", "overtraining", "regularization_missing", lost=True)
 def _by_heart(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     for la in hidden(stack):
@@ -148,7 +148,7 @@ def _by_heart(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack, "epochs": 100, "batch_size": 16, "data": data}
 
 
-@operator(SEALED, "overfitting", "overtraining", "regularization_missing")
+@operator(SPENT, "overfitting", "overtraining", "regularization_missing", lost=True)
 def _far_too_long(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     for la in hidden(stack):
@@ -165,13 +165,13 @@ def _one_unit(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack} if hidden(stack)[-1]["class"] == "Dense" else None
 
 
-@operator(SEALED, "underfitting", "missing_hidden_activation")
+@operator(SPENT, "underfitting", "missing_hidden_activation")
 def _no_hidden_layer(r: Recipe, rng: Any) -> Delta | None:
     kept = [la for la in layers(r)[:-1] if la["class"] == "Flatten"]
     return {"layers": [*kept, layers(r)[-1]]}
 
 
-@operator(SEALED, "underfitting")
+@operator(SPENT, "underfitting")
 def _narrow(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     for la in hidden(stack):
@@ -184,7 +184,7 @@ def _few_epochs(r: Recipe, rng: Any) -> Delta | None:
     return {"epochs": pick(rng, 1, 2, max(2, r["epochs"] // 8))}
 
 
-@operator(SEALED, "stopped_too_early", "learning_rate_too_low")
+@operator(SPENT, "stopped_too_early", "learning_rate_too_low")
 def _a_tenth(r: Recipe, rng: Any) -> Delta | None:
     return {"epochs": max(1, round(r["epochs"] * pick(rng, 0.05, 0.1, 0.15)))}
 
@@ -194,7 +194,7 @@ def _dropout_high(r: Recipe, rng: Any) -> Delta | None:
     return dropped(r, pick(rng, 0.85, 0.95))
 
 
-@operator(SEALED, "dropout_too_high")
+@operator(SPENT, "dropout_too_high")
 def _dropout_most(r: Recipe, rng: Any) -> Delta | None:
     return dropped(r, pick(rng, 0.8, 0.9))
 
@@ -204,12 +204,12 @@ def _l2_strong(r: Recipe, rng: Any) -> Delta | None:
     return each(r, kernel_regularizer={"name": "l2", "l2": pick(rng, 0.1, 0.3, 1.0)})
 
 
-@operator(SEALED, "regularization_too_strong")
+@operator(SPENT, "regularization_too_strong")
 def _l1_strong(r: Recipe, rng: Any) -> Delta | None:
     return each(r, kernel_regularizer={"name": "l1", "l1": pick(rng, 0.02, 0.1, 0.5)})
 
 
-@operator(SEALED, "regularization_too_strong")
+@operator(SPENT, "regularization_too_strong")
 def _l2_everywhere(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     for la in [*hidden(stack), stack[-1]]:
@@ -231,7 +231,7 @@ def _norm_of_the_start(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack}
 
 
-@operator(SEALED, "batchnorm_misuse")
+@operator(SPENT, "batchnorm_misuse")
 def _norm_of_one(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     dense = [i for i, la in enumerate(stack[:-1]) if la["class"] == "Dense"]
@@ -241,7 +241,7 @@ def _norm_of_one(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack, "batch_size": 1, "epochs": max(2, r["epochs"] // 8)}
 
 
-@operator(SEALED, "batchnorm_misuse")
+@operator(SPENT, "batchnorm_misuse")
 def _norm_too_slow(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     where = next((i for i, la in enumerate(stack[:-1]) if la["class"] in ("Dense", "Conv2D")), 0)

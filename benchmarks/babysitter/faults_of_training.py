@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.babysitter.operators import (
     DEV,
-    SEALED,
+    SPENT,
     Delta,
     each,
     final,
@@ -16,7 +16,7 @@ from benchmarks.babysitter.operators import (
     operator,
     pick,
 )
-from benchmarks.babysitter.programs import Recipe, layer, optimizer
+from benchmarks.babysitter.recipes import Recipe, layer, optimizer
 
 # -- rates and optimizers ----------------------------------------------------------------------------------------------
 
@@ -31,12 +31,12 @@ def _rate_slipped(r: Recipe, rng: Any) -> Delta | None:
     return {"optimizer": {**r["optimizer"], "learning_rate": r["optimizer"]["learning_rate"] * pick(rng, 100, 300)}}
 
 
-@operator(SEALED, "learning_rate_too_high")
+@operator(SPENT, "learning_rate_too_high")
 def _sgd_hot(r: Recipe, rng: Any) -> Delta | None:
     return {"optimizer": optimizer("SGD", pick(rng, 1.0, 2.0, 5.0), momentum=pick(rng, 0.5, 0.9))}
 
 
-@operator(SEALED, "learning_rate_too_high")
+@operator(SPENT, "learning_rate_too_high")
 def _rms_hot(r: Recipe, rng: Any) -> Delta | None:
     return {"optimizer": optimizer("RMSprop", pick(rng, 0.1, 0.3, 1.0))}
 
@@ -51,12 +51,12 @@ def _rate_tiny(r: Recipe, rng: Any) -> Delta | None:
     return {"optimizer": {**r["optimizer"], "learning_rate": r["optimizer"]["learning_rate"] / pick(rng, 300, 1000)}}
 
 
-@operator(SEALED, "learning_rate_too_low")
+@operator(SPENT, "learning_rate_too_low")
 def _sgd_cold(r: Recipe, rng: Any) -> Delta | None:
     return {"optimizer": optimizer("SGD", pick(rng, 1e-5, 1e-4), momentum=pick(rng, 0.0, 0.9))}
 
 
-@operator(SEALED, "learning_rate_too_low")
+@operator(SPENT, "learning_rate_too_low")
 def _rms_cold(r: Recipe, rng: Any) -> Delta | None:
     return {"optimizer": optimizer("RMSprop", pick(rng, 1e-6, 5e-6))}
 
@@ -66,7 +66,7 @@ def _adadelta_as_torch(r: Recipe, rng: Any) -> Delta | None:
     return {"optimizer": optimizer("Adadelta", pick(rng, 1e-3, 1e-2))}
 
 
-@operator(SEALED, "wrong_optimizer", "learning_rate_too_low")
+@operator(SPENT, "wrong_optimizer", "learning_rate_too_low")
 def _adagrad_small(r: Recipe, rng: Any) -> Delta | None:
     return {"optimizer": optimizer("Adagrad", pick(rng, 1e-4, 1e-3))}
 
@@ -76,7 +76,7 @@ def _full_batch(r: Recipe, rng: Any) -> Delta | None:
     return {"batch_size": 100000}
 
 
-@operator(SEALED, "batch_too_large", "stopped_too_early", "learning_rate_too_low")
+@operator(SPENT, "batch_too_large", "stopped_too_early", "learning_rate_too_low")
 def _few_batches(r: Recipe, rng: Any) -> Delta | None:
     return {"batch_size": pick(rng, 300, 512)}
 
@@ -87,7 +87,7 @@ def _single_rows(r: Recipe, rng: Any) -> Delta | None:
     return {"batch_size": 1, "epochs": max(4, r["epochs"] // 8), "optimizer": rule}
 
 
-@operator(SEALED, "batch_too_small", "learning_rate_too_high")
+@operator(SPENT, "batch_too_small", "learning_rate_too_high")
 def _pairs(r: Recipe, rng: Any) -> Delta | None:
     rule = {**r["optimizer"], "learning_rate": r["optimizer"]["learning_rate"] * 4}
     return {"batch_size": 2, "epochs": max(4, r["epochs"] // 6), "optimizer": rule}
@@ -111,12 +111,12 @@ def _last_constant(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack}
 
 
-@operator(SEALED, "symmetric_init")
+@operator(SPENT, "symmetric_init")
 def _constants(r: Recipe, rng: Any) -> Delta | None:
     return each(r, kernel_initializer={"name": "constant", "value": pick(rng, 0.02, 0.1)})
 
 
-@operator(SEALED, "symmetric_init")
+@operator(SPENT, "symmetric_init")
 def _first_zeros(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     hidden(stack)[0]["config"]["kernel_initializer"] = pick(rng, "zeros", "ones")
@@ -133,13 +133,13 @@ def _normal_tiny(r: Recipe, rng: Any) -> Delta | None:
     return each(r, kernel_initializer={"name": "normal", "stddev": pick(rng, 1e-4, 1e-3)})
 
 
-@operator(SEALED, "bad_init_scale", "unstable_activation_scale", "exploding_gradient")
+@operator(SPENT, "bad_init_scale", "unstable_activation_scale", "exploding_gradient")
 def _uniform_wide(r: Recipe, rng: Any) -> Delta | None:
     wide = pick(rng, 1.0, 3.0, 5.0)
     return each(r, kernel_initializer={"name": "uniform", "minval": -wide, "maxval": wide})
 
 
-@operator(SEALED, "bad_init_scale", "unstable_activation_scale", "vanishing_gradient")
+@operator(SPENT, "bad_init_scale", "unstable_activation_scale", "vanishing_gradient")
 def _uniform_tiny(r: Recipe, rng: Any) -> Delta | None:
     wide = pick(rng, 1e-4, 1e-3)
     return each(r, kernel_initializer={"name": "uniform", "minval": -wide, "maxval": wide})
@@ -150,7 +150,7 @@ def _output_wide(r: Recipe, rng: Any) -> Delta | None:
     return final(r, kernel_initializer={"name": "normal", "stddev": pick(rng, 5.0, 20.0)})
 
 
-@operator(SEALED, "bad_init_scale", "initial_loss_off_chance", "unstable_activation_scale")
+@operator(SPENT, "bad_init_scale", "initial_loss_off_chance", "unstable_activation_scale")
 def _output_uniform(r: Recipe, rng: Any) -> Delta | None:
     wide = pick(rng, 8.0, 30.0)
     return final(r, kernel_initializer={"name": "uniform", "minval": -wide, "maxval": wide})
@@ -170,7 +170,7 @@ def _output_bias(r: Recipe, rng: Any) -> Delta | None:
     return final(r, bias_initializer={"name": "normal", "stddev": pick(rng, 10.0, 30.0)})
 
 
-@operator(SEALED, "bad_bias_init", "dead_relu", "saturated_activation")
+@operator(SPENT, "bad_bias_init", "dead_relu", "saturated_activation")
 def _first_bias(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     first = hidden(stack)[0]
@@ -180,7 +180,7 @@ def _first_bias(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack}
 
 
-@operator(SEALED, "bad_bias_init", "initial_loss_off_chance")
+@operator(SPENT, "bad_bias_init", "initial_loss_off_chance")
 def _output_bias_uniform(r: Recipe, rng: Any) -> Delta | None:
     return final(r, bias_initializer={"name": "uniform", "minval": -pick(rng, 20.0, 50.0), "maxval": 20.0})
 
@@ -193,7 +193,7 @@ def _deep_sigmoid(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": [*kept, *deepcopy(deep), stack[-1]]}
 
 
-@operator(SEALED, "vanishing_gradient", "saturated_activation", "unstable_activation_scale")
+@operator(SPENT, "vanishing_gradient", "saturated_activation", "unstable_activation_scale")
 def _sigmoids_wide(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     deep = [layer("Dense", units=32, activation="sigmoid", kernel_initializer="glorot_normal")] * pick(rng, 6, 8)

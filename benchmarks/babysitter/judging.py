@@ -1,9 +1,10 @@
-"""Does a fault hurt? Its runs against those of its healthy twin, seed by seed.
+"""Does a fault hurt? Its runs against those of its healthy twin, seed by seed; no rule has a say in it.
 
 A fault hurts when, over the seeds, one of the measures is worse by at least its margin in the mean, and either the
 paired one-sided t-test says so at the 5 % level or it is worse by the margin with every seed (a refused run hurts by
-itself). It is harmless when no measure is worse by its margin in the mean; then the case is a healthy one. What is
-between is unclear and left out, and counted.
+itself). Two seeds are enough where a measure is worse by five times its margin with both. A fault is harmless when no
+measure is worse by its margin in the mean; then the case is a healthy one. What is between is unclear and left out, and
+counted.
 """
 
 from __future__ import annotations
@@ -38,6 +39,21 @@ class Scores:
                 entry = json.loads(line)
                 self._known[entry["key"]] = entry
 
+    def pair(
+        self, recipe: Mapping[str, Any], twin: Mapping[str, Any], seeds: Sequence[int]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return what `of` says of a recipe and its twin, seed by seed, as far as they are needed."""
+        own: list[dict[str, Any]] = []
+        other: list[dict[str, Any]] = []
+        for seed in seeds:
+            own.append(self.of(recipe, seed))
+            if own[-1]["refused"]:
+                return own, []
+            other.append(self.of(twin, seed))
+            if len(own) > 1 and plain(own, other):
+                break
+        return own, other
+
     def of(self, recipe: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Return ``scores``, ``promise``, ``refused``, ``weights`` of a recipe trained with a seed."""
         text = json.dumps({**recipe, "name": ""}, sort_keys=True)
@@ -52,6 +68,19 @@ class Scores:
         return self._known[key]
 
 
+PLAIN = 5.0  # margins by which a measure is worse with two seeds where no third one is asked
+
+
+def plain(faulty: Sequence[Mapping[str, Any]], healthy: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a measure is worse by so much with every one of these seeds that no further one is needed."""
+    least = [
+        min(value - bad["scores"].get(name, -1.0) for bad, value in values) / MARGINS[name]
+        for name in healthy[0]["scores"]
+        if (values := [(bad, good["scores"][name]) for bad, good in zip(faulty, healthy, strict=True)])
+    ]
+    return max(least) >= PLAIN
+
+
 def judge(faulty: Sequence[Mapping[str, Any]], healthy: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, float]]:
     """Return ``hurts``, ``harmless`` or ``unclear``, and by how much each measure is worse in the mean.
 
@@ -61,7 +90,7 @@ def judge(faulty: Sequence[Mapping[str, Any]], healthy: Sequence[Mapping[str, An
     if any(entry["refused"] for entry in faulty):
         return "hurts", {}
     worse: dict[str, list[float]] = {}
-    for bad, good in zip(faulty, healthy, strict=True):
+    for bad, good in zip(faulty, healthy, strict=True):  # the same seeds
         for name, value in good["scores"].items():
             worse.setdefault(name, []).append(value - bad["scores"].get(name, -1.0))
         worse.setdefault("promise", []).append(bad["promise"] - good["promise"])

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.babysitter.programs import Recipe, layer
-from benchmarks.babysitter.sources import IMAGES
+from benchmarks.babysitter.recipes import Recipe, layer
+from benchmarks.babysitter.sources import IMAGES, TOKENS
 
 Delta = dict[str, Any]
 Make = Callable[[Recipe, np.random.Generator], Delta | None]
@@ -22,26 +22,36 @@ Make = Callable[[Recipe, np.random.Generator], Delta | None]
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One way to go wrong (`codes` name it), or one that only looks so (`codes` empty)."""
+    """One way to go wrong (`codes` name it), or one that only looks so (`codes` empty).
+
+    `copies`: variants for each program; `wanted`: how many cases are drawn of all programs, instead. `lost`: rows,
+    columns or labels are gone, and nothing that is done to the program brings them back.
+    """
 
     name: str
     pool: str
     codes: tuple[str, ...]
     make: Make
     copies: int = 1
+    wanted: int | None = None
+    lost: bool = False
 
 
 OPERATORS: list[Operator] = []
 
 
-def operator(pool: str, *codes: str, copies: int = 1) -> Callable[[Make], Make]:
+def operator(
+    pool: str, *codes: str, copies: int = 1, wanted: int | None = None, lost: bool = False
+) -> Callable[[Make], Make]:
     """Register a fault operator under its function's name; the first code is the one that is claimed.
 
-    `copies`: so many variants for each program, where few programs can have the fault.
+    `copies`: so many variants for each program, where few programs can have the fault; `wanted`: so many cases, spread
+    over the programs that can have it; `lost`: no repair can undo it.
     """
 
     def register(make: Make) -> Make:
-        OPERATORS.append(Operator(getattr(make, "__name__", "").removeprefix("_"), pool, codes, make, copies))
+        name = getattr(make, "__name__", "").removeprefix("_")
+        OPERATORS.append(Operator(name, pool, codes, make, copies, wanted, lost))
         return make
 
     return register
@@ -55,7 +65,7 @@ def apply(recipe: Recipe, delta: Mapping[str, Any]) -> Recipe:
     return made
 
 
-DEV, SEALED = "development", "sealed"
+DEV, SPENT, SEALED = "development", "spent", "sealed"
 
 
 def pick(rng: np.random.Generator, *values: Any) -> Any:
@@ -69,8 +79,8 @@ def layers(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def hidden(stack: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the layers with weights before the last."""
-    return [la for la in stack[:-1] if la["class"] in ("Dense", "Conv2D")]
+    """Return the layers with an activation before the last."""
+    return [la for la in stack[:-1] if la["class"] in ("Dense", "Conv2D", "Conv1D")]
 
 
 def each(recipe: Recipe, **config: Any) -> Delta:
@@ -95,7 +105,12 @@ def spoil(kind: str, when: str = "scaled", **settings: Any) -> Delta:
 
 def is_table(recipe: Recipe) -> bool:
     """Tell whether the inputs are columns of a table."""
-    return recipe["data"]["source"] not in IMAGES
+    return recipe["data"]["source"] not in IMAGES and not is_tokens(recipe)
+
+
+def is_tokens(recipe: Recipe) -> bool:
+    """Tell whether the inputs are numbers of signs."""
+    return recipe["data"]["source"] in TOKENS
 
 
 def dropped(recipe: Recipe, rate: float) -> Delta:

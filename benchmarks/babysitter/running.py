@@ -14,6 +14,7 @@ import deepbabysit as db
 from benchmarks.babysitter.sources import Part, Prepared, prepare
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.setup import Setup, setup_of
 from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.babysit.vitals import Record
 
@@ -58,10 +59,21 @@ def build(recipe: Mapping[str, Any], data: Prepared, seed: int) -> Any:
     db.set_seed(seed)
     layers = [db.layers.layer_from_config(text) for text in recipe["layers"]]
     model = db.Sequential(layers)
-    model.build_for([data.train.x.shape[1:]], [np.float32])
+    model.build_for([data.train.x.shape[1:]], [data.train.x.dtype])
     metrics = [] if data.task == "regression" else ["accuracy"]
-    model.compile(db.optimizers.get(dict(recipe["optimizer"])), recipe["loss"], metrics=metrics)
+    model.compile(db.optimizers.get(dict(recipe["optimizer"])), db.losses.get(recipe["loss"]), metrics=metrics)
     return model
+
+
+def plan(recipe: Mapping[str, Any], data: Prepared, seed: int) -> tuple[Any, Setup]:
+    """Return the compiled model of a recipe, and how it is trained."""
+    model = build(recipe, data, seed)
+    setup = setup_of(
+        model, batch_size=min(recipe["batch_size"], len(data.train.x)), epochs=recipe["epochs"],
+        shuffle=recipe["shuffle"], class_weight=recipe.get("class_weight"), patience=recipe.get("early_stopping"),
+        seed=seed,
+    )
+    return model, setup
 
 
 def _pretrain(model: Any, recipe: Mapping[str, Any], data: Prepared, batch: int, seed: int) -> None:
@@ -87,24 +99,14 @@ def run(recipe: Mapping[str, Any], seed: int, watch: bool = True, every: int = E
     sitter = Sitter(every=every, verdict=False) if watch else None
     if sitter is not None:
         sitter.engine = Engine(sitter.record, lambda f: found.heard.setdefault(f.code, len(sitter.record.losses)))
-    callbacks = []
-    if recipe.get("early_stopping") is not None:
-        callbacks.append(db.callbacks.EarlyStopping("val_loss", patience=recipe["early_stopping"]))
     batch = min(recipe["batch_size"], len(data.train.x))
     found.steps = math.ceil(len(data.train.x) / batch) * recipe["epochs"]
-    weights = None
-    if recipe.get("class_weight") == "balanced":
-        counts = np.bincount(np.asarray(data.train.y, np.int64).reshape(-1))
-        weights = {c: len(data.train.y) / (len(counts) * n) for c, n in enumerate(counts.tolist()) if n}
-    model = build(recipe, data, seed)
+    model, setup = plan(recipe, data, seed)
     if "pretrain" in recipe:
         _pretrain(model, recipe, data, batch, seed)
     try:
-        model.fit(
-            data.train.x, data.train.y, batch_size=batch, epochs=recipe["epochs"], class_weight=weights,
-            validation_data=(data.held.x, data.held.y), shuffle=recipe["shuffle"], callbacks=callbacks, seed=seed,
-            verbose=0, device="cpu", babysit=False if sitter is None else sitter,
-        )
+        given = setup.prepare(data.train.x, data.train.y, (data.held.x, data.held.y))
+        setup.train(model, given, babysit=False if sitter is None else sitter)
     except (TypeError, ValueError) as error:
         found.refused = str(error) or type(error).__name__
         finding = getattr(error, "finding", None)
@@ -123,16 +125,16 @@ def run(recipe: Mapping[str, Any], seed: int, watch: bool = True, every: int = E
         found.done = len(curve)
         if not np.isfinite(curve).all():
             found.bad_step = int(np.argmin(np.isfinite(curve)))
-    found.scores = score(model, data.test, data)
-    held = score(model, data.held, data)
+    found.scores = score(model.predict(data.test.x), data.test, data)
+    held = score(model.predict(data.held.x), data.held, data)
     main = "r2" if data.task == "regression" else "accuracy"
     found.promise = abs(held[main] - found.scores[main])
     return found
 
 
-def score(model: Any, part: Part, data: Prepared) -> dict[str, float]:
-    """Return how good the model is on a part: 1 is perfect, 0 is guessing (accuracy: chance); never below -1."""
-    output = np.asarray(model.predict(part.x), np.float64).reshape(len(part.x), -1)
+def score(said: Any, part: Part, data: Prepared) -> dict[str, float]:
+    """Return how good outputs are for a part: 1 is perfect, 0 is guessing (accuracy: chance); never below -1."""
+    output = np.asarray(said, np.float64).reshape(len(part.x), -1)
     if data.task == "regression":
         y = np.asarray(part.y, np.float64).reshape(len(part.y), -1)[:, :1]
         if not np.isfinite(output).all() or output.shape[1] != 1:

@@ -6,17 +6,19 @@ The test part is always clean and scaled like clean training rows, so a score me
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import deepbabysit as db
+from benchmarks.babysitter.raw import Raw, data_folder, needed, once
+from benchmarks.babysitter.sealed import sources as sealed
+from benchmarks.babysitter.sealed import spoiling as _sealed_spoiling  # noqa: F401  (enters what it does to data)
 from benchmarks.babysitter.spoiling import SPOIL
+from deepbabysit.data.normalizers import MinMax, ZScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +46,16 @@ class Prepared:
     classes: int
 
 
-Raw = tuple[np.ndarray, np.ndarray, str]
-
-
-def data_folder() -> Path:
-    """Return where the files of data sets that are not bundled lie."""
-    return Path(os.environ.get("DEEPBABYSIT_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-
-
 def _bundled(name: str) -> Raw:
-    if name == "heart" and not (data_folder() / "heart").is_dir():
-        raise FileNotFoundError(data_folder() / "heart")
+    if name == "heart":
+        needed("heart")
     data = getattr(db.datasets, name)()
     return np.asarray(data.x, np.float32).reshape(len(data.x), -1), np.asarray(data.y), data.task
 
 
 def _mnist(side: int) -> Raw:
     """Return 6000 digits, averaged down to `side` by `side`."""
-    if not (data_folder() / "mnist").is_dir():  # nothing is downloaded for a benchmark
-        raise FileNotFoundError(data_folder() / "mnist")
-    data = db.datasets.mnist(data_folder() / "mnist")
+    data = db.datasets.mnist(needed("mnist"))
     images = np.asarray(data.x[:6000], np.float32).reshape(6000, side, 28 // side, side, 28 // side)
     return images.mean(axis=(2, 4)).reshape(6000, -1), np.asarray(data.y[:6000], np.int64), "multiclass"
 
@@ -160,14 +152,16 @@ _SOURCES: Mapping[str, Callable[[], Raw]] = {
     "waves": _waves,
     "friedman": _friedman,
     "gratings": _gratings,
+    **sealed.MAKERS,
 }
-IMAGES = {"digits": 16.0, "mnist": 255.0, "gratings": 1.0}  # their brightest pixel
+IMAGES = {"digits": 16.0, "mnist": 255.0, "gratings": 1.0, **sealed.IMAGES}  # their brightest pixel
+TOKENS = sealed.TOKENS
 
 
 @cache
 def raw(source: str) -> Raw:
-    """Return all rows of a source: x (N, features), y (N,), task."""
-    return _SOURCES[source]()
+    """Return all rows of a source: x (N, features), y (N,), task. No row stands there twice."""
+    return once(_SOURCES[source]())
 
 
 @cache
@@ -175,7 +169,7 @@ def present(source: str) -> bool:
     """Tell whether a source can be read here (files and extras may be missing)."""
     try:
         raw(source)
-    except (OSError, ImportError, StopIteration, ValueError):
+    except (OSError, ImportError, StopIteration):
         return False
     return True
 
@@ -186,7 +180,8 @@ def prepare(recipe: Mapping[str, Any], seed: int) -> Prepared:
     Arguments:
         recipe: the ``data`` entry: ``source``, ``rows`` (training rows), ``scale`` and ``target`` (how inputs and
             targets are scaled), ``shape`` of one input, ``spoil``: what is done to the parts, in order, each
-            ``{"kind": ..., "when": "raw" | "scaled", ...}``.
+            ``{"kind": ..., "when": "raw" | "scaled", ...}``; ``held_scale`` where held-out inputs are scaled in another
+            way, ``onehot`` (with ``more`` columns than classes), ``flat`` for targets of shape (N,).
         seed: chooses the rows, and what is spoiled.
     """
     x, y, task = raw(recipe["source"])
@@ -202,7 +197,8 @@ def prepare(recipe: Mapping[str, Any], seed: int) -> Prepared:
     train, held = _spoil(spoils, "raw", train, held, rng)
     scale = _scaler(recipe.get("scale", "zscore"), recipe["source"], clean.x)
     aim = _target(recipe.get("target", "zscore"), clean.y) if task == "regression" else (lambda t: t)
-    train, held = (Part(scale(p.x), aim(p.y)) for p in (train, held))
+    apart = _scaler(recipe["held_scale"], recipe["source"], clean.x) if "held_scale" in recipe else scale
+    train, held = Part(scale(train.x), aim(train.y)), Part(apart(held.x), aim(held.y))
     # the test part is what the program will meet: scaled the way the program scales, never spoiled
     test = Part(scale(test.x), aim(test.y))
     train, held = _spoil(spoils, "scaled", train, held, rng)
@@ -212,11 +208,15 @@ def prepare(recipe: Mapping[str, Any], seed: int) -> Prepared:
         inputs = part.x.astype(np.float32)
         if shape is not None and inputs.shape[1] == int(np.prod(shape)):
             inputs = inputs.reshape(-1, *shape)
+        if recipe["source"] in TOKENS:
+            inputs = inputs.astype(np.int64)
         targets = part.y
         if targets.ndim == 1 and task != "multiclass":
-            targets = targets.reshape(-1, 1).astype(np.float32)
+            targets = targets.astype(np.float32)
+            # scores are taken with one column, whatever the program is given
+            targets = targets if recipe.get("flat") and part is not test else targets.reshape(-1, 1)
         if recipe.get("onehot") and targets.ndim == 1:
-            targets = np.eye(classes, dtype=np.float32)[targets]
+            targets = np.eye(classes + recipe.get("more", 0), dtype=np.float32)[targets]
         parts.append(Part(np.ascontiguousarray(inputs), targets))
     return Prepared(parts[0], parts[1], _widen(parts[2], parts[0], rng), task, classes)
 
@@ -242,19 +242,29 @@ def _spoil(
 
 
 def _scaler(how: Any, source: str, x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what the program does to its inputs; ``times``, ``plus`` and ``constant`` are slips in it."""
+    """Return what the program does to its inputs; every entry but ``kind`` and ``columns`` is a slip in it."""
     if isinstance(how, Mapping):
         inner = _scaler(how["kind"], source, x)
         count = x.shape[1]
         # the same columns in every part: they are a property of the program, not of the rows
         order = np.random.default_rng(count).permutation(count)
         some = order[: max(1, round(how.get("columns", 1.0) * count))]
+        slips = {key: value for key, value in how.items() if key not in ("kind", "columns")}
+        again = ZScore().fit(x) if "again" in slips else None
 
         def slip(a: np.ndarray) -> np.ndarray:
             out = np.array(inner(a), np.float64)
-            if "constant" in how:
-                out[:, some] = how["constant"]
-            out[:, some] = out[:, some] * how.get("times", 1.0) + how.get("plus", 0.0)
+            part = out[:, some]
+            if "constant" in slips:
+                part = np.full_like(part, slips["constant"])
+            if "power" in slips:  # of e: what a forgotten logarithm leaves
+                part = np.exp(slips["power"] * part)
+            if again is not None:
+                part = again.transform(out)[:, some]
+            part = part * slips.get("times", 1.0) + slips.get("plus", 0.0)
+            if "clip" in slips:
+                part = np.clip(part, *slips["clip"])
+            out[:, some] = np.floor(part) if slips.get("whole") else part
             return out
 
         return slip
@@ -262,15 +272,16 @@ def _scaler(how: Any, source: str, x: np.ndarray) -> Callable[[np.ndarray], np.n
         return lambda a: a
     if how == "unit":  # pixels to 0..1
         return lambda a: a / IMAGES.get(source, 1.0)
-    if how == "minmax":
-        low, wide = x.min(0), np.maximum(x.max(0) - x.min(0), 1e-6)
-        return lambda a: (a - low) / wide
-    mean, std = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1.0)
-    return lambda a: (a - mean) / std
+    fitted = (MinMax() if how == "minmax" else ZScore()).fit(x)
+    return fitted.transform
 
 
 def _target(how: Any, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what the program does to its targets: ``zscore``, ``unit``, ``none``, or a factor on the bare numbers."""
+    """Return what the program does to its targets: ``zscore``, ``unit``, ``none``, a factor on the bare numbers, or
+    ``{"times": ..., "plus": ...}`` on the scaled ones."""
+    if isinstance(how, Mapping):
+        inner = _target("zscore", y)
+        return lambda t: inner(t) * how.get("times", 1.0) + how.get("plus", 0.0)
     low, wide = float(y.min()), float(y.max() - y.min())
     if how == "none":
         return lambda t: t

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.babysitter.repairs import harmed, restored
 from benchmarks.babysitter.scoring import ENOUGH, loud, misses
 
 
@@ -50,6 +51,35 @@ def table(figures: Mapping[str, Any], pool: str) -> str:
     lines += [f"| {row['from']:.1f} | {row['count']} | {row['said']:.2f} | {row['right']:.2f} |"
               for row in figures["calibration"]]
     return "\n".join(lines)
+
+
+def table_of_repairs(figures: Mapping[str, Any], outcomes: Iterable[Mapping[str, Any]], pool: str) -> str:
+    """Return the figures of repair, and what did not go well case by case."""
+    rows = [(name, percent(figures[name]), ">= 85 %" if name == "restored" else "") for name in figures
+            if name.startswith("restored")]
+    rows += [(f"healthy, left alone: {name}", percent(found), "") for name, found in figures["left alone"].items()]
+    rows += [(f"healthy, harmed: {name}", percent(found), "none") for name, found in figures["harmed"].items()]
+    rows.append(("median trainings of a faulty one", str(figures["trainings"]), "<= 6"))
+    lines = [f"## {pool} pool, repaired: {figures['faulty']} faulty", "",
+             "Restored: within two points of the healthy twin, on rows that no training has seen.", "",
+             "| figure | here | asked |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows), "",
+             "| not restored, or harmed | truth | twin | before | after | kept | failed |",
+             "|---|---|---|---|---|---|---|"]
+    for o in sorted(outcomes, key=lambda o: (o["truth"], o["operator"], o["name"])):
+        if (o["truth"] == "faulty" and not restored(o)) or (o["truth"] == "healthy" and harmed(o)):
+            values = ["-" if o[key] is None else f"{o[key]:.3f}" for key in ("twin", "before", "after")]
+            lines.append(f"| {o['name']} | {o['truth']} | " + " | ".join(values)
+                         + f" | {', '.join(o['kept'])} | {o['failed']} |")
+    return "\n".join(lines)
+
+
+def table_of_truths(found: Mapping[str, Mapping[str, int]]) -> str:
+    """Return how many cases of each label are faulty, healthy, or left out, before anybody has watched one."""
+    rows = [("label", "faulty", "healthy", "left out"), ("---",) * 4]
+    kinds = ("faulty", "healthy", "out")
+    rows += [(code, *(str(counts.get(kind, 0)) for kind in kinds)) for code, counts in sorted(found.items())]
+    rows.append(("all", *(str(sum(counts.get(kind, 0) for counts in found.values())) for kind in kinds)))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def table_of_misses(outcomes: Iterable[Mapping[str, Any]]) -> str:

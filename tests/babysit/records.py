@@ -39,7 +39,7 @@ def kernel(
 
 
 def units(path: str, dead: int = 0, of: int = 10, rows: int = 1000, saturated: float | None = None) -> LayerVitals:
-    return LayerVitals(path, tensor(), UnitVitals(of, dead, saturated, 0.5, rows))
+    return LayerVitals(path, tensor(), UnitVitals(of, dead, saturated, rows))
 
 
 def step(
@@ -65,15 +65,13 @@ def record(
     layers: Sequence[LayerFacts] = (),
     stopped: str = "epochs",
     probes: dict[str, Any] | None = None,
-    predicted: Mapping[int, float] | None = None,
     **run: Any,
 ) -> Record:
     """A record of a run of 30 steps per epoch whose epochs have these logs."""
     curves = curves or {}
     count = max((len(v) for v in curves.values()), default=0)
     epochs = [
-        EpochVitals(e, {name: values[e] for name, values in curves.items() if e < len(values)}, predicted)
-        for e in range(count)
+        EpochVitals(e, {name: values[e] for name, values in curves.items() if e < len(values)}) for e in range(count)
     ]
     if losses is None:
         train = list(curves.get("data_loss", curves.get("loss", ())))

@@ -192,7 +192,8 @@ def test_a_loss_that_runs_away_ends_the_run_soon() -> None:
     many = np.tile(X, (80, 1))
     history = model.fit(many, many[:, :1] * 2, batch_size=16, epochs=2, verbose=0, seed=0, babysit=sitter)
     losses = np.array(sitter.record.losses)
-    assert history.stopped == "babysit: loss_diverging"
+    # which of the two comes first depends on whether a step was measured just then
+    assert history.stopped in ("babysit: loss_diverging", "babysit: learning_rate_too_high")
     assert np.isfinite(losses).all()
     assert 333 < len(losses) < 400
 

@@ -16,7 +16,7 @@ from deepbabysit.babysit.preflight import NEEDS, budget_for, planned_seconds, pr
 from deepbabysit.babysit.reading import model_facts
 from deepbabysit.babysit.rules import load
 from deepbabysit.babysit.rules.rule import RULES
-from deepbabysit.babysit.vitals import RunFacts
+from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, RunFacts
 from deepbabysit.runtime.random import streams
 
 
@@ -171,9 +171,13 @@ def test_when_the_time_is_spent_nothing_more_is_begun(monkeypatch: pytest.Monkey
 def test_budget_of_a_run() -> None:
     assert [budget_for(s) for s in (10.0, 3600.0, None, 0.5)] == [0.5, 2.0, 2.0, 0.025]
     short, long = RunFacts(steps=10, epochs=2, batch_size=32), RunFacts(steps=1000, epochs=50, batch_size=128)
-    assert planned_seconds(RunFacts(), 1000, 3) is None
-    assert (planned_seconds(short, 1000, 3) or 0) < 0.1 < 60 < (planned_seconds(long, 500_000, 3) or 0)
-    assert (planned_seconds(short, 1000, 3) or 0) < (planned_seconds(short, 1000, 30) or 0)
+    dense, norm = LayerFacts("0", "Dense"), LayerFacts("1", "BatchNorm")
+    small, large = ModelFacts((dense,) * 3, parameters=1000), ModelFacts((dense,) * 3, parameters=500_000)
+    assert planned_seconds(RunFacts(), small) is None
+    assert (planned_seconds(short, small) or 0) < 0.1 < 60 < (planned_seconds(long, large, 1_000_000) or 0)
+    deep = [replace(small, layers=(layer,) * 3) for layer in (dense, norm)]
+    assert (planned_seconds(short, deep[0]) or 0) < (planned_seconds(short, deep[1]) or 0)
+    assert (planned_seconds(long, small) or 0) < (planned_seconds(long, small, 100_000) or 0)
 
 
 def test_a_model_that_would_take_too_long_is_left_alone() -> None:

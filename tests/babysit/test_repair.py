@@ -68,6 +68,21 @@ def test_a_broken_run_is_mended(name: str) -> None:
     assert found.history[1].remedy in str(found) and f"{found.passes:.0f} passes" in str(found)
 
 
+@pytest.mark.parametrize("name", ["nan_in_data", "loss_shape_mismatch"])
+def test_what_fit_refuses_is_mended_by_what_the_check_says(name: str) -> None:
+    x, y, (xv, yv) = blobs()
+    if name == "nan_in_data":
+        x[::20, 2] = np.nan
+    else:
+        y, yv = np.eye(3, dtype=np.float32)[y], np.eye(3, dtype=np.float32)[yv]
+    found = db.babysit.repair(net(), x, y, (xv, yv), retries=1, epochs=12, batch_size=16)
+    assert found.original is None and [a.finding for a in found.history] == ["", name]
+    assert found.score is not None and found.score.value > 0.9
+    with pytest.raises(ValueError) as caught:  # without a retry there is nothing to give back
+        db.babysit.repair(net(), x, y, (xv, yv), retries=0, epochs=1)
+    assert caught.value.finding.code == name  # type: ignore[attr-defined]
+
+
 def test_numbers_are_scored_in_their_own_units() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 4)).astype(np.float32)

@@ -15,7 +15,7 @@ from deepbabysit.babysit.vitals import EpochVitals
 
 def waited(waiting: float, working: float) -> Any:
     made = record()
-    made.epochs = [EpochVitals(e, {"loss": 1.0 - e / 10}, None, working, waiting) for e in range(3)]
+    made.epochs = [EpochVitals(e, {"loss": 1.0 - e / 10}, working, waiting) for e in range(3)]
     return made
 
 

@@ -32,6 +32,7 @@ def emulation() -> Any:
     compiler.machine_code = lambda text, architecture, folder, name="": text.encode()
     library = EmulatedLt(emulated_cupy.run_library, lambda: emulated_cupy.stream().ptr)
     lt.load = lambda: library
+    state.matrices = library
     return state
 
 

@@ -173,9 +173,15 @@ class ndarray:  # noqa: N801  (CuPy's name)
     def fill(self, value: Any) -> None:
         call_library("fill", lambda d: d.fill(value), self, out=self)
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None
+    ) -> Any:
         _refuse_capture("exporting")
-        return self._host.__dlpack__()
+        State.catch_up()
+        State.waits.append((stream, globals()["stream"]().ptr))  # the consumer waits for the stream in force
+        if self.dtype.kind == "V":
+            return Capsule(self._host)  # CuPy shares bfloat16, NumPy does not
+        return (self._host.copy() if copy else self._host).__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, 0
@@ -184,6 +190,13 @@ class ndarray:  # noqa: N801  (CuPy's name)
         return f"device {self._host!r}"
 
     __hash__ = None  # type: ignore[assignment]
+
+
+class Capsule:
+    """What is shared where NumPy has no capsule for it."""
+
+    def __init__(self, host: np.ndarray) -> None:
+        self.host = host
 
 
 def _advanced(key: Any) -> bool:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-_DTYPES = {0: np.float32, 1: np.float64, 2: np.float16}
-_RELU, _BIAS, _GELU = 2, 4, 32
+_DTYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: ml_dtypes.bfloat16}
+_RELU, _BIAS, _DRELU, _BGRAD, _GELU, _DGELU, _AUX, _BGRADA, _BGRADB = 2, 4, 8, 16, 32, 64, 128, 256, 512
+_INVALID, _NOT_SUPPORTED = 7, 15
+VERSION = 120901
+ALGORITHMS = 3  # how many the heuristic knows for a product
+_MARK = 0x1D0FACE
 
 
 def _pointed(reference: Any) -> Any:
@@ -16,13 +21,24 @@ def _pointed(reference: Any) -> Any:
 
 
 class EmulatedLt:
-    """Answers as the library does; `run` is called with each product's work, `stream` gives the stream in force."""
+    """Answers as the library does; `run` is called with each product's work, `stream` gives the stream in force.
+
+    Attributes:
+        products: what was multiplied: rows, columns and inner length as the library sees them.
+        epilogues: the epilogue of each.
+        refused: (epilogue, data type) that the heuristic has no algorithm for; None stands for every type.
+        version: of the library.
+    """
 
     def __init__(self, run: Any, stream: Any) -> None:
         self._run = run
         self._stream = stream
         self._objects: dict[int, dict[Any, Any]] = {}
         self.products: list[tuple[int, int, int]] = []
+        self.epilogues: list[int] = []
+        self.refused: set[tuple[int, int | None]] = set()
+        self.version = VERSION
+        self.cublasLtGetVersion = lambda: self.version
 
     def _new(self, handle: Any, **values: Any) -> int:
         number = len(self._objects) + 1
@@ -41,7 +57,7 @@ class EmulatedLt:
 
     def cublasLtMatrixLayoutCreate(self, handle: Any, kind: int, rows: Any, columns: Any, lead: Any) -> int:  # noqa: N802
         if lead.value < rows.value:
-            return 7  # CUBLAS_STATUS_INVALID_VALUE
+            return _INVALID
         return self._new(handle, kind=kind, rows=rows.value, columns=columns.value, lead=lead.value)
 
     def cublasLtMatmulPreferenceCreate(self, handle: Any) -> int:  # noqa: N802
@@ -50,21 +66,62 @@ class EmulatedLt:
     def _set(self, handle: Any, attribute: int, value: Any, size: Any) -> int:
         held = _pointed(value)
         if size.value != ctypes.sizeof(held):
-            return 7
+            return _INVALID
         self._of(handle)[attribute] = held.value
         return 0
 
     cublasLtMatmulDescSetAttribute = cublasLtMatrixLayoutSetAttribute = _set  # noqa: N815
     cublasLtMatmulPreferenceSetAttribute = _set  # noqa: N815
 
+    def _status(self, description: Any, a: Any, b: Any, d: Any) -> int:
+        """Return what the library thinks of a product: shapes, the epilogue with its type, what belongs to it."""
+        settings, first, second, result = (self._of(x) for x in (description, a, b, d))
+        rows, inner = (first["rows"], first["columns"])[:: -1 if settings.get(3) else 1]
+        other, columns = (second["rows"], second["columns"])[:: -1 if settings.get(4) else 1]
+        if (rows, inner, columns) != (result["rows"], other, result["columns"]):
+            return _INVALID
+        epilogue, kind = settings.get(7, 1), result["kind"]
+        # as the library may: no epilogue for double precision
+        if kind not in _DTYPES or epilogue != 1 and kind == 1:
+            return _NOT_SUPPORTED
+        if {(epilogue, kind), (epilogue, None)} & self.refused:
+            return _NOT_SUPPORTED
+        if epilogue & (_DRELU | _DGELU | _AUX):
+            lead = settings.get(12, 0)
+            if lead < result["rows"] or lead % (128 if epilogue & (_RELU | _DRELU) else 8):
+                return _INVALID
+        return 0
+
     def cublasLtMatmulAlgoGetHeuristic(  # noqa: N802
         self, handle: Any, description: Any, a: Any, b: Any, c: Any, d: Any, preference: Any, asked: int, found: Any,
         count: Any,
     ) -> int:
-        # as the library may: no epilogue for double precision
-        offered = self._of(description).get(7, 1) == 1 or self._of(d)["kind"] != 1
-        _pointed(count).value = int(offered and self._of(a)["kind"] in _DTYPES)
-        return 0 if offered else 15  # CUBLAS_STATUS_NOT_SUPPORTED
+        status = self._status(description, a, b, d)
+        _pointed(count).value = 0
+        if status:
+            return status
+        settings, wishes = self._of(description), self._of(preference)
+        alignment = min(wishes.get(n, 256) for n in (5, 6, 7, 8))
+        for attribute in (8, 11):
+            if settings.get(attribute):
+                alignment = min(alignment, settings[attribute] & -settings[attribute])
+        # one element at a time, two, ...: the widest access that everything allows comes first
+        size = np.dtype(_DTYPES[self._of(d)["kind"]]).itemsize
+        wide = min(alignment, 16)
+        made = min(asked, ALGORITHMS)
+        for number in range(made):
+            data = found[number].algorithm.data
+            data[0], data[1], data[2], data[3] = _MARK, self.version, number, max(wide, size)
+        _pointed(count).value = made
+        return 0
+
+    def cublasLtMatmulAlgoCheck(  # noqa: N802
+        self, handle: Any, description: Any, a: Any, b: Any, c: Any, d: Any, algorithm: Any, result: Any
+    ) -> int:
+        status = self._status(description, a, b, d)
+        data = _pointed(algorithm).data
+        known = data[0] == _MARK and data[1] == self.version and data[2] < ALGORITHMS
+        return status or (0 if known else _INVALID)
 
     def cublasLtMatmul(  # noqa: N802
         self, handle: Any, description: Any, alpha: Any, a: Any, a_layout: Any, b: Any, b_layout: Any, beta: Any,
@@ -77,8 +134,17 @@ class EmulatedLt:
         pointers = [a.value, b.value, d.value]
         epilogue = settings.get(7, 1)
         factor, held = _pointed(alpha).value, _pointed(beta).value
-        if epilogue & _BIAS and not settings.get(8):
-            return 7
+        status = self._status(description, a_layout, b_layout, d_layout)
+        if status:
+            return status
+        vector = [settings.get(8)] if epilogue & (_BIAS | _BGRAD | _BGRADA | _BGRADB) else []
+        aux = [settings.get(11)] if epilogue & (_AUX | _DRELU | _DGELU) else []
+        if not all((*vector, *aux)):
+            return _INVALID
+        chosen = _pointed(algorithm).data
+        number, wide = int(chosen[2]), int(chosen[3])
+        if chosen[0] != _MARK or any(p % wide for p in (*pointers, *vector, *aux)):
+            raise AssertionError(f"an algorithm that reads {wide} bytes at once over {pointers}, {vector}, {aux}")
 
         def work() -> None:
             first, second, result = (_matrices(p, x) for p, x in zip(pointers, layouts, strict=True))
@@ -86,23 +152,60 @@ class EmulatedLt:
                 first = first.swapaxes(-1, -2)
             if settings.get(4):
                 second = second.swapaxes(-1, -2)
-            wide = np.float64 if result.dtype == np.float64 else np.float32
-            value = first.astype(wide) @ second.astype(wide) * wide(factor)
+            float_ = np.float64 if result.dtype == np.float64 else np.float32
+            first, second = first.astype(float_), second.astype(float_)
+            value = _product(first, second, number) * float_(factor)
             if held:
-                value = value + wide(held) * result
+                value = value + float_(held) * result
+            rows, columns = result.shape[-2:]
+            layout = {"kind": layouts[2]["kind"], "columns": 1}
             if epilogue & _BIAS:
-                layout = {"kind": layouts[2]["kind"], "rows": result.shape[-2], "columns": 1, "lead": result.shape[-2]}
-                value = value + _matrices(settings[8], layout).astype(wide)
-            if epilogue & _GELU:
+                value = value + _matrices(vector[0], {**layout, "rows": rows, "lead": rows}).astype(float_)
+            if epilogue & (_DGELU | _GELU) and aux:
+                went_in = _matrices(aux[0], {**layout, "rows": rows, "columns": columns, "lead": settings[12]})
+            if epilogue & (_DRELU | _RELU) and aux:
+                bits = _bytes(aux[0], columns, settings[12] // 8)
+            if epilogue & _DGELU:
+                value = value * _gelu_slope(went_in.astype(float_))
+            elif epilogue & _GELU:
+                if aux:
+                    went_in[...] = value
                 value = 0.5 * value * (1 + np.tanh(0.7978845608028654 * (value + 0.044715 * value**3)))
+            elif epilogue & _DRELU:
+                value = value * np.unpackbits(bits, axis=1, bitorder="little")[:, :rows].T
             elif epilogue & _RELU:
+                if aux:
+                    packed = np.packbits(value.T > 0, axis=1, bitorder="little")
+                    bits[...] = 0xEE  # what lies behind the last row says nothing
+                    bits[:, : packed.shape[1]] = packed
                 value = np.maximum(value, 0)
             result[...] = value
+            if vector and not epilogue & _BIAS:
+                summed = first if epilogue & _BGRADA else second.T if epilogue & _BGRADB else value
+                length = len(summed)
+                _matrices(vector[0], {**layout, "rows": length, "lead": length})[:, 0] = summed.sum(1, dtype=float_)
 
         self.products.append((layouts[2]["rows"], layouts[2]["columns"], layouts[0]["columns"]))
-        extra = [settings[8]] if epilogue & _BIAS else []
-        self._run("cublasLt", work, [*pointers, *extra])
+        self.epilogues.append(epilogue)
+        self._run("cublasLt", work, [*pointers, *vector, *aux])
         return 0
+
+
+def _product(first: np.ndarray, second: np.ndarray, number: int) -> np.ndarray:
+    """Multiply; each algorithm adds up in an order of its own."""
+    pieces = np.array_split(np.arange(first.shape[-1]), number + 1)
+    return sum(first[..., p] @ second[..., p, :] for p in pieces)
+
+
+def _gelu_slope(x: np.ndarray) -> np.ndarray:
+    inner = 0.7978845608028654 * (x + 0.044715 * x**3)
+    slope = 0.7978845608028654 * (1 + 3 * 0.044715 * x**2)
+    return 0.5 * (1 + np.tanh(inner)) + 0.5 * x * slope * (1 - np.tanh(inner) ** 2)
+
+
+def _bytes(pointer: int, rows: int, lead: int) -> np.ndarray:
+    memory = (ctypes.c_char * (rows * lead)).from_address(pointer)
+    return np.frombuffer(memory, np.uint8).reshape(rows, lead)
 
 
 def _matrices(pointer: int, layout: dict[Any, Any]) -> np.ndarray:

@@ -55,6 +55,7 @@ class _State:
 
     def reset(self) -> None:
         self.count = 0
+        self.waits: list[tuple[Any, int]] = []  # streams that wait for another one
         self.used = 0
         self.limit = 8 << 30
         self.allocations: dict[int, Allocation] = {}

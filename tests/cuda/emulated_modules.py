@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from emulated_cupy import (
+    Capsule,
     Device,
     Event,
     Function,
@@ -110,7 +111,7 @@ def build() -> dict[str, types.ModuleType]:
     cupy.full = lambda shape, value, dtype=None, **_: _filled(shape, dtype or np.asarray(value).dtype, value)
     cupy.zeros_like = lambda x, dtype=None, **_: _filled(x.shape, dtype or x.dtype, 0)
     cupy.ones_like = lambda x, dtype=None, **_: _filled(x.shape, dtype or x.dtype, 1)
-    cupy.from_dlpack = lambda x, **_: _put(np.from_dlpack(_AsHost(x))) if not isinstance(x, ndarray) else x
+    cupy.from_dlpack = _from_dlpack
     cupy.get_default_memory_pool = lambda: POOL
     cupy.arange = lambda *a, dtype=None, **_: call_library("arange", lambda: np.arange(*a, dtype=dtype))
     cupy.__version__ = "14.2.0"
@@ -142,16 +143,23 @@ def build() -> dict[str, types.ModuleType]:
 
 
 class _AsHost:
-    """Shares the memory of an array of the emulated device, which is the host's."""
+    """Hands a capsule on as memory of the host, which that of the emulated device is."""
 
-    def __init__(self, array: Any) -> None:
-        self.array = array
+    def __init__(self, capsule: Any) -> None:
+        self.capsule = capsule
 
     def __dlpack__(self, **_: Any) -> Any:
-        return self.array.__dlpack__()
+        return self.capsule
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 1, 0
+
+
+def _from_dlpack(values: Any, **_: Any) -> ndarray:
+    if values.__dlpack_device__()[0] != 2:
+        raise BufferError("CPU arrays cannot be directly imported to CuPy. Use `cupy.array(numpy.from_dlpack(input))`.")
+    capsule = values.__dlpack__(stream=stream().ptr, max_version=(1, 0))
+    return _put(capsule.host if isinstance(capsule, Capsule) else np.from_dlpack(_AsHost(capsule)))
 
 
 def _device_count() -> int:

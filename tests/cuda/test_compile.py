@@ -147,7 +147,7 @@ def test_updates(nvrtc, dtype, architecture):
     calls = [("RULE", f"rule_{rule}", rule, dtype, "double") for rule, _ in updates.RULES.values()]
     calls += [("MEASURE", dtype, "double"), ("AVERAGE", dtype, "double"), ("CLIP", "double"),
               ("KEEP", dtype, dtype, "double", dtype, "double", "double")]
-    text = "".join(dict.fromkeys("".join(updates.source(*call) for call in calls).splitlines(keepends=True)))
+    text = updates.source(*calls[0]) + "".join(f"{macro}({', '.join(rest)})\n" for macro, *rest in calls[1:])
     newest = max(compiler.architectures())
     budget = WIDE_REGISTERS if dtype == "double" else REGISTERS
     _budget(compiler.with_includes(text), architecture or newest, budget)
@@ -204,8 +204,16 @@ def test_merged_launches(nvrtc, architecture):
         file, "units_float", 7,
         (object(), object(), object(), n, n, n, np.float64(0), np.float64(1), object()),
     )
-    text, blocks, arguments = merged([[units], [first, second]], [second, first], object())
-    assert blocks == 8
-    assert len(arguments) == 9 + 4 * 4 + 1
+    straight = np.bool_(True)
+    penalty = launch(
+        updates.source("MEASURE", "float", "double"), "measure_penalty", 3, (*[object()] * 5, n, n, n, object())
+    )
+    keep = launch(
+        updates.source("KEEP", "float", "float", "double", "float", "double", "double"), "keep_step", 1,
+        (*[object()] * 10, n, n, n, straight),
+    )
+    text, blocks, arguments = merged([[units], [first, second], [penalty]], [second, first, keep], object())
+    assert blocks == 11
+    assert len(arguments) == 9 + 4 * 4 + 9 + 14 + 1
     newest = max(compiler.architectures())
     _budget(compiler.with_includes(text), architecture or newest, WIDE_REGISTERS)

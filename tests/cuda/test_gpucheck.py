@@ -1,6 +1,7 @@
 """The check of a GPU, on the emulated one: every phase runs, keeps its figures, and sees what is wrong."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ def tiny(cuda):
 
     return Sizes(
         copied=4096, product=16, aligned=16, elements=4096, repeats=1, steps=1, compared=4, networks=("tiny@64",),
-        trained=("tiny@64",), draws=1, operations=("relu", "sum", "adam_update"),
+        trained=("tiny@64", "transformer-tiny@16"), draws=1, operations=("relu", "sum", "adam_update"),
     )
 
 
@@ -25,8 +26,88 @@ def no_peers(cuda, monkeypatch):
     monkeypatch.setattr(peers, "find_spec", lambda library: None)
 
 
-def test_every_phase(cuda, tiny, no_peers, tmp_path):
+SANITIZER = """#!/bin/sh
+echo "========= COMPUTE-SANITIZER"
+[ "$2" = racecheck ] && echo "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)" && exit 0
+echo "========= Invalid __global__ write of size 4 bytes"
+echo "========= ERROR SUMMARY: 1 error"
+"""
+PROFILER = """#!/bin/sh
+echo "==PROF== Connected to process 1"
+echo '"ID","Kernel Name","Metric Name","Metric Unit","Metric Value"'
+echo '"0","map_relu(const float *, float *)","dram__throughput","%","91.25"'
+echo '"1","map_relu(const float *, float *)","dram__throughput","%","93.5"'
+"""
+DENIED = """#!/bin/sh
+echo "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters"
+exit 1
+"""
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+    """Put programs in front of all others."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def put(**texts):
+        for name, text in texts.items():
+            path = tmp_path / name.replace("_", "-")
+            path.write_text(text)
+            path.chmod(0o755)
+
+    return put
+
+
+def _looked(report_lines):
+    from deepbabysit.bench.gpu.report import Report
+    from deepbabysit.bench.gpu.tools import look
+
+    report = Report(None, 60.0, report_lines.append)
+    report.run("tools", 1.0, lambda: look(report))
+    return report
+
+
+def test_tools_that_are_missing_are_named(install):
+    found = _looked([]).found["phases"]["tools"]
+    assert {name: found[name] for name in ("compute-sanitizer memcheck", "compute-sanitizer racecheck", "ncu")} == {
+        "compute-sanitizer memcheck": {"skipped": "it is not installed"},
+        "compute-sanitizer racecheck": {"skipped": "it is not installed"}, "ncu": {"skipped": "it is not installed"},
+    }
+
+
+def test_what_the_tools_say_is_kept(install):
+    install(compute_sanitizer=SANITIZER, ncu=PROFILER)
+    report = _looked([])
+    found = report.found["phases"]["tools"]
+    assert found["ncu map_relu"] == 93.5
+    assert found["compute-sanitizer racecheck"] == 0
+    assert report.failed == ["compute-sanitizer memcheck"]
+    assert "1 errors: Invalid __global__ write" in found["failed"]["compute-sanitizer memcheck"]
+
+
+def test_a_tool_that_may_not_look_is_named_with_its_reason(install):
+    install(ncu=DENIED)
+    assert "ERR_NVGPUCTRPERM" in _looked([]).found["phases"]["tools"]["ncu"]["skipped"]
+
+
+def test_what_the_tools_run(cuda, emulation, monkeypatch):
+    from deepbabysit.bench.gpu import exercise
+
+    monkeypatch.setattr(exercise, "open_device", lambda: cuda)
+    before = sum(emulation.launches.values())
+    exercise.exercise(2048)
+    assert sum(emulation.launches.values()) - before >= 7
+
+
+def test_every_phase(cuda, tiny, no_peers, tmp_path, monkeypatch):
+    from deepbabysit.bench.gpu import tools
     from deepbabysit.bench.gpu.run import run
+
+    monkeypatch.setattr(tools, "which", lambda name: None)
+
+    monkeypatch.setenv("DEEPBABYSIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cuda.backend, "_lt", None)
+    monkeypatch.setattr(cuda.backend, "tuning", None)
 
     lines = []
     path = tmp_path / "deep" / "check.json"
@@ -36,18 +117,33 @@ def test_every_phase(cuda, tiny, no_peers, tmp_path):
     phases = found["phases"]
     assert phases["versions and ceilings"]["GPU"] == "Emulated device"
     assert phases["kernels against the reference"]["operations right"] == 3
-    assert phases["epilogues"]["float32 bias+relu"] == {"aligned": True, "odd": True}
-    assert phases["epilogues"]["bfloat16 plain"] == {"aligned": False, "odd": False}
+    for epilogue in ("bias+relu", "bias+relu+aux", "drelu+bgrad", "bgrada", "bgradb"):
+        row = phases["epilogues"][f"float32 {epilogue}"]
+        assert row["aligned"] is row["odd"] is True
+        assert max(row["aligned, error"], row["odd, error"]) < 1e-6
+    assert phases["epilogues"]["float32 dgelu+bgrad"]["odd"] is False
+    assert phases["epilogues"]["float64 bias"] == {"aligned": False, "odd": False}
+    assert phases["epilogues"]["bfloat16 plain"] == {"aligned": True, "odd": True}
     assert phases["graphs"]["tiny@64: bits of a graph, losses against the CPU"] < 1e-3
-    assert phases["training steps"].keys() >= {"tiny@64 merged", "tiny@64 graph", "tiny@64 eager"}
+    assert phases["graphs"]["transformer-tiny@16: bits of a graph, losses against the CPU"] < 1e-3
+    assert phases["graphs"]["transformer-tiny@16: losses with choices by timing"] < 1e-3
+    assert phases["choices by timing"]["choices"]
+    assert phases["NVIDIA's tools"]["ncu"] == {"skipped": "it is not installed"}
+    assert phases["training steps"].keys() >= {
+        "tiny@64 merged", "tiny@64 merged, chosen by timing", "tiny@64 graph", "tiny@64 eager",
+    }
     assert phases["memory-bound kernels"]["adam_update"] > 0
     assert phases["peers"]["torch-eager"] == {"skipped": "torch is not installed"}
     assert phases["peers"]["jax"] == {"skipped": "jax is not installed"}
     assert lines[-1] == "nothing wrong"
 
 
-def test_what_is_wrong_is_a_finding(cuda, tiny, no_peers, monkeypatch):
+def test_what_is_wrong_is_a_finding(cuda, tiny, no_peers, monkeypatch, tmp_path):
+    from deepbabysit.bench.gpu import tools
     from deepbabysit.bench.gpu.run import run
+
+    monkeypatch.setenv("DEEPBABYSIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(tools, "which", lambda name: None)
 
     def wrong(ctx, outs, x, **attrs):
         outs[0].fill(7)
@@ -57,7 +153,7 @@ def test_what_is_wrong_is_a_finding(cuda, tiny, no_peers, monkeypatch):
     monkeypatch.setitem(cuda.backend.kernels, "relu", Kernel(wrong))
     cuda.plans.clear()
     try:
-        found = run(cuda, 500.0, None, lambda line: None, tiny)
+        found = run(cuda, 500.0, None, lambda line: None, replace(tiny, trained=()))
     finally:
         cuda.plans.clear()
     assert "relu" in found["failed"]

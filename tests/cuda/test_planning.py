@@ -41,18 +41,26 @@ class Fake:
     blocks: int
     block: tuple = (256,)
     arguments: tuple = ()
+    rows: tuple | None = None
+
+
+ROWWISE = -1  # three blocks that take four rows each
 
 
 def _works(draw_list):
     works = []
     for number, (blocks, reads, write) in enumerate(draw_list):
-        launch = Fake(blocks) if blocks else None
+        rowwise = blocks == ROWWISE
+        launch = Fake(3 if rowwise else blocks, rows=(12, 4) if rowwise else None) if blocks else None
         works.append(Work(number, launch, [(r, r + 1) for r in reads], [(write, write + 1)]))
     return works
 
 
 _CALLS = st.lists(
-    st.tuples(st.sampled_from([0, 1, 1, 1, 3, 100]), st.lists(st.integers(0, 8), max_size=3), st.integers(0, 8)),
+    st.tuples(
+        st.sampled_from([0, 1, 1, 1, 3, 100, ROWWISE, ROWWISE]), st.lists(st.integers(0, 8), max_size=3),
+        st.integers(0, 8),
+    ),
     max_size=40,
 )
 
@@ -70,7 +78,10 @@ def test_what_depends_keeps_its_order(calls):
         if item.alone is None:
             assert all(w.launch is not None for w in item.works)
             assert all(w.single for w in item.tail)
-            assert all(w.single for lane in item.lanes for w in lane if len(lane) > 1)
+            for lane in item.lanes:
+                assert all(w.launch.blocks == lane[0].launch.blocks for w in lane)
+                pairs = [(a, b) for place, a in enumerate(lane) for b in lane[place + 1 :] if a.before(b)]
+                assert lane[0].single or all(a.alike(b) for a, b in pairs)
             assert sum(lane[0].launch.blocks for lane in item.lanes) <= MOST_BLOCKS
     for first in works:
         for second in works[first.call + 1 :]:
@@ -84,6 +95,15 @@ def test_scalars_between_products_share_launches():
     # product, loss over many blocks, its mean, its sum, product: three launches
     calls = [(0, [], 0), (100, [0], 1), (1, [1], 2), (1, [2], 3), (0, [1], 4)]
     assert [len(item.works) for item in arrange(_works(calls))] == [1, 3, 1]
+
+
+def test_rows_follow_one_another_in_their_blocks():
+    calls = [(ROWWISE, [], 0), (ROWWISE, [0], 1), (1, [1], 2)]
+    (item,) = arrange(_works(calls))
+    assert [len(lane) for lane in item.lanes] == [2] and len(item.tail) == 1
+    whole, part = _works([(ROWWISE, [], 0), (ROWWISE, [], 1)])
+    part.reads.append((0, 2))  # more than the rows that the first writes
+    assert len(arrange([whole, part])) == 2
 
 
 def test_a_call_moves_up_only_so_far():

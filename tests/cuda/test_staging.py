@@ -60,34 +60,6 @@ def test_nothing_is_sent_while_a_step_is_captured(cuda, staging):
         backend.stream.end_capture()
 
 
-class Foreign:
-    """An array of another library on the GPU."""
-
-    def __init__(self, host):
-        self.host = host
-
-    def __dlpack_device__(self):
-        return 2, 0
-
-    def __dlpack__(self, **_):
-        return self.host.__dlpack__()
-
-    def __array__(self, *_, **__):
-        raise TypeError("not through the host")
-
-
-def test_arrays_of_other_libraries_on_the_gpu(cuda):
-    import deepbabysit as db
-
-    host = np.arange(6.0)
-    tensor = db.tensor(Foreign(host), device=cuda)
-    np.testing.assert_array_equal(tensor.numpy(), host)
-    assert tensor.__dlpack_device__() == (2, 0)
-    np.testing.assert_array_equal(np.from_dlpack(cuda.backend.to_host(tensor.data)), host)
-    with pytest.raises(TypeError):
-        db.tensor(Foreign(host), device="cpu")
-
-
 def test_a_tensor_of_a_tensor_stays_on_the_device(cuda, emulation):
     import deepbabysit as db
 

@@ -65,8 +65,8 @@ def test_a_call_that_may_share_a_launch_is_one_launch(cuda, emulation, monkeypat
     """A launch is all that such a call does: nothing of CuPy's runs beside it."""
     from deepbabysit_cupy import capture
 
-    def look(call, launches):
-        found = before(call, launches)
+    def look(call, *rest):
+        found = before(call, *rest)
         if found.launch is not None:
             count = emulation.launches.total()
             cuda.scratch = call[3]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels.launching import FLOATS, WHOLE, around, bits, launch, packed, rowwise, whole_kind
 from deepbabysit_cupy.kernels.maps import clear
@@ -15,7 +16,7 @@ _FILE = "structure.cu"
 
 def _missing(dtype: Any) -> np.uint64:
     """Return 64 bits of NaN, or of 0 for numbers that know no NaN."""
-    value = np.full(8 // dtype.itemsize, np.nan if dtype.kind == "f" else 0, dtype)
+    value = np.full(8 // dtype.itemsize, np.nan if is_floating(dtype) else 0, dtype)
     return np.uint64(value.view(np.uint64)[0])
 
 

@@ -111,7 +111,7 @@ def _found(file: str, name: str, kinds: tuple[str, ...]) -> tuple[str, str]:
 
 def launch(
     ctx: Any, file: str, name: str, kinds: tuple[str, ...], work: int | None, arguments: Sequence[Any], *,
-    grid: tuple[int, ...] | None = None,
+    grid: tuple[int, ...] | None = None, rows: tuple[int, int] | None = None,
 ) -> None:
     """Launch a kernel; Python numbers become 64-bit ones. A kernel without work is not launched.
 
@@ -122,6 +122,7 @@ def launch(
         work: elements, one thread each (kernels loop over what a grid leaves); or None where `grid` is given.
         arguments: arrays and numbers.
         grid: how many blocks.
+        rows: see `Launch`.
     """
     if work == 0:
         return
@@ -129,4 +130,4 @@ def launch(
         assert work is not None
         grid = (blocks(work, THREADS, ctx.backend.most_blocks),)
     values = [np.int64(v) if isinstance(v, int) else np.float64(v) if isinstance(v, float) else v for v in arguments]
-    ctx.backend.library.made(*_found(file, name, kinds))(grid, (THREADS,), tuple(values))
+    ctx.backend.library.made(*_found(file, name, kinds))(grid, (THREADS,), tuple(values), rows=rows)

@@ -23,7 +23,7 @@ def _labels(kernel: str) -> Any:
             ctx, _FILE, kernel, (arrays[-1].dtype.name,), rows,
             (*outs, *arrays, labels, whole_kind(labels), rows, classes, width, float(label_smoothing),
              ignore_index or 0, int(ignore_index is not None)),
-            grid=(-(-rows // width),),
+            grid=(-(-rows // width),), rows=(rows, width),
         )
 
     return run
@@ -35,7 +35,7 @@ def _soft(kernel: str) -> Any:
         width = team_width(classes, 1, rows)
         launch(
             ctx, _FILE, kernel, (ins[-1].dtype.name,), rows,
-            (*outs, *ins, rows, classes, width, float(label_smoothing)), grid=(-(-rows // width),),
+            (*outs, *ins, rows, classes, width, float(label_smoothing)), grid=(-(-rows // width),), rows=(rows, width),
         )
 
     return run

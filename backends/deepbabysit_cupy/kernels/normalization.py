@@ -152,7 +152,7 @@ def _batch_gradient(relu: bool) -> Kernel:
         sums = [out if out.dtype == mean.dtype else t for out, t in zip(outs[1:], ctx.scratch, strict=False)]
         run_reduction(found, ctx, sums, (*rows, mean, var, *(vectors if relu else ())), (), ctx.scratch[2:])
         kind, share = mean.dtype, 1.0 / max(len(rows[0]), 1)
-        number = ctx.backend.kept(("number", share, kind.name), lambda: np.array(share, kind))
+        number = ctx.constant(share, kind)
         flow = (g, x, mean, var, *sums, number, *vectors)
         run_map("batch_flow", ctx, outs[:1], flow, {"epsilon": epsilon})
         _narrow(ctx, outs[1:], sums)

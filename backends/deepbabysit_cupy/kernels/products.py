@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array, Form
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels.maps import FUNCTIONS, clear, run_map
 from deepbabysit_cupy.kernels.reducing import Reduction, reduction, run_reduction
-from deepbabysit_cupy.lt import REAL, Product
+from deepbabysit_cupy.lt import REAL, Product, aligned
 
 _DTYPES = frozenset(REAL)
 _EPILOGUES = {"linear": "bias", "relu": "bias+relu"}
@@ -60,7 +62,7 @@ def affine(
     library, stream = ctx.backend.lt, ctx.backend.stream.ptr
     if bias is not None and product.batches == 1:
         fused = replace(product, epilogue=_EPILOGUES.get(activation, "bias"))
-        if library.supports(fused):
+        if library.supports(fused, aligned(a, b, y.data.ptr, bias.data.ptr)):
             library.run(fused, a, b, y.data.ptr, bias.data.ptr, stream)
             if activation not in _EPILOGUES:
                 run_map(activation, ctx, (y,), (y,), {})
@@ -96,13 +98,61 @@ def multiply(
         a = ctx.backend.xp.ascontiguousarray(ctx.backend.xp.broadcast_to(a, (*shape, *a.shape[-2:])))
     if steps[1] is None:
         b = ctx.backend.xp.ascontiguousarray(ctx.backend.xp.broadcast_to(b, (*shape, *b.shape[-2:])))
+    affine(ctx, _described(ctx, c, a, b, alpha), a.data.ptr, b.data.ptr, c, bias, activation)
+
+
+def _described(ctx: Any, c: Array, a: Array, b: Array, alpha: float = 1.0) -> Product:
+    """Return the product of arrays whose layouts the library takes."""
+    shape, (rows, columns) = c.shape[:-2], c.shape[-2:]
     steps = [_batched(x, shape) for x in (a, b)]
     (turn_a, lead_a), (turn_b, lead_b) = _stored(a), _stored(b)  # type: ignore[misc]
-    product = Product(
-        rows, columns, inner, turn_a, turn_b, lead_a, lead_b, columns, c.dtype.name, prod(shape), steps[0] or 0,
+    return Product(
+        rows, columns, a.shape[-1], turn_a, turn_b, lead_a, lead_b, columns, c.dtype.name, prod(shape), steps[0] or 0,
         steps[1] or 0, rows * columns, "", ctx.backend.tf32, alpha,
     )
-    affine(ctx, product, a.data.ptr, b.data.ptr, c, bias, activation)
+
+
+# -- products with more in their epilogues: recorded steps run them where that was timed and found faster --------------
+
+
+def fused(ctx: Any, epilogue: str, c: Array, a: Array, b: Array, vector: Array, aux: Array | None) -> Product | None:
+    """Return ``c = a b`` with an epilogue over matrices; None where the library does not offer it.
+
+    Arguments:
+        ctx: the device.
+        epilogue: a key of `lt.EPILOGUES`.
+        c, a, b: matrices; c is contiguous.
+        vector: the bias, or where its gradient goes.
+        aux: what backward needs.
+    """
+    if any(x.ndim != 2 or not x.size or _stored(x) is None for x in (a, b)):
+        return None
+    product = replace(_described(ctx, c, a, b), epilogue=epilogue)
+    return product if ctx.backend.lt.supports(product, aligned(*_addresses(c, a, b, vector, aux))) else None
+
+
+def run_fused(
+    ctx: Any, outs: Any, a: Any, b: Any, *more: Any, epilogue: str, vector: int = -1, aux: int = -1
+) -> None:
+    """Run a product with an epilogue that `fused` found.
+
+    Arguments:
+        ctx: the device.
+        outs: the result first.
+        a, b: matrices.
+        more: other inputs.
+        epilogue: as in `fused`.
+        vector, aux: which of ``(*outs, *more)`` is the bias or its gradient, and what backward needs; -1: none.
+    """
+    others = (*outs, *more)
+    c = outs[0]
+    product = replace(_described(ctx, c, a, b), epilogue=epilogue)
+    x, y, z, bias, kept = _addresses(c, a, b, others[vector], None if aux < 0 else others[aux])
+    ctx.backend.lt.run(product, y, z, x, bias, ctx.backend.stream.ptr, kept)
+
+
+def _addresses(*arrays: Array | None) -> tuple[int, ...]:
+    return tuple(0 if a is None else int(a.data.ptr) for a in arrays)
 
 
 def _matmul(ctx: Any, outs: Any, a: Any, b: Any) -> None:
@@ -115,14 +165,14 @@ def _matmul(ctx: Any, outs: Any, a: Any, b: Any) -> None:
 
 
 def _takes(forms: Any, **attrs: Any) -> bool:
-    return all(form.dtype == forms[0].dtype for form in forms) and forms[0].dtype.kind == "f"
+    return all(form.dtype == forms[0].dtype for form in forms) and is_floating(forms[0].dtype)
 
 
 def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear") -> None:
     y = outs[0].reshape(-1, kernel.shape[1])
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[1] == 0:  # an empty sum: the bias alone
-        zero = ctx.backend.kept(("zero", y.dtype.name), lambda: np.zeros((), y.dtype))
+        zero = ctx.constant(0, y.dtype)
         run_map("biased", ctx, (y,), (zero, bias), {"activation": activation})
     else:
         multiply(ctx, y, rows, kernel, bias if bias.flags.c_contiguous else bias.copy(), activation)
@@ -152,6 +202,47 @@ def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "
     found = _sums([Form(a.shape, a.dtype) for a in (g, y)], activation)
     assert found is not None
     run_reduction(found, ctx, outs[1:], (g, y), outs[:1], ctx.scratch)
+
+
+def _made_through(xp: Any, *ins: Any, activation: str, before: str, settings: tuple[tuple[str, Any], ...]) -> Any:
+    return _through(xp, SPECS[before].reference(xp, *ins[:-1], **dict(settings)), ins[-1], activation=activation)
+
+
+FUNCTIONS["made_linear_gradient_sums"] = _made_through
+
+
+def _made(forms: Any, attrs: Any, before: str, settings: tuple[tuple[str, Any], ...]) -> Reduction | None:
+    axes = tuple(range(len(forms[0].shape) - 1))
+    given = (*attrs.items(), ("before", before), ("settings", settings))
+    return reduction("made_linear_gradient_sums", ("sum",), tuple(forms), axes, given)
+
+
+def made_sums(
+    dtypes: Sequence[str], shape: tuple[int, ...], attrs: Any, before: str, settings: tuple[tuple[str, Any], ...]
+) -> bool:
+    """Tell whether `made_linear_gradient` sums in the order of `linear_gradient`.
+
+    Arguments:
+        dtypes: of what the elementwise operation reads.
+        shape: of all arrays.
+        attrs: of `linear_gradient`.
+        before, settings: the elementwise operation and its attributes.
+    """
+    y = Form(shape, np.dtype(dtypes[0]))
+    made = _made([*[Form(shape, np.dtype(d)) for d in dtypes], y], attrs, before, settings)
+    plain = _sums([y, y], **attrs)
+    return made is not None and plain is not None and made.cut._replace(
+        kept_steps=plain.cut.kept_steps, steps=plain.cut.steps
+    ) == plain.cut
+
+
+def made_linear_gradient(
+    ctx: Any, outs: Any, *ins: Any, before: str, settings: tuple[tuple[str, Any], ...], **attrs: Any
+) -> None:
+    """Run `linear_gradient` on the result of an elementwise operation that is not stored; its last input is y."""
+    found = _made([Form(a.shape, a.dtype) for a in ins], attrs, before, settings)
+    assert found is not None
+    run_reduction(found, ctx, outs[1:], ins, outs[:1], ctx.scratch)
 
 
 def _sums_scratch(forms: Any, *, activation: str = "linear") -> tuple[Form, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels.reduction import count_over
-from deepbabysit.kernels.shapes import normalize_axes, reduced
+from deepbabysit.kernels.shapes import is_floating, normalize_axes, reduced
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.kernels.launching import FLOATS, around, launch, rowwise, team_width
@@ -17,7 +17,7 @@ from deepbabysit_cupy.kernels.reducing import Reduction, reduction, run_reductio
 from deepbabysit_cupy.launch import THREADS, blocks
 
 FUNCTIONS["itself"] = lambda xp, x: xp.astype(x, x.dtype)
-FUNCTIONS["summand"] = lambda xp, x: x if x.dtype.kind == "f" else xp.astype(x, np.int64)
+FUNCTIONS["summand"] = lambda xp, x: x if is_floating(x.dtype) else xp.astype(x, np.int64)
 FUNCTIONS["true"] = lambda xp, x: x != 0
 FUNCTIONS["deviation"] = lambda xp, x, mean: (x - mean) * (x - mean)
 FUNCTIONS["power_over"] = lambda xp, x, m: xp.exp(x - xp.where(xp.isfinite(m), m, xp.zeros_like(m)))

@@ -34,8 +34,8 @@ def _firsts(segments: Segments) -> list[int]:
 
 def _table(ctx: Any, segments: Segments) -> Any:
     """Return the table of the segments on the device; made once, so that nothing is copied in a captured step."""
-    begins, lengths = [b for b, _ in segments], [n for _, n in segments]
-    return ctx.backend.kept(("segments", segments), lambda: np.array([*begins, *lengths, *_firsts(segments)], np.int64))
+    begins, lengths = tuple(b for b, _ in segments), tuple(n for _, n in segments)
+    return ctx.constant((*begins, *lengths, *_firsts(segments)), np.dtype(np.int64))
 
 
 def _measure(ctx: Any, out: Any, x: Any, before: Any, segments: Segments) -> None:

@@ -9,16 +9,16 @@ import numpy as np
 
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
+from deepbabysit_cupy.compiler import SOURCES
 from deepbabysit_cupy.launch import THREADS, blocks
 from deepbabysit_cupy.trace import STORED
 
 _REAL = ("float32", "float64")
-_CHUNK = 4 * THREADS  # elements of a buffer that a block takes at once: CHUNK in updates.cuh
+_CHUNK = 4 * THREADS  # elements of a buffer that a block takes at once: CHUNK in updates.cu
 _PART = 5  # numbers in a Part
 _RANGES, _LEAST_RANGE = 1024, 4096  # most blocks that measure, and elements that are worth a block
-_KEEPING = 64  # blocks of keep_step: it copies once in a run, and reads a few numbers in every step
 
-# Spec -> the rule in updates.cuh, and its attributes in the order in which the rule reads them.
+# Spec -> the rule in updates.cu, and its attributes in the order in which the rule reads them.
 RULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sgd_update": ("Sgd", ()),
     "momentum_update": ("Momentum", ("momentum", "nesterov")),
@@ -35,8 +35,9 @@ RULES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @cache
 def source(macro: str, *arguments: str) -> str:
-    """Return a source that makes one kernel of updates.cuh."""
-    return f'#include "updates.cuh"\n{macro}({", ".join(arguments)})\n'
+    """Return a source that makes kernels of updates.cu."""
+    # the whole text, not its name: launches that are merged see the blocks of their own part
+    return f"{(SOURCES / 'updates.cu').read_text(encoding='utf-8')}{macro}({', '.join(arguments)})\n"
 
 
 def _name(array: Any) -> str:
@@ -147,9 +148,9 @@ def _keep_step(
     function = ctx.backend.library.made(source("KEEP", *map(_name, arrays)), "keep_step")
     copied = outs[0].data.ptr != kept.data.ptr
     function(
-        (blocks(n, THREADS, _KEEPING),), (THREADS,),
+        (1,), (THREADS,),  # it copies once in a run; one block may share a launch with what comes before
         (*outs, loss, probe, control, w, kept, taken, ring, np.int64(probe.shape[0]), np.int64(n),
-         np.int64(ring.shape[0]), np.bool_(copied), ctx.backend.ticket),
+         np.int64(ring.shape[0]), np.bool_(copied)),
     )
 
 

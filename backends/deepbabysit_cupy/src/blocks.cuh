@@ -3,13 +3,14 @@
 #include "common.cuh"
 
 // Tells every thread of a block whether it belongs to the last block; `ticket` is 0 before the launch and after it. What
-// the other blocks wrote before is visible then.
-__device__ __forceinline__ bool last_block(unsigned* ticket) {
+// the other blocks wrote before is visible then. A macro, so that a part of a merged launch counts its own blocks.
+#define last_block(ticket) last_of(ticket, gridDim.x * gridDim.y)
+__device__ __forceinline__ bool last_of(unsigned* ticket, unsigned blocks) {
   __shared__ bool last;
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
-    last = atomicAdd(ticket, 1u) == gridDim.x * gridDim.y - 1;
+    last = atomicAdd(ticket, 1u) == blocks - 1;
     if (last) *ticket = 0;
   }
   __syncthreads();

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled.flat import flat_kernel, narrow, widen
+from deepbabysit_numpy.compiled.flat import HALF_TOO, flat_kernel, narrow, sweep, widen
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
@@ -46,6 +47,19 @@ def _cast(ctx: Any, outs: Any, x: Any, *, dtype: Any) -> None:
     (narrow if outs[0].dtype == np.float16 else widen)(x, outs[0])
 
 
+def _on_bits(name: str, dtypes: frozenset[str]) -> Kernel:
+    """Return the kernel of a function that needs only the bits of float16; other dtypes run as `flat_kernel` does."""
+    function, others = Compiled("half", name), flat_kernel(_function(name), "kinked")
+
+    def run(ctx: Any, outs: Any, *ins: Any) -> None:
+        if outs[0].dtype == np.float16:
+            sweep(function, outs[0].view(np.uint16), [a.view(np.uint16) for a in ins])
+        else:
+            others.run(ctx, outs, *ins)
+
+    return replace(others, run=run, dtypes=dtypes)
+
+
 VARIANTS: dict[str, Kernel] = {
     **{
         name: flat_kernel(_function(function))
@@ -55,11 +69,13 @@ VARIANTS: dict[str, Kernel] = {
             ("softplus", "softplus"),
         )
     },
-    **{name: flat_kernel(_function(name), "kinked") for name in ("relu_gradient", "selu", "selu_gradient")},
+    **{name: flat_kernel(_function(name), "kinked") for name in ("selu", "selu_gradient")},
     **{
         name: flat_kernel(_with_number(name), "kinked")
         for name in ("leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient")
     },
+    "relu": _on_bits("relu", frozenset({"float16"})),  # NumPy's maximum is as fast for the others
+    "relu_gradient": _on_bits("relu_gradient", HALF_TOO),
     "astype": Kernel(_cast, supports=_takes_cast, contiguous=True),
     "gelu": flat_kernel(_by_approximation("gelu", "gelu_tanh")),
     "gelu_gradient": flat_kernel(_by_approximation("gelu_gradient", "gelu_tanh_gradient")),

@@ -223,6 +223,28 @@ def _ranges(window: int, stride: int, dilation: int, before: int, length: int, o
     return found
 
 
+def _members(lay: Layout, bordered: bool) -> dict[tuple[int, int, int, int], list[int]]:
+    """Return classes: (first and last row of windows, first and last window in a row) -> elements of the kernel."""
+    members: dict[tuple[int, int, int, int], list[int]] = {}
+    if lay.depthwise:  # an element alone is one row of a tile: windows that meet the same elements go together
+        vertical = _forward_axis(lay.kh, lay.dh, lay.top, lay.oh)[0].classes(lay.sh, lay.h)
+        horizontal = _forward_axis(lay.kw, lay.dw, lay.left, lay.ow)[0].classes(lay.sw, lay.w)
+        for up in vertical:
+            for across in horizontal:
+                taps = [i * lay.kw + j for i, _ in up.taps for j, _ in across.taps]
+                members[up.begin, up.end, across.begin, across.end] = taps
+        return members
+    if bordered:
+        down, beside = [(0, lay.oh)] * lay.kh, [(0, lay.ow)] * lay.kw
+    else:
+        down = _ranges(lay.kh, lay.sh, lay.dh, lay.top, lay.h, lay.oh)
+        beside = _ranges(lay.kw, lay.sw, lay.dw, lay.left, lay.w, lay.ow)
+    for i in range(lay.kh):
+        for j in range(lay.kw):
+            members.setdefault((*down[i], *beside[j]), []).append(i * lay.kw + j)
+    return members
+
+
 @lru_cache(maxsize=512)
 def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     """Return the tables for the gradient of the kernel: the sums run over the windows.
@@ -236,23 +258,16 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     wide = vectors * (registers.register_bytes() // size)
     work = 2.0 * lay.n * lay.oh * lay.ow * lay.f * lay.depth * lay.kh * lay.kw
     parts = team.parts(max(lay.n * lay.oh, 1), work, LEAST["conv_part"], number)
-    # with few channels a class would have fewer elements than a tile has rows: then the border is written
-    bordered = lay.padded and lay.depth < _MANY_CHANNELS
+    # with few channels a class would have fewer elements than a tile has rows: then the border is written; where every
+    # channel stays by itself, reading all images once more for it costs too much
+    bordered = lay.padded and lay.depth < _MANY_CHANNELS and not lay.depthwise
     line = lay.w + (lay.left + lay.right if bordered else 0)
     line_bytes = (lay.sh * line * lay.c + lay.ow * lay.f) * size
     together, rows = _blocks(lay.n, lay.oh, line_bytes, parts)
     span = (lay.kh - 1) * lay.dh + 1
     top, left = (0, 0) if bordered else (lay.top, lay.left)
     height = (rows - 1) * lay.sh + span if bordered else lay.h
-    if bordered:
-        down, across = [(0, lay.oh)] * lay.kh, [(0, lay.ow)] * lay.kw
-    else:
-        down = _ranges(lay.kh, lay.sh, lay.dh, lay.top, lay.h, lay.oh)
-        across = _ranges(lay.kw, lay.sw, lay.dw, lay.left, lay.w, lay.ow)
-    members: dict[tuple[int, int, int, int], list[int]] = {}
-    for i in range(lay.kh):
-        for j in range(lay.kw):
-            members.setdefault((*down[i], *across[j]), []).append(i * lay.kw + j)
+    members = _members(lay, bordered)
     tall = registers.best_rows(vectors, [len(taps) * lay.depth for taps in members.values()])
     classes: list[list[int]] = []
     runs: list[np.ndarray] = []
@@ -260,7 +275,7 @@ def _kernel_job(lay: Layout, size: int, number: int) -> Job:
     targets: list[np.ndarray] = []
     run = place = 0
     for (first, last, begin, end), taps in members.items():
-        if first >= last or begin >= end:
+        if first >= last or begin >= end or not taps:
             continue
         grid = np.ogrid[:together, first:last]
         at = ((grid[0] * height + grid[1] * lay.sh - top) * line + begin * lay.sw - left) * lay.c

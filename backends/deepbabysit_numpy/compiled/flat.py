@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -16,6 +16,7 @@ FLOATS = frozenset({"float32", "float64"})
 HALF_TOO = frozenset({"float16", *FLOATS})
 Choice = tuple[Compiled, tuple[Any, ...]]
 _BLOCK = 16 * 1024
+_HALF_BLOCK = 64 * 1024  # with fewer, the calls take longer than what they do
 _WIDEN, _NARROW = Compiled("half", "widen"), Compiled("half", "narrow")
 
 
@@ -39,36 +40,38 @@ def narrow(source: Any, target: Any) -> None:
     _NARROW("half", source.reshape(-1), target.reshape(-1).view(np.uint16))
 
 
-def _single(source: Any) -> Any:
-    target = np.empty(source.shape, np.float32)
-    widen(source, target)
-    return target
-
-
-def sweep(function: Compiled, out: Any, ins: tuple[Any, ...], numbers: tuple[Any, ...] = ()) -> None:
+def sweep(function: Compiled, out: Any, ins: Sequence[Any], numbers: tuple[Any, ...] = ()) -> None:
     """Run ``function(*ins, out, *numbers)``; see `sweep_rows`."""
     sweep_rows(function, out.reshape(-1), [a.reshape(-1) for a in ins], numbers)
 
 
-def sweep_rows(function: Compiled, out: Any, ins: list[Any], numbers: tuple[Any, ...] = ()) -> None:
+def sweep_rows(function: Compiled, out: Any, ins: Sequence[Any], numbers: tuple[Any, ...] = ()) -> None:
     """Run ``function(*ins, out, *numbers)`` over arrays whose first axis can be cut.
 
     Inputs in the memory of the output are copied block by block: a loop is vectorized only where reading and writing do
-    not overlap. float16 is computed in float32, block by block.
+    not overlap. float16 is computed in float32, block by block. No team here: waking a thread takes as long as most of
+    these loops, and long ones are bound by memory.
     """
     half = out.dtype == np.float16
     if not half and not any(np.may_share_memory(out, a) for a in ins):
         function(out.dtype, *ins, out, *numbers)
         return
-    step = max(_BLOCK // prod(out.shape[1:]), 1)
+    step = min(max((_HALF_BLOCK if half else _BLOCK) // prod(out.shape[1:]), 1), len(out))
+    blocks = [np.empty((step, *out.shape[1:]), np.float32 if half else out.dtype) for _ in range(len(ins) + half)]
     for begin in range(0, len(out), step):
         part = slice(begin, begin + step)
+        target = out[part]
+        sources = [block[: len(target)] for block in blocks]
+        for a, source in zip(ins, sources, strict=False):
+            if half:
+                widen(a[part], source)
+            else:
+                source[...] = a[part]
         if half:
-            sources, target = [_single(a[part]) for a in ins], np.empty(out[part].shape, np.float32)
-            function(target.dtype, *sources, target, *numbers)
-            narrow(target, out[part])
+            function(sources[-1].dtype, *sources, *numbers)
+            narrow(sources[-1], target)
         else:
-            function(out.dtype, *[a[part].copy() for a in ins], out[part], *numbers)
+            function(out.dtype, *sources, target, *numbers)
 
 
 def flat_kernel(choose: Compiled | Callable[..., Choice], least: str = "elementwise") -> Kernel:

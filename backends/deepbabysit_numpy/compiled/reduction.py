@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -18,11 +19,12 @@ _DTYPES = frozenset({"float32", "float64"})
 _FLOAT64 = np.dtype(np.float64)
 _WIDE = 256  # values: rows of columns are laid side by side until they are so long
 _BLOCK = 4096  # values: of so many rows at a time exp is taken
-_SUMS, _VARIANCES, _LARGEST, _LOGSUMEXP = (
-    Compiled("reduction", name) for name in ("sums", "variances", "largest", "logsumexp")
+_SUMS, _VARIANCES, _LARGEST, _LOGSUMEXP, _BY_COLUMNS = (
+    Compiled("reduction", name) for name in ("sums", "variances", "largest", "logsumexp", "logsumexp_columns")
 )
 
 
+@lru_cache(maxsize=1024)
 def _split(shape: Any, axis: Any) -> tuple[int, int, int] | None:
     """Return the lengths before, of and after the reduced axes; None where they are no neighbours."""
     axes = normalize_axes("sum", axis, len(shape))
@@ -32,6 +34,7 @@ def _split(shape: Any, axis: Any) -> tuple[int, int, int] | None:
     return prod(shape[:first]), prod(shape[first:last]), prod(shape[last:])
 
 
+@lru_cache(maxsize=1024)
 def _folded(split: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return the lengths with several rows side by side."""
     outer, reduced, inner = split
@@ -99,20 +102,21 @@ def _max(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = Fals
     _LARGEST(x.dtype, blocks, *ctx.scratch, out)
 
 
-def _takes_rows(forms: Any, *, axis: Any = None, keepdims: bool = False) -> bool:
-    split = _split(forms[0].shape, axis)
-    return _takes(forms, axis=axis) and split is not None and split[2] == 1
-
-
-def _scratch_rows(forms: Any, *, axis: Any = None, keepdims: bool = False) -> tuple[Form, ...]:
+def _scratch_powers(forms: Any, *, axis: Any = None, keepdims: bool = False) -> tuple[Form, ...]:
     split = _split(forms[0].shape, axis)
     assert split is not None
-    return (Form((max(_BLOCK, split[1]),), forms[0].dtype),)
+    if split[2] == 1:
+        return (Form((max(_BLOCK, split[1]),), forms[0].dtype),)
+    return _scratch_variances(forms, axis=axis)
 
 
 def _logsumexp(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> None:
     out = outs[0] if outs[0].flags.c_contiguous else np.empty_like(outs[0], order="C")
-    _LOGSUMEXP(x.dtype, x.reshape(out.size, -1), *ctx.scratch, out.reshape(-1))
+    blocks, columns, _ = _views(x, out, axis)
+    if columns.shape[1] == 1:
+        _LOGSUMEXP(x.dtype, x.reshape(out.size, -1), *ctx.scratch, out.reshape(-1))
+    else:
+        _BY_COLUMNS(x.dtype, blocks, *ctx.scratch, columns)
     if out is not outs[0]:
         np.copyto(outs[0], out)
 
@@ -146,8 +150,6 @@ VARIANTS: dict[str, Kernel] = {
     "mean": Kernel(_total("mean", True), dtypes=_DTYPES, supports=_takes, scratch=_scratch_sums),
     "sum_to": Kernel(_sum_to, dtypes=_DTYPES, supports=_takes_sum_to, scratch=_scratch_sum_to),
     "max": Kernel(_max, dtypes=_DTYPES, supports=_takes, scratch=_scratch_largest),
-    "logsumexp": Kernel(
-        _logsumexp, dtypes=_DTYPES, supports=_takes_rows, scratch=_scratch_rows, contiguous=True
-    ),
+    "logsumexp": Kernel(_logsumexp, dtypes=_DTYPES, supports=_takes, scratch=_scratch_powers, contiguous=True),
     "var": Kernel(_variance, dtypes=_DTYPES, supports=_takes, scratch=_scratch_variances, contiguous=True),
 }

@@ -35,6 +35,7 @@ LEAST: dict[str, int] = {
     "cell": 2048,
     "units": 32,
     "attention": 4096,
+    "attention part": 1 << 26,  # operations of a part: half a millisecond
     "statistics": 1024,
     "reduction": 8192,
     "conv": 1 << 14,  # operations

@@ -48,6 +48,7 @@ VARIANTS: dict[str, Kernel] = {
 def with_variants(plain: Mapping[str, Kernel]) -> dict[str, Kernel]:
     """Return the plain kernels, each with its compiled variant where there is one."""
     return {
-        name: replace(kernel, variants=(VARIANTS[name],)) if name in VARIANTS else kernel
+        name: replace(kernel, variants=(replace(mine, dtypes=mine.dtypes or kernel.dtypes),)) if mine else kernel
         for name, kernel in plain.items()
+        for mine in [VARIANTS.get(name)]
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_numpy.kernels import (
     activations,
@@ -24,7 +26,26 @@ from deepbabysit_numpy.kernels import (
     updates,
 )
 
-KERNELS: dict[str, Kernel] = {
+# What NumPy does to numbers in half precision: it moves them all; it computes with float16, and adds up too coarsely.
+_MOVES = frozenset({
+    "astype", "concat", "copy", "embed_slice", "one_hot", "pad", "take", "take_along_axis", "unstack", "where",
+    "window_view",
+})
+_SUMS = frozenset({
+    "add_along_axis", "cumulative_sum", "linear", "linear_gradient", "matmul", "mean", "scatter_add", "sum", "sum_to",
+    "var", "window_sum",
+})
+_WIDE = frozenset({"float32", "float64"})
+
+
+def _limited(name: str, kernel: Kernel) -> Kernel:
+    """Return a kernel with the dtypes that NumPy has good loops for; the others are computed in float32."""
+    if name in _MOVES:
+        return kernel
+    return replace(kernel, dtypes=_WIDE if name in _SUMS else _WIDE | {"float16"})
+
+
+_ALL: dict[str, Kernel] = {
     **activations.KERNELS,
     **affine_convolution.KERNELS,
     **attention.KERNELS,
@@ -44,3 +65,4 @@ KERNELS: dict[str, Kernel] = {
     **structure.KERNELS,
     **updates.KERNELS,
 }
+KERNELS = {name: _limited(name, kernel) for name, kernel in _ALL.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import sqrt
 from typing import Any
 
@@ -14,7 +14,8 @@ from deepbabysit.runtime.backend import Kernel
 BLOCK_BYTES = 1 << 20
 
 
-def _work(dtype: Any) -> Any:
+def work_dtype(dtype: Any) -> Any:
+    """Return the dtype that is computed in."""
     return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
@@ -25,7 +26,7 @@ def _step(q: Any, k: Any, dtype: Any) -> int:
 
 
 def _form(q: Any, k: Any, dtypes: Any) -> Form:
-    work = _work(np.result_type(*dtypes))
+    work = work_dtype(np.result_type(*dtypes))
     return Form((_step(q, k, work), q.shape[1], q.shape[2], k.shape[2]), work)
 
 
@@ -73,7 +74,8 @@ def _pull(product: Any, weights: Any, factor: Any) -> None:
         np.multiply(product, factor, out=product)
 
 
-def _factor(q: Any, scale: float | None) -> float:
+def factor_of(q: Any, scale: float | None) -> float:
+    """Return the factor on the products."""
     return 1.0 / sqrt(q.shape[-1]) if scale is None else scale
 
 
@@ -82,76 +84,59 @@ def _blocks(n: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n))
 
 
-def attention_kernels(
-    hide: Callable[[Any, Any], None], normalize: Callable[[Any, bool, bool], None],
-    pull: Callable[[Any, Any, Any], None], takes: Callable[[Form, Form], bool] = lambda q, k: True,
-) -> dict[str, Kernel]:
-    """Return the kernels of attention and its gradient.
-
-    Arguments:
-        hide: ``hide(scores, seen)`` writes minus infinity where the boolean mask is False, in place.
-        normalize: ``normalize(scores, unseen, causal)`` makes scores weights, in place.
-        pull: ``pull(product, weights, factor)`` carries a gradient from the weights to the scores, in place.
-        takes: ``takes(q, k)`` tells from the forms of queries and keys whether these kernels run.
-    """
-
-    def weigh(scores: Any, q: Any, k: Any, mask: Any, causal: bool, factor: float, part: slice) -> None:
-        np.matmul(np.multiply(q, scores.dtype.type(factor)), np.swapaxes(k, -1, -2), out=scores)
-        if mask is not None:
-            here = _part(mask, part)
-            if here.dtype.kind == "b":
-                hide(scores, here)
-            else:
-                np.add(scores, here, out=scores, casting="same_kind")
-        normalize(scores, mask is not None, causal)
-
-    def attention(
-        ctx: Any, outs: Any, q: Any, k: Any, v: Any, *mask: Any, causal: bool = False, scale: float | None = None
-    ) -> None:
-        y = outs[0]
-        work = _work(y.dtype)
-        block = ctx.scratch[0]
-        for part in _blocks(len(q), len(block)):
-            scores = block[: part.stop - part.start]
-            queries, keys, values = (a[part].astype(work, copy=False) for a in (q, k, v))
-            weigh(scores, queries, keys, mask[0] if mask else None, causal, _factor(q, scale), part)
-            if y.dtype == work:
-                np.matmul(scores, values, out=y[part])
-            else:
-                y[part] = np.matmul(scores, values)
-
-    def attention_gradient(
-        ctx: Any, outs: Any, g: Any, q: Any, k: Any, v: Any, *mask: Any, causal: bool = False,
-        scale: float | None = None, scores: bool = False,
-    ) -> None:
-        by_q, by_k, by_v = outs[:3]
-        work = _work(by_q.dtype)
-        first, second = ctx.scratch
-        factor = work.type(_factor(q, scale))
-        for part in _blocks(len(q), len(first)):
-            count = part.stop - part.start
-            flow, queries, keys, values = (a[part].astype(work, copy=False) for a in (g, q, k, v))
-            weights, product = first[:count], second[:count]
-            weigh(weights, queries, keys, mask[0] if mask else None, causal, factor, part)
-            by_v[part] = np.matmul(np.swapaxes(weights, -1, -2), flow)
-            np.matmul(flow, np.swapaxes(values, -1, -2), out=product)
-            if scores:
-                pull(product, weights, 1.0)
-                outs[3][part] = product
-                np.multiply(product, factor, out=product)
-            else:
-                pull(product, weights, factor)
-            by_q[part] = np.matmul(product, keys)
-            by_k[part] = np.matmul(np.swapaxes(product, -1, -2), queries)
-
-    return {
-        "attention": Kernel(
-            attention, scratch=_scratch, supports=lambda forms, **attrs: takes(forms[0], forms[1])
-        ),
-        "attention_gradient": Kernel(
-            attention_gradient, scratch=_gradient_scratch, supports=lambda forms, **attrs: takes(forms[1], forms[2])
-        ),
-    }
+def _weigh(scores: Any, q: Any, k: Any, mask: Any, causal: bool, factor: float, part: slice) -> None:
+    np.matmul(np.multiply(q, scores.dtype.type(factor)), np.swapaxes(k, -1, -2), out=scores)
+    if mask is not None:
+        here = _part(mask, part)
+        if here.dtype.kind == "b":
+            _hide(scores, here)
+        else:
+            np.add(scores, here, out=scores, casting="same_kind")
+    _normalize(scores, mask is not None, causal)
 
 
-KERNELS: dict[str, Kernel] = attention_kernels(_hide, _normalize, _pull)
+def _attention(
+    ctx: Any, outs: Any, q: Any, k: Any, v: Any, *mask: Any, causal: bool = False, scale: float | None = None
+) -> None:
+    y = outs[0]
+    work = work_dtype(y.dtype)
+    block = ctx.scratch[0]
+    for part in _blocks(len(q), len(block)):
+        scores = block[: part.stop - part.start]
+        queries, keys, values = (a[part].astype(work, copy=False) for a in (q, k, v))
+        _weigh(scores, queries, keys, mask[0] if mask else None, causal, factor_of(q, scale), part)
+        if y.dtype == work:
+            np.matmul(scores, values, out=y[part])
+        else:
+            y[part] = np.matmul(scores, values)
+
+
+def _attention_gradient(
+    ctx: Any, outs: Any, g: Any, q: Any, k: Any, v: Any, *mask: Any, causal: bool = False,
+    scale: float | None = None, scores: bool = False,
+) -> None:
+    by_q, by_k, by_v = outs[:3]
+    work = work_dtype(by_q.dtype)
+    first, second = ctx.scratch
+    factor = work.type(factor_of(q, scale))
+    for part in _blocks(len(q), len(first)):
+        count = part.stop - part.start
+        flow, queries, keys, values = (a[part].astype(work, copy=False) for a in (g, q, k, v))
+        weights, product = first[:count], second[:count]
+        _weigh(weights, queries, keys, mask[0] if mask else None, causal, factor, part)
+        by_v[part] = np.matmul(np.swapaxes(weights, -1, -2), flow)
+        np.matmul(flow, np.swapaxes(values, -1, -2), out=product)
+        if scores:
+            _pull(product, weights, 1.0)
+            outs[3][part] = product
+            np.multiply(product, factor, out=product)
+        else:
+            _pull(product, weights, factor)
+        by_q[part] = np.matmul(product, keys)
+        by_k[part] = np.matmul(np.swapaxes(product, -1, -2), queries)
+
+
+KERNELS: dict[str, Kernel] = {
+    "attention": Kernel(_attention, scratch=_scratch),
+    "attention_gradient": Kernel(_attention_gradient, scratch=_gradient_scratch),
+}

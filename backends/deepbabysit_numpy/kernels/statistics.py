@@ -23,11 +23,10 @@ def _scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
 
 def _measure(ctx: Any, row: Any, x: Any, before: Any = None) -> None:
     """Write the statistics of a flat array into a row."""
-    with np.errstate(all="ignore"):
-        found = _pass(ctx, x, before, 1.0)
-        size = max(abs(found[3]), abs(found[4])) if found[1] else 0.0
-        if size and not 1e-140 < size < 1e140:  # squares would leave the range of float64
-            found = _pass(ctx, x, before, min(1.0 / size, 1e300))
+    found = _pass(ctx, x, before, 1.0)
+    size = max(abs(found[3]), abs(found[4])) if found[1] else 0.0
+    if size and not 1e-140 < size < 1e140:  # squares would leave the range of float64
+        found = _pass(ctx, x, before, min(1.0 / size, 1e300))
     zeros, inside, mean, low, high, deviations, factor = found
     row[Statistic.COUNT] = x.shape[0]
     row[Statistic.ZEROS] = zeros
@@ -56,16 +55,20 @@ def _pass(ctx: Any, x: Any, before: Any, factor: float) -> tuple[Any, ...]:
         if before is not None:
             np.subtract(block, before[first : first + _BLOCK], out=wide, dtype=x.dtype)
         zeros += wide.shape[0] - int(np.count_nonzero(wide))
-        if not isfinite(float(np.add.reduce(wide))):
+        total = float(np.add.reduce(wide))
+        if not isfinite(total):
             wide = wide[np.isfinite(wide)]
             other = other[: wide.shape[0]]
+            total = float(np.add.reduce(wide))
         count = wide.shape[0]
         if not count:
             continue
-        low, high = min(low, float(wide.min())), max(high, float(wide.max()))
-        np.multiply(wide, factor, out=other)
-        here = float(np.add.reduce(other)) / count
-        np.subtract(other, here, out=other)
+        low, high = min(low, float(np.minimum.reduce(wide))), max(high, float(np.maximum.reduce(wide)))
+        if factor != 1.0:
+            wide = np.multiply(wide, factor, out=other)
+            total = float(np.add.reduce(wide))
+        here = total / count
+        np.subtract(wide, here, out=other)
         step = here - mean
         inside += count
         mean += step * (count / inside)
@@ -74,17 +77,20 @@ def _pass(ctx: Any, x: Any, before: Any, factor: float) -> tuple[Any, ...]:
 
 
 def _tensor(ctx: Any, outs: Any, x: Any) -> None:
-    _measure(ctx, outs[0], x.reshape(-1))
+    with np.errstate(all="ignore"):
+        _measure(ctx, outs[0], x.reshape(-1))
 
 
 def _segments(ctx: Any, outs: Any, x: Any, *, segments: Segments) -> None:
-    for row, (begin, length) in zip(outs[0], segments, strict=True):
-        _measure(ctx, row, x[begin : begin + length])
+    with np.errstate(all="ignore"):
+        for row, (begin, length) in zip(outs[0], segments, strict=True):
+            _measure(ctx, row, x[begin : begin + length])
 
 
 def _change(ctx: Any, outs: Any, x: Any, before: Any, *, segments: Segments) -> None:
-    for row, (begin, length) in zip(outs[0], segments, strict=True):
-        _measure(ctx, row, x[begin : begin + length], before[begin : begin + length])
+    with np.errstate(all="ignore"):
+        for row, (begin, length) in zip(outs[0], segments, strict=True):
+            _measure(ctx, row, x[begin : begin + length], before[begin : begin + length])
 
 
 def _units(ctx: Any, outs: Any, x: Any, *, center: float = 0.0, limit: float = inf) -> None:

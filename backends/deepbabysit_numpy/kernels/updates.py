@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepbabysit.kernels.scaling import INTERVAL, move_loss_scale
 from deepbabysit.kernels.spec import Form
 from deepbabysit.kernels.updates import (
     AGE,
@@ -468,6 +469,14 @@ def _clip(ctx: Any, outs: Any, control: Any, *statistics: Any) -> None:
     out[:] = numbers
 
 
+def _loss_scale(
+    ctx: Any, outs: Any, scale: Any, good: Any, skipped: Any, applied: Any, *, interval: int = INTERVAL
+) -> None:
+    results = move_loss_scale(np, scale, good, skipped, applied, interval=interval)
+    for out, result in zip(outs, results, strict=True):
+        out[...] = result
+
+
 def _weight_penalty(ctx: Any, outs: Any, table: Any, starts: Any, w: Any) -> None:
     step = _block(w.dtype)
     with np.errstate(all="ignore"):
@@ -524,6 +533,7 @@ KERNELS: dict[str, Kernel] = {
     **{name: _plain(rule) for name, rule in RULES.items()},
     "gradient_statistics": Kernel(_statistics, scratch=_blocks(3, 2)),
     "clip_control": Kernel(_clip),
+    "move_loss_scale": Kernel(_loss_scale),
     "weight_penalty": Kernel(_weight_penalty, scratch=_blocks(2, 1)),
     "average_update": Kernel(_average, scratch=_blocks(1, 1)),
 }

@@ -197,6 +197,7 @@ class _Run:
             "streams": self._streams,
             "updates": _Again(self._read),
             "device": mode.device,
+            "stand_ins": mode.stand_ins,
         }
         with surroundings(**changes), self._streams.rewound(self._calls, *self._place):
             results = self._function(*args, **self._options)

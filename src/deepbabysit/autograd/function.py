@@ -10,8 +10,8 @@ from typing import Any, final
 
 from deepbabysit.autograd.operations import tensor_operations
 from deepbabysit.autograd.tape import Node, edge_of, next_number
-from deepbabysit.autograd.tensor import Tensor, as_tensor, check_saved, tensor
-from deepbabysit.kernels.shapes import show_shape
+from deepbabysit.autograd.tensor import Tensor, as_tensor, check_saved, stand_in, tensor
+from deepbabysit.kernels.shapes import is_floating, show_shape
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.context import current, surroundings
 from deepbabysit.runtime.device import Device
@@ -117,7 +117,7 @@ class Function(ABC):
             node = _FunctionNode(run, inputs, outputs, mode.scope)
         wrapped = []
         for index, t in enumerate(outputs):
-            flows = node if t.dtype.kind == "f" else None
+            flows = node if is_floating(t.dtype) else None
             result = Tensor(t.data, t.device, flows, index, flows is not None)
             result.owner = t.owner if t.owner is not None else t if any(t is x for x in inputs) else None
             wrapped.append(result)
@@ -131,7 +131,9 @@ class Function(ABC):
 
 def _as_tensors(values: Sequence[Any]) -> tuple[Tensor, ...]:
     like = next((v for v in values if isinstance(v, Tensor)), None)
-    return tuple(v if isinstance(v, Tensor) else tensor(v) if like is None else as_tensor(v, like) for v in values)
+    return tuple(
+        stand_in(v) if isinstance(v, Tensor) else tensor(v) if like is None else as_tensor(v, like) for v in values
+    )
 
 
 class _FunctionNode(Node):
@@ -190,8 +192,8 @@ class _FunctionNode(Node):
         if not create_graph:
             return t
         if kind == "output":
-            return Tensor(t.data, t.device, self, position, t.dtype.kind == "f")
-        if kind == "other" and t.dtype.kind == "f":
+            return Tensor(t.data, t.device, self, position, is_floating(t.dtype))
+        if kind == "other" and is_floating(t.dtype):
             raise RuntimeError(
                 f"{self.name()} saved a tensor that is neither an input nor an output of forward (shape "
                 f"{show_shape(t.shape)}): its dependence on the inputs is unknown, so a second derivative would be "

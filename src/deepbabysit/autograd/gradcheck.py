@@ -15,7 +15,7 @@ import numpy as np
 from deepbabysit.autograd.operations import tensor_operations
 from deepbabysit.autograd.tape import collect, edge_of, next_number
 from deepbabysit.autograd.tensor import Tensor, tensor
-from deepbabysit.kernels.shapes import show_shape
+from deepbabysit.kernels.shapes import is_floating, show_shape
 from deepbabysit.runtime.context import surroundings
 
 STEP = 1e-3
@@ -74,8 +74,8 @@ def gradcheck(
         raise ValueError(f"gradcheck: order is 1 or 2; got {order}")
     given = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     values = [_float64(value) for value in given]
-    where = [i for i, value in enumerate(values) if value.dtype.kind == "f" and value.size]
-    if not any(value.dtype.kind == "f" for value in values):
+    where = [i for i, value in enumerate(values) if is_floating(value.dtype) and value.size]
+    if not any(is_floating(value.dtype) for value in values):
         raise TypeError("gradcheck: no input holds floating numbers, so there is nothing to derive by")
     rng = np.random.default_rng(seed)
     weights: list[np.ndarray | None] = []
@@ -87,7 +87,7 @@ def gradcheck(
         total = None
         for place, output in enumerate(outputs):
             if len(weights) <= place:
-                flows = isinstance(output, Tensor) and output.requires_grad and output.dtype.kind == "f"
+                flows = isinstance(output, Tensor) and output.requires_grad and is_floating(output.dtype)
                 weights.append(
                     rng.uniform(0.5, 1.5, output.shape) * rng.choice([-1, 1], output.shape) if flows else None
                 )
@@ -157,7 +157,7 @@ def gradcheck(
 
 def _float64(value: Any) -> Tensor:
     found = value if isinstance(value, Tensor) else tensor(value)
-    return found.detach().astype(np.float64) if found.dtype.kind == "f" else found.detach()
+    return found.detach().astype(np.float64) if is_floating(found.dtype) else found.detach()
 
 
 def _like(form: Tensor, values: np.ndarray, requires_grad: bool = False) -> Tensor:

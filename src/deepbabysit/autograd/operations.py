@@ -10,6 +10,7 @@ from deepbabysit.autograd import tape
 from deepbabysit.autograd.tensor import Tensor, apply, as_tensor, tensor
 from deepbabysit.errors import unknown
 from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import KernelSpec
 from deepbabysit.runtime.device import Device
 
@@ -149,7 +150,7 @@ def _tensor_function(spec: KernelSpec) -> Any:
             values = (value, *values[1:])
         like = value
         for v in values:  # a number takes the dtype of the first floating tensor
-            if isinstance(v, Tensor) and v.dtype.kind == "f":
+            if isinstance(v, Tensor) and is_floating(v.dtype):
                 like = v
                 break
         return apply(spec, tuple([as_tensor(v, like) for v in values]), attrs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
@@ -35,9 +36,9 @@ class RawOperations:
 def _numbers_to_arrays(device: Device, values: tuple[Any, ...]) -> tuple[Array, ...]:
     dtype = None
     for value in values:
-        if not isinstance(value, float | int) and (dtype is None or value.dtype.kind == "f"):
+        if not isinstance(value, float | int) and (dtype is None or is_floating(value.dtype)):
             dtype = value.dtype
-            if dtype.kind == "f":
+            if is_floating(dtype):
                 break
     return tuple([device.constant(v, dtype) if isinstance(v, float | int) else v for v in values])
 

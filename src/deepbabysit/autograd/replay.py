@@ -11,6 +11,7 @@ from deepbabysit.runtime.context import CONFIGURATION, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.record import Recorder, Recording, RecordingRefused
 from deepbabysit.runtime.registry import default_device
+from deepbabysit.runtime.several import Fill
 from deepbabysit.runtime.subnormals import flushed
 
 WARM_UP = 1  # eager runs before the first recording: parameters and buffers exist then
@@ -81,6 +82,17 @@ class Replay:
         if entry.runs <= WARM_UP:
             return self._eager(arrays)
         return self._record(entry, arrays)
+
+    def several(self, forms: Any, count: int, tell: Callable[[int], None], fill: Fill) -> tuple[Tensor, ...] | None:
+        """Run the step several times at once on inputs of these ``(shape, dtype)``; returns the last results.
+
+        None, and nothing done, where that cannot be. The other arguments are those of `Recording.several`.
+        """
+        entry = self._entries.get(tuple(forms)) if self._enabled and CONFIGURATION.count == self._version else None
+        if entry is None or entry.recording is None or not entry.recording.several(count, tell, fill):
+            return None
+        self.replays += count
+        return entry.results
 
     def eager(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         """Run the step once without a recording (the same bits): somebody wants to look inside."""

@@ -17,7 +17,7 @@ from deepbabysit.autograd.raw import raw_operations
 from deepbabysit.autograd.tape import HANDED, Edge, Node, next_number, sweep
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.activations import REMEMBERED
-from deepbabysit.kernels.shapes import show_shape
+from deepbabysit.kernels.shapes import is_floating, is_half, show_shape
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec
 from deepbabysit.kernels.structure import basic_key
 from deepbabysit.runtime.context import current, surroundings
@@ -25,6 +25,7 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import NO_ATTRS, Plan, call, execute, find_plan
 from deepbabysit.runtime.reference import ShapeArray
 from deepbabysit.runtime.registry import default_device, find_device, shapes_device
+from deepbabysit.runtime.sharing import HOST_MEMORY, share
 
 _NUMBERS = (float, int, bool, np.floating, np.integer, np.bool_)
 _REMEMBERED = frozenset(REMEMBERED)
@@ -155,8 +156,13 @@ class Tensor:
             )
         return bool(self.item())
 
-    def __dlpack__(self, **options: Any) -> Any:
-        return self.data.__dlpack__(**options)
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        recorder = current().recorder
+        if recorder is not None:
+            recorder.refuse("__dlpack__() hands memory over that a recorded step uses again")
+        return share(self.device, self.data, stream, max_version, dl_device, copy)
 
     def __dlpack_device__(self) -> Any:
         return self.data.__dlpack_device__()
@@ -520,7 +526,7 @@ _ADD, _SUBTRACT, _MULTIPLY = SPECS["add"], SPECS["subtract"], SPECS["multiply"]
 def _pair(x: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     """Return both sides of an operator as tensors; whole numbers meet a fraction as float32."""
     y = other if isinstance(other, Tensor) else as_tensor(other, x)
-    if y.dtype.kind == "f" and x.dtype.kind != "f" and not isinstance(other, Tensor):
+    if is_floating(y.dtype) and not is_floating(x.dtype) and not isinstance(other, Tensor):
         x = x.astype(y.dtype)
     return x, y
 
@@ -535,7 +541,7 @@ def _plain(value: Any) -> Any:
 
 
 def _divide(x: Tensor, y: Tensor) -> Tensor:
-    if x.dtype.kind != "f" and y.dtype.kind != "f":
+    if not is_floating(x.dtype) and not is_floating(y.dtype):
         x, y = x.astype(np.float32), y.astype(np.float32)
     return apply(SPECS["divide"], (x, y))
 
@@ -599,21 +605,35 @@ def tensor(data: Any, dtype: Any = None, device: str | Device | None = None, req
     if current().recorder is not None and np.size(data) > 1:
         current().recorder.refuse("values from the host enter here and a replay would not see new ones")  # type: ignore[union-attr]
     if not place.backend.owns(data):
-        values: Any = np.asarray(data)
-        if dtype is None and values.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
+        values: Any = np.asarray(_on_host(data))
+        array = isinstance(data, np.ndarray | np.generic) or hasattr(data, "__dlpack__")
+        if dtype is None and values.dtype == np.float64 and not array:
             dtype = np.float32
         data = values
-    if data.dtype.kind not in "fiub":
+    if data.dtype.kind not in "fiub" and not is_half(data.dtype):
         raise TypeError(
             f"a tensor holds numbers; got {data.dtype} ({type(data).__name__}). "
             f"Encode strings first, for example with db.data.one_hot"
         )
     result = Tensor(place.asarray(data, dtype), place)
     if requires_grad:
-        if result.dtype.kind != "f":
+        if not is_floating(result.dtype):
             raise TypeError(f"only floating numbers can have a gradient; this tensor holds {result.dtype}")
         result.requires_grad = True
     return result
+
+
+def _on_host(data: Any) -> Any:
+    """Return data that NumPy can read; memory of a GPU says where it is, instead of failing inside its library."""
+    ask = getattr(data, "__dlpack_device__", None)
+    if ask is not None and not isinstance(data, np.ndarray):
+        kind, number = ask()
+        if kind not in HOST_MEMORY:
+            raise TypeError(
+                f"the {type(data).__name__} lies on GPU {number} and the tensor shall lie on the CPU; copy it to the "
+                f"host first, or make the tensor there: db.tensor(data, device='cuda:{number}')"
+            )
+    return data
 
 
 def memory_of(tensor: Tensor) -> Tensor:
@@ -787,6 +807,8 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         A Tensor, or a tuple of Tensors where the operation has several outputs.
     """
     mode = current()
+    if mode.stand_ins is not None:
+        tensors = tuple([mode.stand_ins.get(id(t), t) for t in tensors])
     if len(tensors) == 2:  # spelled out for one and two: this is the hottest code of the eager path
         x, y = tensors
         device = x.device
@@ -835,7 +857,7 @@ def apply(spec: KernelSpec, tensors: tuple[Tensor, ...], attrs: Attrs = NO_ATTRS
         return result
     return tuple(
         Tensor(array, device, node, index, node is not None)
-        if form.dtype.kind == "f"
+        if is_floating(form.dtype)
         else Tensor(array, device, None, index)
         for index, (array, form) in enumerate(zip(outs, plan.outputs, strict=True))
     )
@@ -867,13 +889,19 @@ def _symbolic(outputs: Any, device: Device, tensors: tuple[Tensor, ...], spec: K
     return results[0] if len(results) == 1 else results
 
 
+def stand_in(tensor: Tensor) -> Tensor:
+    """Return what is computed with in place of a tensor: itself, or the copy in half precision of a parameter."""
+    copies = current().stand_ins
+    return tensor if copies is None else copies.get(id(tensor), tensor)
+
+
 def as_tensor(value: Any, like: Tensor) -> Tensor:
     """Return a value as a tensor on the device of another one; a Python number takes its dtype."""
     if isinstance(value, Tensor):
         return value
-    dtype = like.dtype
+    dtype = stand_in(like).dtype
     if isinstance(value, _NUMBERS):
-        if isinstance(value, float | np.floating) and dtype.kind != "f":
+        if isinstance(value, float | np.floating) and not is_floating(dtype):
             dtype = np.dtype(np.float32)
         elif dtype.kind == "b":
             dtype = np.dtype(bool) if isinstance(value, bool | np.bool_) else np.dtype(np.int64)

@@ -11,7 +11,7 @@ import numpy as np
 from deepbabysit.autograd.operations import tensor_operations
 from deepbabysit.autograd.tape import collect, edge_of, next_number
 from deepbabysit.autograd.tensor import Tensor, memory_of, tensor
-from deepbabysit.kernels.shapes import show_shape
+from deepbabysit.kernels.shapes import is_floating, show_shape
 from deepbabysit.runtime.context import current, surroundings
 
 
@@ -146,7 +146,7 @@ def hessian_vector_product(f: Callable[[Any], Any], x: Any, vector: Any) -> Any:
 def _enter(value: Any, entries: list[Tensor]) -> Any:
     """Return the argument with every floating Tensor (or array) replaced by one that gradients end at."""
     if isinstance(value, Tensor):
-        if value.dtype.kind != "f":
+        if not is_floating(value.dtype):
             return value
         if value.requires_grad and current().grad:
             entry: Tensor = tensor_operations(value.device).alias(value)

@@ -5,14 +5,14 @@ from __future__ import annotations
 DENSE = (0, 1, 2, 4, 8, 16)
 ALWAYS = 3  # so many of them are measured whatever it costs
 GOAL = 0.01  # share of the time that passes which measuring may take
-AHEAD = 0.005  # share of the whole planned run that may be spent beside that, a part of it at once
+AHEAD = 0.003  # share of the whole planned run that may be spent beside that, a part of it at once
 AT_ONCE = 0.4  # that part
-LEAST = 0.01  # seconds that every run may spend, but no more than `SHORT` of it
-SHORT = 0.1
+LEAST = 0.006  # seconds that every run may spend, but no more than `SHORT` of it
+SHORT = 0.05
 GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
 STRIDE = 48  # steps between two looks at the clock and the losses, until the length of a step is known
-NEAR, FAR = 16, 1000  # as many at least, at most
-LOOKS = 0.03  # seconds between two looks
+NEAR, FAR = 16, 4000  # as many at least, at most
+LOOKS = 0.05  # seconds between two looks
 TOGETHER = 1.0  # measuring, and asking at the ends of epochs, take `GOAL` so many times together
 
 

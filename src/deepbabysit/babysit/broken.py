@@ -11,6 +11,7 @@ import numpy as np
 
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array
 from deepbabysit.optimizers.flat import FlatBuffer, flats_of
 from deepbabysit.runtime.context import current, surroundings
@@ -18,7 +19,7 @@ from deepbabysit.runtime.funnel import call
 from deepbabysit.training.events import Controls
 
 _KEEP = SPECS["keep_step"]
-RING = 1024  # losses of the last steps that are kept on the device: more than pass between two looks
+RING = 4096  # losses of the last steps that are kept on the device: more than pass between two looks
 _PROBE = 16384  # numbers of a gradient that are looked at in every step
 
 
@@ -45,7 +46,8 @@ class Guard:
             self._rings = [self._device.asarray(np.zeros(RING)) for _ in flats]
             if flats and isinstance(self._taken[0], np.ndarray):  # a look into another memory would wait for the step
                 self._step.alarm = self._taken[0].data
-        probe = self._probe()
+        # gradients of a scaled loss may overflow: the optimizer skips such a step
+        probe = self._probe() if self._optimizer.loss_scale is None else loss.data.reshape(-1)
         for flat, kept, taken, ring in zip(flats, self.kept, self._taken, self._rings, strict=True):
             inputs = (loss.data, probe, self._optimizer.control, flat.w, kept, taken, ring)
             call(self._device, _KEEP, inputs, outs=(kept, taken, ring))
@@ -128,7 +130,7 @@ class _Watcher:
         if self.found is not None:
             return
         for out in outs:
-            if out.dtype.kind != "f":
+            if not is_floating(out.dtype):
                 continue
             host = self._device.to_host(out)
             finite = np.isfinite(host)
@@ -139,7 +141,7 @@ class _Watcher:
             rows: list[int] = []
             if host.ndim and host.shape[0] == self._rows:
                 rows = np.flatnonzero(bad.reshape(len(host), -1).any(axis=1)).tolist()
-            inputs = [np.abs(self._device.to_host(i)) for i in ins if i.dtype.kind == "f" and i.size]
+            inputs = [np.abs(self._device.to_host(i)) for i in ins if is_floating(i.dtype) and i.size]
             largest = max((float(a[np.isfinite(a)].max(initial=0.0)) for a in inputs), default=0.0)
             nan = int(np.isnan(host).sum())
             name = "" if plan is None else plan.spec.name

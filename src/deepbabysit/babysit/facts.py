@@ -46,7 +46,7 @@ class InputFacts:
         typical: how far values that differ from their feature's median lie from it (root of the mean square): of sparse
             features only what is there counts.
         most: how many different values the feature has that has most of them.
-        all_mean, all_std, all_minimum, all_maximum: over everything.
+        all_std, all_minimum, all_maximum: over everything.
     """
 
     shape: tuple[int, ...]
@@ -62,7 +62,6 @@ class InputFacts:
     bits: float
     most: int
     typical: float
-    all_mean: float
     all_std: float
     all_minimum: float
     all_maximum: float
@@ -116,7 +115,7 @@ class DataFacts:
     """What is known of the data of a run.
 
     Attributes:
-        rows, validation_rows: how many there are; `looked` how many of them were looked at for statistics.
+        rows: how many there are; `looked` how many of them were looked at for statistics.
         inputs: one entry per input array; labels: the targets, or None where there are none.
         not_finite: arrays with rows that are not finite (then nothing else is measured on those rows).
         duplicates: rows that equal an earlier row in x and y; `copies` rows that equal an earlier one in x.
@@ -124,7 +123,6 @@ class DataFacts:
         overlap: validation rows that equal a training row; None where nothing was compared.
         drift: how train and validation differ; None likewise.
         association: how well cheap probes see the labels in the inputs; None where it was not measured.
-        validation_labels: the targets of the validation part.
         skipped: what was not measured, and why.
     """
 
@@ -132,7 +130,6 @@ class DataFacts:
     looked: int
     inputs: tuple[InputFacts, ...]
     labels: LabelFacts | None = None
-    validation_rows: int = 0
     not_finite: tuple[NotFinite, ...] = ()
     duplicates: int = 0
     copies: int = 0
@@ -141,7 +138,6 @@ class DataFacts:
     overlap: Overlap | None = None
     drift: Drift | None = None
     association: Association | None = None
-    validation_labels: LabelFacts | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -206,11 +202,8 @@ def data_facts(
     compared = None
     if validation is not None:
         theirs, targets = validation
-        values["validation_rows"] = len(theirs[0])
         same = len(theirs) == len(x) and all(a.shape[1:] == b.shape[1:] for a, b in zip(x, theirs, strict=True))
         held = _finite_rows(len(theirs[0]), [*theirs, *([] if targets is None else [targets])], bool(bad))
-        if targets is not None and len(held):
-            values["validation_labels"] = label_facts(targets[held])
         if same and targets is not None:
             compared = (theirs, targets, _sample(held, RELATED // 2))
         if same and len(held) and not late("overlap", A_ROW * (len(fine) + len(held))):
@@ -310,8 +303,7 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
         most=int(different.max()),
         typical=float(np.sqrt((away**2).mean())) if away.size else 0.0,
         bits=float(np.log2(different[different >= MANY]).sum()),
-        all_mean=float(values.mean()), all_std=float(spread),
-        all_minimum=float(ordered[0].min()), all_maximum=float(ordered[-1].max()),
+        all_std=float(spread), all_minimum=float(ordered[0].min()), all_maximum=float(ordered[-1].max()),
     )
 
 

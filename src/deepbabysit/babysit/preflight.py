@@ -29,6 +29,7 @@ from deepbabysit.babysit.task import (
     with_task,
 )
 from deepbabysit.babysit.vitals import ModelFacts, Record, RunFacts
+from deepbabysit.babysit.yardstick import measure, seconds
 from deepbabysit.data.loader import Loader
 from deepbabysit.errors import spelled
 from deepbabysit.layers.layer import Layer
@@ -38,7 +39,9 @@ BUDGET = 2.0  # seconds
 SHARE = 0.05  # of the planned run, and no more than `BUDGET`
 # for a rough plan: seconds until the first step, of an epoch and a step around its operations, of a layer in a step;
 # operations per second
-START_SECONDS, EPOCH_SECONDS, STEP_SECONDS, LAYER_SECONDS, OPERATIONS = 0.05, 5e-4, 4e-5, 1e-5, 5e10
+START_SECONDS, EPOCH_SECONDS, STEP_SECONDS, LAYER_SECONDS, OPERATIONS = 0.05, 2e-4, 1.2e-5, 3e-6, 1e11
+HEAVY_SECONDS = 4e-5  # of a layer that is none of these
+LIGHT = ("Dense", "Activation", "LeakyReLU", "ReLU", "Dropout", "Flatten", "Reshape")
 LOOK_SECONDS, LOOKED_LAYER = 4e-3, 4e-4  # what tracing a model takes around its operations, and for each layer
 TRACED = 0.01  # seconds of tracing that every run may spend: without it nothing is known of the model
 BATCH = 64  # rows of the batch on which experiments are made
@@ -158,11 +161,13 @@ def preflight(
     return found.record, found
 
 
-def planned_seconds(run: RunFacts, products: int, layers: int) -> float | None:
+def planned_seconds(run: RunFacts, model: ModelFacts, products: int | None = None) -> float | None:
     """Return roughly how long a run will take, from its steps and the products per sample; None without a plan."""
     if not run.steps or not run.epochs:
         return None
-    step = STEP_SECONDS + LAYER_SECONDS * layers + 6.0 * products * (run.batch_size or 1) / OPERATIONS
+    products = model.parameters if products is None else products
+    layers = sum(LAYER_SECONDS if layer.kind in LIGHT else HEAVY_SECONDS for layer in model.layers)
+    step = STEP_SECONDS + layers + 6.0 * products * (run.batch_size or 1) / OPERATIONS
     return START_SECONDS + run.epochs * (EPOCH_SECONDS + run.steps * step)
 
 
@@ -330,7 +335,7 @@ def _examine(
             subject = _look_at_model(model, now)
             now.pass_seconds = time.perf_counter() - begun
         if planned and subject is not None:
-            seconds = planned_seconds(run, _products(record.model), len(record.model.layers))
+            seconds = planned_seconds(run, record.model, _products(record.model))
             now.budget = max(budget, budget_for(seconds or 0.0))
         ids = record.probes.pop("ids", ())
         record.data = data_facts(
@@ -338,6 +343,7 @@ def _examine(
         )
         _note_data(record.data, given, now)
         record.run = with_task(run, loss, record.data.labels, record.model)
+        _measure_yardstick(now, ids)
         if subject is not None:
             _look_at_loss(subject, now)
             _experiment(subject, now)
@@ -347,6 +353,21 @@ def _examine(
             elif optimizer is None:
                 now.missing["range"] = "no range test was asked for"
     return _judge(now)
+
+
+def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
+    """See what cheap models reach on these data, where there is time for it."""
+    given, data = now.given, now.record.data
+    (held, targets), y = given.validation or ((), None), given.y
+    if y is None or targets is None or data.labels is None or any(ids):
+        now.missing["yardstick"] = "there are no validation rows with targets" if not any(ids) else "the inputs are ids"
+        return
+    if not now.left(seconds(len(y), data.features)):
+        now.missing["yardstick"] = "the time was spent"
+        return
+    now.record.probes["yardstick"] = now.attempt(
+        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels)
+    )
 
 
 def _looking(facts: ModelFacts, run: RunFacts) -> float:

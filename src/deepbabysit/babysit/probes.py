@@ -18,6 +18,7 @@ import numpy as np
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit.graph import independent_copy, unit_spread
 from deepbabysit.initializers import compute_fans
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.updates import Updates
 from deepbabysit.optimizers import get as get_optimizer
@@ -167,7 +168,7 @@ class Subject:
         device = self.model.device
         if array.dtype.kind in "fb" or self.floating:
             array = array.astype(dtype or self.dtype)
-        flows = gradient and array.dtype.kind == "f"
+        flows = gradient and is_floating(array.dtype)
         return Tensor(device.asarray(np.ascontiguousarray(array)), device, requires_grad=flows)
 
     def run(self, model: Layer, inputs: Sequence[Tensor], training: bool, step: int = 0, grad: bool = False) -> Tensor:
@@ -193,7 +194,7 @@ class Subject:
         twin: Layer = deepcopy(self.model)
         rng = np.random.Generator(np.random.Philox(17 + draw))
         for name, parameter in twin.named_parameters():
-            if parameter.dtype.kind != "f":
+            if not is_floating(parameter.dtype):
                 continue
             if parameter.ndim >= 2:
                 values = rng.standard_normal(parameter.shape) / math.sqrt(max(compute_fans(parameter.shape)[0], 1))
@@ -446,7 +447,7 @@ def probe_derivative(subject: Subject, functions: Sequence[str], most: int = 12)
     """Compare the tape's derivative with differences, parameter by parameter, in float64 and inference mode."""
     model = subject.undropped()
     for _, held in model._named():
-        if held.dtype.kind == "f":
+        if is_floating(held.dtype):
             held.data = held.device.asarray(held.device.to_host(held.data), np.float64)
             held.extra = None
     inputs = [subject.tensor(a[:4], dtype=np.float64) for a in subject.x]
@@ -465,7 +466,7 @@ def probe_derivative(subject: Subject, functions: Sequence[str], most: int = 12)
         return None
     value.backward()
     worst: DerivativeProbe | None = None
-    named = [(n, p) for n, p in model.named_parameters() if p.trainable and p.dtype.kind == "f"]
+    named = [(n, p) for n, p in model.named_parameters() if p.trainable and is_floating(p.dtype)]
     for name, parameter in named[:most]:
         gradient = np.zeros(parameter.shape) if parameter.grad is None else np.array(parameter.grad.numpy())
         start = np.array(parameter.numpy())

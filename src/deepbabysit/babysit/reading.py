@@ -7,27 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit.babysit import measures
 from deepbabysit.babysit.facts import LabelFacts, label_facts
 from deepbabysit.babysit.sampling import activation_of
 from deepbabysit.babysit.task import setup_facts, with_task
 from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, RunFacts
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.training.events import Controls, RunInfo
 
 _ROWS = 10_000  # targets that are looked at
 
 
 def model_facts(model: Any) -> ModelFacts:
-    """Return the layers of a model in the order in which they are found, with their weights' statistics."""
+    """Return the layers of a model in the order in which they are found; the check before training sees more."""
     layers = []
     for path, layer in model.walk():
         if not path or any(True for _ in layer.children()):
             continue
-        own = {
-            name: measures.of_tensor(value.device, value.data)
-            for name, value in layer.own()
-            if value.dtype.kind == "f"
-        }
         kernel = getattr(layer, "kernel", None)
         settings: dict[str, Any] = {}
         for name in ("rate", "use_bias", "momentum", "units"):
@@ -40,8 +35,7 @@ def model_facts(model: Any) -> ModelFacts:
         units = layer.output_shape[-1] if layer.output_shape else getattr(layer, "units", None)
         layers.append(
             LayerFacts(
-                path, type(layer).__name__, activation_of(layer), units, inputs, layer.trainable, settings,
-                parameters=own,
+                path, type(layer).__name__, activation_of(layer), units, inputs, layer.trainable, settings
             )
         )
     last = layers[-1] if layers else None
@@ -73,4 +67,4 @@ def _labels(y: Any) -> LabelFacts | None:
     if not isinstance(y, np.ndarray) or not y.size:
         return None
     rows = y if len(y) <= _ROWS else y[:: -(-len(y) // _ROWS)]
-    return label_facts(rows) if y.dtype.kind != "f" or np.isfinite(rows).all() else None
+    return label_facts(rows) if not is_floating(y.dtype) or np.isfinite(rows).all() else None

@@ -17,6 +17,7 @@ Arrays = Sequence[np.ndarray]
 KEY_COLUMNS = 16  # so many features are compared first; the whole row only where they agree
 KEYED = 2_000_000  # so many rows are keyed
 VERIFIED = 50_000  # so many rows are compared in full
+CONFLICT = 0.5  # numbers of equal rows that are closer, in their standard deviations, were only measured twice
 NEIGHBOURS = 5
 VOTERS = 10  # neighbours that vote on a row's class; from `MAJORITY` of them on they are taken to know it
 MAJORITY = 0.7
@@ -155,20 +156,25 @@ def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[
         return Copies(0, 0, 0, ())
     full = _hash([a[suspects] for a in x])
     labels = np.zeros(len(suspects), np.uint64) if y is None else _hash([y[suspects]])
+    measured, apart = None, 0.0
+    if y is not None and y.dtype.kind == "f":
+        measured = np.asarray(y[suspects], np.float64).reshape(len(suspects), -1)
+        apart = CONFLICT * float(np.asarray(y[rows], np.float64).std())
     order = np.lexsort((suspects, full))
     first: dict[int, int] = {}
+    began: dict[int, int] = {}
     seen: dict[int, set[int]] = {}
     equal = same = conflicts = 0
     examples: list[tuple[int, int]] = []
     for place in order.tolist():
         key, label, row = int(full[place]), int(labels[place]), int(suspects[place])
         if key not in first:
-            first[key], seen[key] = row, {label}
+            first[key], began[key], seen[key] = row, place, {label}
             continue
         equal += 1
         if label in seen[key]:
             same += 1
-        else:
+        elif measured is None or float(np.abs(measured[place] - measured[began[key]]).max()) > apart:
             conflicts += 1
             seen[key].add(label)
             examples.append((first[key], row))
@@ -306,7 +312,7 @@ def associate(
         carried = _carried(scaled, goal, theirs, held[1][held[2]], y[rows], labels)
         found = replace(found, carried_sigma=carried, carried_rows=len(held[2]))
     single = len(labels.shape) == 0 or labels.kind == "one_hot" or labels.shape == (1,)
-    if values.shape[1] < 3 or not single or (deadline is not None and clock() > deadline):
+    if values.shape[1] < 2 or not single or (deadline is not None and clock() > deadline):
         return found
     if values.shape[1] > FEATURES_ALONE:
         best = np.sort(np.argsort(-np.abs(scaled.T @ goal).max(axis=1), kind="stable")[:FEATURES_ALONE])

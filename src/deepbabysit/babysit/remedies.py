@@ -169,6 +169,16 @@ def split_again() -> Remedy:
     )
 
 
+def longer(epochs: int) -> Remedy:
+    """Train so many epochs, with the patience that a longer run wants."""
+
+    def change(setup: Setup) -> Setup:
+        patience = None if setup.patience is None else max(2 * setup.patience, 10)
+        return setup.with_(epochs=max(epochs, setup.epochs + 1), patience=patience)
+
+    return Remedy(f"train {epochs} epochs or more", f"model.fit(..., epochs={epochs})", change)
+
+
 def wider(factor: float = 2.0) -> Remedy:
     """Give the hidden layers more units."""
     return Remedy(

@@ -15,6 +15,7 @@ from deepbabysit.babysit.changes import Change
 from deepbabysit.babysit.engine import Engine, causes_of
 from deepbabysit.babysit.experiments import QUESTIONS, Experiments, State, investigate, questions
 from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.preflight import check
 from deepbabysit.babysit.preparation import Prepared, Score, as_tuple, classes_of, score
 from deepbabysit.babysit.remedies import short
 from deepbabysit.babysit.setup import Setup, setup_of
@@ -144,13 +145,14 @@ class _Candidate:
 
 @dataclass(slots=True)
 class _Run:
-    """A training with what was found in it."""
+    """A training with what was found in it; `refused` is the error where `fit` would not begin."""
 
     setup: Setup
     data: Prepared
     model: Any
     score: Score | None
     engine: Engine
+    refused: Exception | None = None
     extra: list[_Candidate] = field(default_factory=list)
 
     @property
@@ -182,13 +184,23 @@ class _Workshop:
         self.passes, self.side = 0.0, 0.0
 
     def run(self, setup: Setup) -> _Run:
-        """Check and train."""
+        """Check and train; data that `fit` refuses are looked at for what is wrong with them."""
         data = setup.prepare(self.x, self.y, self.validation)
         model = setup.build()
         each = -(-len(data.y) // setup.batch_size)
         # every so many steps, whatever it costs: findings do not depend on the machine's speed then
         sitter = Sitter(every=max(1, each * setup.epochs // LOOKS), verdict=False, check=CHECK)
-        history = setup.train(model, data, babysit=sitter)
+        try:
+            history = setup.train(model, data, babysit=sitter)
+        except (TypeError, ValueError) as error:
+            if getattr(error, "finding", None) is None:
+                raise
+            sitter.engine.take(check(
+                model, _bare(data.x), data.y, None if data.validation is None else (
+                    _bare(data.validation[0]), data.validation[1]),
+                batch_size=setup.batch_size, budget=CHECK,
+            ))
+            return _Run(setup, data, model, None, sitter.engine, error)
         self.passes += len(history.epoch)
         found = setup.score(model, data) if data.validation is not None else None
         return _Run(setup, data, model, found, sitter.engine)
@@ -232,7 +244,7 @@ class _Workshop:
 
     def choose(self, run: _Run, found: list[_Candidate]) -> _Candidate:
         """Return the one to give a whole training: by its weight and by what a side run says."""
-        if found[0].sure or len(found) == 1 or not self.left_for_side_runs(run.setup):
+        if found[0].sure or len(found) == 1 or run.refused or not self.left_for_side_runs(run.setup):
             return found[0]
         asked = Experiments(
             run.setup, self.x, self.y, self.validation, state=State.of(run.setup, run.model))
@@ -301,7 +313,8 @@ def repair(
 ) -> Repair:
     """Train a model, find what is wrong, and mend it: remedies one at a time, likeliest first.
 
-    The first training takes the model as it stands. A healthy one is left alone. Else every retry is a whole training
+    The first training takes the model as it stands; where `fit` refuses it (numbers that are none, targets that do not
+    fit), the check before training says what to mend. A healthy one is left alone. Else every retry is a whole training
     of the best so far with one remedy more; it is kept where its validation score is better by more than chance (half
     a standard error), in the targets' own units. What comes back is never worse than the first. Which remedy gets the
     next training follows from the findings' rank and confidence, and from short side runs where several could help (a
@@ -326,6 +339,7 @@ def repair(
     Raises:
         TypeError: `build` returns no compiled model, or there are no validation data.
         ValueError: retries are negative.
+        TypeError, ValueError: `fit` refuses the data, and no remedy changes that; ``error.finding`` says what is wrong.
 
     >>> import numpy as np, deepbabysit as db
     >>> rng = np.random.default_rng(0)
@@ -353,7 +367,8 @@ def repair(
     best = shop.run(setup)
     history = [Attempt("as it stands", "", None, best.score, True, "", _codes(best), monotonic() - began)]
     original, helped = best.score, []
-    shop.say(f"as it stands: {_shown(best.score)}; seen: {', '.join(_codes(best)) or 'nothing'}")
+    stands = _shown(best.score) if best.refused is None else "refused"
+    shop.say(f"as it stands: {stands}; seen: {', '.join(_codes(best)) or 'nothing'}")
     for _ in range(retries):
         healthy = len(history) == 1 and not best.loud
         if healthy or monotonic() >= shop.until or (best.score is not None and best.score.value >= ENOUGH):
@@ -374,6 +389,8 @@ def repair(
             shop.left += _further(best.setup, new.setup, one.code)
             best = new
             helped.append(one.words)
+    if best.refused is not None:
+        raise best.refused
     return Repair(
         best.model, best.setup, best.data, history, tuple(helped), original, best.score, best.findings,
         verdict(best.record, best.findings, best.engine.asked), shop.passes, shop.side,
@@ -382,7 +399,8 @@ def repair(
 
 def _look_closer(shop: _Workshop, best: _Run) -> None:
     """Where only symptoms are seen, or nothing any more, ask by side runs what is left; once for each best."""
-    known = "counterfactuals" in best.record.probes or any(f.code not in SYMPTOMS for f in best.loud)
+    known = best.refused is not None or "counterfactuals" in best.record.probes or any(
+        f.code not in SYMPTOMS for f in best.loud)
     if known or not shop.left_for_side_runs(best.setup):
         return
     tried = Experiments(best.setup, shop.x, shop.y, shop.validation, state=State.of(best.setup, best.model))
@@ -409,6 +427,8 @@ def _attempt(shop: _Workshop, best: _Run, one: _Candidate, began: float) -> tupl
     """Train the best so far with one remedy more."""
     try:
         new = shop.run(one.change(best.setup))
+        if new.refused is not None:
+            raise new.refused
     except (ValueError, TypeError, RuntimeError) as error:
         why = f"it cannot be trained: {error}".splitlines()[0][:120]
         return Attempt(one.words, one.code, best.score, None, False, why, (), monotonic() - began), best

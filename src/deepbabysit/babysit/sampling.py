@@ -10,8 +10,10 @@ import numpy as np
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit import measures
 from deepbabysit.babysit.vitals import LayerVitals, ParameterVitals, TensorVitals, UnitVitals
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array
 from deepbabysit.optimizers.flat import flats_of
+from deepbabysit.optimizers.scaling import scaling
 from deepbabysit.training.events import Controls
 
 _COUNTED = ("relu",)  # activations whose units can die
@@ -24,20 +26,18 @@ class Tap:
 
     Attributes:
         layers: path -> vitals; the first call of a layer in the step counts.
-        predicted: class -> how often the model's output was largest there.
+        output: of the model, on the host; None where it holds no classes.
     """
 
-    def __init__(self, device: Any, activity: dict[str, np.ndarray], gradients: bool = True) -> None:
+    def __init__(self, device: Any, activity: dict[str, np.ndarray]) -> None:
         self._device = device
         self._activity = activity
-        self._gradients = gradients
         self.layers: dict[str, LayerVitals] = {}
-        self._arrived: dict[str, TensorVitals] = {}
         self.output: np.ndarray | None = None
 
     def __call__(self, layer: Any, output: Any) -> None:
         """Measure an output."""
-        if not isinstance(output, Tensor) or output.dtype.kind != "f" or output.ndim < 2 or output.size == 0:
+        if not isinstance(output, Tensor) or not is_floating(output.dtype) or output.ndim < 2 or output.size == 0:
             return
         path = layer.path
         if layer.is_model() and not path:
@@ -56,15 +56,6 @@ class Tap:
             active, beyond, rows = measures.of_units(self._device, data, center, distance)
             units = self._units(path, active, beyond, rows, kind)
         self.layers[path] = LayerVitals(path, measures.of_tensor(self._device, data), units)
-        if self._gradients and output.requires_grad and output.node is not None:
-
-            def arrived(gradient: Tensor) -> None:
-                part = gradient.data
-                if part.size > _PIECE:
-                    part = part[: max(1, _PIECE // (part.size // part.shape[0]))]
-                self._arrived.setdefault(path, measures.of_tensor(self._device, part))
-
-            output.register_hook(arrived)
 
     def _units(self, path: str, active: np.ndarray, beyond: np.ndarray, rows: int, kind: str) -> UnitVitals:
         """Count units that have been idle for a while; their rows add up over the samples."""
@@ -77,14 +68,8 @@ class Tap:
         total = max(rows * len(active), 1)
         return UnitVitals(
             len(active), dead, float(beyond.sum()) / total if kind in measures.FLAT else None,
-            float(active.sum()) / total, int(idle.max(initial=0)) or rows,
+            int(idle.max(initial=0)) or rows,
         )
-
-    def finish(self) -> dict[str, LayerVitals]:
-        """Return the vitals of the layers, gradients included."""
-        return {
-            path: LayerVitals(path, v.output, v.units, self._arrived.get(path)) for path, v in self.layers.items()
-        }
 
 
 def activation_of(layer: Any) -> str:
@@ -96,12 +81,23 @@ def activation_of(layer: Any) -> str:
 
 
 class Change:
-    """The weights before a step, for what the step does to them."""
+    """The weights before a step, for what the step does to them.
+
+    Attributes:
+        scale: what the step's loss is multiplied by (float16), else 1.
+    """
 
     def __init__(self, controls: Controls) -> None:
         self._device = controls.device
         self._optimizer = controls.optimizer
         self._before = [self._device.asarray(flat.w) for flat in flats_of(controls.optimizer)]
+        found = scaling(controls.optimizer)
+        self.scale, self._skipped = found.get("scale", 1.0), found.get("skipped", 0.0)
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the step was skipped, since its scaled gradients overflowed: there is nothing to measure."""
+        return scaling(self._optimizer).get("skipped", 0.0) > self._skipped
 
     def parameters(self, touched: bool = False) -> dict[str, ParameterVitals]:
         """Return the vitals of every parameter after the step, in the model's order.
@@ -113,7 +109,7 @@ class Change:
         for flat, before in zip(flats_of(self._optimizer), self._before, strict=False):
             parts = flat.segments
             weights = measures.of_segments(self._device, flat.w, parts)
-            gradients = measures.of_segments(self._device, flat.g, parts)
+            gradients = [v.divided(self.scale) for v in measures.of_segments(self._device, flat.g, parts)]
             changes = measures.of_change(self._device, flat.w, before, parts)
             for member, w, g, change in zip(flat.members, weights, gradients, changes, strict=True):
                 p = member.parameter
@@ -182,5 +178,7 @@ def _probabilities(output: np.ndarray) -> bool:
 
 
 def _counts(labels: np.ndarray) -> dict[int, int]:
+    if labels.size and labels.min() >= 0 and labels.max() < _CLASSES:
+        return {label: count for label, count in enumerate(np.bincount(labels).tolist()) if count}
     values, counts = np.unique(labels, return_counts=True)
     return {int(v): int(c) for v, c in zip(values, counts, strict=True)}

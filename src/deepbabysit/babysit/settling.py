@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from deepbabysit.babysit.engine import Engine, causes_of
 from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.rules.reach import NEAR, Reach, reach
 from deepbabysit.babysit.rules.signals import accuracy, finite
+from deepbabysit.babysit.shortfall import shortfall
 from deepbabysit.babysit.vitals import Record
 
 # what makes learning harder, and does no harm where all was learned all the same
@@ -19,6 +22,41 @@ SUSPICIONS = frozenset({
 })
 # where one of these is known, the validation rows prove nothing
 DOUBTS = frozenset({"split_leak", "feature_leak", "split_drift", "suspicious_validation", "corrupted_labels"})
+# where one of these is known, the cheap models were spoilt like the run
+SPOILT = frozenset({"class_imbalance", "duplicate_rows", "conflicting_labels", "nan_in_data", "constant_feature"})
+# what a run that ended as well as cheap models was not held up by
+HELD_UP = (SUSPICIONS - SPOILT) | {
+    "not_learning", "underfitting", "learning_rate_too_low", "no_better_than_baseline", "regularization_too_strong",
+    "batch_too_large", "class_collapse", "update_too_small",
+} - {"batchnorm_misuse"}
+# of few rows and models that fit them by heart, cheap models are no measure; of good ones they are
+OVERFIT = frozenset({"overfitting", "overtraining", "regularization_missing"})
+GOOD = 0.85
+UNUSUAL = frozenset({"wrong_loss_for_output"})  # pairs that work, if less well; those that cannot work are errors
+# what is judged by the last steps and epochs, and may pass
+PASSING = frozenset({
+    "not_learning", "dead_relu", "saturated_activation", "oscillating_loss", "learning_rate_too_high",
+    "learning_rate_too_low", "update_too_large", "update_too_small", "vanishing_gradient", "exploding_gradient",
+    "unchanged_weights", "class_collapse", "suspicious_validation",
+})
+# what a cause that nobody has named looks like
+SYMPTOMS = frozenset({
+    "initial_loss_off_chance", "not_learning", "no_better_than_baseline", "oscillating_loss", "stopped_too_early",
+})
+# what is only noted before a run, and names a cause where the run falls short, or so far below cheap models
+NOTED = frozenset({
+    "wrong_loss_for_output", "bad_init_scale", "bad_bias_init", "unstable_activation_scale", "input_not_normalized",
+})
+NOTABLE, SURE = 0.05, 0.7
+# what is known of the model's build, by a test of its own: here only a score that is as good counts
+BUILT_SO = frozenset({"missing_hidden_activation"})
+# what a bottleneck makes of gradients and losses
+OF_SIZE = frozenset({
+    "not_learning", "dead_relu", "saturated_activation", "learning_rate_too_high", "learning_rate_too_low",
+    "output_ignores_input", "unchanged_weights", "class_collapse", "no_better_than_baseline", "vanishing_gradient",
+    "update_too_small", "oscillating_loss", "stopped_too_early", "initial_loss_off_chance", "bad_init_scale",
+    "unstable_activation_scale",
+})
 CLASSES, ACCURATE = 0.08, 0.97  # validation loss against guessing, and accuracy, of a run that went well
 NUMBERS = 0.05  # share of the variance that is left
 
@@ -42,14 +80,95 @@ def went_well(record: Record, findings: dict[str, Finding]) -> float | None:
 
 
 def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
-    """Return the findings after a run: warnings about what may hold up learning are notes where nothing was held up."""
+    """Return the findings after a run: what may hold up learning is a note where nothing was held up.
+
+    Little is left to be learned, or the run ended as well as cheap models that were fitted to the same rows in closed
+    form (`rules.reach`): those know nothing of rates, first weights and activations.
+    """
     left = went_well(record, findings)
-    if left is None:
+    if left is not None:
+        words = f"the validation loss ended at {left:.1%} of guessing"
+        findings = {
+            code: _harmless(found, words) if found.severity == "warning" and code in SUSPICIONS else found
+            for code, found in findings.items()
+        }
+    stand = reach(record)
+    findings = _healed(record, findings, stand)
+    if stand is not None and stand.met and not _loud(findings, DOUBTS | SPOILT):
+        findings = {
+            code: _harmless(found, stand.words()) if found.severity != "note" and (
+                code in (HELD_UP if code not in BUILT_SO or stand.gap <= NEAR else ())
+                or (code in OVERFIT and stand.score >= GOOD)
+                or (code in UNUSUAL and found.severity == "warning")) else found
+            for code, found in findings.items()
+        }
+    if too_small(findings):
+        findings = {
+            code: replace(found, severity="note", confidence=0.5 * found.confidence, message=(
+                f"{found.message} A model that is too small explains it."
+            )) if found.severity != "note" and code in OF_SIZE else found
+            for code, found in findings.items()
+        }
+    findings = _promoted(findings, stand)
+    if all(found.severity == "note" or code in SYMPTOMS for code, found in findings.items()):
+        said = shortfall(record)
+        if said is not None:
+            findings = {**findings, said.code: said}
+    return findings
+
+
+def _promoted(findings: dict[str, Finding], stand: Reach | None) -> dict[str, Finding]:
+    """Return the findings with a warning of what was only noted before the run, where it then fell short."""
+    if stand is None or not (stand.short or stand.below(NOTABLE)):
         return findings
+    if any(f.severity != "note" and not (code in SYMPTOMS and f.confidence < SURE) for code, f in findings.items()):
+        return findings
+    words = f"In this run {stand.words()}."
     return {
-        code: replace(
-            found, severity="note", confidence=0.5 * found.confidence,
-            message=f"{found.message} It did no harm in this run: the validation loss ended at {left:.1%} of guessing.",
-        ) if found.severity == "warning" and code in SUSPICIONS else found
+        code: replace(found, severity="warning", confidence=SURE, message=f"{found.message} {words}")
+        if code in NOTED and found.severity == "note" and "It did no harm" not in found.message else found
         for code, found in findings.items()
     }
+
+
+def too_small(findings: dict[str, Finding]) -> bool:
+    """Tell whether a model was found to be too small by its build."""
+    found = findings.get("underfitting")
+    return found is not None and found.severity != "note" and bool(found.evidence.get("too_small"))
+
+
+def _healed(record: Record, findings: dict[str, Finding], stand: Reach | None) -> dict[str, Finding]:
+    """Return the findings with notes of what was seen on the way, and is no more.
+
+    Where a run fell short and nothing else is known, what was seen stays.
+    """
+    if not any(f.severity != "note" for f in findings.values()):
+        return findings
+    now = Engine(record)
+    now.ask("step")
+    now.ask("epoch")
+    passed = {
+        code for code, found in findings.items() if found.severity != "note" and code in PASSING and (
+            code not in now.found or now.found[code].severity == "note")
+    }
+    last = {code for code, found in findings.items() if found.severity != "note"} - passed
+    if not last and stand is not None and stand.short:
+        return findings
+    explaining = {cause for code in last for cause in causes_of(code)}  # what it left behind is still there
+    return {
+        code: replace(found, severity="note", confidence=0.5 * found.confidence, message=(
+            f"{found.message} At the end of the run it was no longer so."
+        )) if code in passed - explaining else found
+        for code, found in findings.items()
+    }
+
+
+def _loud(findings: dict[str, Finding], codes: frozenset[str]) -> bool:
+    return any(findings[code].severity != "note" for code in codes & set(findings))
+
+
+def _harmless(found: Finding, words: str) -> Finding:
+    return replace(
+        found, severity="note", confidence=0.5 * found.confidence,
+        message=f"{found.message} It did no harm in this run: {words}.",
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -12,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deepbabysit.babysit.agenda import Agenda
+from deepbabysit.babysit.agenda import NEAR, Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
@@ -86,7 +85,6 @@ class Sitter(Listener):
         self._tap: Tap | None = None
         self._change: Change | None = None
         self._pair: Pair | None = None
-        self._penalty = 0.0
         self._before = 0  # steps of the optimizer before this run
         self._epoch = self._start = 0  # the epoch, and the step of this run that it began with
         self._broken = self._lost = False  # a number was not finite; a loss was not
@@ -102,7 +100,6 @@ class Sitter(Listener):
         self._time = self._wait = 0.0
         self._told = (0, 0.0, 0.0)
         self._epoch_began = (0.0, 0.0)
-        self._predicted: Counter[int] = Counter()
 
     @property
     def begun(self) -> bool:
@@ -147,7 +144,7 @@ class Sitter(Listener):
             return
         _LOOKED[model] = form
         known = self.record.model
-        seconds = planned_seconds(run, known.parameters, len(known.layers))
+        seconds = planned_seconds(run, known)
         try:
             record, found = preflight(
                 model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
@@ -175,13 +172,16 @@ class Sitter(Listener):
     def epoch_begin(self, epoch: int) -> None:
         """Count anew what is counted by epoch."""
         self._epoch_began = (self._time, self._wait)
-        self._predicted.clear()
-        self._epoch, self._start = epoch, self._done()
-        self._last = -1 if self._info.steps is None else self._start + self._info.steps - 1
-        if self._start < self._target:
-            self._aim(self._start)
-        else:
-            self._plan(self._start)
+        count = self._done()
+        self._epoch, self._start = epoch, count
+        self._last = -1 if self._info.steps is None else count + self._info.steps - 1
+        if count >= self._target:
+            self._plan(count)
+        elif self._last - count >= NEAR or self._pair is not None or self._stop:
+            self._aim(count)
+        else:  # an epoch of a few steps: the target stands, and with it where to wake up
+            self._ended = perf_counter()
+            self._mark = (count, self._ended)
 
     def _done(self) -> int:
         """Return how many steps of this run are done."""
@@ -198,10 +198,9 @@ class Sitter(Listener):
         Between two wakings nothing of ours runs in Python. The last step of an epoch is a target where it is far away,
         or is measured for sure: many short epochs are not worth as many looks.
         """
-        if count <= self._last < self._target and (
-            self._agenda.far(self._last - count) or self._agenda.due(self._last, wanted=True)
-        ):
-            self._target = self._last
+        last, agenda = self._last, self._agenda
+        if count <= last < self._target and (agenda.far(last - count) or agenda.due(last, wanted=True)):
+            self._target = last
         self._sleep(count if self._pair is not None else self._waking(count))
         self._ended = perf_counter()
         self._mark = (count, self._ended)
@@ -240,6 +239,7 @@ class Sitter(Listener):
 
     def step_end(self, step: StepInfo) -> None:
         """Read the losses; measure where it is due."""
+        began = perf_counter()
         count = self._done()  # this step included
         if self._pair is not None:
             self._compare()
@@ -259,7 +259,8 @@ class Sitter(Listener):
             self._agenda.took(count - 1, now - self._mark[1])
             self._time += min(now - self._mark[1], self._agenda.usual or math.inf)
         else:
-            self._close(count, perf_counter())
+            self._close(count, began)
+            self._agenda.beside(perf_counter() - began)
         self._plan(count)
 
     def evaluation_begin(self, steps: int | None) -> None:
@@ -271,14 +272,8 @@ class Sitter(Listener):
         if self._info.validation_samples is None:
             self._close(self._done(), perf_counter())
         time, wait = self._epoch_began
-        total = sum(self._predicted.values())
-        predicted = {c: n / total for c, n in self._predicted.items()} if total else None
         waited = min(self._wait - wait, self._time - time)
-        self.record.epochs.append(
-            EpochVitals(
-                epoch, {k: float(v) for k, v in logs.items()}, predicted, self._time - time - waited, waited
-            )
-        )
+        self.record.epochs.append(EpochVitals(epoch, dict(logs), self._time - time - waited, waited))
         # short epochs are asked about now and then; the end of the run always is
         if self._agenda.spare(self._asking) or epoch + 1 >= ASKED_AGAIN * self._asked:
             began = perf_counter()
@@ -310,11 +305,13 @@ class Sitter(Listener):
         count, known = self._done(), len(self.record.losses)
         if guard is None or count <= known:
             return
-        self.record.losses.frombytes(guard.losses(self._before + known + 1, self._before + count))
-        lost = not math.isfinite(sum(self.record.losses[known:]))
+        fresh = guard.losses(self._before + known + 1, self._before + count)
+        self.record.losses.frombytes(fresh)
+        losses = np.frombuffer(fresh)
+        lost = not np.isfinite(losses).all()
         if not self._broken and guard.step() is not None:
             self._find_origin()
-        elif (lost and not self._lost) or (not lost and self._running_away(known)):
+        elif (lost and not self._lost) or (not lost and len(losses) and self._running_away(losses)):
             self.engine.ask("step")
         if self._broken and (lost or count - self.record.probes["broken"]["step"] > CLOSE):
             guard.quiet()
@@ -324,10 +321,10 @@ class Sitter(Listener):
         alarm = None if self._controls is None else self._controls.step.alarm
         return alarm is not None and alarm[0] != 0.0
 
-    def _running_away(self, known: int) -> bool:
+    def _running_away(self, fresh: np.ndarray) -> bool:
         """Tell whether the losses since the last look have grown so much that it is time to ask the rules."""
         losses = self.record.losses
-        self._least = min(self._least, *losses[known:])
+        self._least = min(self._least, float(fresh.min()))
         if not (losses[-1] > GROWN * self._least and losses[-1] > losses[0]) or len(losses) < self._grown:
             return False
         self._grown = len(losses) + max(CLOSE, len(losses) // 20)
@@ -337,28 +334,23 @@ class Sitter(Listener):
         controls, change = self._controls, self._change
         assert controls is not None and change is not None
         self._change = None
+        if change.skipped:
+            return
         parameters = change.parameters()
         loss = self.record.losses[-1] if len(self.record.losses) else None
-        penalized = any(p.penalty is not None for p in parameters.values())
-        if penalized:
-            self._penalty = float(controls.optimizer.penalty().item())
         targets = self._targets(step)
         predicted, actual = classes(targets, tap.output)
-        self._predicted.update(predicted)
         # between weights and update stands what the rule makes of the gradient: norms of all gradients together
         norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
         norm = math.sqrt(sum(n * n for n in norms)) if norms else None
-        clip = controls.optimizer.clip_norm
         _, time, wait = self._told
         count = self._done()
         steps = max(count - self._since, 1)
         self.record.steps.append(
             StepVitals(
                 step=count - 1, epoch=step.epoch,
-                loss=None if loss is None else loss + self._penalty, data_loss=loss if penalized else None,
-                rate=float(controls.optimizer.applied_rate), gradient_norm=norm,
-                clip_factor=None if clip is None or not norm else min(1.0, clip / norm),
-                layers=tap.finish(), parameters=parameters, seconds=(self._time - time) / steps,
+                loss=loss, rate=float(controls.optimizer.applied_rate), gradient_norm=norm,
+                layers=tap.layers, parameters=parameters, seconds=(self._time - time) / steps,
                 waiting=(self._wait - wait) / steps, predicted=predicted, actual=actual,
             )
         )

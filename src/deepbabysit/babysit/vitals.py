@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,13 @@ class TensorVitals:
     nonfinite: int
     norm: float
 
+    def divided(self, number: float) -> TensorVitals:
+        """Return the statistics of the array divided by a number above 0."""
+        if number == 1.0:
+            return self
+        names = ("mean", "std", "minimum", "maximum", "largest", "norm")
+        return replace(self, **{name: getattr(self, name) / number for name in names})
+
 
 @dataclass(frozen=True, slots=True)
 class UnitVitals:
@@ -44,13 +51,11 @@ class UnitVitals:
         units: how many units (the last axis).
         dead: units that gave 0 for every sample of the last batches that were measured, `rows` rows in all.
         saturated: share of values on the flat part of the activation (None where it has none).
-        active: share of values that are not 0.
     """
 
     units: int
     dead: int
     saturated: float | None
-    active: float
     rows: int = 0
 
 
@@ -61,7 +66,6 @@ class LayerVitals:
     path: str
     output: TensorVitals
     units: UnitVitals | None = None
-    gradient: TensorVitals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +90,26 @@ class StepVitals:
 
     Attributes:
         step: steps done before this one in the run; `epoch` its epoch.
-        loss: what was minimized, penalty included; `data_loss` without it (None where nothing penalizes).
+        loss: its loss without penalties.
         rate: the learning rate applied.
-        gradient_norm: norm of all gradients before clipping; `clip_factor` what clipping multiplied them by.
+        gradient_norm: norm of all gradients before clipping.
         layers, parameters: measured only at sampled steps (else empty).
         seconds: duration of the step; `waiting`: seconds spent waiting for data before it (means since the last
             sampled step).
         noise: gradient noise scale in samples: the batch at which noise and signal of the gradient are equal.
         turn: cosine between the gradients of this step and the next.
         predicted, actual: how often each class was predicted and meant in the batch; empty where there are no classes.
-        memory: bytes held by the process.
     """
 
     step: int
     epoch: int
     loss: float | None = None
-    data_loss: float | None = None
     rate: float | None = None
     gradient_norm: float | None = None
-    clip_factor: float | None = None
     layers: Mapping[str, LayerVitals] = field(default_factory=dict)
     parameters: Mapping[str, ParameterVitals] = field(default_factory=dict)
     seconds: float | None = None
     waiting: float | None = None
-    memory: int | None = None
     noise: float | None = None
     turn: float | None = None
     predicted: Mapping[int, int] = field(default_factory=dict)
@@ -118,11 +118,10 @@ class StepVitals:
 
 @dataclass(frozen=True, slots=True)
 class EpochVitals:
-    """One epoch: its logs (``loss``, ``val_loss``, metrics, ``learning_rate``), what the model predicts, times."""
+    """One epoch: its logs (``loss``, ``val_loss``, metrics, ``learning_rate``) and times."""
 
     epoch: int
     logs: Mapping[str, float]
-    predicted: Mapping[int, float] | None = None
     seconds: float | None = None
     waiting: float | None = None
 
@@ -210,7 +209,6 @@ class RunFacts:
     augmented: bool = False
     early_stopping: bool = False
     weighted: bool = False
-    by_hand: bool = False
     metrics: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -222,7 +220,7 @@ class Record:
         run, model: facts.
         data: facts about the data by name (`deepbabysit.babysit.facts` fills it in).
         steps, epochs: vitals in order; `steps` holds the sampled ones.
-        losses: the loss of every step without penalties, in order.
+        losses: the loss of every step without penalties, in order; it only grows.
         probes: results of experiments on the side (one batch overfitted, range test, ...), by name.
         stopped: why the run ended; empty while it goes on.
     """
@@ -236,12 +234,33 @@ class Record:
     probes: dict[str, Any] = field(default_factory=dict)
     stopped: str = ""
 
+    # what is computed from the lists above, as long as they have not grown
+    _curve: np.ndarray = field(default_factory=lambda: _read_only(np.empty(0)), init=False, repr=False, compare=False)
+    _columns: dict[str, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _read: list[EpochVitals] = field(default_factory=list, init=False, repr=False, compare=False)
+
     def logs(self, name: str) -> list[float]:
         """Return one number of every epoch that has it."""
-        return [epoch.logs[name] for epoch in self.epochs if name in epoch.logs]
+        known = len(self._read)
+        if known != len(self.epochs) or (known and self._read[-1] is not self.epochs[-1]):
+            if known > len(self.epochs) or (known and self._read[-1] is not self.epochs[known - 1]):
+                self._columns.clear()
+                self._read.clear()
+            for epoch in self.epochs[len(self._read) :]:
+                for key, value in epoch.logs.items():
+                    self._columns.setdefault(key, []).append(value)
+            self._read += self.epochs[len(self._read) :]
+        return list(self._columns.get(name, ()))
 
     def curve(self) -> np.ndarray:
-        """Return the losses of all steps that are known, in order."""
-        if len(self.losses):
-            return np.array(self.losses)
-        return np.array([step.loss for step in self.steps if step.loss is not None], np.float64)
+        """Return the losses of all steps that are known, in order; read-only."""
+        if not len(self.losses):
+            return np.array([step.loss for step in self.steps if step.loss is not None], np.float64)
+        if len(self._curve) != len(self.losses):
+            self._curve = _read_only(np.array(self.losses))
+        return self._curve
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    values.flags.writeable = False
+    return values

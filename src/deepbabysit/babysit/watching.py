@@ -55,7 +55,7 @@ class Watch:
         self._say = say
         self._agenda = Agenda(None, every)
         self._batch = batch
-        self.record = Record(run=RunFacts(by_hand=True, optimizer=type(optimizer).__name__, batch_size=batch))
+        self.record = Record(run=RunFacts(optimizer=type(optimizer).__name__, batch_size=batch))
         self.engine = Engine(self.record, self._hear)
         self._place: Any = None
         self._activity: dict[str, np.ndarray] = {}
@@ -168,7 +168,7 @@ class Watch:
             if self._batch is None and isinstance(output, Tensor) and output.ndim > 1:
                 self._batch = output.shape[0]
                 self.record.run = RunFacts(
-                    by_hand=True, optimizer=type(self._optimizer).__name__, batch_size=self._batch,
+                    optimizer=type(self._optimizer).__name__, batch_size=self._batch,
                     rate=float(self._optimizer.applied_rate), schedule=self._optimizer.schedule.name,
                 )
             self._tap(layer, output)
@@ -214,12 +214,14 @@ class Watch:
     def _measure(self, number: int, loss: float) -> None:
         change, tap = self._change, self._tap
         assert change is not None and tap is not None
+        if change.skipped:
+            return
         parameters = change.parameters(touched=all(p.grad is None for p in self._optimizer.parameters))
         norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
         self.record.steps.append(
             StepVitals(
                 step=number, epoch=len(self.record.epochs), loss=loss, rate=float(self._optimizer.applied_rate),
-                gradient_norm=math.sqrt(sum(n * n for n in norms)) if norms else None, layers=tap.finish(),
+                gradient_norm=math.sqrt(sum(n * n for n in norms)) if norms else None, layers=tap.layers,
                 parameters=parameters,
             )
         )

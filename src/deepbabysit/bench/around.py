@@ -137,10 +137,12 @@ def startup(session: Session) -> None:
         note(session, "start-up", f"{label}, above import numpy", above, "s",
              IMPORT_LIMIT if label == "import deepbabysit" else None)  # fmt: skip
     sizes = installed(["deepbabysit"], ("fast",))
-    note(session, "start-up", f"installed: {', '.join(sizes)}", sum(sizes.values()), "MB", INSTALLED_LIMIT)
+    note(session, "start-up", f"unpacked: {', '.join(sizes)}", sum(sizes.values()), "MB", INSTALLED_LIMIT)
+    whole = sum(installed(["deepbabysit"], ("fast",), bytecode=True).values())
+    note(session, "start-up", "the same with the bytecode that pip writes beside it", whole, "MB")
     for peer in ("torch", "jax"):
         if importlib.util.find_spec(peer) is not None:
-            note(session, "start-up", f"installed: {peer} and what it needs", sum(installed([peer]).values()), "MB")
+            note(session, "start-up", f"unpacked: {peer} and what it needs", sum(installed([peer]).values()), "MB")
 
 
 def _seconds(code: str) -> float:
@@ -150,12 +152,13 @@ def _seconds(code: str) -> float:
     return time.perf_counter() - start
 
 
-def installed(names: list[str], extras: tuple[str, ...] = ()) -> dict[str, float]:
+def installed(names: list[str], extras: tuple[str, ...] = (), bytecode: bool = False) -> dict[str, float]:
     """Return distribution -> megabytes on disk, for these and everything that they require.
 
     Arguments:
         names: distributions; ours is counted by its folders, since a checkout has no list of files.
         extras: of the first ones, what they bring is counted too.
+        bytecode: also count ``.pyc`` files, which are in no wheel: installers and imports write them.
     """
     found: dict[str, float] = {}
     waiting = [(name, extras) for name in names]
@@ -168,10 +171,10 @@ def installed(names: list[str], extras: tuple[str, ...] = ()) -> dict[str, float
             package = distribution(name)
         except PackageNotFoundError:
             if key == "deepbabysit":
-                found[key] = _ours()
+                found[key] = _ours(bytecode)
                 waiting += [(n, ()) for n in ("numpy", "rich", "safetensors", *(("numba",) if extras else ()))]
             continue
-        found[key] = _ours() if key == "deepbabysit" else _files(package)
+        found[key] = _ours(bytecode) if key == "deepbabysit" else _files(package, bytecode)
         for line in package.requires or []:
             requirement, _, marker = line.partition(";")
             required = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
@@ -181,17 +184,18 @@ def installed(names: list[str], extras: tuple[str, ...] = ()) -> dict[str, float
     return found
 
 
-def _files(package: Distribution) -> float:
+def _files(package: Distribution, bytecode: bool) -> float:
     paths = [Path(str(package.locate_file(file))) for file in package.files or []]
-    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+    return sum(path.stat().st_size for path in paths if path.is_file() and (bytecode or path.suffix != ".pyc")) / 1e6
 
 
-def _ours() -> float:
+def _ours(bytecode: bool) -> float:
     total = 0
-    for module in ("deepbabysit", "deepbabysit_numpy"):
+    for module in ("deepbabysit", "deepbabysit_numpy", "deepbabysit_cupy"):
         spec = importlib.util.find_spec(module)
         for folder in (spec.submodule_search_locations or []) if spec is not None else []:
-            total += sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+            files = (path for path in Path(folder).rglob("*") if path.is_file())
+            total += sum(path.stat().st_size for path in files if bytecode or path.suffix != ".pyc")
     return total / 1e6
 
 

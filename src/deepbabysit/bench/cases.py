@@ -61,6 +61,17 @@ def _all() -> dict[str, Case]:
 
 
 CASES = _all()
+# Sequences (tokens, features) through blocks of a transformer (heads; pre-norm, GELU, four times as wide within): timed
+# on a GPU only.
+TRANSFORMERS: dict[str, Case] = {
+    f"{name}@{batch}": {"net": name, "input": size, "layers": [*blocks, ["flatten"], ["dense", 10, None]], "loss": "ce",
+                        "batch": batch}
+    for name, size, blocks, batch in (
+        ("transformer-256", [64, 256], [["block", 4]] * 4, 32), ("transformer-512", [128, 512], [["block", 8]] * 4, 32),
+        ("transformer-128", [32, 128], [["block", 4]] * 2, 32), ("transformer-tiny", [8, 16], [["block", 2]], 16),
+    )
+}  # fmt: skip
+GPU_CASES = {**CASES, **TRANSFORMERS}
 QUICK = ("100-mse@64", "300-100-mse@64", "worked@32", "worked@64", "worked@256", "tiny@64", "lenet5@32",
          "six-conv-norm@32")  # fmt: skip
 
@@ -112,13 +123,20 @@ def work(case: Case) -> tuple[float, int]:
             first = False
         elif kind == "norm":
             parameters += 2 * shape[-1]
+        elif kind == "block":
+            tokens, width = shape
+            flops += 6.0 * case["batch"] * tokens * width * (12 * width + 2 * tokens)
+            parameters += 12 * width**2 + 13 * width
+            first = False
     return flops, parameters
 
 
 def weights(case: Case) -> list[tuple[np.ndarray, ...]]:
-    """Return the initial weights of each layer, float32: (kernel, bias), (gamma, beta), or nothing.
+    """Return the initial weights of each layer, float32: (kernel, bias), (gamma, beta), a block's, or nothing.
 
-    Kernels are (in, out) and (height, width, in, out), normal with variance 2 / fan-in.
+    A block's are (kernel, bias) of query, key, value, output, (gamma, beta) of both normalizations, (kernel, bias) of
+    the hidden layer and of the last one, with variance 1 / fan-in. Other kernels are (in, out) and (height, width, in,
+    out), normal with variance 2 / fan-in.
     """
     rng = np.random.default_rng(1)
     found: list[tuple[np.ndarray, ...]] = []
@@ -129,6 +147,13 @@ def weights(case: Case) -> list[tuple[np.ndarray, ...]]:
             found.append((kernel, np.zeros(a[0], np.float32)))
         elif kind == "norm":
             found.append((np.ones(shape[-1], np.float32), np.zeros(shape[-1], np.float32)))
+        elif kind == "block":
+            n = shape[-1]
+            parts: list[np.ndarray] = []
+            for inner, outer in [*[(n, n)] * 4, (0, n), (0, n), (n, 4 * n), (4 * n, n)]:
+                kernel = rng.standard_normal((inner, outer), dtype=np.float32) / np.float32(math.sqrt(max(inner, 1)))
+                parts += [kernel if inner else np.ones(outer, np.float32), np.zeros(outer, np.float32)]
+            found.append(tuple(parts))
         else:
             found.append(())
     return found

@@ -39,17 +39,24 @@ def _operation(op: str, attrs: dict[str, Any]) -> Callable[..., Any]:
         update = nn.sigmoid(a + d)
         return update * h + (1 - update) * jnp.tanh(c + nn.sigmoid(b + e) * n)
 
-    def pool(x: Any, start: float, combine: Any) -> Any:
-        return lax.reduce_window(x, start, combine, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    def pool(x: Any, start: float, combine: Any, size: int = 2, stride: int = 2) -> Any:
+        return lax.reduce_window(x, start, combine, (1, size, size, 1), (1, stride, stride, 1), "VALID")
 
     def attention(q: Any, k: Any, v: Any) -> Any:
-        return nn.softmax(q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5, -1) @ v
+        scores = q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5
+        if attrs.get("causal"):
+            scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -jnp.inf)
+        return nn.softmax(scores, -1) @ v
 
     table: dict[str, Callable[..., Any]] = {
         "linear": linear,
         "relu": nn.relu, "sigmoid": nn.sigmoid, "tanh": jnp.tanh, "silu": nn.silu,
         "gelu": lambda x: nn.gelu(x, approximate=False),
+        "leaky_relu": nn.leaky_relu, "elu": nn.elu, "softplus": nn.softplus, "erf": lax.erf,
         "softmax": lambda x: nn.softmax(x, -1),
+        "log_softmax": lambda x: nn.log_softmax(x, -1),
+        "logsumexp": lambda x: nn.logsumexp(x, attrs["axis"]),
+        "max": lambda x: x.max(attrs["axis"]),
         "chain": lambda a, x, b: jnp.tanh(a * x + b) * x,
         "dropout": dropout,
         "softmax_cross_entropy": lambda x, y: -jnp.take_along_axis(nn.log_softmax(x), y[:, None], 1)[:, 0],
@@ -59,18 +66,20 @@ def _operation(op: str, attrs: dict[str, Any]) -> Callable[..., Any]:
         "rms_norm": lambda x, g: x * lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5) * g,
         "embedding": lambda t, i: jnp.take(t, i, axis=0),
         "conv": lambda x, k, b: conv(x, k, (1, 1), "SAME", dimension_numbers=_AXES) + b,
+        "conv1d": lambda x, k, b: conv(x, k, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")) + b,
         "depthwise": lambda x, k: conv(
             x, k.reshape(*k.shape[:2], 1, -1), (1, 1), "SAME", dimension_numbers=_AXES, feature_group_count=x.shape[-1]
         ),
         "transposed": lambda x, k: lax.conv_transpose(
             x, k, (2, 2), "VALID", dimension_numbers=_AXES, transpose_kernel=True
         ),
-        "max_pool": lambda x: pool(x, -jnp.inf, lax.max),
+        "max_pool": lambda x: pool(x, -jnp.inf, lax.max, attrs["size"], attrs["stride"]),
         "avg_pool": lambda x: pool(x, 0.0, lax.add) / 4,
+        "global_pool": lambda x: x.mean((1, 2)),
         "attention": attention,
         "lstm_cell": lstm,
         "gru_cell": gru,
-        "sum": lambda x: x.sum(0),
+        "sum": lambda x: x.sum(attrs["axis"]),
     }  # fmt: skip
     return table[op]
 
@@ -84,17 +93,22 @@ def build(kernel: Kernel) -> tuple[Callable[[], Any], list[float]]:
     given = [jnp.asarray(a) for a in inputs(kernel)]
     if kernel["op"] == "optimizer":
         return _optimizer(kernel, given)
-    count = differentiated(kernel)
+    places = differentiated(kernel)
     operation = _operation(kernel["op"], kernel["attrs"])
 
     def both(leaves: Any, rest: Any, g: Any) -> Any:
-        y, back = jax.vjp(lambda *values: operation(*values, *rest), *leaves)
-        return (y, *back(g))
+        def of_leaves(*values: Any) -> Any:
+            own, others = iter(values), iter(rest)
+            return operation(*[next(own if n in places else others) for n in range(len(given))])
 
-    leaves, rest = tuple(given[:count]), tuple(given[count:])
-    start = jnp.asarray(upstream(jax.eval_shape(operation, *given).shape))
+        y, back = jax.vjp(of_leaves, *leaves)
+        return (y, *back(g)) if leaves else (y,)
+
+    leaves = tuple(given[n] for n in places)
+    rest = tuple(a for n, a in enumerate(given) if n not in places)
+    start = jnp.asarray(upstream(jax.eval_shape(operation, *given).shape, kernel["dtype"]))
     run = jit(both)
-    check = [float(jnp.abs(v).mean()) for v in run(leaves, rest, start)]
+    check = [float(jnp.abs(v.astype(jnp.float32)).mean()) for v in run(leaves, rest, start)]
     return lambda: jax.block_until_ready(run(leaves, rest, start)) and None, check
 
 

@@ -40,6 +40,8 @@ def _forward(layers: list[list[Any]], p: Any, state: Any, h: Any, key: Any) -> t
             m, v = h.mean((0, 1, 2)), h.var((0, 1, 2))
             new[i] = (0.99 * new[i][0] + 0.01 * m, 0.99 * new[i][1] + 0.01 * v)
             h = (h - m) * lax.rsqrt(v + 1e-3) * p[i][0] + p[i][1]
+        elif kind == "block":
+            h = _block(p[i], a[0], h)
         elif kind == "relu":
             h = jax.nn.relu(h)
         elif kind == "dropout":
@@ -48,6 +50,21 @@ def _forward(layers: list[list[Any]], p: Any, state: Any, h: Any, key: Any) -> t
         else:
             h = h.reshape(h.shape[0], -1)
     return h, new
+
+
+def _block(p: Any, heads: int, h: Any) -> Any:
+    """Run a block of a transformer; its weights are in the order of `cases.weights`."""
+    import jax
+    from jax import lax
+
+    def norm(x: Any, gamma: Any, beta: Any) -> Any:
+        return (x - x.mean(-1, keepdims=True)) * lax.rsqrt(x.var(-1, keepdims=True) + 1e-5) * gamma + beta
+
+    x = norm(h, p[8], p[9])
+    q, k, v = ((x @ p[n] + p[n + 1]).reshape(*h.shape[:2], heads, -1) for n in (0, 2, 4))
+    h = h + jax.nn.dot_product_attention(q, k, v).reshape(h.shape) @ p[6] + p[7]
+    x = jax.nn.gelu(norm(h, p[10], p[11]) @ p[12] + p[13], approximate=False)
+    return h + x @ p[14] + p[15]
 
 
 def _step(task: dict[str, Any]) -> Callable[[], float]:

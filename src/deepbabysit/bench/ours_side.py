@@ -86,6 +86,7 @@ def network(case: Case, device: Device) -> Sequential:
             kinds.Dense(a[0], a[1], **first) if kind == "dense"
             else kinds.Conv2D(a[0], a[1], padding=a[2], activation=a[3], **first) if kind == "conv"
             else kinds.Dropout(a[0]) if kind == "dropout"
+            else kinds.TransformerBlock(a[0], **first) if kind == "block"
             else kinds.MaxPool2D(2) if kind == "pool"
             else kinds.BatchNorm() if kind == "norm"
             else kinds.Activation("relu") if kind == "relu"
@@ -101,7 +102,15 @@ def network(case: Case, device: Device) -> Sequential:
     return model
 
 
-_WEIGHTS = {"dense": ("kernel", "bias"), "conv": ("kernel", "bias"), "norm": ("gamma", "beta")}
+_WEIGHTS = {
+    "dense": ("kernel", "bias"), "conv": ("kernel", "bias"), "norm": ("gamma", "beta"),
+    "block": tuple(
+        f"{part}.{name}"
+        for part in ("attention.query", "attention.key", "attention.value", "attention.output", "norm1", "norm2",
+                     "hidden", "output")
+        for name in (("gamma", "beta") if part.startswith("norm") else ("kernel", "bias"))
+    ),
+}  # fmt: skip
 
 
 def _change(model: Sequential, share: float, draw: int) -> None:

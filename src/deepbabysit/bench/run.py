@@ -18,6 +18,19 @@ LIMITS: dict[str, int] = {}
 """What `limits_side` is asked for: nothing means products of 1024 rows and memory well beyond the last cache."""
 
 
+def chosen(patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of the networks and of the single operations that patterns mean.
+
+    Raises:
+        ValueError: a pattern means neither.
+
+    >>> chosen(["tiny", "gelu 64*"])
+    (['tiny@64'], ['gelu 64x256'])
+    """
+    operations = [pattern for pattern in patterns if kernels.select([pattern])]
+    return select([pattern for pattern in patterns if pattern not in operations]), kernels.select(operations)
+
+
 def run(
     threads: int = 2,
     quick: bool = False,
@@ -32,7 +45,7 @@ def run(
     Arguments:
         threads: processors of each contender.
         quick: fewer networks and rounds.
-        cases: patterns of networks; none means all, or those of a quick run.
+        cases: patterns of networks and of single operations; none means all, or those of a quick run.
         names: contenders; none means all that can run here.
         parts: names in `PARTS`; none means all.
         say: called with each line of progress.
@@ -44,7 +57,7 @@ def run(
     for part in parts:
         if part not in PARTS:
             raise ValueError(unknown("part", part, PARTS))
-    keys = select(cases) if cases else list(QUICK if quick else CASES)
+    keys, operations = chosen(cases) if cases else (list(QUICK if quick else CASES), [])
     wanted = list(names) or [*NAMES, f"{OURS}:cuda"]
     reasons = {name: reason for name in wanted if (reason := missing(name))}
     found = results.new(threads)
@@ -52,7 +65,7 @@ def run(
     meter = Meter()
     with Pool(threads) as pool:
         here = [name for name in wanted if name not in reasons]
-        session = Session(pool, threads, quick, keys, here, bool(names), say, found, save)
+        session = Session(pool, threads, quick, keys, operations, here, bool(names), say, found, save)
         session.limits(LIMITS)
         for name, measure in PARTS.items():
             if not parts or name in parts:

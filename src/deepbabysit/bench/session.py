@@ -23,6 +23,7 @@ class Session:
         threads: processors of each contender.
         quick: fewer cases and rounds.
         cases: names of the networks.
+        kernels: names of single operations; none means all, or those of a quick run.
         names: contenders that can run here.
         chosen: whether somebody has chosen them: then no others take part.
         say: called with a line of progress.
@@ -35,6 +36,7 @@ class Session:
     threads: int
     quick: bool
     cases: list[str]
+    kernels: list[str]
     names: list[str]
     chosen: bool
     say: Callable[[str], None]

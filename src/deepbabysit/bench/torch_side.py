@@ -26,6 +26,7 @@ def build(task: dict[str, Any], name: str, threads: int) -> tuple[Callable[[], A
 
 def network(case: Case) -> Any:
     """Return the model with the initial weights that every contender starts from."""
+    import torch
     from torch import nn
 
     made = []
@@ -35,7 +36,7 @@ def network(case: Case) -> Any:
         if kind == "dense":
             layer = nn.Linear(shape[0], a[0])
             kernel = values[0]
-            if before is not None:
+            if before is not None and len(before) == 3:
                 kernel = kernel.reshape(*before, a[0]).transpose(2, 0, 1, 3).reshape(-1, a[0])
                 before = None
             _fill(layer, kernel.T, values[1])
@@ -44,6 +45,17 @@ def network(case: Case) -> Any:
             _fill(layer, values[0].transpose(3, 2, 0, 1), values[1])
         elif kind == "norm":
             layer = nn.BatchNorm2d(shape[2], eps=1e-3, momentum=0.01)
+        elif kind == "block":
+            layer = nn.TransformerEncoderLayer(
+                shape[1], a[0], 4 * shape[1], dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            inside = layer.self_attn
+            joined = [np.concatenate(parts, -1) for parts in (values[0:6:2], values[1:6:2])]
+            with torch.no_grad():
+                inside.in_proj_weight.copy_(torch.from_numpy(np.ascontiguousarray(joined[0].T)))
+                inside.in_proj_bias.copy_(torch.from_numpy(joined[1]))
+            for part, number in ((inside.out_proj, 6), (layer.linear1, 12), (layer.linear2, 14)):
+                _fill(part, values[number].T, values[number + 1])
         else:
             before = shape if kind == "flatten" else before
             layer = (

@@ -105,7 +105,8 @@ def _add_task(command: argparse.ArgumentParser) -> None:
 def _add_bench(command: argparse.ArgumentParser) -> None:
     """Add the arguments that say what is measured."""
     command.add_argument("--quick", action="store_true", help="fewer networks, shorter turns")
-    command.add_argument("--cases", nargs="+", metavar="NET@BATCH", help="networks, such as worked@64, tiny, '*@32'")
+    command.add_argument("--cases", nargs="+", metavar="NAME",
+                         help="networks, such as worked@64, tiny, '*@32', and single operations, such as 'gelu*'")
     command.add_argument("--parts", nargs="+", metavar="PART",
                          help="of steps, kernels, loading, fit, memory, startup (default: all)")
     command.add_argument("--contenders", nargs="+", metavar="NAME", help="such as ours-replay, torch-fused, jax")

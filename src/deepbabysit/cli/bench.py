@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 
 from deepbabysit.bench import results, tables
-from deepbabysit.bench.cases import select
 from deepbabysit.bench.contenders import missing
 from deepbabysit.bench.load import BUSY_AVERAGE, average
-from deepbabysit.bench.run import PARTS, run
+from deepbabysit.bench.run import PARTS, chosen, run
 from deepbabysit.cli.usage import UsageError
 from deepbabysit.errors import unknown
 from deepbabysit.io.files import check_writable
@@ -41,7 +40,7 @@ def bench(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Refuse what is wrong in the command line before anything is measured."""
     try:
-        select(options.cases or ())
+        chosen(options.cases or ())
         for name in options.contenders or ():
             missing(name)
         for part in options.parts or ():

@@ -15,6 +15,7 @@ from deepbabysit.kernels import (  # noqa: F401  (imported for what they define)
     random,
     recurrent,
     reduction,
+    scaling,
     sequences,
     statistics,
     structure,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels import drawing
-from deepbabysit.kernels.shapes import elementwise_float, need_floating, show_shape
+from deepbabysit.kernels.shapes import elementwise_float, limits, need_floating, show_shape
 from deepbabysit.kernels.spec import BadInput, Form, Sample, define
 
 # -- integer labels --------------------------------------------------------------------------------------------------
@@ -297,8 +297,8 @@ SIGMOID_CROSS_ENTROPY_GRADIENT = define(
 
 def probability_limits(dtype: Any) -> tuple[float, float, float]:
     """Return (smallest p in the value, smallest p in the slope, how far outside of [0, 1] rounding may lead)."""
-    limits = np.finfo(dtype)
-    tiny, eps = float(limits.tiny), float(limits.eps)
+    found = limits(np.dtype(dtype))
+    tiny, eps = float(found.tiny), float(found.eps)
     return tiny, max(eps * eps, tiny), 100 * eps
 
 

@@ -1,7 +1,7 @@
 """Normalizations, channels last. Variances are divided by the count and taken in two passes: no cancellation.
 
-float16 inputs are normalized in float32, and statistics of theirs are float32. The result has the input's dtype,
-whatever the dtype of scale and shift.
+Inputs in half precision are normalized in float32, and statistics of theirs are float32. The result has the input's
+dtype, whatever the dtype of scale and shift.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from deepbabysit.kernels import drawing
 from deepbabysit.kernels.elementwise import like
-from deepbabysit.kernels.shapes import need_floating, show_shape
+from deepbabysit.kernels.shapes import computed, is_half, need_floating, show_shape
 from deepbabysit.kernels.spec import BadInput, Form, Sample, Tolerance, define
 
 NORM_TOLERANCE = {
@@ -22,13 +22,9 @@ NORM_TOLERANCE = {
 }
 
 
-def _wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
-
-
 def _wide(xp: Any, x: Any) -> Any:
-    """Return float16 as float32."""
-    return xp.astype(x, xp.float32) if x.dtype == np.float16 else x
+    """Return numbers in half precision as float32."""
+    return xp.astype(x, xp.float32) if is_half(x.dtype) else x
 
 
 def _check(name: str, shapes: Any, dtypes: Any, epsilon: float, labels: tuple[str, ...] = ("gamma", "beta")) -> None:
@@ -87,7 +83,7 @@ def batch_norm(xp: Any, x: Any, gamma: Any, beta: Any, *, epsilon: float = 1e-3)
         epsilon: added to the variance.
 
     Returns:
-        y like x; mean (C,) and var (C,), float32 for float16 inputs.
+        y like x; mean (C,) and var (C,), float32 for half precision.
 
     Ioffe and Szegedy, ICML 2015.
 
@@ -110,7 +106,7 @@ def _batch_infer(shapes: Any, dtypes: Any, *, epsilon: float = 1e-3) -> tuple[Fo
     _check("batch_norm", shapes, dtypes, epsilon)
     if prod(shapes[0][:-1]) == 0:
         raise ValueError(f"batch_norm: an empty batch {show_shape(shapes[0])} has no mean")
-    statistic = Form(shapes[1], _wide_dtype(dtypes[0]))
+    statistic = Form(shapes[1], computed(dtypes[0]))
     return (Form(shapes[0], dtypes[0]), statistic, statistic)
 
 

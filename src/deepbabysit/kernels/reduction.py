@@ -13,6 +13,7 @@ import numpy as np
 
 from deepbabysit.kernels import drawing
 from deepbabysit.kernels.shapes import (
+    is_floating,
     need_floating,
     normalize_axes,
     normalize_axis,
@@ -76,12 +77,12 @@ def _spread(op: Any, g: Any, shape: Any, axis: Axis, keepdims: bool) -> Any:
 
 
 def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if dtype.kind == "f" else np.dtype(np.int64)
+    return dtype if is_floating(dtype) else np.dtype(np.int64)
 
 
 def sum_(xp: Any, x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """Sum over axes; integers and booleans are summed as 64-bit integers."""
-    if x.dtype.kind == "f":
+    if is_floating(x.dtype):
         return xp.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
     return xp.sum(x, axis=axis, keepdims=keepdims, dtype=xp.int64)
 

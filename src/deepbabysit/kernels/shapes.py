@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.errors import require
 from deepbabysit.kernels.spec import Form, Shape
 
 # The batch axis of a symbolic input: an unknown length. It is a large prime, so that products, exact divisions,
@@ -120,12 +121,40 @@ def resolve_reshape(shape: Shape, target: Sequence[int]) -> Shape:
 
 def is_floating(dtype: np.dtype[Any]) -> bool:
     """Tell whether a dtype holds floating numbers (the ones that can have gradients)."""
-    return dtype.kind == "f"
+    return dtype.kind in "fV"  # NumPy knows bfloat16 by the kind V; tensors hold nothing else of it
+
+
+def is_half(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a dtype is float16 or bfloat16: such numbers are stored, and computed with in float32."""
+    return dtype.itemsize == 2 and dtype.kind in "fV"
+
+
+def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype in which sums and statistics of numbers of a dtype are computed.
+
+    >>> computed(np.dtype("float16")), computed(np.dtype("float64"))
+    (dtype('float32'), dtype('float64'))
+    """
+    return np.dtype(np.float32) if is_half(dtype) else dtype
+
+
+def limits(dtype: np.dtype[Any]) -> Any:
+    """Return the limits of a floating dtype, as `numpy.finfo` does."""
+    return np.finfo(dtype) if dtype.kind == "f" else require("ml_dtypes", "bf16").finfo(dtype)
+
+
+def half(name: str) -> np.dtype[Any]:
+    """Return the dtype "float16" or "bfloat16".
+
+    Raises:
+        ImportError: bfloat16 needs the package ml_dtypes; the message says how it is installed.
+    """
+    return np.dtype(require("ml_dtypes", "bf16").bfloat16 if name == "bfloat16" else name)
 
 
 def need_floating(name: str, dtype: np.dtype[Any]) -> None:
     """Refuse a dtype that holds no floating numbers."""
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         raise TypeError(f"{name} needs floating numbers; got {dtype}. Convert first: x.astype('float32')")
 
 

@@ -59,6 +59,7 @@ DEFAULT_TOLERANCE: Mapping[str, Tolerance] = {
     "float64": Tolerance(1e-12, 1e-12),
     "float32": Tolerance(2e-5, 2e-6),
     "float16": Tolerance(2e-2, 2e-3),
+    "bfloat16": Tolerance(4e-2, 1e-2),
 }
 
 

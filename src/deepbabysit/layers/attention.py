@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import numpy as np
-
 from deepbabysit.autograd import ops
 from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.kernels.shapes import limits
 from deepbabysit.layers.affine import positive_int
 from deepbabysit.layers.basic import Dropout, drop
 from deepbabysit.layers.checks import need_axes, refuse
@@ -131,7 +130,7 @@ class MultiHeadAttention(Layer):
             past = ops.arange(t).reshape((t, 1)) >= ops.arange(s).reshape((1, s))
             allowed = past.reshape((1, 1, t, s)) if allowed is None else ops.logical_and(allowed, past)
         if allowed is not None:
-            scores = ops.where(allowed, scores, float(np.finfo(scores.dtype).min))
+            scores = ops.where(allowed, scores, float(limits(scores.dtype).min))
         shares = ops.softmax(scores)
         if allowed is not None:
             shares = ops.where(allowed, shares, 0.0)  # a query that may see nothing gets 0

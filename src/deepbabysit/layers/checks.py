@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from deepbabysit.kernels.shapes import show_shape
+from deepbabysit.kernels.shapes import is_floating, show_shape
 
 IMAGE = ("N", "H", "W", "C")
 SEQUENCE = ("N", "T", "C")
@@ -83,7 +83,7 @@ def need_features(layer: Any, shape: tuple[int, ...], features: int | None) -> N
 
 def need_floats(layer: Any, dtype: Any) -> None:
     """Refuse whole numbers where a product is computed (they would make everything float64)."""
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         raise TypeError(
             f"layer {layer.path} ({type(layer).__name__}): expected floating numbers; got {dtype}. "
             f"Convert first: x.astype('float32')"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deepbabysit.autograd.parameter import State
-from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.autograd.tensor import Tensor, apply
+from deepbabysit.kernels import SPECS
 from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.subnormals import flushed
 
@@ -28,9 +29,11 @@ class Updates:
         found = self._pending.get(id(state))
         return state if found is None else found[1]
 
-    def commit(self) -> None:
-        """Write every new value into its state's memory."""
+    def commit(self, accepted: Tensor | None = None) -> None:
+        """Write every new value into its state's memory; with `accepted` only where that is true."""
         for state, value in self._pending.values():
+            if accepted is not None:
+                value = apply(SPECS["where"], (accepted, value, state))
             state.assign(value, "the state update at the end of a step")
         self._pending.clear()
 

@@ -12,7 +12,7 @@ import numpy as np
 from deepbabysit.autograd.operations import TensorOperations, tensor_operations
 from deepbabysit.autograd.tensor import Tensor, tensor
 from deepbabysit.errors import unknown, unknown_keywords
-from deepbabysit.kernels.shapes import show_shape
+from deepbabysit.kernels.shapes import is_floating, show_shape
 from deepbabysit.losses import targets
 from deepbabysit.runtime.context import current
 
@@ -263,7 +263,7 @@ class Loss:
             p = given_p
         else:
             p = tensor(given_p, device=given_y.device if isinstance(given_y, Tensor) else None)
-        if p.dtype.kind != "f":
+        if not is_floating(p.dtype):
             p = p.astype(np.float32)
         values = None
         if isinstance(given_y, np.ndarray):

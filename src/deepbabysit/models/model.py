@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,10 @@ from deepbabysit.models.functional import Step, as_inputs, flat, pair, run_steps
 from deepbabysit.models.summary import summarize
 from deepbabysit.models.writing import describe_training, write_model
 from deepbabysit.optimizers import get as get_optimizer
-from deepbabysit.runtime.context import CONFIGURATION
+from deepbabysit.runtime.context import CONFIGURATION, surroundings
 from deepbabysit.training.history import History
 from deepbabysit.training.loop import Trainer
-
-PRECISIONS = ("float32", "float64")
-LATER = ("tf32", "bfloat16", "float16")
+from deepbabysit.training.precision import Precision
 
 
 class Model(Layer):
@@ -60,6 +59,7 @@ class Model(Layer):
         self.built_for: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self._trainer: Trainer | None = None
         self._replay: bool | None = None
+        self._tune = False
 
     def is_model(self) -> bool:
         """Tell that paths begin below this layer."""
@@ -90,6 +90,7 @@ class Model(Layer):
         metrics: Sequence[Any] = (),
         precision: str | None = None,
         replay: bool | None = None,
+        tune: bool = False,
     ) -> Model:
         """Say how the model is trained.
 
@@ -97,11 +98,20 @@ class Model(Layer):
             optimizer: a name or an optimizer.
             loss: a name, a loss, or a function ``(y_true, y_pred) -> Tensor``.
             metrics: names, metrics, or functions.
-            precision: "float32" (default) or "float64".
+            precision: "float32" (default), "tf32", "bfloat16", "float16" or "float64". With bfloat16 and float16 the
+                parameters stay float32 (and so they are saved); steps, `evaluate` and `predict` compute with copies of
+                them and store activations and gradients in half precision, sums, statistics, losses and metrics in
+                float32. float16 scales the loss by itself and skips steps whose gradients overflow. tf32 lets products
+                of float32 round their operands on a GPU.
             replay: record the training step and replay it; None means yes for Sequential and functional models.
+            tune: let the device choose by timing, on a GPU: which algorithm a product runs with, and which operations
+                of a recorded step the matrix library does in one. What is chosen is kept in a file, used again in later
+                processes, and part of the history (``history.choices``). Recorded steps may then differ in their last
+                bits from the same operations one by one; without it they never do.
 
         Raises:
             ValueError: a name does not exist; the nearest ones are offered.
+            ImportError: "bfloat16" without the package ml_dtypes.
 
         >>> import deepbabysit as db
         >>> model = db.Sequential([db.layers.Dense(1, input_shape=3)])
@@ -109,11 +119,14 @@ class Model(Layer):
         """
         found_loss = losses.get(loss) if loss is not None else None
         found_metrics = [_metric(m, found_loss) for m in ([metrics] if isinstance(metrics, str) else metrics)]
-        dtype = _precision(precision)
+        found = Precision(precision)
+        if not isinstance(tune, bool | np.bool_):
+            raise TypeError(f"tune is True or False; got {tune!r}")
         self._replay = self.replayable if replay is None else replay
-        self._trainer = Trainer(self, get_optimizer(optimizer), found_loss, found_metrics, dtype, self._replay)
+        self._tune = bool(tune)
+        self._trainer = Trainer(self, get_optimizer(optimizer), found_loss, found_metrics, found, self._replay)
         if self.built:
-            self.astype(dtype)
+            self.astype(found.dtype)
         CONFIGURATION.bump()
         return self
 
@@ -142,9 +155,9 @@ class Model(Layer):
     def astype(self, dtype: Any) -> Model:
         """Convert all floating parameters and states to a dtype."""
         target = np.dtype(dtype)
-        changed = self._trainer is not None and self._trainer.dtype != target
-        if self._trainer is not None:
-            self._trainer.dtype = target
+        changed = self._trainer is not None and self._trainer.precision.dtype != target
+        if self._trainer is not None and changed:
+            self._trainer.precision = Precision(target.name)
         for _, value in self._named():
             if value.dtype.kind == "f" and value.dtype != target:
                 value.data = value.device.asarray(value.device.to_host(value.data), target)
@@ -220,18 +233,22 @@ class Model(Layer):
         """
         sitter = _sitter(babysit, callbacks)
         try:
-            history = self.trainer.fit(
-                x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
-                validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
-                sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
-                run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
-            )
+            with self._tuned():
+                history = self.trainer.fit(
+                    x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+                    validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
+                    sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
+                    run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
+                )
         except (TypeError, ValueError) as error:
             if sitter is not None and not sitter.begun:
                 error.finding = blame(error, self, x, y)  # type: ignore[union-attr]
             raise
         if sitter is not None:
             history.findings, history.judge = sitter.findings, sitter.verdict
+        choices = self.device.backend.choices
+        if self._tune and choices is not None:
+            history.choices = choices()
         return history
 
     @spelled
@@ -248,7 +265,8 @@ class Model(Layer):
         Returns:
             A dict such as ``{"loss": 0.31, "accuracy": 0.92}``.
         """
-        return self.trainer.evaluate(x, y, batch_size, sample_weight, verbose)
+        with self._tuned():
+            return self.trainer.evaluate(x, y, batch_size, sample_weight, verbose)
 
     @spelled
     def predict(self, x: Any, batch_size: int = 256) -> Any:
@@ -258,8 +276,9 @@ class Model(Layer):
             x: inputs (N, ...).
             batch_size: samples at a time.
         """
-        trainer = self._trainer or Trainer(self, None, None, [], np.dtype(np.float32), self.replayable)
-        return trainer.predict(x, batch_size)
+        trainer = self._trainer or Trainer(self, None, None, [], Precision(), self.replayable)
+        with self._tuned():
+            return trainer.predict(x, batch_size)
 
     @spelled
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -268,7 +287,12 @@ class Model(Layer):
         Returns:
             A mapping ``{"loss": ..., ...}`` whose entries become real floats when they are read.
         """
-        return self.trainer.train_on_batch(x, y, sample_weight)
+        with self._tuned():
+            return self.trainer.train_on_batch(x, y, sample_weight)
+
+    def _tuned(self) -> AbstractContextManager[Any]:
+        """Let the device choose by timing for the duration of a block, where that was asked for."""
+        return surroundings(tune=True) if self._tune else nullcontext()
 
     # -- building and looking ------------------------------------------------------------------------------------------
 
@@ -372,15 +396,6 @@ def _sitter(babysit: Any, callbacks: Any) -> Sitter | None:
     if babysit is not True and babysit != "stop":
         raise ValueError(f'babysit is True, "stop" (end the run at an error) or False; got {babysit!r}')
     return Sitter(babysit == "stop", callbacks=callbacks if isinstance(callbacks, list | tuple) else (callbacks,))
-
-
-def _precision(precision: str | None) -> np.dtype[Any]:
-    name = precision or "float32"
-    if name in LATER:
-        raise ValueError(f"precision {name!r} needs a GPU backend; on the CPU use 'float32' or 'float64'")
-    if name not in PRECISIONS:
-        raise ValueError(unknown("precision", name, (*PRECISIONS, *LATER)))
-    return np.dtype(name)
 
 
 class Functional(Model):

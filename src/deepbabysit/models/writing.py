@@ -67,5 +67,5 @@ def describe_training(model: Any) -> dict[str, Any] | None:
         "optimizer": trainer.optimizer.config(),
         "loss": None if trainer.loss is None else trainer.loss.config(),
         "metrics": [metric.config() for metric in trainer.metrics],
-        "precision": trainer.dtype.name,
+        "precision": trainer.precision.name,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,21 @@ from deepbabysit.runtime.funnel import Plan, call, execute, find_plan
 
 _COPY, _ASTYPE = SPECS["copy"], SPECS["astype"]
 _TABLES_KEPT = 64  # one for each pattern of which parameters have a gradient
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """An update rule with its settings.
+
+    Attributes:
+        spec: name of the KernelSpec.
+        states: name of each state and the value it starts with.
+        attrs: the spec's attributes.
+    """
+
+    spec: str
+    states: dict[str, float]
+    attrs: dict[str, Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -242,7 +258,7 @@ def pack(kind: str, members: Sequence[Member], states: dict[str, float], average
     return flats
 
 
-def export_arrays(flats: Sequence[FlatBuffer], paths: Mapping[int, str]) -> dict[str, np.ndarray]:
+def exported(flats: Sequence[FlatBuffer], paths: Mapping[int, str]) -> dict[str, np.ndarray]:
     """Return copies of all states by ``path/state``."""
     found: dict[str, np.ndarray] = {}
     for flat in flats:
@@ -252,10 +268,10 @@ def export_arrays(flats: Sequence[FlatBuffer], paths: Mapping[int, str]) -> dict
     return found
 
 
-def choose_arrays(
+def arrays_for(
     flats: Sequence[FlatBuffer], paths: Mapping[int, str], arrays: Mapping[str, Any], states: Iterable[str]
 ) -> list[tuple[FlatBuffer, int, dict[str, np.ndarray]]]:
-    """Return the arrays of each parameter from what `export_arrays` gave; all are checked before one is used.
+    """Return the arrays of each parameter from what `exported` gave; all are checked before one is used.
 
     Raises:
         KeyError: paths are missing or unknown.
@@ -291,12 +307,41 @@ def copied(optimizer: Any, memo: dict[int, Any]) -> Any:
         learning_rate=deepcopy(optimizer._schedule, memo), clip_norm=optimizer._clip_norm,
         clip_value=optimizer._clip_value, ema=optimizer._ema, **optimizer._settings,
     )
+    twin.scale_loss(optimizer._scaled)
     if optimizer._members:
         twin._pack([replace(m, parameter=deepcopy(m.parameter, memo)) for m in optimizer._members])
         twin.load_state_dict(optimizer.state_dict())
     elif optimizer._pending is not None:
         twin.load_state_dict(optimizer._pending)
     return twin
+
+
+def paths_of(members: Sequence[Member]) -> dict[int, str]:
+    """Return ``id(parameter)`` -> its path, or its place in the list where it has none of its own."""
+    paths: dict[int, str] = {}
+    taken: set[str] = set()
+    for place, member in enumerate(members):
+        path = member.parameter.name or f"parameter_{place}"
+        if path in taken:
+            path = f"{path}#{place}"
+        taken.add(path)
+        paths[id(member.parameter)] = path
+    return paths
+
+
+@contextmanager
+def averaged(flats: Sequence[FlatBuffer]) -> Iterator[None]:
+    """Put the averaged weights into the parameters for a block; the others come back bit for bit."""
+    kept = [flat.device.asarray(flat.w) for flat in flats]
+    try:
+        for flat in flats:
+            call(flat.device, _COPY, (flat.average,), outs=(flat.w,))
+            flat.mark("ema_weights()")
+        yield
+    finally:
+        for flat, weights in zip(flats, kept, strict=True):
+            call(flat.device, _COPY, (weights,), outs=(flat.w,))
+            flat.mark("the end of ema_weights()")
 
 
 def flats_of(optimizer: Any) -> list[FlatBuffer]:

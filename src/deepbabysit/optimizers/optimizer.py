@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +17,8 @@ from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
 from deepbabysit.kernels.updates import APPLY, FACTOR, NORM, PENALTY, SQUARES, host_control
 from deepbabysit.optimizers.arguments import Check, above_zero, fraction, read_groups, tell_apart, understand
-from deepbabysit.optimizers.flat import FlatBuffer, Member, choose_arrays, copied, export_arrays, pack
+from deepbabysit.optimizers.flat import FlatBuffer, Member, Rule, arrays_for, averaged, copied, exported, pack, paths_of
+from deepbabysit.optimizers.scaling import LossScale, accepted, scaling
 from deepbabysit.optimizers.schedules import Schedule, get
 from deepbabysit.runtime.context import CONFIGURATION, current, no_grad
 from deepbabysit.runtime.funnel import call
@@ -26,25 +26,10 @@ from deepbabysit.runtime.random import streams
 from deepbabysit.runtime.record import host_action
 from deepbabysit.runtime.subnormals import flushed
 
-_COPY, _ADD, _PENALTY = SPECS["copy"], SPECS["add"], SPECS["weight_penalty"]
+_ADD, _PENALTY = SPECS["add"], SPECS["weight_penalty"]
 _STATISTICS, _CLIP, _AVERAGE = SPECS["gradient_statistics"], SPECS["clip_control"], SPECS["average_update"]
 _COMMON = ("parameters", "learning_rate", "clip_norm", "clip_value", "ema")
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rule:
-    """An update rule with its settings.
-
-    Attributes:
-        spec: name of the KernelSpec.
-        states: name of each state and the value it starts with.
-        attrs: the spec's attributes.
-    """
-
-    spec: str
-    states: dict[str, float]
-    attrs: dict[str, Any]
 
 
 class Optimizer(ABC):
@@ -60,7 +45,7 @@ class Optimizer(ABC):
 
     __slots__ = (
         "_applied", "_clip_norm", "_clip_value", "_control", "_ema", "_flats", "_measure", "_members", "_pending",
-        "_rule", "_schedule", "_settings", "_skip", "_steps", "_swapped", "_version",
+        "_rule", "_scale", "_scaled", "_schedule", "_settings", "_skip", "_steps", "_swapped", "_version",
     )
 
     _schedule: Schedule
@@ -74,6 +59,8 @@ class Optimizer(ABC):
     _ema: float | None
     _measure: bool
     _skip: bool
+    _scale: LossScale | None
+    _scaled: bool
 
     name: ClassVar[str]
     checks: ClassVar[Mapping[str, Check]]  # settings of the rule: name -> check(what, value) -> value
@@ -103,7 +90,7 @@ class Optimizer(ABC):
         start: dict[str, Any] = {
             "_settings": {}, "_schedule": schedule, "_flats": [], "_members": [], "_steps": 0, "_swapped": False,
             "_measure": False, "_skip": False, "_version": -1, "_pending": None, "_ema": None, "_clip_value": None,
-            "_clip_norm": None,
+            "_clip_norm": None, "_scale": None, "_scaled": False,
         }
         for slot, value in start.items():
             self._put(slot, value)
@@ -242,6 +229,17 @@ class Optimizer(ABC):
     def skip_nonfinite(self, value: bool) -> None:
         self._switch("_skip", value)
 
+    def scale_loss(self, on: bool = True) -> None:
+        """Expect gradients of a loss times `loss_scale` (float16); a step whose gradients overflow changes nothing."""
+        if on != self._scaled:
+            self._switch("_scaled", on)
+            self._put("_scale", LossScale(self._flats[0].device) if on and self._flats else None)
+
+    @property
+    def loss_scale(self) -> LossScale | None:
+        """The scale of the loss (``loss.backward(optimizer.loss_scale.tensor)``); None where it is not scaled."""
+        return self._scale
+
     def _switch(self, slot: str, value: bool) -> None:
         if bool(value) != getattr(self, slot):
             self._put(slot, bool(value))
@@ -273,15 +271,7 @@ class Optimizer(ABC):
 
     def _paths(self) -> dict[int, str]:
         """Return ``id(parameter)`` -> its path, or its place in the list where it has none of its own."""
-        paths: dict[int, str] = {}
-        taken: set[str] = set()
-        for place, member in enumerate(self._members):
-            path = member.parameter.name or f"parameter_{place}"
-            if path in taken:
-                path = f"{path}#{place}"
-            taken.add(path)
-            paths[id(member.parameter)] = path
-        return paths
+        return paths_of(self._members)
 
     def bind(self, parameters: Any) -> None:
         """Take parameters (or groups of them) and pack them into flat buffers: one per dtype, identical ones once.
@@ -323,6 +313,7 @@ class Optimizer(ABC):
         self._put("_flats", flats)
         self._put("_control", device.asarray(host_control(0, 0.0)))
         self._put("_applied", device.asarray(host_control(0, 0.0)))
+        self._put("_scale", LossScale(device, scaling(self)) if self._scaled else None)
         self._put("_version", CONFIGURATION.count)
 
     def _follow(self) -> None:
@@ -387,7 +378,7 @@ class Optimizer(ABC):
             scale,
             math.inf if self._clip_norm is None else self._clip_norm,
             math.inf if self._clip_value is None else self._clip_value,
-            self._skip,
+            self._skip or self._scaled,
         )
         self._flats[0].device.write(self._control, values)
 
@@ -407,7 +398,12 @@ class Optimizer(ABC):
             )
         decay = self._settings.get("weight_decay", 0.0)
         tables = [flat.table(pattern, decay) for flat, pattern in zip(self._flats, patterns, strict=True)]
+        scale = self._scale
+        if scale is not None:
+            scale.unscale(self._control)
         control = self._reduce(tables) if self._reduces else self._control
+        if scale is not None:
+            scale.judge(control)
         for flat, table, pattern in zip(self._flats, tables, patterns, strict=True):
             if any(pattern):
                 flat.run(self._rule, control, table)
@@ -417,10 +413,12 @@ class Optimizer(ABC):
             for flat in self._flats:
                 arrays, attrs = (control, flat.average, flat.w), {"decay": self._ema}
                 call(flat.device, _AVERAGE, arrays, attrs, outs=(flat.average,))
+        if scale is not None:
+            scale.follow()
 
     @property
     def _reduces(self) -> bool:
-        return self._clip_norm is not None or self._skip or self._measure
+        return self._clip_norm is not None or self._skip or self._measure or self._scaled
 
     def _reduce(self, tables: list[Array]) -> Array:
         """Measure all gradients, and finish the control array from that."""
@@ -436,7 +434,7 @@ class Optimizer(ABC):
             parameter = member.parameter
             if parameter.constraint is not None and parameter.grad is not None and parameter.trainable:
                 with no_grad():
-                    parameter.assign(parameter.constraint(parameter), "a constraint")
+                    parameter.assign(accepted(self, parameter.constraint(parameter), parameter), "a constraint")
 
     def penalty(self) -> Tensor:
         """Return the value of the penalties ``sum of l1 sum|w| + l2 sum w^2`` as a float64 tensor without axes.
@@ -516,17 +514,11 @@ class Optimizer(ABC):
             raise RuntimeError(f"this optimizer keeps no average: make it with {type(self).__name__}(..., ema=0.999)")
         if self._swapped:
             raise RuntimeError("the averaged weights are in place")
-        kept = [flat.device.asarray(flat.w) for flat in self._flats]
         self._put("_swapped", True)
         try:
-            for flat in self._flats:
-                call(flat.device, _COPY, (flat.average,), outs=(flat.w,))
-                flat.mark("ema_weights()")
-            yield
+            with averaged(self._flats):
+                yield
         finally:
-            for flat, weights in zip(self._flats, kept, strict=True):
-                call(flat.device, _COPY, (weights,), outs=(flat.w,))
-                flat.mark("the end of ema_weights()")
             self._put("_swapped", False)
 
     # -- saving --------------------------------------------------------------------------------------------------------
@@ -555,7 +547,7 @@ class Optimizer(ABC):
         """
         return {
             "format": FORMAT, "config": self._config(), "steps": self._steps, "schedule": self._schedule.state_dict(),
-            "arrays": export_arrays(self._flats, self._paths()),
+            "arrays": exported(self._flats, self._paths()), "scaling": scaling(self),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -579,7 +571,7 @@ class Optimizer(ABC):
             return
         settings = self._checked({name: config[name] for name in self.checks if name in config})
         rule = self.rule({**self._settings, **settings})
-        chosen = choose_arrays(self._flats, self._paths(), state["arrays"], rule.states)
+        chosen = arrays_for(self._flats, self._paths(), state["arrays"], rule.states)
         if config["learning_rate"] is not None:
             self._put("_schedule", get(config["learning_rate"]))
         self._schedule.load_state_dict(state["schedule"])
@@ -588,6 +580,8 @@ class Optimizer(ABC):
         self.clip_norm = config["clip_norm"]
         self.set(**settings)
         self._put("_steps", int(state["steps"]))
+        if self._scaled:
+            self._put("_scale", LossScale(self._flats[0].device, state.get("scaling")))
         for flat, index, values in chosen:
             flat.imports(index, values)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from deepbabysit.optimizers.arguments import Check, above_zero, fraction, not_negative, truth
-from deepbabysit.optimizers.optimizer import Optimizer, Rule
+from deepbabysit.optimizers.flat import Rule
+from deepbabysit.optimizers.optimizer import Optimizer
 
 _USE_ADAMW = {
     "weight_decay": "means two different things elsewhere; for decoupled decay use AdamW(weight_decay=...), for an L2 "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +84,18 @@ class Backend(ABC):
         xp: the array namespace, with array-API names.
         kernels: operation name -> Kernel; what is missing runs as the reference.
         abstract: True when arrays have a shape and no values.
+        choices: ``choices()`` returns what was chosen by timing, and by whom, as a run's record keeps it; None where a
+            backend has no such choices.
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
-            where a backend has no such thing.
+            where a backend has no such thing. Where there is `hold`, ``times=n`` says that the calls are `n` times the
+            same ones, but for where they read.
+        hold: ``with hold() as writes`` collects what this thread writes from the host, as (array, values), in place of
+            doing it; None where nothing is gained by several steps at once.
         adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
             DLPack, or None where it is not there; None where a backend takes such data like all others.
+        share: ``share(array, stream, max_version, dl_device, copy)`` returns the DLPack capsule of an array, as
+            ``__dlpack__`` does; None where the arrays are the host's.
         keeps: ``keeps(size)`` tells whether data of so many bytes shall lie on the device for a whole training; None
             where the host's arrays are as near.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
@@ -100,8 +108,11 @@ class Backend(ABC):
     abstract: bool = False
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
+    share: Callable[[Array, Any, Any, Any, Any], Any] | None = None
     keeps: Callable[[int], bool] | None = None
-    program: Callable[[Any, list[Any]], Callable[[], None] | None] | None = None
+    choices: Callable[[], dict[str, Any]] | None = None
+    program: Callable[..., Callable[[], None] | None] | None = None
+    hold: Callable[[], AbstractContextManager[list[tuple[Array, np.ndarray]]]] | None = None
 
     @abstractmethod
     def asarray(self, values: Any, dtype: Any = None) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
 from pathlib import Path
 
 
@@ -55,3 +56,14 @@ def _need_own(folder: Path, forbidden: int) -> None:
         raise UnsafeFolder(f"{folder} belongs to another user")
     if found.st_mode & forbidden:
         raise UnsafeFolder(f"{folder} is open to other users (mode {stat.S_IMODE(found.st_mode):o}); chmod 700 it")
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name first, so that nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -30,10 +30,14 @@ class Mode:
         updates: where layers leave their new state, or None outside of training.
         deterministic: whether an operation without a deterministic path is an error.
         tap: ``tap(layer, output)`` is shown what every layer computes, or None.
+        stand_ins: ``id(parameter)`` -> the tensor that is computed with in its place (a copy in half precision), or
+            None.
+        tune: whether a backend may choose by timing.
     """
 
     __slots__ = (
-        "deterministic", "device", "grad", "recorder", "scope", "streams", "strict", "tap", "training", "updates",
+        "deterministic", "device", "grad", "recorder", "scope", "stand_ins", "streams", "strict", "tap", "training",
+        "tune", "updates",
     )
 
     def __init__(
@@ -48,6 +52,8 @@ class Mode:
         updates: Any = None,
         deterministic: bool = False,
         tap: Any = None,
+        stand_ins: Any = None,
+        tune: bool = False,
     ) -> None:
         self.grad = grad
         self.training = training
@@ -59,12 +65,14 @@ class Mode:
         self.updates = updates
         self.deterministic = deterministic
         self.tap = tap
+        self.stand_ins = stand_ins
+        self.tune = tune
 
     def scoped(self, scope: str, training: bool, updates: Any) -> Mode:
         """Return the same surroundings inside a layer (what `but` does, without its cost)."""
         return Mode(
             self.grad, training, self.recorder, self.device, self.streams, scope, self.strict, updates,
-            self.deterministic, self.tap,
+            self.deterministic, self.tap, self.stand_ins, self.tune,
         )
 
     def but(self, **changes: Any) -> Mode:

@@ -82,16 +82,20 @@ class Device:
         return self.backend.empty(shape, dtype) if recorder is None else recorder.arena.empty(shape, dtype)
 
     def constant(self, value: Any, dtype: Any) -> Array:
-        """Return a Python number as an array without axes; the same one each time."""
+        """Return a Python number as an array without axes, a tuple of them as a row; the same one each time."""
         # 0.0 equals -0.0, and 1 / x tells them apart
         key = (value, type(value), dtype) if value else (repr(value), type(value), dtype)
         found = self._constants.get(key)
         if found is None:
             if len(self._constants) >= _CONSTANTS_KEPT:
-                self._constants.clear()
+                del self._constants[next(iter(self._constants))]
             found = self.backend.asarray(value, dtype)
             self._constants[key] = found
         return found
+
+    def constants(self) -> list[Array]:
+        """Return what `constant` has made and keeps: who stores addresses of it has to keep it longer."""
+        return list(self._constants.values())
 
     def synchronize(self) -> None:
         """Wait until everything that was asked for is done."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.activations import REMEMBERED
+from deepbabysit.kernels.shapes import computed, is_floating, is_half
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec, complete_attrs
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit.runtime.context import current
@@ -19,6 +20,9 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.reference import ShapeArray
 
 NO_ATTRS: Attrs = {}
+_ASTYPE = SPECS["astype"]
+# Nothing is computed, or the meaning names limits of the dtype: references take numbers in half precision as they are.
+_BY_DTYPE = frozenset({"astype", "copy", "log_probability"})
 _PLANS_KEPT = 20_000
 
 
@@ -35,11 +39,12 @@ class Plan:
         simple: one output, a kernel, and nothing to prepare.
         differentiable: whether gradients can pass.
         special: whether the result remembers its first input (views, activations).
+        wide: the plan in float32 that does the work for numbers in half precision that have no kernel; None elsewhere.
     """
 
     __slots__ = (
         "attrs", "contiguous", "differentiable", "inputs", "kernel", "outputs", "run", "scratch",
-        "simple", "spec", "special", "view",
+        "simple", "spec", "special", "view", "wide",
     )
 
     def __init__(self, device: Device, spec: KernelSpec, arrays: tuple[Array, ...], attrs: Attrs) -> None:
@@ -48,6 +53,7 @@ class Plan:
         self.inputs = tuple(Form(tuple(a.shape), a.dtype) for a in arrays)
         self.outputs = spec.infer([f.shape for f in self.inputs], [f.dtype for f in self.inputs], **self.attrs)
         self.view = spec.view
+        self.wide: Plan | None = None
         self.kernel = _choose(device, spec, self.inputs, self.attrs)
         self.scratch: tuple[Form, ...] = ()
         self.contiguous = False
@@ -64,13 +70,21 @@ class Plan:
             self.contiguous = kernel.contiguous
             if kernel.scratch is not None:
                 self.scratch = kernel.scratch(self.inputs, **self.attrs)
+        elif spec.name not in _BY_DTYPE and any(is_half(f.dtype) for f in self.inputs) and not device.abstract:
+            forms: Any = [Form(f.shape, computed(f.dtype)) for f in self.inputs]
+            wide = self.wide = Plan(device, spec, tuple(forms), attrs)
+            self.kernel, self.contiguous = wide.kernel, wide.contiguous
+            made = [w for w, f in zip(wide.outputs, self.outputs, strict=True) if w.dtype != f.dtype]
+            changed = [w for w, f in zip(wide.inputs, self.inputs, strict=True) if w.dtype != f.dtype]
+            self.scratch = (*changed, *made, *wide.scratch)
+            self.run = partial(_run_wide, device, self, wide)
         else:
             self.run = partial(_run_reference, device, spec, self.attrs)
         self.simple = (
             kernel is not None and kernel.deterministic and len(self.outputs) == 1
             and not (self.view or self.contiguous or self.scratch or device.abstract)
         )
-        self.differentiable = spec.differentiable != () and any(form.dtype.kind == "f" for form in self.outputs)
+        self.differentiable = spec.differentiable != () and any(is_floating(form.dtype) for form in self.outputs)
         self.special = self.view or spec.name in REMEMBERED
 
 
@@ -84,9 +98,38 @@ def _choose(device: Device, spec: KernelSpec, inputs: tuple[Form, ...], attrs: A
     return kernel if _takes(kernel, inputs, attrs) else None
 
 
+def _run_wide(device: Device, plan: Plan, wide: Plan, outs: tuple[Array, ...], *ins: Array) -> None:
+    """Compute numbers in half precision in float32: inputs are widened, results rounded."""
+    spare = iter(device.scratch)
+    given = []
+    for array, form in zip(ins, plan.inputs, strict=True):
+        if is_half(form.dtype):
+            source, array = array, next(spare)
+            _cast(device, array, source)
+        given.append(array)
+    made = [
+        next(spare) if f.dtype != w.dtype else out
+        for out, f, w in zip(outs, plan.outputs, wide.outputs, strict=True)
+    ]
+    device.scratch = tuple(spare)
+    wide.run(tuple(made), *given)
+    for out, result in zip(outs, made, strict=True):
+        if out is not result:
+            _cast(device, out, result)
+
+
+def _cast(device: Device, out: Array, x: Array) -> None:
+    """Write an array into one of another dtype."""
+    plan = find_plan(device, _ASTYPE, (x,), {"dtype": out.dtype})
+    if plan.kernel is None or (plan.contiguous and not x.flags.c_contiguous):
+        out[...] = x
+    else:
+        plan.run((out,), x)
+
+
 def _takes(kernel: Kernel, inputs: tuple[Form, ...], attrs: Attrs) -> bool:
     """Tell whether a kernel can run on inputs of these forms."""
-    if kernel.dtypes is not None and any(f.dtype.kind == "f" and f.dtype.name not in kernel.dtypes for f in inputs):
+    if kernel.dtypes is not None and any(is_floating(f.dtype) and f.dtype.name not in kernel.dtypes for f in inputs):
         return False
     return kernel.supports is None or kernel.supports(inputs, **attrs)
 
@@ -170,7 +213,7 @@ def execute(device: Device, plan: Plan, arrays: tuple[Array, ...], outs: tuple[A
     if scratch:
         device.scratch = ()
     if recorder is not None:
-        recorder.add(plan.run, outs, arrays, scratch, plan)
+        recorder.add(plan.run, outs, arrays, scratch, plan if plan.wide is None else None)
     return outs
 
 

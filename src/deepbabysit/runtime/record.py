@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.several import Fill, Several, Told, last_of_each, tellable
 from deepbabysit.runtime.subnormals import flushed
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Recording:
     A recording that is replayed often becomes a program of its backend, with the same bits.
     """
 
-    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "program")
+    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "_many", "program")
 
     def __init__(
         self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any],
@@ -45,6 +46,7 @@ class Recording:
         wait = device.backend.eager_replays
         self._left = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls) if wait is None else wait * len(calls)
         self.program: Callable[[], None] | None = None
+        self._many: tuple[int, Any, Several] | None = None  # how many replays at once, what fills their inputs
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -71,6 +73,43 @@ class Recording:
                 run_calls(self._device, self._calls)
         for action in self._after:
             action()
+
+    def several(self, count: int, tell: Callable[[int], None], fill: Fill) -> bool:
+        """Replay it several times at once; False, and nothing done, where it is no program yet or cannot be.
+
+        Arguments:
+            count: how many replays; the same one at each call.
+            tell: ``tell(n)`` writes from the host what the replay `n` is to read, before its own host actions.
+            fill: ``fill(n, slots)`` returns the calls that bring the inputs of the replay `n` into the slots.
+        """
+        hold = self._device.backend.hold
+        if self.program is None or self._after or hold is None:
+            return False
+        told: list[Told] = []
+        for number in range(count):
+            with hold() as writes:
+                tell(number)
+                for action in self._before:
+                    action()
+            told.append(last_of_each(writes))
+        with flushed():
+            many = self._many
+            if many is not None and many[:2] == (count, fill) and many[2].program is not None and many[2].takes(told):
+                many[2](told)
+                return True
+            slots = [slot for slot, _ in self._inputs]
+            fills = [fill(number, slots) for number in range(count)]
+            if tellable(told) and (many is None or many[:2] != (count, fill)):
+                made = Several(self._device, self._calls, fills, told)
+                self._many = count, fill, made
+                if made.program is not None:
+                    return True
+            for known, calls in zip(told, fills, strict=True):  # one after the other
+                for array, values in known:
+                    self._device.write(array, values)
+                run_calls(self._device, calls)
+                self.program()
+        return True
 
     def _build(self) -> bool:
         """Let the backend make a program; tells whether that ran the calls."""

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from deepbabysit.kernels.namespace import Namespace
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array, Attrs, Form, KernelSpec, Sample, Tolerance, complete_attrs
 from deepbabysit.runtime.device import Device
 from deepbabysit.testing.outcome import ConformanceError, NothingToCheck
@@ -55,7 +56,7 @@ def derivable(spec: KernelSpec, inputs: Sequence[np.ndarray]) -> list[int]:
     return [
         i
         for i, x in enumerate(inputs)
-        if x.dtype.kind == "f" and (spec.differentiable is None or i in spec.differentiable)
+        if is_floating(x.dtype) and (spec.differentiable is None or i in spec.differentiable)
     ]
 
 
@@ -67,7 +68,7 @@ def has_gradient(spec: KernelSpec) -> bool:
 def cast(inputs: Sequence[np.ndarray], dtype: str) -> Host:
     """Return the inputs with floating numbers rounded to a dtype."""
     with np.errstate(all="ignore"):
-        return tuple(x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs)
+        return tuple(x.astype(dtype) if is_floating(x.dtype) else x for x in inputs)
 
 
 def infer(spec: KernelSpec, inputs: Sequence[np.ndarray], attrs: Attrs) -> tuple[Form, ...]:
@@ -84,9 +85,9 @@ def expect(spec: KernelSpec, inputs: Sequence[np.ndarray], attrs: Attrs, by_dtyp
 
 def tolerance(spec: KernelSpec, inputs: Sequence[np.ndarray], form: Form) -> Tolerance | None:
     """Return how far an output may be off: by the coarsest dtype involved; None for whole numbers, which are exact."""
-    if form.dtype.kind != "f":
+    if not is_floating(form.dtype):
         return None
-    coarsest = min([form.dtype, *[x.dtype for x in inputs if x.dtype.kind == "f"]], key=lambda d: d.itemsize)
+    coarsest = min([form.dtype, *[x.dtype for x in inputs if is_floating(x.dtype)]], key=lambda d: d.itemsize)
     return spec.tolerance[coarsest.name]
 
 
@@ -146,7 +147,7 @@ def show(spec: KernelSpec, inputs: Sequence[np.ndarray], attrs: Attrs) -> str:
 def poison(form: Form, kind: int) -> np.ndarray:
     """Return a buffer full of values that no kernel would write: NaN or a large number; patterns for whole numbers."""
     count = prod(form.shape) + 2 * GUARD
-    if form.dtype.kind == "f":
+    if is_floating(form.dtype):
         return np.full(count, np.nan if kind == 0 else 12288.0, form.dtype)
     if form.dtype.kind == "b":
         return np.full(count, kind == 0)

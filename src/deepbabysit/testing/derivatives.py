@@ -10,6 +10,7 @@ import numpy as np
 from deepbabysit.autograd.operations import tensor_operations
 from deepbabysit.autograd.tape import collect, edge_of
 from deepbabysit.autograd.tensor import Tensor, apply
+from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Attrs, KernelSpec
 from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
@@ -38,7 +39,7 @@ def run(
 
 def cotangents(rng: np.random.Generator, outputs: Sequence[Any]) -> list[np.ndarray | None]:
     """Draw a gradient for each floating output."""
-    return [rng.standard_normal(tuple(o.shape)) if o.dtype.kind == "f" else None for o in outputs]
+    return [rng.standard_normal(tuple(o.shape)) if is_floating(o.dtype) else None for o in outputs]
 
 
 def pull(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
 from deepbabysit.losses.targets import CLASSES, LABELS
 from deepbabysit.runtime.device import Device
-from deepbabysit.runtime.funnel import call
+from deepbabysit.runtime.funnel import call, find_plan
 
 Leaves = tuple[np.ndarray, ...]
 
@@ -222,6 +222,71 @@ def _class_factor(class_weight: Any, labels: np.ndarray, dtype: np.dtype[Any], t
     return np.asarray([table[int(c)] for c in found], dtype)[place.reshape(labels.shape)]
 
 
+class Held:
+    """Data that lie on a device, and the batch that comes next.
+
+    Arguments:
+        device: where they lie.
+        arrays: inputs, targets and weights, as a step takes them.
+        loader: says which rows make a batch.
+    """
+
+    def __init__(self, device: Device, arrays: list[Array], loader: Loader) -> None:
+        self.device = device
+        self._arrays = arrays
+        self._loader = loader
+        self._order: Array | None = None
+        self._window: Array | None = None
+        self.size = loader.batch_size
+        self.at = 0
+        self.end = loader.rows - loader.rows % self.size if loader.drop_last else loader.rows
+        self.forms = [((self.size, *a.shape[1:]), a.dtype) for a in arrays]
+
+    def begin(self, epoch: int) -> None:
+        """Begin an epoch: the host sends the order of its rows."""
+        self.at = 0
+        if self._loader.shuffle:
+            self._sort(self._loader.order(epoch).astype(np.int64))
+
+    def _sort(self, order: np.ndarray) -> None:
+        if self._order is None:
+            self._order = self.device.asarray(order)
+        else:
+            self.device.write(self._order, order)
+
+    def batches(self) -> Generator[tuple[list[Array], int], None, None]:
+        """Yield the batches that are left."""
+        while self.at < self.end:
+            start, stop = self.at, min(self.at + self.size, self.end)
+            self.at = stop
+            if not self._loader.shuffle:
+                yield [a[start:stop] for a in self._arrays], stop - start
+            else:
+                assert self._order is not None
+                rows = self._order[start:stop]
+                yield [call(self.device, SPECS["take"], (a, rows), {"axis": 0})[0] for a in self._arrays], stop - start
+
+    def slide(self, count: int) -> None:
+        """Choose so many whole batches from the next one on for `fill`."""
+        if self._order is None:
+            self._sort(np.arange(self._loader.rows))
+        rows = count * self.size
+        if self._window is None or self._window.shape[0] != rows:
+            self._window = self.device.backend.empty((rows,), np.dtype(np.int64))
+        assert self._order is not None
+        self.device.write(self._window, self._order[self.at : self.at + rows])
+        self.at += rows
+
+    def fill(self, number: int, slots: Sequence[Array]) -> list[Any]:
+        """Return the calls that gather one of the chosen batches."""
+        assert self._window is not None
+        rows = self._window[number * self.size : (number + 1) * self.size]
+        plans = [find_plan(self.device, SPECS["take"], (a, rows), {"axis": 0}) for a in self._arrays]
+        return [
+            (plan.run, (slot,), (a, rows), ()) for plan, slot, a in zip(plans, slots, self._arrays, strict=True)
+        ]
+
+
 @dataclass(slots=True)
 class Source:
     """Data as the loop takes it.
@@ -248,7 +313,7 @@ class Source:
     dtypes: list[np.dtype[Any]]
     layer: Any = None
     look: Callable[[np.ndarray], None] | None = None
-    held: tuple[Device, list[Array]] | None = None
+    held: Held | None = None
 
     def arrays(self, batch: Any) -> list[np.ndarray]:
         """Return the arrays of a batch, flat, as the step takes them."""
@@ -267,7 +332,7 @@ class Source:
         return result
 
     def batches(self, epoch: int, device: Device | None = None) -> Generator[tuple[list[Array], int], None, None]:
-        """Yield for every batch of an epoch its arrays, as the step takes them, and how many rows it has.
+        """Return for every batch of an epoch its arrays, as the step takes them, and how many rows it has.
 
         The arrays are read and not kept: where nothing is shuffled they may be views of the data. With a device that
         keeps small data they are arrays of it.
@@ -277,12 +342,16 @@ class Source:
             plain = [*leaves(loader.x), *(leaves(loader.y) if self.targets else ())]
             plain += [loader.sample_weight] if self.weighted else []
             if all(isinstance(a, np.ndarray) for a in plain):
-                if device is not None and self._hold(plain, device):
-                    yield from self._taken(epoch)
-                else:
-                    yield from self._pieces(plain, epoch)
-                return
-        batches = loader.epoch(epoch)
+                held = None if device is None else self._hold(plain, device)
+                if held is None:
+                    return self._pieces(plain, epoch)
+                held.begin(epoch)
+                return held.batches()
+        return self._loaded(epoch)
+
+    def _loaded(self, epoch: int) -> Generator[tuple[list[Array], int], None, None]:
+        """Yield the batches that the loader makes."""
+        batches = self.loader.epoch(epoch)
         try:
             for batch in batches:
                 yield self.arrays(batch), len(batch.rows)
@@ -295,34 +364,19 @@ class Source:
         """Return the dtypes in which the step takes the data."""
         return [*self.dtypes, *(a.dtype for a in data[self.inputs :])]
 
-    def _hold(self, data: list[np.ndarray], device: Device) -> bool:
-        """Put the data on the device once, where it keeps data of this size; tells whether they are there."""
-        if self.held is not None and self.held[0] is device:
-            return True
+    def _hold(self, data: list[np.ndarray], device: Device) -> Held | None:
+        """Put the data on the device once, where it keeps data of this size; None where it does not."""
+        if self.held is not None and self.held.device is device:
+            return self.held
         dtypes = self._wanted(data)
         size = sum(a.size * dtype.itemsize for a, dtype in zip(data, dtypes, strict=True))
         if device.backend.keeps is None or not device.backend.keeps(size):
-            return False
-        self.held = device, [device.asarray(a, dtype) for a, dtype in zip(data, dtypes, strict=True)]
-        return True
+            return None
+        arrays = [device.asarray(a, dtype) for a, dtype in zip(data, dtypes, strict=True)]
+        self.held = Held(device, arrays, self.loader)
+        return self.held
 
-    def _taken(self, epoch: int) -> Iterator[tuple[list[Array], int]]:
-        """Take batches from the data on the device; the host sends the order of the rows once in an epoch."""
-        assert self.held is not None
-        device, data = self.held
-        loader = self.loader
-        size = loader.batch_size
-        order = device.asarray(loader.order(epoch).astype(np.int64)) if loader.shuffle else None
-        end = loader.rows - loader.rows % size if loader.drop_last else loader.rows
-        for start in range(0, end, size):
-            stop = min(start + size, end)
-            if order is None:
-                yield [a[start:stop] for a in data], stop - start
-            else:
-                rows = order[start:stop]
-                yield [call(device, SPECS["take"], (a, rows), {"axis": 0})[0] for a in data], stop - start
-
-    def _pieces(self, data: list[np.ndarray], epoch: int) -> Iterator[tuple[list[np.ndarray], int]]:
+    def _pieces(self, data: list[np.ndarray], epoch: int) -> Generator[tuple[list[np.ndarray], int], None, None]:
         """Gather the rows of many small batches at once: one call costs more than the rows of a batch."""
         loader = self.loader
         size = loader.batch_size

@@ -236,6 +236,8 @@ class PlainDisplay(Listener):
     epoch a line tells every 30 seconds where it stands.
     """
 
+    glances = True
+
     def __init__(self, stream: TextIO, progress: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = _Shelter(stream)
         self._progress = progress
@@ -306,6 +308,8 @@ class _MovingLine:
 @final
 class TerminalDisplay(Listener):
     """A table that grows by one row per epoch, and one moving line below it."""
+
+    glances = True
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
@@ -388,6 +392,8 @@ class TerminalDisplay(Listener):
 @final
 class NotebookDisplay(Listener):
     """One notebook cell that is updated at most twice a second; its last state stays."""
+
+    glances = True
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._board = Board(clock)

@@ -178,9 +178,12 @@ class Listener:
     Attributes:
         wake: the next step of the trainer (from 0, over all its runs) that `step_begin` and `step_end` are called for;
             those before it are passed over.
+        glances: whether `step_end` only looks at the clock and says where the run stands: of several steps that are
+            done at once it is shown the last.
     """
 
     wake: int = 0
+    glances: bool = False
 
     @property
     def needs_batch_values(self) -> bool:

@@ -28,6 +28,7 @@ class History(Listener):
         best: its best value, or None; `best_epoch` is the epoch (from 0, as in `epoch`).
         seconds: how long the run took.
         judge: returns the babysitter's verdict; None where nobody watched.
+        choices: what the device chose by timing (``compile(tune=True)``), and which device and library that was.
 
     >>> from deepbabysit.training.events import RunInfo
     >>> history = History()
@@ -49,6 +50,7 @@ class History(Listener):
         self.epochs = 0
         self.seconds = 0.0
         self.judge: Callable[[], str] | None = None
+        self.choices: dict[str, Any] = {}
         self._before = 0.0
         self._began: float | None = None
 
@@ -141,6 +143,7 @@ class History(Listener):
             "best_epoch": self.best_epoch,
             "best": self.best,
             "seconds": self.seconds,
+            "choices": self.choices,
         }
 
     @classmethod
@@ -158,6 +161,7 @@ class History(Listener):
             made.stopped, made.monitor = str(config["stopped"]), str(config["monitor"])
             made.mode = direction(made.monitor, config["mode"])
             made.epochs, made.seconds = int(config["epochs"]), float(config["seconds"])
+            made.choices = dict(config.get("choices", {}))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"this is not what History.to_config() returns: {error!r}") from error
         for name, values in made.history.items():

@@ -29,7 +29,9 @@ from deepbabysit.training.display import display_for
 from deepbabysit.training.events import Controls, LazyLogs, Listener, RunInfo, StepInfo, direction
 from deepbabysit.training.history import History
 from deepbabysit.training.interrupt import Interrupt, interruptible
+from deepbabysit.training.precision import Precision
 from deepbabysit.training.step import EvaluateStep, PredictStep, Signature, TrainStep
+from deepbabysit.training.together import Together
 
 _ALL = 1 << 62  # more rows than any batch has
 
@@ -42,18 +44,18 @@ class Trainer:
         optimizer: how weights change; None where only `predict` is wanted.
         loss: what is minimized.
         metrics: what else is measured.
-        dtype: type of the parameters and of floating data.
+        precision: what is computed with.
         replay: whether steps are recorded and replayed.
     """
 
     def __init__(
-        self, layer: Any, optimizer: Any, loss: Any, metrics: Sequence[Any], dtype: np.dtype[Any], replay: bool
+        self, layer: Any, optimizer: Any, loss: Any, metrics: Sequence[Any], precision: Precision, replay: bool
     ) -> None:
         self.layer = layer
         self.optimizer = optimizer
         self.loss = loss
         self.metrics = list(metrics)
-        self.dtype = dtype
+        self.precision = precision
         self.replay = replay
         self.steps = 0
         self._bound: Any = None
@@ -65,7 +67,7 @@ class Trainer:
         """Return a trainer of a copy of the layer, with the optimizer's states and without recorded steps."""
         twin = Trainer(
             deepcopy(self.layer, memo), deepcopy(self.optimizer, memo), deepcopy(self.loss, memo),
-            deepcopy(self.metrics, memo), self.dtype, self.replay,
+            deepcopy(self.metrics, memo), self.precision, self.replay,
         )
         twin.steps = self.steps
         return twin
@@ -101,12 +103,13 @@ class Trainer:
         arranged = arrange(x, self.layer)
         if arranged is not x and isinstance(y, list) and len(y) == 1 and np.ndim(y[0]):
             y = tuple(y)  # fit([x], [y]), as in Keras
-        xs = as_arrays(f"{of}x", arranged, self.dtype, notes)
-        ys = None if y is None else as_arrays(f"{of}y", y, self.dtype, notes)
+        xs = as_arrays(f"{of}x", arranged, self.precision.dtype, notes)
+        ys = None if y is None else as_arrays(f"{of}y", y, self.precision.dtype, notes)
         if targets and ys is None and self.loss is not None:
             raise ValueError(f"{of}y is missing: pass the targets, or a db.data.Loader that holds them")
         count = check_rows(xs, ys)
-        weights = None if ys is None else weights_of(weight, class_weight, ys, count, self.dtype, self._takes())
+        dtype = self.precision.dtype
+        weights = None if ys is None else weights_of(weight, class_weight, ys, count, dtype, self._takes())
         if rows is not None:
             xs = tuple(a[rows] for a in xs)
             ys = None if ys is None else tuple(a[rows] for a in ys)
@@ -138,7 +141,7 @@ class Trainer:
         batch = next(iter(loader.epoch(0)))
         x = leaves(arrange(batch.x, self.layer))
         y = [] if batch.y is None else leaves(batch.y)
-        dtypes = [self.dtype if a.dtype.kind == "f" else a.dtype for a in x]
+        dtypes = [self.precision.dtype if a.dtype.kind == "f" else a.dtype for a in x]
         source = Source(
             loader, len(x), len(y), batch.sample_weight is not None, loader.rows, [a.shape[1:] for a in x], dtypes,
             self.layer,
@@ -192,10 +195,11 @@ class Trainer:
             if not any(integers) and "symbolic" not in str(error):
                 raise
             if any(integers):  # pixels and counts become floating numbers batch by batch; ids for Embedding stay
-                source.dtypes = [self.dtype if whole else d for d, whole in zip(source.dtypes, integers, strict=True)]
+                own = self.precision.dtype
+                source.dtypes = [own if whole else d for d, whole in zip(source.dtypes, integers, strict=True)]
             outputs = self._build_with(source)
-        if self.dtype != np.float32:
-            layer.astype(self.dtype)
+        if self.precision.dtype != np.float32:
+            layer.astype(self.precision.dtype)
         if isinstance(outputs, list | tuple):
             raise ValueError(
                 f"fit needs a model with one output; this one has {len(outputs)}. Train it with a hand-written loop, "
@@ -235,6 +239,7 @@ class Trainer:
                 "there is nothing to train: the model has no parameters"
             )
         key = tuple((id(p), id(p.device), p.dtype) for p in parameters)
+        self.precision.prepare(self.optimizer)
         if key != self._bound:
             self.optimizer.bind(parameters)
             self._bound = key
@@ -285,8 +290,8 @@ class Trainer:
                 raise ValueError("validation_split needs arrays; with a Loader pass validation_data")
             if isinstance(validation_split, bool) or not isinstance(validation_split, int | float | np.number):
                 raise TypeError(f"validation_split is a fraction such as 0.1; got {validation_split!r}")
-            xs = as_arrays("x", arrange(x, self.layer), self.dtype, [])
-            labels = None if y is None else as_arrays("y", y, self.dtype, [])[0]
+            xs = as_arrays("x", arrange(x, self.layer), self.precision.dtype, [])
+            labels = None if y is None else as_arrays("y", y, self.precision.dtype, [])[0]
             rows, held, sentence = holdout(xs[0], labels, validation_split, split=split, seed=run_seed)
         source, targets = self._source(
             x, y, batch_size, shuffle, run_seed, sample_weight, class_weight, notes, rows
@@ -301,9 +306,8 @@ class Trainer:
         self._check_targets(source, targets, output_shape)
         if validation is not None:
             self._build_validation(validation, held_targets, source, given, output_shape)
-        place = self._place(device)
+        notes += self.precision.notes(place := self._place(device))
         self._bind()
-
         names = ["loss", *(["data_loss"] if self._penalized() else []), *[m.name for m in self.metrics]]
         batches = len(source.loader)
         monitor, mode = self._monitor(callbacks, validation is not None)
@@ -339,7 +343,7 @@ class Trainer:
         replay = self.replay and not any(listener.needs_batch_values for listener in audience)
         step = TrainStep(
             self.layer, self.optimizer, self.loss, self.metrics, place, run_streams,
-            Signature(source.inputs, source.targets, source.weighted), replay, say,
+            Signature(source.inputs, source.targets, source.weighted), self.precision, replay, say,
         )
         evaluation = None if validation is None else self._evaluation(validation, place)
         stops: list[str] = []
@@ -363,14 +367,15 @@ class Trainer:
                     for listener in audience:
                         listener.epoch_begin(epoch)
                     stop = self._run_epoch(
-                        epoch, source, step, accumulate, names, audience, watchers, interrupt, stops
+                        epoch, source, step, accumulate, names, audience, watchers, interrupt, stops,
+                        epochs * batches,
                     )
                     logs = step.sums.read()
-                    rate = float(self.optimizer.applied_rate)
+                    rate = self.optimizer.applied_rate
                     if validation is not None and evaluation is not None and not interrupt.asked:
                         found = self._evaluate(evaluation, validation, audience)
                         logs.update({f"val_{name}": value for name, value in found.items()})
-                    logs["learning_rate"] = rate
+                    logs.update(self.precision.logs(self.optimizer), learning_rate=rate)
                     self._observe(logs)
                     for listener in audience:
                         listener.epoch_end(epoch, logs)
@@ -400,26 +405,25 @@ class Trainer:
         watchers: CallbackList,
         interrupt: Interrupt,
         stops: Sequence[str],
+        planned: int,
     ) -> str:
-        """Run the steps of an epoch; returns why the run must end, or an empty string."""
+        """Run the steps of an epoch; returns why the run must end, or an empty string. `planned`: steps of the run."""
         step.sums.clear()
-        waiting: list[list[np.ndarray]] = []
         starters = [li for li in audience if type(li).step_begin is not Listener.step_begin]
         enders = [li for li in audience if type(li).step_end is not Listener.step_end]
         number = samples = 0
-        count = len(source.loader)
         batches = source.batches(epoch, self.layer.device)
+        together = Together(source, step, [*starters, *enders], planned, accumulate)
         try:
-            for place, (arrays, rows) in enumerate(batches):
-                waiting.append(arrays)
-                samples += rows
-                if len(waiting) < accumulate and place + 1 < count:
-                    continue
+            for waiting, rows, more in together.turns(batches, self.steps):
                 now = self.steps
-                for listener in starters:
-                    if listener.wake <= now:
-                        listener.step_begin(epoch, number)
-                step(waiting, now)
+                samples += rows
+                if waiting:
+                    for listener in starters:
+                        if listener.wake <= now:
+                            listener.step_begin(epoch, number)
+                    step(waiting, now)
+                now, number = now + more, number + more
                 self.steps = now + 1
                 info, alarm = None, step.alarm
                 for listener in enders:
@@ -428,9 +432,8 @@ class Trainer:
                             logs = LazyLogs(names, self._reader(step, self.steps))
                             info = StepInfo(epoch, number, self.steps, samples, logs, waiting)
                         listener.step_end(info)
-                waiting = []
                 number += 1
-                if number == 1:
+                if number == more + 1:
                     NOTICES.report()
                 if stop := self._stop_reason(watchers, interrupt, stops):
                     return stop
@@ -489,7 +492,7 @@ class Trainer:
         if step is None or step.busy:  # busy: a callback evaluates while the run evaluates
             step = self._steps[key] = EvaluateStep(
                 self.layer, self.loss, self.metrics, place,
-                Signature(source.inputs, source.targets, source.weighted), self.replay,
+                Signature(source.inputs, source.targets, source.weighted), self.precision, self.replay,
             )
         return step
 
@@ -537,7 +540,7 @@ class Trainer:
         place = layer.device
         step = self._steps.get(("predict", place))
         if step is None:
-            step = self._steps[("predict", place)] = PredictStep(layer, place, self.replay)
+            step = self._steps[("predict", place)] = PredictStep(layer, place, self.precision, self.replay)
         parts: list[list[np.ndarray]] = []
         for arrays, _ in source.batches(0):
             outputs = step(arrays[: source.inputs])
@@ -565,7 +568,7 @@ class Trainer:
             if self._steps.get("train", (None,))[0] != kind:
                 made = TrainStep(
                     self.layer, self.optimizer, self.loss, self.metrics, place, streams(),
-                    Signature(source.inputs, source.targets, source.weighted), self.replay,
+                    Signature(source.inputs, source.targets, source.weighted), self.precision, self.replay,
                 )
                 self._steps["train"] = (kind, made)
             if len(self._outputs) > 64:
@@ -578,8 +581,8 @@ class Trainer:
             last.fetch()  # somebody still holds the numbers of the step before: read them while they are there
         runner: TrainStep = self._steps["train"][1]
         runner.sums.clear()
-        batch = next(iter(source.loader.epoch(0)))
-        runner([source.arrays(batch)], self.steps)
+        with np.errstate(all="ignore"):
+            runner([source.arrays(next(iter(source.loader.epoch(0))))], self.steps)
         self.steps += 1
         logs = LazyLogs(["loss", *[m.name for m in self.metrics]], runner.sums.read)
         self._logs = weakref.ref(logs)

@@ -25,7 +25,9 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
 from deepbabysit.runtime.random import Streams
 from deepbabysit.runtime.record import host_action
+from deepbabysit.runtime.several import Fill
 from deepbabysit.training.memory import too_large
+from deepbabysit.training.precision import Precision
 
 
 class Sums:
@@ -107,6 +109,7 @@ class TrainStep:
         device: where it runs.
         streams: the run's random streams.
         signature: how the arrays of a batch are meant.
+        precision: what it computes with.
         replay: whether the step is recorded and replayed.
         say: called with a line when it cannot be.
         tap: while it is set, steps run eagerly (the same bits) and it is shown what each layer computes.
@@ -125,6 +128,7 @@ class TrainStep:
         device: Device,
         streams: Streams,
         signature: Signature,
+        precision: Precision,
         replay: bool,
         say: Callable[[str], None] | None = None,
         exchange: Callable[[list[Array]], None] | None = None,
@@ -137,6 +141,8 @@ class TrainStep:
         self._device = device
         self._streams = streams
         self._signature = self.signature = signature
+        self._precision = precision
+        self._before: list[tuple[Any, Array]] = []  # states, and what they were before the step's micro-batches
         self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
@@ -166,6 +172,19 @@ class TrainStep:
                 self.again([batch], step, tap, lambda part, way: None)
 
             raise too_large(error, self._layer, self._optimizer, self._device, batches, again) from error
+
+    def several(self, forms: Any, count: int, fill: Fill, step: int) -> bool:
+        """Train on several batches at once, where the step is replayed; tells whether it did.
+
+        Arguments:
+            forms: ``(shape, dtype)`` of the arrays of a batch.
+            count: how many batches.
+            fill: see `Recording.several`.
+            step: number of the first of these steps.
+        """
+        if self.tap is not None or self._exchange is not None:
+            return False
+        return self._whole.several(forms, count, lambda number: self._streams.begin(step + number), fill) is not None
 
     def _train(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
         self._streams.begin(step)
@@ -214,18 +233,18 @@ class TrainStep:
             tensors = [Tensor(self._device.asarray(a), self._device) for a in batch]
             x, y, given = self._signature.split(tensors)
             with surroundings(training=True, updates=Updates(), streams=self._streams, tap=tap):
-                prediction = self._layer(*x)
+                prediction = self._precision.run(self._layer, x)
                 with surroundings(scope="loss"):
                     loss = self._loss.mean(*self._loss.parts(y, prediction, given))
             turning(part, "backward")
-            loss.backward(release=True)
+            loss.backward(self._seed(), release=True)
             row += batch[0].shape[0]
 
     def _forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Updates]:
         x, y, given = self._signature.split(tensors)
         updates = Updates()
         with surroundings(training=True, updates=updates, streams=self._streams):
-            prediction = self._layer(*x)
+            prediction = self._precision.run(self._layer, x)
             total, weight = self._loss.parts(y, prediction, given)
         with surroundings(grad=False, training=True):
             self.sums.add("loss", _pair(total.detach(), weight.detach()))
@@ -236,18 +255,29 @@ class TrainStep:
         total, weight, updates = self._forward(tensors)
         loss = self._loss.mean(total, weight)
         self._optimizer.zero_grad()
-        loss.backward(release=True)
-        updates.commit()
+        loss.backward(self._seed(), release=True)
         self._update(loss)
+        scale = self._optimizer.loss_scale
+        updates.commit(None if scale is None else scale.accepted)
         return loss.detach()
 
     def _run_first(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         self._optimizer.zero_grad()
+        if self._optimizer.loss_scale is not None:
+            empty = self._device.backend.empty
+            self._before = self._before or [(s, empty(s.shape, s.dtype)) for _, s in self._layer.named_states()]
+            for state, kept in self._before:
+                call(self._device, SPECS["copy"], (state.data,), outs=(kept,))
         return self._run_more(*tensors)
+
+    def _seed(self) -> Tensor | None:
+        """Return what backward starts from: the scale of the loss, where it is scaled."""
+        scale = self._optimizer.loss_scale
+        return None if scale is None else scale.tensor
 
     def _run_more(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         total, weight, updates = self._forward(tensors)
-        total.backward(release=True)
+        total.backward(self._seed(), release=True)
         updates.commit()
         return total.detach(), weight.detach()
 
@@ -260,6 +290,11 @@ class TrainStep:
                 call(self._device, SPECS["multiply"], (gradient, wide.data), outs=(gradient,))
             loss = self._loss.mean(total, weight)
         self._update(loss)
+        scale = self._optimizer.loss_scale
+        if scale is not None:  # a step that is skipped leaves no states of its micro-batches
+            accepted = scale.accepted.data
+            for state, kept in self._before:
+                call(self._device, SPECS["where"], (accepted, state.data, kept), outs=(state.data,))
         return loss
 
     # -- update --------------------------------------------------------------------------------------------------------
@@ -299,12 +334,14 @@ class EvaluateStep:
         metrics: Sequence[Metric],
         device: Device,
         signature: Signature,
+        precision: Precision,
         replay: bool,
     ) -> None:
         self._layer = layer
         self._loss = loss
         self._metrics = list(metrics)
         self._signature = signature
+        self._precision = precision
         self.busy = False
         self.sums = Sums(device, loss, metrics)
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
@@ -317,7 +354,7 @@ class EvaluateStep:
     def _run(self, *tensors: Tensor) -> None:
         x, y, given = self._signature.split(tensors)
         with surroundings(grad=False, training=False, updates=None):
-            prediction = self._layer(*x)
+            prediction = self._precision.run(self._layer, x)
             if self._loss is not None:
                 total, weight = self._loss.parts(y, prediction, given)
                 self.sums.add("loss", _pair(total, weight))
@@ -327,8 +364,9 @@ class EvaluateStep:
 class PredictStep:
     """A forward pass in inference mode."""
 
-    def __init__(self, layer: Layer, device: Device, replay: bool) -> None:
+    def __init__(self, layer: Layer, device: Device, precision: Precision, replay: bool) -> None:
         self._layer = layer
+        self._precision = precision
         self._step = Replay(self._run, device, replay and not layer.hooked)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Tensor, ...]:
@@ -337,5 +375,5 @@ class PredictStep:
 
     def _run(self, *x: Tensor) -> tuple[Tensor, ...]:
         with surroundings(grad=False, training=False, updates=None):
-            result = self._layer(*x)
+            result = self._precision.run(self._layer, x)
         return tuple(result) if isinstance(result, list | tuple) else (result,)

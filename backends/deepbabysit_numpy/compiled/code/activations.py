@@ -9,7 +9,7 @@ from math import pi, sqrt
 from typing import Any
 
 from deepbabysit.kernels.activations import SELU_ALPHA, SELU_SCALE
-from deepbabysit_numpy.compiled.code.mathematics import decay, erf, expm1, sigmoid, softplus_tail
+from deepbabysit_numpy.compiled.code.mathematics import decay, erf, expm1, sigmoid, softplus_tail, wide
 from deepbabysit_numpy.compiled.jit import jit
 
 _ROOT_HALF, _DENSITY = sqrt(0.5), 1.0 / sqrt(2.0 * pi)
@@ -20,6 +20,7 @@ _SELU_LOW = SELU_SCALE * SELU_ALPHA
 @jit
 def relu_gradient(g: Any, y: Any, out: Any) -> None:
     """``g where y > 0, else 0``."""
+    wide()
     zero = out.dtype.type(0.0)
     for i in range(out.size):
         v = g[i]
@@ -29,6 +30,7 @@ def relu_gradient(g: Any, y: Any, out: Any) -> None:
 @jit
 def leaky_relu(x: Any, out: Any, slope: Any) -> None:
     """``x where x > 0, else slope x``."""
+    wide()
     real = out.dtype.type
     zero, factor = real(0.0), real(slope)
     for i in range(out.size):
@@ -39,6 +41,7 @@ def leaky_relu(x: Any, out: Any, slope: Any) -> None:
 @jit
 def leaky_relu_gradient(g: Any, y: Any, out: Any, slope: Any) -> None:
     """``g where y > 0, else slope g``."""
+    wide()
     real = out.dtype.type
     zero, factor = real(0.0), real(slope)
     for i in range(out.size):
@@ -49,6 +52,7 @@ def leaky_relu_gradient(g: Any, y: Any, out: Any, slope: Any) -> None:
 @jit
 def elu(x: Any, out: Any, alpha: Any) -> None:
     """``x where x > 0, else alpha expm1(x)``."""
+    wide()
     real = out.dtype.type
     zero, factor = real(0.0), real(alpha)
     for i in range(out.size):
@@ -60,6 +64,7 @@ def elu(x: Any, out: Any, alpha: Any) -> None:
 @jit
 def elu_gradient(g: Any, y: Any, out: Any, alpha: Any) -> None:
     """``g where y > 0, else g (y + alpha)``."""
+    wide()
     real = out.dtype.type
     zero, offset = real(0.0), real(alpha)
     for i in range(out.size):
@@ -70,6 +75,7 @@ def elu_gradient(g: Any, y: Any, out: Any, alpha: Any) -> None:
 @jit
 def selu(x: Any, out: Any) -> None:
     """``s (x where x > 0, else a expm1(x))``."""
+    wide()
     real = out.dtype.type
     zero, high, factor = real(0.0), real(SELU_SCALE), real(_SELU_LOW)
     for i in range(out.size):
@@ -81,6 +87,7 @@ def selu(x: Any, out: Any) -> None:
 @jit
 def selu_gradient(g: Any, y: Any, out: Any) -> None:
     """``s g where y > 0, else g (y + s a)``."""
+    wide()
     real = out.dtype.type
     zero, high, offset = real(0.0), real(SELU_SCALE), real(_SELU_LOW)
     for i in range(out.size):
@@ -91,6 +98,7 @@ def selu_gradient(g: Any, y: Any, out: Any) -> None:
 @jit
 def error_function(x: Any, out: Any) -> None:
     """``erf(x)``."""
+    wide()
     for i in range(out.size):
         out[i] = erf(x[i])
 
@@ -98,6 +106,7 @@ def error_function(x: Any, out: Any) -> None:
 @jit
 def gelu(x: Any, out: Any) -> None:
     """``x Phi(x)``."""
+    wide()
     real = out.dtype.type
     half, one, scale = real(0.5), real(1.0), real(_ROOT_HALF)
     for i in range(out.size):
@@ -108,6 +117,7 @@ def gelu(x: Any, out: Any) -> None:
 @jit
 def gelu_gradient(g: Any, x: Any, out: Any) -> None:
     """``g (Phi(x) + x phi(x))``."""
+    wide()
     real = out.dtype.type
     half, one, scale, density = real(0.5), real(1.0), real(_ROOT_HALF), real(_DENSITY)
     for i in range(out.size):
@@ -125,6 +135,7 @@ def _within(x: Any) -> Any:
 @jit
 def gelu_tanh(x: Any, out: Any) -> None:
     """``x (1 + tanh(u)) / 2`` with ``u = sqrt(2 / pi) (x + 0.044715 x^3)``."""
+    wide()
     real = out.dtype.type
     zero, one, slope, cubic = real(0.0), real(1.0), real(_SLOPE), real(_CUBIC)
     for i in range(out.size):
@@ -136,6 +147,7 @@ def gelu_tanh(x: Any, out: Any) -> None:
 @jit
 def gelu_tanh_gradient(g: Any, x: Any, out: Any) -> None:
     """``g (s + x s (1 - s) 2 u')`` with ``s = sigmoid(2 u)``."""
+    wide()
     real = out.dtype.type
     one, slope, cubic, three = real(1.0), real(_SLOPE), real(_CUBIC), real(3.0 * _CUBIC)
     for i in range(out.size):
@@ -148,6 +160,7 @@ def gelu_tanh_gradient(g: Any, x: Any, out: Any) -> None:
 @jit
 def logistic(x: Any, out: Any) -> None:
     """``sigmoid(x)``."""
+    wide()
     for i in range(out.size):
         out[i] = sigmoid(x[i])
 
@@ -155,6 +168,7 @@ def logistic(x: Any, out: Any) -> None:
 @jit
 def sigmoid_gradient(g: Any, y: Any, out: Any) -> None:
     """``g y (1 - y)``."""
+    wide()
     one = out.dtype.type(1.0)
     for i in range(out.size):
         out[i] = g[i] * (y[i] * (one - y[i]))
@@ -163,6 +177,7 @@ def sigmoid_gradient(g: Any, y: Any, out: Any) -> None:
 @jit
 def tanh_gradient(g: Any, y: Any, out: Any) -> None:
     """``g (1 - y^2)``."""
+    wide()
     one = out.dtype.type(1.0)
     for i in range(out.size):
         out[i] = g[i] * (one - y[i] * y[i])
@@ -171,6 +186,7 @@ def tanh_gradient(g: Any, y: Any, out: Any) -> None:
 @jit
 def silu(x: Any, out: Any) -> None:
     """``x sigmoid(x)``."""
+    wide()
     for i in range(out.size):
         out[i] = x[i] * sigmoid(x[i])
 
@@ -178,6 +194,7 @@ def silu(x: Any, out: Any) -> None:
 @jit
 def silu_gradient(g: Any, x: Any, out: Any) -> None:
     """``g s (1 + x (1 - s))`` with ``s = sigmoid(x)``."""
+    wide()
     one = out.dtype.type(1.0)
     for i in range(out.size):
         gate = sigmoid(x[i])
@@ -187,6 +204,7 @@ def silu_gradient(g: Any, x: Any, out: Any) -> None:
 @jit
 def softplus(x: Any, out: Any) -> None:
     """``max(x, 0) + log(1 + exp(-|x|))``."""
+    wide()
     zero = out.dtype.type(0.0)
     for i in range(out.size):
         v = x[i]

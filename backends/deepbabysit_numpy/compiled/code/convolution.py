@@ -18,6 +18,8 @@ from deepbabysit_numpy.compiled.code.geometry import Geometry
 from deepbabysit_numpy.compiled.code.tiles import outer, prefetch, tile
 from deepbabysit_numpy.compiled.jit import jit
 
+_LANES = 128  # numbers that are added at a time, at least
+
 
 @jit
 def pack(part: Any, parts: Any, kernel: Any, taps: Any, weights: Any, lengths: Any, turned: Any, packed: Any) -> None:
@@ -57,26 +59,55 @@ def pack(part: Any, parts: Any, kernel: Any, taps: Any, weights: Any, lengths: A
 
 
 @jit
+def _copy(source: Any, target: Any) -> None:
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@jit
+def _clear(target: Any) -> None:
+    zero = target.dtype.type(0.0)
+    for i in range(target.size):
+        target[i] = zero
+
+
+@jit
 def _fill(border: Any, x: Any, first: Any, count: Any, top: Any, rows: Any, geo: Any) -> None:
     """Copy rows of images, counted from the border's first, with zeros around them."""
-    zero = border.dtype.type(0.0)
     line, inside = geo.bordered * geo.channels, geo.width * geo.channels
     before = geo.left * geo.channels
     at = 0
     for image in range(first, first + count):
         for row in range(top - geo.top, top - geo.top + rows):
+            here = border[at : at + line]
             if 0 <= row < geo.height:
-                for i in range(before):
-                    border[at + i] = zero
                 source = (image * geo.height + row) * inside
-                for i in range(inside):
-                    border[at + before + i] = x[source + i]
-                for i in range(before + inside, line):
-                    border[at + i] = zero
+                _clear(here[:before])
+                _copy(x[source : source + inside], here[before : before + inside])
+                _clear(here[before + inside :])
             else:
-                for i in range(line):
-                    border[at + i] = zero
+                _clear(here)
             at += line
+
+
+@jit
+def _column_sums(g: Any, total: Any) -> None:
+    """Add rows of numbers to `total`; short rows several at a time, so that vectors are full."""
+    columns = total.size
+    several = max(_LANES // columns, 1) * columns
+    part = np.zeros(several, total.dtype)
+    for at in range(0, g.size - several + 1, several):
+        row = g[at : at + several]
+        for i in range(several):
+            part[i] += row[i]
+    for at in range(0, several, columns):
+        row = part[at : at + columns]
+        for i in range(columns):
+            total[i] += row[i]
+    for at in range(g.size // several * several, g.size, columns):
+        row = g[at : at + columns]
+        for i in range(columns):
+            total[i] += row[i]
 
 
 @jit
@@ -150,11 +181,8 @@ def by_kernel(part: Any, parts: Any, width: Any, height: Any, x: Any, g: Any, gr
     geo = Geometry(*lengths)
     size, tall = x.itemsize, geo.tall
     mine, result, total_slope = border[part], gradients[part], sums[part]
-    zero = result.dtype.type(0.0)
-    for i in range(result.size):
-        result[i] = zero
-    for i in range(total_slope.size):
-        total_slope[i] = zero
+    _clear(result)
+    _clear(total_slope)
     bands = -(-geo.lines // geo.rows)
     total = -(-geo.images // geo.together) * bands
     panels = -(-geo.columns // geo.wide)
@@ -172,10 +200,7 @@ def by_kernel(part: Any, parts: Any, width: Any, height: Any, x: Any, g: Any, gr
         some = left // geo.calls + 1
         if total_slope.size:
             at = (first * geo.out_height + top) * geo.out_width * geo.out_channels
-            for _ in range(count * lines * geo.out_width):
-                for i in range(total_slope.size):
-                    total_slope[i] += g[at + i]
-                at += geo.out_channels
+            _column_sums(g[at : at + count * lines * geo.out_width * geo.out_channels], total_slope)
         for piece in range(0, count * lines, geo.piece):
             for number in range(classes.shape[0]):
                 begin_line, end_line, run, first_place, end_place = classes[number]

@@ -93,7 +93,7 @@ def keep(loss: Any, probe: Any, step: Any, w: Any, kept: Any, taken: Any, ring: 
     ring[number % ring.size] = loss[0]
     fine = math.isfinite(loss[0])
     for i in range(probe.size):
-        fine = fine and math.isfinite(probe[i])
+        fine &= probe[i] - probe[i] == 0.0  # no branch: the loop runs on vectors
     if not fine and taken[0] == 0:
         for i in range(w.size):
             kept[i] = w[i]

@@ -10,6 +10,7 @@ from deepbabysit_numpy.compiled.jit import jit
 
 def _loop(function: Any) -> Any:
     def loop(x: Any, out: Any) -> None:
+        mathematics.wide()
         for i in range(x.size):
             out[i] = function(x[i])
 

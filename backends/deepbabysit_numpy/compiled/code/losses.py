@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.code.mathematics import log, sigmoid, softplus_tail
+from deepbabysit_numpy.compiled.code.mathematics import log, sigmoid, softplus_tail, wide
 from deepbabysit_numpy.compiled.code.softmax import decay_rows, shift, step_of
 from deepbabysit_numpy.compiled.jit import jit
 
@@ -135,6 +135,7 @@ def soft_cross_entropy_gradient(g: Any, p: Any, targets: Any, out: Any, smoothin
 @jit
 def sigmoid_cross_entropy(x: Any, targets: Any, out: Any) -> None:
     """``max(x, 0) - x t + log(1 + exp(-|x|))``."""
+    wide()
     zero = x.dtype.type(0.0)
     for i in range(out.size):
         v = x[i]
@@ -144,6 +145,7 @@ def sigmoid_cross_entropy(x: Any, targets: Any, out: Any) -> None:
 @jit
 def sigmoid_cross_entropy_gradient(g: Any, x: Any, targets: Any, out: Any) -> None:
     """``g (sigmoid(x) - t)``."""
+    wide()
     for i in range(out.size):
         out[i] = (sigmoid(x[i]) - targets[i]) * g[i]
 
@@ -151,6 +153,7 @@ def sigmoid_cross_entropy_gradient(g: Any, x: Any, targets: Any, out: Any) -> No
 @jit
 def log_probability(p: Any, out: Any, tiny: Any, slack: Any) -> None:
     """``log(max(p, tiny))``; NaN where p is not within [0, 1] but for rounding."""
+    wide()
     real = p.dtype.type
     least, low, high, none = real(tiny), real(-slack), real(1.0 + slack), real(np.nan)
     for i in range(out.size):
@@ -162,6 +165,7 @@ def log_probability(p: Any, out: Any, tiny: Any, slack: Any) -> None:
 @jit
 def log_cosh(x: Any, out: Any) -> None:
     """``|x| + log(1 + exp(-2 |x|)) - log(2)``."""
+    wide()
     real = x.dtype.type
     two, offset = real(2.0), real(_LOG_2)
     for i in range(out.size):

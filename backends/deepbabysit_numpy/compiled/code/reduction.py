@@ -5,11 +5,12 @@ Sums go in blocks of the array's own dtype, which are added up in float64.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.code.mathematics import log, order, place
+from deepbabysit_numpy.compiled.code.mathematics import decay, log, order, place, wide
 from deepbabysit_numpy.compiled.code.softmax import decay_rows, shift, step_of
 from deepbabysit_numpy.compiled.jit import jit
 
@@ -21,6 +22,7 @@ _ROWS = 128  # rows of columns that are
 @jit
 def _short(x: Any) -> Any:
     """Return the sum of a short row."""
+    wide()
     part = x.dtype.type(0.0)
     for i in range(x.size):
         part += x[i]
@@ -39,6 +41,7 @@ def _sum(x: Any) -> Any:
 @jit
 def _deviations(x: Any, mean: Any) -> Any:
     """Return the sums of ``(x - mean)^2`` and of ``x - mean`` of a short row."""
+    wide()
     squares, rest = x.dtype.type(0.0), x.dtype.type(0.0)
     for i in range(x.size):
         d = x[i] - mean
@@ -48,16 +51,51 @@ def _deviations(x: Any, mean: Any) -> Any:
 
 
 @jit
-def _add(row: Any, part: Any) -> None:
+def _add(a: Any, b: Any, c: Any, d: Any, part: Any) -> None:
+    """Add four rows: one store for four loads."""
+    wide()
+    for j in range(part.size):
+        part[j] += (a[j] + b[j]) + (c[j] + d[j])
+
+
+@jit
+def _add_one(row: Any, part: Any) -> None:
     for j in range(part.size):
         part[j] += row[j]
 
 
 @jit
-def _add_squares(row: Any, middle: Any, part: Any) -> None:
+def _add_squares(a: Any, b: Any, middle: Any, part: Any) -> None:
+    wide()
+    for j in range(part.size):
+        first, second = a[j] - middle[j], b[j] - middle[j]
+        part[j] += first * first + second * second
+
+
+@jit
+def _add_square(row: Any, middle: Any, part: Any) -> None:
     for j in range(part.size):
         d = row[j] - middle[j]
         part[j] += d * d
+
+
+@jit
+def _sum_rows(x: Any, first: Any, last: Any, middle: Any, squared: Any, part: Any) -> None:
+    """Add rows, or their squared deviations, to `part`."""
+    i = first
+    if squared:
+        while i + 2 <= last:
+            _add_squares(x[i], x[i + 1], middle, part)
+            i += 2
+        if i < last:
+            _add_square(x[i], middle, part)
+    else:
+        while i + 4 <= last:
+            _add(x[i], x[i + 1], x[i + 2], x[i + 3], part)
+            i += 4
+        while i < last:
+            _add_one(x[i], part)
+            i += 1
 
 
 @jit
@@ -69,11 +107,7 @@ def _columns(x: Any, middle: Any, squared: Any, part: Any, total: Any, out: Any,
     for first in range(0, x.shape[0], _ROWS):
         for j in range(part.size):
             part[j] = 0.0
-        for i in range(first, min(first + _ROWS, x.shape[0])):
-            if squared:
-                _add_squares(x[i], middle, part)
-            else:
-                _add(x[i], part)
+        _sum_rows(x, first, min(first + _ROWS, x.shape[0]), middle, squared, part)
         for j in range(part.size):
             total[j] += part[j]
     for j in range(columns, total.size):
@@ -126,9 +160,22 @@ def variances(x: Any, part: Any, middle: Any, total: Any, out: Any, count: Any) 
 
 @jit
 def _higher(row: Any, best: Any) -> None:
+    wide()
     for j in range(best.size):
         v = row[j]
         best[j] = v if v > best[j] or v != v else best[j]
+
+
+@jit
+def _highest(x: Any, best: Any, columns: Any) -> None:
+    """Write the largest of each lane, and in the first of them that of all lanes of a column."""
+    best[:] = x[0]
+    for i in range(1, x.shape[0]):
+        _higher(x[i], best)
+    for j in range(columns, best.size):
+        v = best[j]
+        k = j % columns
+        best[k] = v if v > best[k] or v != v else best[k]
 
 
 @jit
@@ -148,14 +195,41 @@ def largest(x: Any, best: Any, out: Any) -> None:
             out[a, 0] = real(np.nan) if lowest < bottom else place(highest)  # below: NaN with a sign, as 0 / 0 gives
         return
     for a in range(out.shape[0]):
-        best[:] = x[a, 0]
-        for i in range(1, x.shape[1]):
-            _higher(x[a, i], best)
-        for j in range(columns, best.size):
-            v = best[j]
-            k = j % columns
-            best[k] = v if v > best[k] or v != v else best[k]
+        _highest(x[a], best, columns)
         out[a, :] = best[:columns]
+
+
+@jit
+def _add_powers(row: Any, level: Any, part: Any) -> None:
+    wide()
+    for j in range(part.size):
+        part[j] += decay(row[j] - level[j])
+
+
+@jit
+def logsumexp_columns(x: Any, level: Any, part: Any, total: Any, out: Any) -> None:
+    """``out[a, b] = log(sum_r exp(x[a, r, b]))``; the last axes of `x` may hold several rows of ``out[a]`` each."""
+    columns = out.shape[1]
+    zero = x.dtype.type(0.0)
+    for a in range(out.shape[0]):
+        _highest(x[a], level, columns)
+        out[a, :] = level[:columns]
+        for j in range(level.size):
+            m = out[a, j % columns]
+            level[j] = m if abs(m) < np.inf else zero
+            total[j] = 0.0
+        for first in range(0, x.shape[1], _ROWS):
+            for j in range(part.size):
+                part[j] = zero
+            for i in range(first, min(first + _ROWS, x.shape[1])):
+                _add_powers(x[a, i], level, part)
+            for j in range(part.size):
+                total[j] += part[j]
+        for j in range(columns, total.size):
+            total[j % columns] += total[j]
+        for j in range(columns):
+            m = out[a, j]
+            out[a, j] = math.log(total[j]) + m if abs(m) < np.inf else m
 
 
 @jit

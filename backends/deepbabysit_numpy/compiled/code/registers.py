@@ -45,5 +45,5 @@ def best_rows(vectors: int, sums: list[int]) -> int:
     """Return how many rows a tile should have where so many rows are to be computed, each list by itself."""
     most = tile_rows(vectors)
     # a step takes the time of its multiplications or of its loads, two at a time, and half a cycle
-    cost = {rows: max(rows * vectors, rows + vectors) / 2 + 0.5 for rows in {most, 8, 6} if rows <= most}
+    cost = {rows: max(rows * vectors, rows + vectors) / 2 + 0.5 for rows in {most, 9, 8, 6} if rows <= most}
     return min(cost, key=lambda rows: (sum(-(-n // rows) for n in sums) * cost[rows], -rows))

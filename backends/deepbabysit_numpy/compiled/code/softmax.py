@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.code.mathematics import decay, exp, log, order, place
+from deepbabysit_numpy.compiled.code.mathematics import decay, exp, log, order, place, wide
 from deepbabysit_numpy.compiled.jit import jit, ordered
 
 _BLOCK = 4096  # elements: they stay in the first cache
@@ -34,6 +34,7 @@ def shift(x: Any, out: Any, i: Any) -> Any:
 @jit
 def decay_rows(out: Any, begin: Any, end: Any) -> None:
     """Take exp of rows that hold nothing above 0."""
+    wide()
     part = out[begin:end].reshape((end - begin) * out.shape[1])
     for k in range(part.size):
         part[k] = decay(part[k])
@@ -103,6 +104,7 @@ def softmax_gradient(g: Any, y: Any, out: Any) -> None:
 @jit
 def log_softmax_gradient(g: Any, y: Any, out: Any) -> None:
     """``g - exp(y) sum(g)``."""
+    wide()
     rows, width = y.shape
     step = step_of(width)
     for begin in range(0, rows, step):
@@ -120,27 +122,8 @@ def log_softmax_gradient(g: Any, y: Any, out: Any) -> None:
 
 
 @jit
-def attention_hide(scores: Any, seen: Any) -> None:
-    """Write minus infinity where a key must not be seen; `seen` has length 1 on the axes along which it repeats."""
-    samples, heads, queries, keys = scores.shape
-    hidden = scores.dtype.type(-np.inf)
-    alone = seen.shape[3] == 1
-    for n in range(samples):
-        for h in range(heads):
-            for t in range(queries):
-                mask = seen[n % seen.shape[0], h % seen.shape[1], t % seen.shape[2]]
-                row = scores[n, h, t]
-                if not alone:
-                    for j in range(keys):
-                        row[j] = row[j] if mask[j] else hidden
-                elif not mask[0]:
-                    for j in range(keys):
-                        row[j] = hidden
-
-
-@jit
-def attention_weights(scores: Any, queries: Any, causal: Any) -> None:
-    """Softmax of each row, in place; where no key may be seen 0. Row r belongs to query ``r % queries``."""
+def attention_weights(scores: Any, first: Any, causal: Any) -> None:
+    """Softmax of each row, in place; where no key may be seen 0. Row r belongs to query ``first + r``."""
     rows, keys = scores.shape
     real = scores.dtype.type
     zero, one, hidden = real(0.0), real(1.0), real(-np.inf)
@@ -148,7 +131,7 @@ def attention_weights(scores: Any, queries: Any, causal: Any) -> None:
     for begin in range(0, rows, step):
         end = min(begin + step, rows)
         for i in range(begin, end):
-            seen = min(i % queries + 1, keys) if causal else keys
+            seen = min(first + i + 1, keys) if causal else keys
             row = scores[i]
             highest = order(row[0])
             for j in range(seen):
@@ -172,13 +155,12 @@ def attention_weights(scores: Any, queries: Any, causal: Any) -> None:
 
 
 @jit
-def attention_pull(product: Any, weights: Any, factor: Any) -> None:
-    """``product = factor weights (product - sum(product weights))``, in place."""
+def attention_pull(product: Any, weights: Any) -> None:
+    """``product = weights (product - sum(product weights))``, in place."""
     rows, keys = product.shape
-    scale = product.dtype.type(factor)
     for i in range(rows):
         total = product.dtype.type(0.0)
         for j in range(keys):
             total += product[i, j] * weights[i, j]
         for j in range(keys):
-            product[i, j] = (product[i, j] - total) * (weights[i, j] * scale)
+            product[i, j] = (product[i, j] - total) * weights[i, j]

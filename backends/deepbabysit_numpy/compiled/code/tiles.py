@@ -184,9 +184,11 @@ def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count
         def run(number: Any, sums: list[Any]) -> list[Any]:
             entry = b.mul(number, _long(3))
             offset, weights, length = (out.number(runs, b.add(entry, _long(i))) for i in range(3))
+            weights = b.add(w, weights)
+            if out.apart:  # such runs have one number for each channel: their length is 1
+                return out.step([b.add(x, place) for place in places], offset, weights, sums, None, masks)
             base = [b.add(b.add(x, offset), place) for place in places]
             rest = b.and_(length, _long(-_UNROLLED))
-            weights = b.add(w, weights)
 
             def several(k: Any, sums: list[Any]) -> list[Any]:
                 for i in range(_UNROLLED):

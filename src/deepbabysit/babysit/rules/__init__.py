@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 
 FAMILIES = (
-    "data", "splits", "outputs", "initialization", "structure", "rates",
-    "numbers", "gradients", "updates", "curves", "regularization", "loops",
+    "data", "labels", "splits", "outputs", "initialization", "structure", "rates",
+    "numbers", "gradients", "updates", "curves", "regularization", "capacity", "loops",
 )  # fmt: skip
 _loaded: list[str] = []
 

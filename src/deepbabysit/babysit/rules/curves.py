@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from statistics import mean
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import Any
 
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy, Severity
@@ -14,11 +14,13 @@ from deepbabysit.babysit.remedies import (
     decay,
     dropout,
     early_stop,
+    longer,
     slower,
     split_again,
     weigh_classes,
     wider,
 )
+from deepbabysit.babysit.rules.reach import reach, yardstick_of
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import (
     accuracy,
@@ -37,9 +39,6 @@ from deepbabysit.babysit.rules.signals import (
     warming,
 )
 from deepbabysit.babysit.vitals import Record
-
-if TYPE_CHECKING:
-    from deepbabysit.babysit.setup import Setup
 
 _STUCK = (
     "learning_rate_too_high", "learning_rate_too_low", "vanishing_gradient", "dead_relu", "saturated_activation",
@@ -63,16 +62,6 @@ def _falling(record: Record) -> Remedy:
     return Remedy("let the rate fall", text, changes.cosine(steps) if steps and run.schedule == "constant" else None)
 
 
-def _longer(epochs: int) -> changes.Change:
-    """Train so many epochs, with the patience that a longer run wants."""
-
-    def change(setup: Setup) -> Setup:
-        patience = None if setup.patience is None else max(2 * setup.patience, 10)
-        return setup.with_(epochs=max(epochs, setup.epochs + 1), patience=patience)
-
-    return change
-
-
 @rule("not_learning", phase="epoch",
       why="< 0.1 % per 10 steps (AUTOTRAINER); over whole epochs that is 2 % from the start; a model that begins well "
           "(fine-tuning) has nothing to fall",
@@ -90,8 +79,10 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
     # the first steps may lie far above guessing; what was learned is measured from whichever is lower
     level = min(start, guess) if guess else start
     gain = (level - now) / level
+    if gain > limits.gain:
+        return None
     late = last_level(curve, max(len(curve) // 5, 10))
-    if gain > limits.gain or (late is not None and (level - late) / level > limits.gain):
+    if late is not None and (level - late) / level > limits.gain:
         return None
     severe = len(losses) >= 4 and len(curve) >= 4 * limits.steps
     return Finding(
@@ -119,15 +110,15 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
     recent = losses[-8:]
     steps = [b - a for a, b in zip(recent, recent[1:], strict=False)]
     turns = sum(a * b < 0 for a, b in zip(steps, steps[1:], strict=False)) / max(len(steps) - 1, 1)
-    level = mean(recent)
-    swing = mean(abs(s) for s in steps) / max(level, 1e-12)
+    level = fmean(recent)
+    swing = fmean(abs(s) for s in steps) / max(level, 1e-12)
     half = len(recent) // 2
-    gain = (mean(recent[:half]) - mean(recent[half:])) / max(mean(recent[:half]), 1e-12)
+    gain = (fmean(recent[:half]) - fmean(recent[half:])) / max(fmean(recent[:half]), 1e-12)
     guess = chance(record)
     if turns < limits.turns or swing < limits.swing or gain > limits.progress:
         return None
     held = finite(record.logs("val_loss"))[-4:]
-    if guess and min(level, mean(held) if held else level) < limits.poor * guess:
+    if guess and min(level, fmean(held) if held else level) < limits.poor * guess:
         return None  # noise of dropout, batch statistics or small batches on top of something that is learned
     return Finding(
         "oscillating_loss", "warning", 0.75,
@@ -142,8 +133,8 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
       why="validation turns up while training falls; with little data every model does that a bit, without harm to "
           "what it predicts, so a warning needs the loss to rise by a third of guessing, or by 40 % with accuracies "
           "that differ by a tenth, or rows known by heart and 15 points between the accuracies",
-      causes=("split_leak", "corrupted_labels", "split_drift"), rise=0.2, stay=3, harm=0.35, gap=0.1, wide=0.4,
-      chasm=0.15, fitted=0.02, epochs=8)
+      causes=("split_leak", "corrupted_labels", "split_drift", "batch_too_small", "class_imbalance"), rise=0.2,
+      stay=3, harm=0.35, gap=0.1, wide=0.4, chasm=0.15, fitted=0.02, epochs=8)
 def overfitting(record: Record, limits: Any) -> Finding | None:
     """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
     train, val = data_losses(record), record.logs("val_loss")
@@ -151,15 +142,15 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
         return None
     best = min(val)
     at = val.index(best)
-    now = mean(val[-3:])
+    now = fmean(val[-3:])
     after = len(val) - 1 - at
     falling = train[-1] < 0.95 * train[at] if at < len(train) else False
     guess = chance(record) or max(val[0], 1e-12)
     rise = (now - best) / max(best, 1e-12)
     good, held = accuracy(record), accuracy(record, "val_")
-    gap = mean(good[-3:]) - mean(held[-3:]) if good and held else None
+    gap = fmean(good[-3:]) - fmean(held[-3:]) if good and held else None
     turned = after >= limits.stay and falling and rise > limits.rise and now - best > 0.02 * guess
-    settled = len(val) >= limits.epochs and mean(val[-3:]) > 0.95 * mean(val[-6:-3])
+    settled = len(val) >= limits.epochs and fmean(val[-3:]) > 0.95 * fmean(val[-6:-3])
     wide = (gap is not None and gap > limits.gap and rise > limits.wide and train[-1] < 0.3 * guess
             and now > 0.15 * guess and settled)
     by_heart = (gap is not None and gap > limits.chasm and train[-1] < limits.fitted * guess and now > 0.25 * guess
@@ -197,7 +188,7 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
         return None
     best = min(val)
     at = val.index(best)
-    after, now = len(val) - 1 - at, mean(val[-3:])
+    after, now = len(val) - 1 - at, fmean(val[-3:])
     worse = (now - best) / max(best, 1e-12)
     guess = chance(record) or val[0]
     if after < limits.share * len(val) or worse < limits.worse or now - best < 0.02 * guess:
@@ -218,14 +209,17 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
       poor=0.4, numbers=0.9, gap=0.25, better=0.75, falling=0.02, epochs=5)
 def underfitting(record: Record, limits: Any) -> Finding | None:
     """Training and validation are equally poor."""
+    stand = reach(record)
+    if stand is not None and not stand.short:
+        return None  # more is not in these data
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
     guess = chance(record)
     if len(train) < limits.epochs or not guess:
         return None
-    now = mean(train[-2:])
-    held = mean(val[-2:]) if len(val) >= 2 else None
+    now = fmean(train[-2:])
+    held = fmean(val[-2:]) if len(val) >= 2 else None
     poor = limits.poor if classified(record) else limits.numbers
-    slope = (mean(train[-4:-2]) - now) / max(mean(train[-4:-2]), 1e-12)
+    slope = (fmean(train[-4:-2]) - now) / max(fmean(train[-4:-2]), 1e-12)
     if min(now, now if held is None else held) < poor * guess or slope > limits.falling:
         return None
     if held is not None and (held - now > limits.gap * now or held < limits.better * now):
@@ -260,15 +254,12 @@ def stopped_too_early(record: Record, limits: Any) -> Finding | None:
     if watched.index(min(watched)) < len(watched) - 2 or train[-1] >= train[-1 - width]:
         return None
     share = gain / whole
-    more = len(train)
     return Finding(
         "stopped_too_early", "warning", 0.6 + 0.3 * min(share, 1.0),
         f"the loss was still falling at the end: the last {width} of {len(train)} epochs brought {share:.0%} of all "
         f"progress (limit {limits.share:.0%}), down to {watched[-1]:.4g}.",
         {"gain": gain, "share": share, "limit": limits.share}, epoch=last_epoch(record),
-        remedies=(Remedy(f"train {2 * more} epochs or more", f"model.fit(..., epochs={2 * more})",
-                         _longer(2 * more)),
-                  Remedy("give EarlyStopping more patience")),
+        remedies=(longer(2 * len(train)), Remedy("give EarlyStopping more patience")),
     )
 
 
@@ -301,8 +292,7 @@ def few_epochs(record: Record, limits: Any) -> Finding | None:
         f"the loss was still falling at the end: of {len(curve)} steps the last {width} brought {gain / whole:.0%} of "
         f"all progress (limit {limits.share:.0%}), down to {level:.4g} (guessing: {guess:.4g}).",
         {"gain": gain, "share": gain / whole, "noise": noise, "limit": limits.share}, epoch=last_epoch(record),
-        remedies=(Remedy(f"train {10 * planned} epochs or more", f"model.fit(..., epochs={10 * planned})",
-                         _longer(10 * planned)),),
+        remedies=(longer(10 * planned),),
     )
 
 
@@ -327,7 +317,7 @@ def suspicious_validation(record: Record, limits: Any) -> Finding | None:
     pairs = list(zip(val[-count:], train[-count:], strict=True))
     if not all(v < limits.share * t for v, t in pairs):
         return None
-    ratio = mean(v / t for v, t in pairs)
+    ratio = fmean(v / t for v, t in pairs)
     return Finding(
         "suspicious_validation", "warning", 0.75,
         f"in the last {count} epochs the validation loss was {ratio:.0%} of the training loss (limit "
@@ -368,7 +358,7 @@ def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
 @rule("corrupted_labels", phase="epoch",
       why="training falls by heart while validation never gets below guessing: rows and labels have nothing to do with "
           "each other",
-      causes=("conflicting_labels",), learned=0.85, never=0.98, epochs=6, rows=30)
+      causes=("conflicting_labels",), learned=0.85, never=0.98, epochs=6, rows=30, known=0.15)
 def corrupted_labels(record: Record, limits: Any) -> Finding | None:
     """The training rows are learned by heart, and nothing of it holds for others."""
     guess = record.run.chance
@@ -379,6 +369,9 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
         return None
     held = accuracy(record, "val_")
     classes = record.run.classes or 2
+    known = yardstick_of(record)
+    if known is not None and known.best > known.guess + limits.known:
+        return None  # the inputs tell the labels of the validation rows; it is the model that does not
     knows = bool(held) and max(held) > 1.0 / classes + 0.15
     falling = min(val[-2:]) <= min(val)  # running statistics that lag behind look the same at first
     if min(val) < limits.never * guess or train[-1] > limits.learned * guess or knows or falling:
@@ -406,7 +399,7 @@ def contradicted_labels(record: Record, limits: Any) -> Finding | None:
         return None
     if min(len(train), len(val)) < limits.epochs:
         return None
-    now, held = mean(train[-3:]), mean(val[-3:])
+    now, held = fmean(train[-3:]), fmean(val[-3:])
     if now < limits.poor * guess or held > limits.better * now:
         return None
     return Finding(

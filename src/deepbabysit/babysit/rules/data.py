@@ -10,7 +10,7 @@ import numpy as np
 
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.facts import DataFacts, InputFacts, NotFinite
-from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.finding import Finding, Remedy, Severity
 from deepbabysit.babysit.relations import Association
 from deepbabysit.babysit.remedies import standardize, standardize_target, weigh_classes
 from deepbabysit.babysit.rules.rule import rule
@@ -111,9 +111,10 @@ def _plain(record: Record, path: str) -> bool:
     "input_not_normalized", phase="check",
     large=10.0, apart=10.0, notable=3.0, pixels=100.0,
     why="apart: features whose spreads differ by 10 times (RULES; LeCun et al. 1998). large: standard "
-    "deviation of 10, or a mean of 15, against the 1 that initializers assume. notable: below this size nothing is "
-    "said even where spreads differ, since sparse and one-hot features, border pixels and min-max scaled outliers "
-    "differ harmlessly. pixels: a maximum from which whole numbers from 0 are taken for pixels.",
+    "deviation of 10, or a mean of 15, against the 1 that initializers assume. notable: from here on to `large` it is "
+    "only noted; below nothing is said even where spreads differ, since sparse and one-hot features, border pixels "
+    "and min-max scaled outliers differ harmlessly. pixels: a maximum from which whole numbers from 0 are taken for "
+    "pixels.",
 )
 def input_not_normalized(record: Record, limits: Any) -> Iterator[Finding]:
     """Features on very different or very large scales, as the first weights see them."""
@@ -148,8 +149,9 @@ def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> 
     std = np.array(found.std)
     dense = std[(np.array(found.common) < 0.5) & (std > 0)]
     ratio = float(dense.max() / dense.min()) if dense.size > 1 else 1.0
-    if largest <= limits.notable or not (largest > limits.large or ratio > limits.apart):
+    if largest <= limits.notable:
         return None
+    clear = largest > limits.large or ratio > limits.apart
     pixels = found.whole and found.all_minimum >= 0 and limits.pixels <= found.all_maximum <= 255 and len(std) >= 16
     evidence = {
         "input": name, "feature": top, "std": found.std[top], "mean": found.mean[top], "ratio_of_std": ratio,
@@ -175,7 +177,8 @@ def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> 
             "Or begin the model with BatchNorm.", "db.layers.BatchNorm(momentum=0.9)", changes.normalize_first()))
     text += " Gradients of the first layer grow with its inputs, so no one rate suits it. Scale the inputs."
     sure = min(0.95, 0.6 + 0.15 * math.log10(max(largest / limits.notable, 1.0)) + (0.1 if ratio > limits.apart else 0))
-    return Finding("input_not_normalized", "warning", sure, text, evidence, remedies=remedies)
+    severity: Severity = "warning" if clear else "note"
+    return Finding("input_not_normalized", severity, sure if clear else 0.4, text, evidence, remedies=remedies)
 
 
 @rule(
@@ -326,10 +329,11 @@ def conflicting_labels(record: Record, limits: Any) -> Finding | None:
 
 
 @rule(
-    "class_imbalance", phase="check", ratio=10.0, recall=0.8,
+    "class_imbalance", phase="check", ratio=10.0, recall=0.8, moved=0.15,
     why="ratio: SageMaker Debugger and RULES say 10. recall: where the nearest neighbours find 80 % of the rarest "
     "class "
-    "anyway, being rare does no harm and it is only noted, as it is where weights are given.",
+    "anyway, being rare does no harm and it is only noted, as it is where weights are given. Shares of classes that "
+    "differ by more than `moved` from those of the validation part are no property of the task.",
 )
 def class_imbalance(record: Record, limits: Any) -> Finding | None:
     """Some classes are much rarer than others."""
@@ -345,7 +349,11 @@ def class_imbalance(record: Record, limits: Any) -> Finding | None:
     if ratio <= limits.ratio:
         return None
     found = data.association.rare if data is not None and data.association is not None else None
-    harmless = record.run.weighted or (found is not None and found >= limits.recall)
+    drift = None if data is None else data.drift
+    # classes that are rare among training rows only: what is learned of them is not what validation asks
+    moved = drift is not None and drift.labels is not None and drift.labels_chance is not None and (
+        drift.labels > max(drift.labels_chance, limits.moved))
+    harmless = record.run.weighted or (found is not None and found >= limits.recall and not moved)
     total = sum(counts.values())
     weights = {int(c): round(total / (len(counts) * n), 3) for c, n in sorted(counts.items())}
     reason = "; weights are given" if record.run.weighted else (
@@ -379,7 +387,7 @@ def _one_class(counts: Any, rows: int) -> Finding | None:
 
 @rule(
     "corrupted_labels", phase="check", sigma=3.5, shifted=6.0, rows=60, known=8.0, carried=2.0, held=30,
-    contradicted=0.25, drift=0.25,
+    contradicted=0.25, drift=0.25, causes=("class_imbalance",),
     why="Neighbours and a linear model on the true pairing are compared with 24 pairings whose rows are shuffled. On "
     "real "
     "tables they win by 9 to 150 standard deviations; shuffled labels stay below 3.5 in 99 of 100 cases. A pairing "

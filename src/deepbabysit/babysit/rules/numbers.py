@@ -117,9 +117,11 @@ def loss_spike(record: Record, limits: Any) -> Finding | None:
     if len(curve) < limits.least or not np.isfinite(curve).all() or (record.run.batch_size or 32) < limits.batch:
         return None
     window, start = int(limits.window), first_level(curve, record.run.batch_size) or 0.0
+    inside = curve[window:-3]
+    if not (inside > start).any():
+        return None
     sums = np.cumsum(np.concatenate(([0.0], curve)))
     before = (sums[window:-4] - sums[: -4 - window]) / window  # mean of the losses before each of them
-    inside = curve[window:-3]
     ratios = np.where((inside > start) & (before > 0.0), inside / np.where(before > 0.0, before, 1.0), 0.0)
     highest, where, usual = 0.0, -1, 1.0
     for place in np.flatnonzero(ratios >= limits.ratio).tolist():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import mean, median
+from statistics import fmean, median
 from typing import Any
 
 from deepbabysit.babysit import changes
@@ -85,9 +85,9 @@ def regularization_missing(record: Record, limits: Any) -> Finding | None:
     guess = chance(record)
     if len(val) < limits.epochs or not guess or len(train) < 2:
         return None
-    now, held = mean(train[-2:]), mean(val[-2:])
+    now, held = fmean(train[-2:]), fmean(val[-2:])
     known = accuracy(record, "val_")
-    if known and mean(known[-2:]) >= limits.accurate:
+    if known and fmean(known[-2:]) >= limits.accurate:
         return None
     if now > limits.fitted * guess or held < limits.gap * now or held < limits.poor * guess:
         return None

@@ -10,16 +10,25 @@ import numpy as np
 
 from deepbabysit.babysit.vitals import ParameterVitals, Record, RunFacts, StepVitals
 
+_FEW = 64  # numbers that plain Python is quicker with
+
 
 def finite(values: Sequence[float]) -> list[float]:
-    """Return the values that are finite (of short lists)."""
+    """Return the values that are finite."""
+    if math.isfinite(sum(values)):  # one that is not finite would show
+        return list(values)
     return [v for v in values if math.isfinite(v)]
 
 
 def finite_curve(record: Record) -> np.ndarray:
     """Return the finite losses of all steps."""
-    curve = record.curve()
-    return curve[np.isfinite(curve)]
+    return finite_part(record.curve())
+
+
+def finite_part(curve: np.ndarray) -> np.ndarray:
+    """Return the finite numbers of a curve."""
+    fine = np.isfinite(curve)
+    return curve if fine.all() else curve[fine]
 
 
 def first_level(curve: np.ndarray, batch: int | None = None) -> float | None:
@@ -36,8 +45,10 @@ def first_level(curve: np.ndarray, batch: int | None = None) -> float | None:
 
 def last_level(curve: np.ndarray, count: int = 10) -> float | None:
     """Return the level at the end: the median of the last finite losses."""
-    end = finite(curve[-count:].tolist())
-    return median(end) if end else None
+    end = finite_part(curve[-count:])
+    if len(end) > _FEW:
+        return float(np.median(end))
+    return median(end.tolist()) if len(end) else None
 
 
 def kernels(step: StepVitals) -> list[ParameterVitals]:

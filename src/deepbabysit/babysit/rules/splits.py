@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from deepbabysit.babysit import changes
@@ -13,11 +14,12 @@ from deepbabysit.babysit.vitals import Record
 
 
 @rule(
-    "split_leak", phase="check", rows=2, share=0.01, natural=3.0, least=8,
+    "split_leak", phase="check", rows=2, share=0.01, natural=3.0, most=0.1, least=8,
     why="Any copied row is too many (RULES: more than 0), but real tables hold a few repeats that a random split puts "
     "on both sides: up to `rows` of them, up to `share` of the part, or up to `natural` times the share of repeats "
     "inside the training part (where rows hold categories) are only noted, and so is anything in a part of fewer than "
-    "`least` rows.",
+    "`least` rows. Of measured rows that were split at random twice the share of repeats inside the training part is "
+    "expected: up to three standard errors more of it, and up to `most` of the part, are only noted.",
 )
 def split_leak(record: Record, limits: Any) -> Finding | None:
     """The same rows in training and validation data."""
@@ -28,7 +30,9 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
     share, repeats = found.rows / found.of, data.copies / data.rows
     discrete = not data.continuous or any(i.ids for i in data.inputs)
     tiny = found.of < limits.least
-    usual = limits.natural * repeats if discrete else 0.0  # of measured rows no repeat is natural
+    expected = 2.0 * repeats * found.of
+    chance = expected + 3.0 * math.sqrt(expected * (1.0 + 2.0 * found.of / data.rows))
+    usual = limits.natural * repeats if discrete else min(chance / found.of, limits.most)
     natural = tiny or found.rows <= limits.rows or share <= max(limits.share, usual)
     harmless = natural and (share < 0.5 or discrete or tiny)
     pairs = ", ".join(f"{a} = training row {b}" for a, b in found.examples[:3])
@@ -49,12 +53,12 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
 
 
 @rule(
-    "feature_leak", phase="check", score=0.8, apart=0.3, sure=0.99, sure_apart=0.1, grouped=0.995, second_grouped=0.98,
+    "feature_leak", phase="check", score=0.8, apart=0.3, sure=0.99, sure_apart=0.1, grouped=0.98, copied=0.995,
     why="score: Deepchecks and RULES say 0.8, but the best feature of iris or breast cancer reaches that honestly, "
     "next "
     "to others nearly as good. So the best must also stand `apart` from the second best, be almost `sure` alone, or "
-    "have nothing but the label in its variance (`grouped`); only the last two are warnings, since one coordinate of "
-    "honest clusters can stand apart, too.",
+    "have nothing but the label in its variance (`copied`; `grouped` where it stands apart as well); only the last two "
+    "are warnings, since one coordinate of honest clusters can stand apart, too.",
 )
 def feature_leak(record: Record, limits: Any) -> Finding | None:
     """One feature gives the label away."""
@@ -67,7 +71,8 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
     gap = found.alone - found.second
     wide = found.alone > limits.score and gap > limits.apart
     perfect = found.alone >= limits.sure and gap > limits.sure_apart
-    label = found.grouped >= limits.grouped and found.alone >= limits.score
+    label = found.alone >= limits.score and (
+        found.grouped >= limits.copied or (found.grouped >= limits.grouped and gap > limits.sure_apart))
     if not (wide or perfect or label):
         return None
     sure = perfect or label
@@ -89,7 +94,7 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
     why="Beyond chance (one in a thousand over all features, Kolmogorov-Smirnov) and large enough to matter: a quarter "
     "of the rows for a feature, 15 % of the rows for the class shares. Random splits stay below both. Weighted classes "
     "are meant to have other shares. A part that is made of copies differs from any other.",
-    causes=("duplicate_rows",),
+    causes=("duplicate_rows", "class_imbalance"),
 )
 def split_drift(record: Record, limits: Any) -> Finding | None:
     """Training and validation data differ in distribution."""

@@ -11,6 +11,7 @@ from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import batches, wider
 from deepbabysit.babysit.rules.data import percent
 from deepbabysit.babysit.rules.initialization import activation_after, weighted
+from deepbabysit.babysit.rules.reach import yardstick_of
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import LayerFacts, Record
 
@@ -50,9 +51,10 @@ def _affine_before(record: Record, layer: LayerFacts) -> tuple[LayerFacts, bool]
 
 
 @rule(
-    "missing_hidden_activation", phase="check", layers=1,
+    "missing_hidden_activation", phase="check", layers=1, bent=0.03,
     why="Two affine maps are one affine map. A layer narrower than what comes before and behind it is a bottleneck, "
-    "which is often meant so, and an output that others use as well may be meant so, too.",
+    "which is often meant so, and an output that others use as well may be meant so, too. Where a kernel model is no "
+    "better than a linear one by `bent`, a linear one is enough, and it is only noted.",
 )
 def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
     """Affine layers whose output goes into another affine layer unchanged."""
@@ -66,8 +68,10 @@ def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
         narrow = (before.units or 0) < min(before.inputs or 0, layer.units or 0)
         if narrow or joined:
             continue
+        known = yardstick_of(record)
+        enough = known is not None and known.own_curved - known.own_linear < limits.bent
         yield Finding(
-            "missing_hidden_activation", "warning", 0.9,
+            "missing_hidden_activation", "note" if enough else "warning", 0.5 if enough else 0.9,
             f"layer {before.path} ({before.kind}, {before.units} units) has no activation and its output goes into "
             f"{layer.path} ({layer.kind}, {layer.units} units): 2 affine layers in a row, limit {int(limits.layers)}. "
             f"Together they are one linear layer, and {before.units} units add nothing. Add an activation.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import (
     chance,
     data_losses,
+    done,
     finite,
     finite_curve,
+    finite_part,
     first_level,
     good_from_the_start,
     kernels,
@@ -29,6 +31,13 @@ from deepbabysit.babysit.rules.signals import (
 from deepbabysit.babysit.vitals import Record
 
 _HOT = ("learning_rate_too_high",)
+# what is wrong before the first step: rates look wrong for it
+BUILT = (
+    "input_not_normalized", "input_normalized_twice", "target_not_normalized", "bad_init_scale", "bad_bias_init",
+    "symmetric_init", "missing_output_activation", "target_out_of_range", "wrong_loss_for_output", "double_softmax",
+    "regularization_too_strong", "dropout_too_high", "batchnorm_misuse", "nan_in_data", "unstable_activation_scale",
+    "missing_hidden_activation",
+)
 
 
 @rule("update_too_large", phase="step",
@@ -43,7 +52,7 @@ def update_too_large(record: Record, limits: Any) -> Finding | None:
     ratio = usual_ratio(recent)
     if len(recent) < limits.times or ratio is None or ratio <= limits.ratio:
         return None
-    worst = max(update_ratios(recent[-1]).items(), key=lambda item: item[1])
+    worst = max((item for s in recent for item in update_ratios(s).items()), key=lambda item: item[1])
     return Finding(
         "update_too_large", "warning", 0.8,
         f"a step changes the weights by {ratio:.2g} of their own norm (median over layers and the last {len(recent)} "
@@ -81,28 +90,27 @@ def _gain(record: Record) -> float | None:
     """Return by what share the loss has fallen since the start."""
     curve = record.curve()
     width = max(min(len(curve) // 5, record.run.steps or 50), 3)
-    start, now = finite(curve[:width].tolist()), finite(curve[-width:].tolist())
-    if not start or not now or mean(start) <= 0:
-        return None
-    return (mean(start) - mean(now)) / mean(start)
+    ends = [finite_part(end) for end in (curve[:width], curve[-width:])]
+    start, now = (float(end.mean()) if len(end) else math.nan for end in ends)
+    return (start - now) / start if start > 0.0 and not math.isnan(now) else None
 
 
 @rule("learning_rate_too_high", phase="step",
       why="the cause behind divergence: the loss left its start upwards (or became NaN) while steps were a large part "
           "of the weights; consecutive gradients that point against each other mean jumping from wall to wall",
-      causes=("bad_init_scale", "input_not_normalized", "target_not_normalized", "regularization_too_strong",
-              "symmetric_init", "missing_output_activation", "target_out_of_range", "wrong_loss_for_output"),
+      causes=BUILT,
       ratio=0.03, first=0.3, turn=-0.3,
       usual=0.01, growth=3.0, peak=2.0,
       opening=0.1, settled=50, left=0.5)
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
     curve = record.curve()
-    good = curve[np.isfinite(curve)]
+    good = finite_part(curve)
     if not len(good) or not record.steps or (len(good) < 3 and len(good) == len(curve)):
         return None
     start, now = first_level(curve, record.run.batch_size), last_level(good, 10)
-    assert start is not None and now is not None
+    if start is None or now is None:
+        return None
     broken = len(good) < len(curve)
     known = [r for s in record.steps if (r := usual_ratio([s])) is not None and math.isfinite(r)]
     largest = max(known, default=0.0)
@@ -129,7 +137,7 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64]
     early = max((r for s in record.steps[:6] if (r := usual_ratio([s])) is not None), default=0.0)
     width = min(10, len(good))
-    peak = float(np.convolve(good, np.full(width, 1.0 / width), "valid").max())
+    peak = float(np.convolve(good, np.full(width, 1.0 / width), "valid").max()) if dead else 0.0
     if dead and (early > limits.first or peak > limits.peak * start) and now > 0.7 * start:
         return _too_high(
             record, "error", 0.85,
@@ -183,16 +191,20 @@ def _too_high(
 
 @rule("learning_rate_too_high", phase="epoch",
       why="a run that stands far above what it could reach while each step still changes over 2 % of the weights is "
-          "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %)",
-      causes=("bad_init_scale", "input_not_normalized", "target_not_normalized"), ratio=0.015, poor=0.08, epochs=3,
+          "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %); before half of the run "
+          "is over every run moves fast",
+      causes=BUILT, late=0.5, ratio=0.015, poor=0.08, epochs=3,
       progress=0.1, most=0.25)
 def restless(record: Record, limits: Any) -> Finding | None:
     """The loss has stopped falling, not at the bottom, while the weights still move fast."""
     losses = finite(data_losses(record))
     guess = chance(record)
-    if len(losses) < limits.epochs or not guess or not steady_rate(record.run) or good_from_the_start(record):
+    if done(record) < limits.late or len(losses) < limits.epochs or not guess:
         return None
-    samples = [s for s in record.steps if s.epoch >= record.epochs[-1].epoch - 2][-8:] or record.steps[-4:]
+    if not steady_rate(record.run) or good_from_the_start(record):
+        return None
+    recent = [s for s in record.steps if s.epoch >= record.epochs[-1].epoch - 2][-8:]
+    samples = recent or [s for s in record.steps[-4:] if 2 * s.epoch >= record.epochs[-1].epoch]
     ratio = usual_ratio(samples)
     if ratio is None or ratio < limits.ratio:
         return None
@@ -221,7 +233,8 @@ def restless(record: Record, limits: Any) -> Finding | None:
 @rule("learning_rate_too_low", phase="epoch",
       why="the loss falls steadily but crawls, with steps far below the usual 1e-3 of the weights; warm-up and "
           "fine-tuning do the same for good reasons and are left out",
-      causes=("vanishing_gradient", "dead_relu", "saturated_activation"), ratio=3e-4, left=0.7, steps=100, share=0.15)
+      causes=("vanishing_gradient", "dead_relu", "saturated_activation", *BUILT), ratio=3e-4, left=0.7,
+      steps=100, share=0.15)
 def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
     """Small steps, little progress, and the loss still near its start."""
     curve = finite_curve(record)
@@ -288,7 +301,7 @@ def unchanged_weights(record: Record, limits: Any) -> list[Finding]:
 @rule("weights_diverging", phase="epoch",
       why=">= 2 times over 5 checks (AUTOTRAINER); small starts grow quickly and rightly, so the whole growth must be "
           "large as well, and the loss not better for it",
-      causes=("learning_rate_too_high", "exploding_gradient"), growth=2.0, whole=10.0, times=5)
+      causes=("learning_rate_too_high", "exploding_gradient", "batch_too_small"), growth=2.0, whole=10.0, times=5)
 def weights_diverging(record: Record, limits: Any) -> Finding | None:
     """The norm of a kernel grows without end."""
     if len(record.steps) < limits.times + 1:

@@ -104,14 +104,28 @@ def _launches(report: Report, backend: Any, found: dict[str, float]) -> None:
 
 
 def epilogues(report: Report, backend: Any, plugin: Any, sizes: Sizes) -> None:
-    """Keep which epilogues the matrix library offers, by dtype and alignment."""
+    """Keep which epilogues the matrix library offers, by dtype and alignment, and how far each is from float64."""
     for dtype in ("float32", "float16", "bfloat16", "float64"):
         for epilogue in plugin.EPILOGUES:
-            offered = {}
+            offered: dict[str, Any] = {}
             for name, n in (("aligned", sizes.aligned), ("odd", sizes.aligned + 3)):
                 product = plugin.square(n, dtype, epilogue)
                 try:
                     offered[name] = backend.lt.supports(product)
+                    error = plugin.error_of(backend, product) if offered[name] else None
+                    if error is not None:
+                        offered[f"{name}, error"] = error
+                        if not error <= plugin.bound_of(product):  # NaN is wrong, too
+                            report.fail(f"{dtype} {epilogue or 'plain'}, {name}", f"{error:.1e} from float64")
                 except Exception as error:  # a status of the library is what is asked for here
                     offered[name] = str(error)
-            report.keep(f"{dtype} {epilogue or 'plain'}", offered)
+            report.keep(f"{dtype} {epilogue or 'plain'}", offered, _told(offered))
+
+
+def _told(offered: dict[str, Any]) -> str:
+    parts = []
+    for name in ("aligned", "odd"):
+        error = offered.get(f"{name}, error")
+        how = "offered" if offered[name] is True else "not offered" if offered[name] is False else offered[name]
+        parts.append(f"{name}: {how}{'' if error is None else f' ({error:.0e})'}")
+    return ", ".join(parts)

@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit.bench.cases import CASES
+from deepbabysit.bench.cases import GPU_CASES
 from deepbabysit.bench.gpu.ceilings import seconds
 from deepbabysit.bench.gpu.report import Report
 from deepbabysit.bench.gpu.sizes import Sizes
 from deepbabysit.bench.gpu.training import Training
 from deepbabysit.bench.ours_side import network
 from deepbabysit.kernels import SPECS
+from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.registry import find_device
 from deepbabysit.testing.settings import Settings
 from deepbabysit.testing.suite import run_check
 
+LOSSES = 2e-2  # how far apart losses may be, relative to them, after some steps
 _CHECKS = ("values", "layouts", "aliasing", "vjp", "replay")  # outputs are poisoned, and everything runs twice
 
 
@@ -47,19 +49,19 @@ def kernels(report: Report, device: Device, sizes: Sizes) -> None:
     report.keep("without a kernel", lacking, ", ".join(lacking) or "none")
 
 
-def bandwidth(report: Report, device: Device, sizes: Sizes, copy: float) -> None:
-    """Measure kernels that are bound by memory, as a share of the copy."""
-    from deepbabysit.runtime.funnel import call
+Work = tuple[tuple[Any, ...], tuple[Any, ...] | None, int, dict[str, Any]]
 
-    n = sizes.elements
+
+def memory_bound(device: Device, n: int) -> dict[str, Work]:
+    """Return operations that are bound by memory, with inputs of `n` elements, outputs, bytes of each, attributes."""
     rng = np.random.default_rng()
     flat = [device.asarray(rng.normal(size=n).astype(np.float32)) for _ in range(4)]
-    rows = [a.reshape(-1, 1024) for a in flat]
+    rows = [a[: n // 1024 * 1024].reshape(-1, 1024) for a in flat]
     table = np.ones((6, 1))
     table[3:] = 0.0
     control = np.array([1, 1e-3, 1, np.inf, np.inf, 0, 1, 1, 0, 0], np.float64)
     small = [device.asarray(a) for a in (control, table, np.zeros(1, np.int64), np.array([[1.0], [1.0]]))]
-    works: dict[str, tuple[tuple[Any, ...], tuple[Any, ...] | None, int, dict[str, Any]]] = {
+    return {
         "relu": ((flat[0],), None, 8, {}),
         "add": ((flat[0], flat[1]), None, 12, {}),
         "gelu": ((flat[0],), None, 8, {}),
@@ -68,7 +70,14 @@ def bandwidth(report: Report, device: Device, sizes: Sizes, copy: float) -> None
         "tensor_statistics": ((flat[0],), None, 4, {}),
         "adam_update": ((*small, *flat), (small[3], flat[0], flat[2], flat[3]), 28, {}),
     }
-    for name, (arrays, outs, each, attrs) in works.items():
+
+
+def bandwidth(report: Report, device: Device, sizes: Sizes, copy: float) -> None:
+    """Measure kernels that are bound by memory, as a share of the copy."""
+    from deepbabysit.runtime.funnel import call
+
+    n = sizes.elements
+    for name, (arrays, outs, each, attrs) in memory_bound(device, n).items():
         if report.over or name not in device.backend.kernels:
             continue
         try:
@@ -89,7 +98,7 @@ def graphs(report: Report, device: Device, sizes: Sizes) -> None:
         if report.over:
             report.keep(name, "not reached")
             continue
-        case = CASES[name]
+        case = GPU_CASES[name]
         runs = {}
         for how in ("eager", "graph", "merged"):
             backend.merging = how == "merged"
@@ -101,11 +110,21 @@ def graphs(report: Report, device: Device, sizes: Sizes) -> None:
             same = all(a.tobytes() == b.tobytes() for a, b in zip(runs["eager"][1], runs[how][1], strict=True))
             if not same or runs["eager"][0] != runs[how][0]:
                 report.fail(f"{name}, {how}", "its bits differ from those of the calls one by one")
+        with surroundings(tune=True):
+            tuned = Training(case, device, True, network).losses(sizes.compared)
+        distance = _apart(tuned, runs["eager"][0])
+        report.keep(f"{name}: losses with choices by timing", distance, f"{distance:.1e} apart from those without")
+        if distance > LOSSES:
+            report.fail(f"{name}, choices by timing", f"{distance:.1e} apart from those without")
         cpu = Training(case, find_device("cpu"), False, network).losses(min(sizes.compared, 20))
-        distance = max(abs(a - b) / max(abs(b), 1e-3) for a, b in zip(runs["graph"][0], cpu, strict=False))
+        distance = _apart(runs["graph"][0], cpu)
         report.keep(f"{name}: bits of a graph, losses against the CPU", distance, f"{distance:.1e} apart at most")
-        if distance > 2e-2:
+        if distance > LOSSES:
             report.fail(f"{name}, losses", f"{distance:.1e} apart from the CPU's")
+
+
+def _apart(first: list[float], second: list[float]) -> float:
+    return max(abs(a - b) / max(abs(b), 1e-3) for a, b in zip(first, second, strict=False))
 
 
 def memory(report: Report, device: Device) -> None:

@@ -105,10 +105,10 @@ def _jax(case: dict[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
 
 def main() -> None:
     """Measure one peer and print one line of JSON."""
-    from deepbabysit.bench.cases import CASES
+    from deepbabysit.bench.cases import GPU_CASES
 
     variant, name, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    step, wait = _jax(CASES[name]) if variant == "jax" else _torch(variant, CASES[name])
+    step, wait = _jax(GPU_CASES[name]) if variant == "jax" else _torch(variant, GPU_CASES[name])
     for _ in range(10):
         step()
     found = []

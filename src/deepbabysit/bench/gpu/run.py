@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deepbabysit.bench.gpu import correctness, speed
+from deepbabysit.bench.gpu import correctness, speed, tools
 from deepbabysit.bench.gpu.ceilings import ceilings, epilogues, versions
 from deepbabysit.bench.gpu.report import Report
 from deepbabysit.bench.gpu.sizes import Sizes
@@ -60,8 +60,10 @@ def run(
         lambda: correctness.bandwidth(report, device, sizes, limits.get("copy", float("nan"))),
     )
     report.run("training steps", 0.2, lambda: best.update(speed.ours(report, device, sizes)))
+    report.run("choices by timing", 0.02, lambda: speed.choices(report, device))
     report.run("statistics", 0.05, lambda: speed.watching(report, device, sizes))
     report.run("memory", 0.02, lambda: correctness.memory(report, device))
+    report.run("NVIDIA's tools", 0.08, lambda: tools.look(report))
     report.run("peers", 0.6, lambda: speed.theirs(report, sizes, best))
     report.line("")
     report.line(f"{len(report.failed)} wrong: {', '.join(report.failed)}" if report.failed else "nothing wrong")

@@ -18,7 +18,7 @@ class Sizes:
         steps: training steps in a measurement.
         compared: training steps whose bits and losses are compared.
         operations: which operations are checked; empty means all.
-        networks: names of `deepbabysit.bench.cases` that are timed.
+        networks: names of `deepbabysit.bench.cases.GPU_CASES` that are timed.
         trained: names of those that are compared step by step.
         draws: how often samples are drawn.
     """
@@ -31,6 +31,7 @@ class Sizes:
     steps: int = 200
     compared: int = 50
     operations: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ("worked@32", "worked@256", "300-mse@64", "two-conv@128", "six-conv-norm@128")
-    trained: tuple[str, ...] = ("worked@32", "two-conv@32", "six-conv-norm@32")
+    networks: tuple[str, ...] = ("worked@32", "worked@256", "300-mse@64", "two-conv@128", "six-conv-norm@128",
+                                 "transformer-256@32", "transformer-512@32")
+    trained: tuple[str, ...] = ("worked@32", "two-conv@32", "six-conv-norm@32", "transformer-128@32")
     draws: int = 2

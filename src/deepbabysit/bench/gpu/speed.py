@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from deepbabysit.bench.cases import CASES
+from deepbabysit.bench.cases import GPU_CASES
 from deepbabysit.bench.gpu import peers
 from deepbabysit.bench.gpu.ceilings import seconds
 from deepbabysit.bench.gpu.report import Report
@@ -13,8 +13,11 @@ from deepbabysit.bench.gpu.sizes import Sizes
 from deepbabysit.bench.gpu.training import Training
 from deepbabysit.bench.ours_side import network
 from deepbabysit.kernels import SPECS
+from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
+
+CLOSE = 1.03  # of the best time
 
 
 def ours(report: Report, device: Device, sizes: Sizes) -> dict[str, float]:
@@ -22,14 +25,15 @@ def ours(report: Report, device: Device, sizes: Sizes) -> dict[str, float]:
     backend: Any = device.backend
     best: dict[str, float] = {}
     for name in sizes.networks:
-        for how in ("merged", "graph", "merged, every loss read", "eager"):
+        for how in ("merged", "merged, chosen by timing", "graph", "merged, every loss read", "eager"):
             if report.over:
                 report.keep(f"{name} {how}", None, "not reached")
                 continue
             backend.merging = how.startswith("merged")
-            training = Training(CASES[name], device, how != "eager", network)
-            for _ in range(3):
-                training.step()
+            with surroundings(tune=how.endswith("timing")):  # algorithms are part of what is recorded
+                training = Training(GPU_CASES[name], device, how != "eager", network)
+                for _ in range(3):
+                    training.step()
             work = (lambda t=training: t.step().item()) if how.endswith("read") else training.step  # type: ignore[misc]
             time_of, spread = seconds(device.backend, work, sizes.steps)
             report.keep(f"{name} {how}", time_of, f"{time_of * 1e6:.1f} us (spread {spread:.0%})")
@@ -39,6 +43,18 @@ def ours(report: Report, device: Device, sizes: Sizes) -> dict[str, float]:
             gc.collect()
     backend.merging = True
     return best
+
+
+def choices(report: Report, device: Device) -> None:
+    """Keep what was chosen by timing, and how far the library's first algorithms are from the best ones."""
+    backend: Any = device.backend
+    found = backend.choices()["choices"]
+    first = [c["seconds"][0] / min(c["seconds"]) for key, c in found.items() if key.startswith("product")]
+    close = sum(ratio <= CLOSE for ratio in first)
+    report.keep("products whose first algorithm is within 3 %", [close, len(first)], f"{close} of {len(first)}")
+    together = [c["way"] for key, c in found.items() if not key.startswith("product")]
+    report.keep("patterns done in the product", [sum(together), len(together)], f"{sum(together)} of {len(together)}")
+    report.keep("choices", found, f"{len(found)}, kept in {backend.tuning.path}")
 
 
 def theirs(report: Report, sizes: Sizes, best: dict[str, float]) -> None:
@@ -63,7 +79,7 @@ def theirs(report: Report, sizes: Sizes, best: dict[str, float]) -> None:
 def watching(report: Report, device: Device, sizes: Sizes) -> None:
     """Measure what statistics of all weights cost beside a step."""
     name = sizes.networks[0]
-    training = Training(CASES[name], device, True, network)
+    training = Training(GPU_CASES[name], device, True, network)
     for _ in range(3):
         training.step()
     plain, _ = seconds(device.backend, training.step, sizes.steps)

@@ -378,26 +378,25 @@ template <class C> __device__ void clip(C* out, const C* control, const double* 
 
 // -- keeping what every step needs (kernels/guarding.py) -----------------------------------------------------------------
 
-// `taken` is written by the last block: the others read it.
+// One block. What is read of `taken` and `ring` is read before it is written.
 #define KEEP(L, P, C, T, K, R)                                                                                          \
   extern "C" __global__ void __launch_bounds__(256, 2) keep_step(                                                       \
       T* kept_out, K* taken_out, R* ring_out, const L* loss, const P* probe, const C* control, const T* w,              \
-      const T* kept, const K* taken, const R* ring, int64_t probes, int64_t n, int64_t size, bool copy,                 \
-      unsigned* ticket) {                                                                                               \
+      const T* kept, const K* taken, const R* ring, int64_t probes, int64_t n, int64_t size, bool copy) {               \
     __shared__ int scratch[32];                                                                                         \
     int broken = threadIdx.x == 0 && !isfinite(widen(loss[0]));                                                         \
     for (int64_t i = threadIdx.x; i < probes; i += blockDim.x) broken |= !isfinite(widen(probe[i]));                    \
     broken = block_reduce(broken, 0, scratch, Largest());                                                               \
-    bool now = broken && taken[0] == (K)0;                                                                              \
+    K before = taken[0];                                                                                                \
+    bool now = broken && before == (K)0;                                                                                \
     if (now || copy) {                                                                                                  \
       const T* from = now ? w : kept;                                                                                   \
-      int64_t threads = (int64_t)gridDim.x * blockDim.x;                                                                \
-      for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += threads) kept_out[i] = from[i];      \
+      for (int64_t i = threadIdx.x; i < n; i += blockDim.x) kept_out[i] = from[i];                                      \
     }                                                                                                                   \
     C step = control[STEP];                                                                                             \
-    if (!last_block(ticket)) return;                                                                                    \
     int64_t here = (int64_t)(step - (C)size * floor(step / (C)size));                                                   \
     for (int64_t i = threadIdx.x; i < size; i += blockDim.x)                                                            \
       ring_out[i] = i == here ? (R)widen(loss[0]) : ring[i];                                                            \
-    if (threadIdx.x == 0) taken_out[0] = taken[0] + (now ? (K)step : (K)0);                                             \
+    __syncthreads();                                                                                                    \
+    if (threadIdx.x == 0) taken_out[0] = before + (now ? (K)step : (K)0);                                               \
   }

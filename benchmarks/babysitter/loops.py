@@ -1,0 +1,136 @@
+"""Training loops written by hand, right and wrong in the ways in which people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import deepbabysit as db
+from benchmarks.babysitter.sources import Prepared
+
+STEPS, BATCH = 150, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A hand-written loop; each attribute is one way in which loops go wrong, or only look so."""
+
+    clear: str = "every"  # "never", "epoch", "tenth", "after", "other" (the gradients of another model)
+    gather: int = 1  # backward calls with a part of the loss each, then a step
+    split: bool = False  # they take parts of one batch, not batches
+    keep: str = "numbers"  # "tensors", "sum", "average", "outputs", "last", "arrays"
+    train: str = "training"  # "inference", "until_evaluation"
+    evaluate: str = "inference"  # "training", "none"
+    reduce: str = "mean"  # "sum"
+    holds: str = "all"  # what the optimizer was given: "head" (the output layer only), "body" (all but that)
+    frozen: bool = False  # the first layer is not to be trained
+    dropout: float = 0.0
+    norm: bool = False
+
+
+def network(data: Prepared, middle: list[Any], bent: bool = True) -> Any:
+    """Return a small network; `bent`: whether the first layer has an activation before what is in the middle."""
+    first = db.layers.Dense(24, activation="relu" if bent else None, kernel_initializer="he_normal")
+    second = db.layers.Dense(16, activation="relu", kernel_initializer="he_normal")
+    model = db.Sequential([first, *middle, second, db.layers.Dense(max(data.classes, 2))])
+    model.build_for([data.train.x.shape[1:]], [np.float32])
+    return model
+
+
+def labels(part: Any) -> np.ndarray:
+    """Return class numbers (N,)."""
+    return np.asarray(part.y).reshape(-1).astype(np.int64)
+
+
+def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
+    """Train by hand as such loops are written, watched; return what was found."""
+    db.set_seed(seed)
+    middle: list[Any] = [db.layers.Dropout(kind.dropout)] if kind.dropout else []
+    middle += [db.layers.BatchNorm(momentum=0.9)] if kind.norm else []
+    model = network(data, middle)
+    if kind.frozen:
+        model.freeze("0")
+    head = {id(p) for p in model.layers[-1].parameters()} if kind.holds != "all" else set()
+    held = [p for p in model.parameters() if (id(p) in head) == (kind.holds == "head")]
+    optimizer = db.optimizers.SGD(held, 0.05)
+    other = db.optimizers.SGD(network(data, []).parameters(), 0.05) if kind.clear == "other" else optimizer
+    memory = _Memory(kind.keep)
+    rows = len(data.train.x) // BATCH
+    training = True
+    with db.babysit.watch(model, optimizer, say=lambda _: None, every=8, batch=BATCH) as sitter:
+        for step, (x, y) in zip(range(STEPS), _batches(data, seed), strict=False):
+            last = kind.split or step % kind.gather == kind.gather - 1
+            first = kind.split or step % kind.gather == 0
+            if (kind.clear in ("every", "other") and first) or (kind.clear == "epoch" and step % rows == 0) or (
+                kind.clear == "tenth" and step % 10 == 0
+            ):
+                other.zero_grad()
+            for part in _parts(len(x), kind.gather if kind.split else 1):
+                if training and kind.train != "inference":
+                    with db.training():
+                        output = model(x[part])
+                        loss = db.losses.cross_entropy(y[part], output)
+                else:
+                    output = model(x[part])
+                    loss = db.losses.cross_entropy(y[part], output)
+                loss = loss * float(len(x)) if kind.reduce == "sum" else loss
+                loss.backward()
+            if last:
+                optimizer.step(1.0 / kind.gather) if kind.gather > 1 else optimizer.step()
+            if kind.clear == "after":
+                optimizer.zero_grad()
+            memory.keep(loss, output)
+            sitter.step(loss)
+            if step % rows == rows - 1 and kind.evaluate != "none":
+                training = kind.train != "until_evaluation"
+                with db.no_grad():
+                    if kind.evaluate == "training":
+                        with db.training():
+                            model(data.held.x)
+                    else:
+                        model(data.held.x)
+    return sitter.findings
+
+
+def _parts(count: int, parts: int) -> list[slice]:
+    """Return so many parts of a batch."""
+    cuts = [round(count * i / parts) for i in range(parts + 1)]
+    return [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+
+class _Memory:
+    """What a loop keeps of its steps."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._kept: list[Any] = []
+        self._total: Any = 0.0
+
+    def keep(self, loss: Any, output: Any) -> None:
+        """Keep what this kind of loop keeps."""
+        if self._kind == "tensors":
+            self._kept.append(loss)
+        elif self._kind == "outputs":
+            self._kept.append(output)
+        elif self._kind == "arrays":
+            self._kept.append(output.numpy().copy())
+        elif self._kind == "sum":
+            self._total = self._total + loss
+        elif self._kind == "average":
+            self._total = self._total * 0.9 + loss * 0.1
+        elif self._kind == "last":
+            self._total = loss
+        else:
+            self._kept.append(loss.item())
+
+
+def _batches(data: Prepared, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    rng, y = np.random.default_rng(seed), labels(data.train)
+    while True:
+        order = rng.permutation(len(y))
+        for start in range(0, len(y) - BATCH + 1, BATCH):
+            rows = order[start : start + BATCH]
+            yield data.train.x[rows], y[rows]

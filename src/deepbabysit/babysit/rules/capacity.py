@@ -1,0 +1,64 @@
+"""Rules about what a model is able to compute, asked at the end of a run that stayed far below what its data allow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepbabysit.babysit.finding import Finding, Remedy
+from deepbabysit.babysit.remedies import wider
+from deepbabysit.babysit.rules.initialization import activation_after, weighted
+from deepbabysit.babysit.rules.reach import reach, yardstick_of
+from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.rules.signals import last_epoch
+from deepbabysit.babysit.vitals import Record
+
+
+@rule(
+    "underfitting", phase="end", units=2, curved=0.1, near=0.1, gap=0.05,
+    why="A hidden layer of one or two units passes on one or two numbers of each row: `units`, where the input and the "
+    "output are wider. A model without a bend in it is linear: where a kernel model explains more than a linear "
+    "one by `curved`, and the run ended no more than `near` above the linear one, that is what is missing. With such a "
+    "build a small `gap` to what cheap models reach is enough.",
+    causes=("missing_hidden_activation", "nan_in_data"),
+)
+def too_small(record: Record, limits: Any) -> Finding | None:
+    """A bottleneck, or no hidden layer, and far less than the data allow."""
+    stand, known = reach(record), yardstick_of(record)
+    layers = weighted(record)
+    if stand is None or known is None or not stand.below(limits.gap) or not layers:
+        return None
+    if stand.train is not None and stand.train > stand.best - 0.5 * stand.gap:
+        return None  # the training rows were learned
+    hidden = layers[:-1]
+    outputs = layers[-1].units or 1
+    narrow = [
+        layer for layer in hidden
+        if (layer.units or limits.units + 1) <= (limits.units if outputs > limits.units + 1 else 1)
+        and (layer.inputs or 0) > (layer.units or 0)
+    ]
+    if narrow:
+        layer = narrow[0]
+        return _finding(
+            record, f"layer {layer.path} has {layer.units} units (limit {int(limits.units)}), so no more than "
+            f"{layer.units} numbers of each row reach the output", stand.words(),
+            {"units": layer.units, "limit": int(limits.units)}, layer.path, (wider(32.0 / (layer.units or 1)),),
+        )
+    bent = any(activation_after(record, layer) != "linear" for layer in hidden)
+    if not hidden and not bent and known.curved - known.linear >= limits.curved and (
+        stand.score < known.linear + limits.near
+    ):
+        return _finding(
+            record, f"the model has no hidden layer, and what its data hold is bent: a linear model reaches "
+            f"{known.linear:.0%}, a kernel model {known.curved:.0%} (limit {limits.curved:.0%} more)", stand.words(),
+            {"linear": known.linear, "curved": known.curved, "limit": limits.curved}, layers[-1].path, (wider(),),
+        )
+    return None
+
+
+def _finding(
+    record: Record, seen: str, words: str, evidence: dict[str, Any], layer: str, remedies: tuple[Remedy, ...]
+) -> Finding:
+    return Finding(
+        "underfitting", "warning", 0.9, f"{seen}; {words}. The model is too small for its task.",
+        {**evidence, "too_small": True}, layer=layer, epoch=last_epoch(record), remedies=remedies,
+    )

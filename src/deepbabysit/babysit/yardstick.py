@@ -1,0 +1,232 @@
+"""A yardstick: what cheap models reach on the same rows, so that a run can be judged by what its data allow.
+
+A linear model and a kernel model (ridge regression on radial basis functions around some training rows) are fitted in
+closed form to standardized inputs; classes are fitted as columns of 0 and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepbabysit.babysit.facts import LabelFacts
+
+Arrays = Sequence[np.ndarray]
+
+ROWS, HELD = 2000, 1000  # so many training and validation rows are used
+NUMBERS = 2_000_000  # so many numbers of the training inputs
+LEAST, LEAST_HELD = 40, 20  # rows that are needed
+CENTERS = 200  # training rows that functions stand around
+WIDTHS = (0.5, 1.5)  # widths of the functions, in typical distances of two rows
+STRENGTHS = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])  # of ridge regression, per row; the best by leave-one-out is taken
+WIDE = 100  # so many numbers of a row are too many to be known well by distances
+KNOWS, LEARNED = 0.85, 0.1  # unless the score is so good; and above guessing there must be so much
+FAR = 5.0  # standardized inputs are cut there: a feature that hardly varies must not decide everything
+SHARPNESS = (2.0, 4.0, 8.0, 16.0, 32.0)  # scores are multiplied by one of these before their softmax
+SUREST = 0.2  # share of the rows of which a model is surest
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What cheap models reach; scores are accuracies of classes, or shares of the variance that are explained.
+
+    Attributes:
+        kind: ``classes`` or ``numbers``.
+        rows, held_rows: how many training and validation rows were used.
+        guess: score of always saying the most frequent class of the training rows (0 for numbers), on validation rows.
+        linear, curved: of the linear and of the kernel model on validation rows.
+        own_linear, own_curved: the same on training rows, each left out of its own fit.
+        doubted: of the training rows of which the better model (that row left out) is surest, the share with another
+            label; `held_doubted` the same of validation rows. None for numbers.
+        loss: cross-entropy of the better model on validation rows, its scores made sharper as training rows left out
+            say (classes only).
+        spread: variance of the validation targets (numbers only).
+        of: how many training rows there are.
+        own_guess: `guess` on training rows.
+        wide: whether the inputs are images, sequences or very many numbers, which such models do not know well.
+    """
+
+    kind: str
+    rows: int
+    held_rows: int
+    guess: float
+    linear: float
+    curved: float
+    own_linear: float
+    own_curved: float
+    doubted: float | None = None
+    held_doubted: float | None = None
+    loss: float | None = None
+    spread: float | None = None
+    of: int = 0
+    own_guess: float = 0.0
+    wide: bool = False
+
+    @property
+    def best(self) -> float:
+        """The better score on validation rows."""
+        return max(self.linear, self.curved, self.guess)
+
+    @property
+    def allowed(self) -> float:
+        """The better score, as it would be with all training rows: errors fall with the root of how many there are."""
+        return 1.0 - (1.0 - self.best) * min(self.rows / max(self.of, 1), 1.0) ** 0.5
+
+    @property
+    def telling(self) -> bool:
+        """Whether it says what the data allow: it learned something, and knows inputs of this kind."""
+        return self.own - self.own_guess >= LEARNED and (not self.wide or self.best >= KNOWS)
+
+    @property
+    def own(self) -> float:
+        """The better score on training rows."""
+        return max(self.own_linear, self.own_curved)
+
+
+def seconds(rows: int, width: int) -> float:
+    """Return the seconds that it roughly takes, on a slow machine."""
+    used = min(rows, ROWS, max(NUMBERS // max(width, 1), LEAST))
+    return 0.02 + 2e-9 * used * CENTERS * (width + 2 * CENTERS)
+
+
+def measure(
+    x: Arrays, y: np.ndarray, held_x: Arrays, held_y: np.ndarray, labels: LabelFacts
+) -> Yardstick | None:
+    """Return what cheap models reach; None where there is too little to fit, or several targets for a row.
+
+    Arguments:
+        x, y: training rows; held_x, held_y: validation rows. Rows that are not finite are left out.
+        labels: facts about y.
+    """
+    width = sum(max(1, int(np.prod(a.shape[1:]))) for a in x)
+    of, wide = len(y), width > WIDE or any(a.ndim > 2 for a in x)
+    x, y = _chosen(x, y, min(ROWS, max(NUMBERS // width, LEAST)))
+    held_x, held_y = _chosen(held_x, held_y, HELD)
+    if any(a.shape[1:] != b.shape[1:] for a, b in zip(x, held_x, strict=True)):
+        return None
+    goals = _goals(y, held_y, labels)
+    if goals is None or len(y) < LEAST or len(held_y) < LEAST_HELD:
+        return None
+    goal, other = goals
+    values, theirs = _standardized(x, held_x)
+    if not values.shape[1] or not goal.std():
+        return None
+    classes = labels.kind != "numbers"
+    center = goal.mean(axis=0)
+    fits = [_ridge(_with_one(values), _with_one(theirs), goal - center)]
+    fits += [_ridge(a, b, goal - center) for a, b in _around(values, theirs)]
+    linear, curved = fits[0], min(fits[1:], key=lambda fit: fit[2])
+    scores = [
+        (_score(own + center, goal, classes), _score(held + center, other, classes))
+        for own, held, _ in (linear, curved)
+    ]
+    better = min((linear, curved), key=lambda fit: fit[2])
+    guess = float(other[:, int(center.argmax())].mean()) if classes else 0.0
+    return Yardstick(
+        "classes" if classes else "numbers", len(goal), len(other), guess, scores[0][1], scores[1][1], scores[0][0],
+        scores[1][0],
+        doubted=_doubted(better[0] + center, goal) if classes else None,
+        held_doubted=_doubted(better[1] + center, other) if classes else None,
+        loss=_cross_entropy(better[0] + center, goal, better[1] + center, other) if classes else None,
+        spread=None if classes else float(other.var()),
+        of=of, own_guess=float(center.max()) if classes else 0.0, wide=wide,
+    )
+
+
+def _chosen(x: Arrays, y: np.ndarray, most: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return finite rows, drawn from everywhere where there are more than are used."""
+    rows = np.arange(len(y))
+    if len(rows) > 2 * most:
+        rows = np.sort(np.random.Generator(np.random.Philox(len(rows))).choice(len(rows), 2 * most, replace=False))
+    for array in (*x, y):
+        if array.dtype.kind == "f":
+            rows = rows[np.isfinite(array[rows]).reshape(len(rows), -1).all(axis=1)]
+    if len(rows) > most:
+        rows = np.sort(np.random.Generator(np.random.Philox(most)).choice(rows, most, replace=False))
+    return [a[rows] for a in x], y[rows]
+
+
+def _goals(y: np.ndarray, held: np.ndarray, labels: LabelFacts) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the targets of both parts as columns, one per class, or a single column of numbers."""
+    mine, other = (np.asarray(a.reshape(len(a), -1), np.float64) for a in (y, held))
+    if mine.shape[1] != other.shape[1]:
+        return None
+    if labels.kind == "classes":
+        levels = np.unique(np.concatenate((mine, other)))
+        return (mine == levels).astype(np.float64), (other == levels).astype(np.float64)
+    if labels.kind == "one_hot" or (labels.kind == "numbers" and mine.shape[1] == 1):
+        return mine, other
+    return None
+
+
+def _standardized(x: Arrays, held: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    a, b = (np.concatenate([np.asarray(p.reshape(len(p), -1), np.float64) for p in part], 1) for part in (x, held))
+    mean, std = a.mean(axis=0), a.std(axis=0)
+    used = std > 1e-12 * np.maximum(np.abs(mean), 1e-300)
+    first, second = (np.clip((p[:, used] - mean[used]) / std[used], -FAR, FAR) for p in (a, b))
+    return first, second
+
+
+def _with_one(values: np.ndarray) -> np.ndarray:
+    return np.concatenate((values, np.ones((len(values), 1))), axis=1)
+
+
+def _around(values: np.ndarray, theirs: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return radial basis functions of both parts, for every width."""
+    rng = np.random.Generator(np.random.Philox(3))
+    centers = values[np.sort(rng.permutation(len(values))[:CENTERS])]
+    squares = [_squares(part, centers) for part in (values, theirs)]
+    typical = float(np.median(squares[0][squares[0] > 1e-9])) if (squares[0] > 1e-9).any() else 1.0
+    return [
+        (np.exp(-squares[0] / (2.0 * width**2 * typical)), np.exp(-squares[1] / (2.0 * width**2 * typical)))
+        for width in WIDTHS
+    ]
+
+
+def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    found: np.ndarray = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2.0 * (a @ b.T)
+    return np.maximum(found, 0.0)
+
+
+def _ridge(a: np.ndarray, b: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return what ridge regression says of both parts (a row of the first part: fitted without it), and its error."""
+    values, vectors = np.linalg.eigh(a.T @ a)
+    values = np.maximum(values, 0.0)
+    turned, weights = a @ vectors, vectors.T @ (a.T @ goal)
+    best: tuple[np.ndarray, np.ndarray, float] | None = None
+    for strength in STRENGTHS * len(a):
+        inverse = 1.0 / (values + strength)
+        lever = np.minimum((turned * turned) @ inverse, 0.999)[:, None]
+        own = turned @ (inverse[:, None] * weights)
+        own = goal + (own - goal) / (1.0 - lever)
+        error = float(((own - goal) ** 2).mean())
+        if best is None or error < best[2]:
+            best = own, b @ (vectors @ (inverse[:, None] * weights)), error
+    assert best is not None
+    return best
+
+
+def _score(said: np.ndarray, goal: np.ndarray, classes: bool) -> float:
+    if classes:
+        return float((said.argmax(axis=1) == goal.argmax(axis=1)).mean())
+    return 1.0 - float(((said - goal) ** 2).mean()) / max(float(goal.var()), 1e-300)
+
+
+def _doubted(said: np.ndarray, goal: np.ndarray) -> float:
+    """Return how often the surest answers are not the labels."""
+    ordered = np.sort(said, axis=1)
+    margin = ordered[:, -1] - ordered[:, -2] if said.shape[1] > 1 else ordered[:, -1]
+    surest = np.argsort(-margin, kind="stable")[: max(int(SUREST * len(said)), 10)]
+    return float((said.argmax(axis=1) != goal.argmax(axis=1))[surest].mean())
+
+
+def _cross_entropy(own: np.ndarray, goal: np.ndarray, held: np.ndarray, other: np.ndarray) -> float:
+    """Return the cross-entropy of the second part's scores, as sharp as is best for those of the first."""
+
+    def loss(scores: np.ndarray, wanted: np.ndarray, sharp: float) -> float:
+        scores = sharp * (scores - scores.max(axis=1, keepdims=True))
+        return float((np.log(np.exp(scores).sum(axis=1)) - (scores * wanted).sum(axis=1)).mean())
+
+    return loss(held, other, min(SHARPNESS, key=lambda sharp: loss(own, goal, sharp)))
