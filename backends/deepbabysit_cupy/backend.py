@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from math import prod
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -68,6 +69,7 @@ class CupyBackend(Backend):
         self.merging = True
         self.program = program
         self.hold = self._hold
+        self.memory = self._memory
         self.adopt = self._adopt
         self.share = self._share
         self.keeps = self._keeps
@@ -83,6 +85,7 @@ class CupyBackend(Backend):
         self.choices = self._choices
         self._staging = Staging(cupy)
         self._held = _Held()
+        self._arenas: WeakSet[StaticArena] = WeakSet()
         self._workspace: Any = None
 
     def enter(self) -> None:
@@ -220,7 +223,17 @@ class CupyBackend(Backend):
     def arena(self) -> Arena:
         """Return memory for one recording."""
         self.enter()
-        return StaticArena(self.xp, self.empty)
+        made = StaticArena(self.xp, self.empty)
+        self._arenas.add(made)
+        return made
+
+    def _memory(self) -> dict[str, int]:
+        """Return where the memory is that this process has."""
+        pool = self.xp.get_default_memory_pool()
+        return {
+            "recorded steps": sum(arena.size for arena in self._arenas),
+            "pool, in use (the above and data)": int(pool.used_bytes()), "pool, idle": int(pool.free_bytes()),
+        }
 
     def free(self) -> int:
         """Give unused pooled memory back."""

@@ -168,6 +168,7 @@ class MemoryPool:
 
     def __init__(self, allocator: Any = None) -> None:
         self.free: dict[int, list[Allocation]] = {}
+        self.total = 0
 
     def __del__(self) -> None:
         self.free_all_blocks()
@@ -189,6 +190,7 @@ class MemoryPool:
             allocation = Allocation(rounded)
             State.allocations[allocation.number] = allocation
             State.used += rounded
+            self.total += rounded
         allocation.shared = self is POOL
         return MemoryPointer(Memory(allocation, self), 0)
 
@@ -199,11 +201,12 @@ class MemoryPool:
         return sum(size * len(kept) for size, kept in self.free.items())
 
     def total_bytes(self) -> int:
-        return State.used
+        return self.total
 
     def free_all_blocks(self, stream: Any = None) -> None:
         for kept in self.free.values():
             for allocation in kept:
+                self.total -= allocation.size
                 _release(allocation)
         self.free.clear()
 

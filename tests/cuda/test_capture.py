@@ -17,8 +17,8 @@ def programs(cuda, monkeypatch):
     made = []
     before = cuda.backend.program
 
-    def capture(device, calls):
-        made.append(before(device, calls))
+    def capture(device, calls, **options):
+        made.append(before(device, calls, **options))
         return made[-1]
 
     monkeypatch.setattr(cuda.backend, "program", capture)
@@ -160,6 +160,25 @@ def test_what_cannot_be_captured_is_named_and_runs_call_by_call(cuda, programs, 
     assert results == [186.0 * n for n in range(5)]
     assert programs == [None]
     assert len(said) == 1 and "matmul cannot be captured (calling cuBLAS API during stream capture" in said[0]
+
+
+@pytest.mark.parametrize("room", [0, 12, 32])  # buffers; the last one is the block that they are moved to
+def test_without_memory_for_a_recorded_step_its_calls_run(cuda, eager, programs, monkeypatch, room):
+    from deepbabysit_cupy import arena
+
+    asked = []
+    take = arena.StaticArena._take
+
+    def full(self, size):
+        asked.append(size)
+        if len(asked) > room:
+            raise MemoryError("full")
+        return take(self, size)
+
+    monkeypatch.setattr(arena.StaticArena, "_take", full)
+    _same(eager, _fit(cuda))  # what had been added to the sums is not added twice
+    assert len(asked) == room + 1
+    assert not programs
 
 
 def test_memory_of_a_step_is_planned(cuda, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import deepbabysit as db
+from deepbabysit.optimizers.flat import flats_of
 
 ROWS, WIDTH = 512, 256
 
@@ -43,8 +44,13 @@ def test_the_error(full, cuda):
     text = str(caught.value)
     assert text.startswith("a step of 512 rows does not fit into the memory of cuda:0: ")
     assert "MiB were asked for" in text
-    for name in ("parameters", "gradients", "optimizer"):
-        assert name in text
+    for name in ("parameters", "gradients", "optimizer", "recorded steps", "pool, in use", "pool, idle"):
+        assert f"  {name}" in text
+    size = sum(w.nbytes for w in weights) / 1024
+    assert f"{'  parameters':<42}{f'{size:.1f} KiB':>12}\n" in text
+    flat = sum(f.g.nbytes for f in flats_of(model.optimizer)) / 1024
+    assert f"{'  gradients':<42}{f'{flat:.1f} KiB':>12}\n" in text
+    assert f"{'  optimizer':<42}{f'{2 * flat:.1f} KiB':>12}\n" in text
     assert text.count("512.0 KiB") == 2  # outputs of two layers: 512 x 256 numbers of 4 bytes
     for before, parameter in zip(weights, model.parameters(), strict=True):
         assert before.tobytes() == parameter.numpy().tobytes()
@@ -53,15 +59,42 @@ def test_the_error(full, cuda):
     assert all(a.tobytes() == states["arrays"][name].tobytes() for name, a in after["arrays"].items())
 
 
-def test_the_batch_that_it_names_fits_and_a_much_larger_one_does_not(full, cuda):
+def _fit(model, x, y, rows, cuda):
+    """Run four steps: eager, recorded, captured, replayed."""
+    count = 2 * rows
+    model.fit(x[:count], y[:count], batch_size=rows, epochs=2, verbose=0, device=cuda, babysit=False)
+
+
+def _named(error):
+    (line,) = [part for part in str(error).splitlines() if part.startswith("The largest batch")]
+    return line, int(line.split("passes is ")[1].split(" ")[0])
+
+
+def test_the_batch_that_it_names_fits_and_the_next_does_not(full, cuda):
     model, x, y = full
     with pytest.raises(MemoryError) as caught:
-        model.fit(x, y, batch_size=ROWS, epochs=1, verbose=0, device=cuda, babysit=False)
-    (line,) = [part for part in str(caught.value).splitlines() if part.startswith("The largest batch")]
-    rows = int(line.split("passes is ")[1].split(" ")[0])
+        _fit(model, x, y, ROWS, cuda)
+    line, rows = _named(caught.value)
     assert 8 < rows < ROWS
     assert f"batch_size={rows}, with accumulate={-(-ROWS // rows)}" in line
-    model.fit(x, y, batch_size=rows // 2, epochs=1, verbose=0, device=cuda, babysit=False)
+    del caught
+    with pytest.raises(MemoryError) as caught:
+        _fit(model, x, y, rows + 1, cuda)
+    assert _named(caught.value)[1] == rows
+    del caught
+    gc.collect()
+    _fit(model, x, y, rows, cuda)
+
+
+def test_nothing_that_failed_is_kept(full, cuda, emulation):
+    model, x, y = full
+    before = emulation.used
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            _fit(model, x, y, ROWS, cuda)
+        gc.collect()
+        db.free()
+        assert emulation.used <= before
 
 
 def test_free_gives_memory_back(cuda, emulation):

@@ -94,7 +94,7 @@ def test_backward_in_the_epilogues_in_half_precision(tuned, emulation):
 def test_launches_of_the_worked_example_go_down(tuned, merging, monkeypatch):
     made = []
     before = merging.backend.program
-    monkeypatch.setattr(merging.backend, "program", lambda *a: made.append(before(*a)) or made[-1])
+    monkeypatch.setattr(merging.backend, "program", lambda *a, **k: made.append(before(*a, **k)) or made[-1])
     for tune in (False, True):
         db.set_seed(3)
         model = db.Sequential([*[db.layers.Dense(n, activation="relu") for n in (512, 256)], db.layers.Dense(10)])

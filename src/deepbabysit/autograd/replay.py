@@ -18,6 +18,10 @@ WARM_UP = 1  # eager runs before the first recording: parameters and buffers exi
 KEPT = 8  # recordings of different shapes that are kept
 
 
+class RecordingTooLarge(MemoryError):
+    """There is no memory for a recorded step; a part of it has been done."""
+
+
 class _Entry:
     """What is known of one combination of shapes, dtypes and settings."""
 
@@ -37,6 +41,7 @@ class Replay:
         device: where it runs.
         enabled: False keeps every run eager.
         say: called with one line when the step cannot be recorded.
+        before: called before the step is recorded.
 
     The results of a replay live in the recording's buffers and are overwritten by the next one.
     """
@@ -47,7 +52,9 @@ class Replay:
         device: Device,
         enabled: bool = True,
         say: Callable[[str], None] | None = None,
+        before: Callable[[], None] | None = None,
     ) -> None:
+        self._before = before
         self._step = step
         self._device = device
         self._enabled = enabled
@@ -55,6 +62,11 @@ class Replay:
         self._entries: dict[Any, _Entry] = {}
         self._version = -1
         self.replays = 0
+
+    def stop(self) -> None:
+        """Give up what was recorded, and record nothing more."""
+        self._enabled = False
+        self._entries.clear()
 
     def __call__(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         """Run the step on arrays (of the host or the device)."""
@@ -106,6 +118,8 @@ class Replay:
     @flushed()
     def _record(self, entry: _Entry, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         device = self._device
+        if self._before is not None:
+            self._before()
         recorder = Recorder(device)
         slots = tuple([device.asarray(a) for a in arrays])
         try:
@@ -118,9 +132,16 @@ class Replay:
             return self._eager(arrays)
         except IndexError:
             return self._eager(arrays)
+        except MemoryError as error:
+            raise RecordingTooLarge(str(error)) from error
         if CONFIGURATION.count == self._version:  # a setting changed inside: what was recorded holds no more
             results = entry.results = tuple([result.detach() for result in results])  # the graph would hold memory
-            entry.recording = recorder.finish(slots, [result.data for result in results])
+            try:
+                entry.recording = recorder.finish(slots, [result.data for result in results])
+            except MemoryError:  # the step is done
+                self.stop()
+                if self._say is not None:
+                    self._say("steps run call by call: there is no memory for a recorded one")
         return results
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,39 +22,94 @@ Segments = tuple[tuple[int, int], ...]
 FLAT = {"sigmoid": (0.5, 0.4933), "tanh": (0.0, 0.987)}
 
 _TENSOR, _SEGMENTS = SPECS["tensor_statistics"], SPECS["segment_statistics"]
-_CHANGES, _UNITS = SPECS["change_statistics"], SPECS["unit_activity"]
+_CHANGES, _UNITS, _ASTYPE = SPECS["change_statistics"], SPECS["unit_activity"], SPECS["astype"]
 
 
-def of_tensor(device: Device, x: Array) -> TensorVitals:
-    """Return the statistics of one floating array."""
-    return _vitals(device.to_host(call(device, _TENSOR, (x,))[0]).tolist())
+_SLAB = 1 << 12  # numbers of a slab at least
+
+
+class Slab:
+    """Statistics on a device, measured into places that stay, and read together: all of it may be part of a step.
+
+    Arguments:
+        device: where they are measured.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._slabs: list[Array] = []
+        self._used = 0
+        self._places: dict[Any, tuple[int, int, Array]] = {}
+        self._host: list[np.ndarray] = []
+
+    def place(self, key: Any, shape: tuple[int, ...]) -> Array:
+        """Return the place of that name and shape."""
+        found = self._places.get((key, shape))
+        if found is None:
+            size = math.prod(shape)
+            if not self._slabs or self._used + size > self._slabs[-1].shape[0]:
+                self._slabs.append(self.device.backend.empty((max(size, _SLAB),), np.dtype(np.float64)))
+                self._used = 0
+            array = self._slabs[-1][self._used : self._used + size].reshape(shape)
+            found = self._places[key, shape] = (len(self._slabs) - 1, self._used, array)
+            self._used += -(-size // 2) * 2  # at a multiple of 16 bytes
+        return found[2]
+
+    def tensor(self, key: Any, x: Array) -> None:
+        """Measure one floating array."""
+        call(self.device, _TENSOR, (x,), outs=(self.place(key, (len(Statistic),)),))
+
+    def units(self, key: Any, x: Array, center: float, distance: float) -> None:
+        """Measure the units of the last axis."""
+        place = self.place(key, (len(UnitStatistic), x.shape[-1]))
+        call(self.device, _UNITS, (x,), {"center": center, "limit": distance}, outs=(place,))
+
+    def segments(self, key: Any, flat: Array, segments: Segments) -> None:
+        """Measure parts ``(begin, length)`` of a flat buffer."""
+        place = self.place(key, (len(segments), len(Statistic)))
+        call(self.device, _SEGMENTS, (flat,), {"segments": segments}, outs=(place,))
+
+    def change(self, key: Any, flat: Array, before: Array, segments: Segments) -> None:
+        """Measure the change of each part since `before`."""
+        place = self.place(key, (len(segments), len(Statistic)))
+        call(self.device, _CHANGES, (flat, before), {"segments": segments}, outs=(place,))
+
+    def keep(self, key: Any, x: Array) -> None:
+        """Keep the values of an array."""
+        call(self.device, _ASTYPE, (x,), {"dtype": "float64"}, outs=(self.place(key, tuple(x.shape)),))
+
+    def read(self) -> None:
+        """Read what stands in all places now."""
+        self._host = [np.array(self.device.to_host(slab)) for slab in self._slabs]
+
+    def values(self, key: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Return what was read from a place."""
+        slab, begin, _ = self._places[key, shape]
+        return self._host[slab][begin : begin + math.prod(shape)].reshape(shape)
+
+    def vitals(self, key: Any) -> TensorVitals:
+        """Return what was measured by `tensor`."""
+        return _vitals(self.values(key, (len(Statistic),)).tolist())
+
+    def rows(self, key: Any, count: int) -> list[TensorVitals]:
+        """Return what was measured by `segments` or `change`."""
+        return [_vitals(row) for row in self.values(key, (count, len(Statistic))).tolist()]
+
+    def activity(self, key: Any, units: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return how often each unit was not 0 in so many rows, and how often it was far from the center."""
+        host = self.values(key, (len(UnitStatistic), units))
+        return rows - host[UnitStatistic.ZEROS].astype(np.int64), host[UnitStatistic.BEYOND].astype(np.int64)
 
 
 def of_segments(device: Device, flat: Array, segments: Segments) -> list[TensorVitals]:
     """Return the statistics of parts ``(begin, length)`` of a flat buffer."""
-    return _rows(device, call(device, _SEGMENTS, (flat,), {"segments": segments})[0])
-
-
-def of_change(device: Device, flat: Array, before: Array, segments: Segments) -> list[TensorVitals]:
-    """Return the statistics of the change of each part since `before`."""
-    return _rows(device, call(device, _CHANGES, (flat, before), {"segments": segments})[0])
-
-
-def of_units(device: Device, x: Array, center: float, distance: float) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return for each unit of the last axis how often it is not 0 and how often far from the center; rows seen."""
-    host = device.to_host(call(device, _UNITS, (x,), {"center": center, "limit": distance})[0])
-    rows = math.prod(x.shape[:-1])
-    active = rows - host[UnitStatistic.ZEROS].astype(np.int64)
-    return active, host[UnitStatistic.BEYOND].astype(np.int64), rows
+    rows = call(device, _SEGMENTS, (flat,), {"segments": segments})[0]
+    return [_vitals(row) for row in device.to_host(rows).tolist()]
 
 
 def dot(device: Device, x: Array, y: Array) -> float:
     """Return the inner product of two flat buffers."""
     return float(np.dot(device.to_host(x), device.to_host(y)))
-
-
-def _rows(device: Device, rows: Array) -> list[TensorVitals]:
-    return [_vitals(row) for row in device.to_host(rows).tolist()]
 
 
 def _vitals(row: Sequence[float]) -> TensorVitals:

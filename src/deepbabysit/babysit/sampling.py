@@ -10,10 +10,12 @@ import numpy as np
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit import measures
 from deepbabysit.babysit.vitals import LayerVitals, ParameterVitals, TensorVitals, UnitVitals
+from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array
 from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.optimizers.scaling import scaling
+from deepbabysit.runtime.funnel import call
 from deepbabysit.training.events import Controls
 
 _COUNTED = ("relu",)  # activations whose units can die
@@ -22,40 +24,50 @@ _PIECE = 1 << 22  # numbers of an output that are looked at; of more only the fi
 
 
 class Tap:
-    """Is shown what every layer computes in one step, and measures it at once; nothing is kept alive.
+    """Is shown what every layer computes in one step, and measures it on the device; nothing is kept alive.
+
+    The step may be recorded: in a replay the same is measured, though nobody shows it.
 
     Attributes:
-        layers: path -> vitals; the first call of a layer in the step counts.
-        output: of the model, on the host; None where it holds no classes.
+        output: what the model computed, once it is read.
     """
 
-    def __init__(self, device: Any, activity: dict[str, np.ndarray]) -> None:
-        self._device = device
+    def __init__(self, slab: measures.Slab, activity: dict[str, np.ndarray]) -> None:
+        self._slab = slab
         self._activity = activity
-        self.layers: dict[str, LayerVitals] = {}
+        self._seen: set[str] = set()
+        self._layers: dict[str, tuple[str, int]] = {}  # activation, and units where they are counted
+        self._output: tuple[int, ...] | None = None
         self.output: np.ndarray | None = None
+
+    def begin(self) -> None:
+        """Begin a step: the first call of a layer in it counts."""
+        self._seen.clear()
 
     def __call__(self, layer: Any, output: Any) -> None:
         """Measure an output."""
         if not isinstance(output, Tensor) or not is_floating(output.dtype) or output.ndim < 2 or output.size == 0:
             return
         path = layer.path
+        if path in self._seen:
+            return
+        self._seen.add(path)
         if layer.is_model() and not path:
             if output.ndim == 2 and output.shape[-1] <= _CLASSES:
-                self.output = np.array(self._device.to_host(output.data))
-            return
-        if path in self.layers:
+                self._output = tuple(output.shape)
+                self._slab.keep("output", output.data)
             return
         data = output.data
         if data.size > _PIECE:
             data = data[: max(1, _PIECE // (data.size // data.shape[0]))]
         kind = activation_of(layer)
-        units = None
+        units = 0
         if kind in _COUNTED or kind in measures.FLAT:
             center, distance = measures.FLAT.get(kind, (0.0, math.inf))
-            active, beyond, rows = measures.of_units(self._device, data, center, distance)
-            units = self._units(path, active, beyond, rows, kind)
-        self.layers[path] = LayerVitals(path, measures.of_tensor(self._device, data), units)
+            units = data.shape[-1]
+            self._slab.units((path, "units"), data, center, distance)
+        self._layers[path] = kind, units
+        self._slab.tensor((path, "output"), data)
 
     def _units(self, path: str, active: np.ndarray, beyond: np.ndarray, rows: int, kind: str) -> UnitVitals:
         """Count units that have been idle for a while; their rows add up over the samples."""
@@ -71,6 +83,21 @@ class Tap:
             int(idle.max(initial=0)) or rows,
         )
 
+    def finish(self, rows: int | None = None) -> dict[str, LayerVitals]:
+        """Return the vitals of the layers as the slab was read; `rows`: of the batch, where there are several sizes."""
+        found = {}
+        for path, (kind, units) in self._layers.items():
+            vitals, counted = self._slab.vitals((path, "output")), None
+            if units:
+                seen = vitals.count // units
+                active, beyond = self._slab.activity((path, "units"), units, seen)
+                counted = self._units(path, active, beyond, seen, kind)
+            found[path] = LayerVitals(path, vitals, counted)
+        if self._output is not None:
+            count, *rest = self._output
+            self.output = self._slab.values("output", (count if rows is None else rows, *rest))
+        return found
+
 
 def activation_of(layer: Any) -> str:
     """Return the name of a layer's activation; a layer that only is one counts, too."""
@@ -81,17 +108,21 @@ def activation_of(layer: Any) -> str:
 
 
 class Change:
-    """The weights before a step, for what the step does to them.
+    """The weights before a step, and what the step does to them; measured on the device, as a part of the step.
 
     Attributes:
         scale: what the step's loss is multiplied by (float16), else 1.
     """
 
-    def __init__(self, controls: Controls) -> None:
-        self._device = controls.device
+    def __init__(self, controls: Controls, slab: measures.Slab) -> None:
         self._optimizer = controls.optimizer
-        self._before = [self._device.asarray(flat.w) for flat in flats_of(controls.optimizer)]
-        found = scaling(controls.optimizer)
+        self._slab = slab
+        self._kept: list[Array] = []
+        self.scale, self._skipped = 1.0, 0.0
+
+    def begin(self) -> None:
+        """Begin a step on the host."""
+        found = scaling(self._optimizer)
         self.scale, self._skipped = found.get("scale", 1.0), found.get("skipped", 0.0)
 
     @property
@@ -99,18 +130,33 @@ class Change:
         """Whether the step was skipped, since its scaled gradients overflowed: there is nothing to measure."""
         return scaling(self._optimizer).get("skipped", 0.0) > self._skipped
 
+    def before(self) -> None:
+        """Keep the weights."""
+        device, flats = self._slab.device, flats_of(self._optimizer)
+        if [k.shape for k in self._kept] != [f.w.shape for f in flats]:
+            self._kept = [device.backend.empty(flat.w.shape, flat.w.dtype) for flat in flats]
+        for flat, kept in zip(flats, self._kept, strict=True):
+            call(device, SPECS["copy"], (flat.w,), outs=(kept,))
+
+    def after(self) -> None:
+        """Measure weights, gradients, and what has changed."""
+        for number, (flat, kept) in enumerate(zip(flats_of(self._optimizer), self._kept, strict=False)):
+            parts = flat.segments
+            self._slab.segments(("w", number), flat.w, parts)
+            self._slab.segments(("g", number), flat.g, parts)
+            self._slab.change(("change", number), flat.w, kept, parts)
+
     def parameters(self, touched: bool = False) -> dict[str, ParameterVitals]:
-        """Return the vitals of every parameter after the step, in the model's order.
+        """Return the vitals of every parameter as the slab was read, in the model's order.
 
         Arguments:
             touched: whether gradients are in the flat buffers although ``.grad`` was cleared since.
         """
         found: dict[int, ParameterVitals] = {}
-        for flat, before in zip(flats_of(self._optimizer), self._before, strict=False):
-            parts = flat.segments
-            weights = measures.of_segments(self._device, flat.w, parts)
-            gradients = [v.divided(self.scale) for v in measures.of_segments(self._device, flat.g, parts)]
-            changes = measures.of_change(self._device, flat.w, before, parts)
+        for number, flat in enumerate(flats_of(self._optimizer)[: len(self._kept)]):
+            count = len(flat.segments)
+            weights, changes = self._slab.rows(("w", number), count), self._slab.rows(("change", number), count)
+            gradients = [v.divided(self.scale) for v in self._slab.rows(("g", number), count)]
             for member, w, g, change in zip(flat.members, weights, gradients, changes, strict=True):
                 p = member.parameter
                 moved = p.trainable and (touched or p.grad is not None)

@@ -15,7 +15,7 @@ from deepbabysit.babysit.agenda import NEAR, Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
-from deepbabysit.babysit.measures import of_segments
+from deepbabysit.babysit.measures import Slab, of_segments
 from deepbabysit.babysit.preflight import budget_for, planned_seconds, preflight
 from deepbabysit.babysit.reading import model_facts, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
@@ -82,6 +82,8 @@ class Sitter(Listener):
         self._info = RunInfo(epochs=0)
         self._agenda = Agenda(None)
         self._activity: dict[str, np.ndarray] = {}
+        self._slab: Slab | None = None
+        self._means: tuple[Tap, Change]
         self._tap: Tap | None = None
         self._change: Change | None = None
         self._pair: Pair | None = None
@@ -234,8 +236,17 @@ class Sitter(Listener):
         self._told = (count, *self._told[1:])
         self._close(count, now)
         if self._agenda.due(count, wanted=count == self._last):
-            self._tap = self._controls.step.tap = Tap(self._controls.device, self._activity)
-            self._change = Change(self._controls)
+            self._stand_by(self._controls)
+
+    def _stand_by(self, controls: Controls) -> None:
+        """Have the next step measured; where such steps are recorded, too, always into the same places."""
+        if self._slab is None or not controls.step.captures:
+            self._slab = Slab(controls.device)
+            self._means = Tap(self._slab, self._activity), Change(controls, self._slab)
+        self._tap, self._change = self._means
+        self._tap.begin()
+        self._change.begin()
+        controls.step.tap, controls.step.change = self._tap, self._change
 
     def step_end(self, step: StepInfo) -> None:
         """Read the losses; measure where it is due."""
@@ -252,7 +263,7 @@ class Sitter(Listener):
         self._read()
         tap = self._tap
         if tap is not None and self._controls is not None:
-            self._controls.step.tap = self._tap = None
+            self._controls.step.tap = self._controls.step.change = self._tap = None
             self._measure(step, tap)
             self.engine.ask("step")
             now = perf_counter()
@@ -336,7 +347,10 @@ class Sitter(Listener):
         self._change = None
         if change.skipped:
             return
+        assert self._slab is not None
+        self._slab.read()
         parameters = change.parameters()
+        layers = tap.finish(len(step.batches[0][0]) if step.batches else None)
         loss = self.record.losses[-1] if len(self.record.losses) else None
         targets = self._targets(step)
         predicted, actual = classes(targets, tap.output)
@@ -350,7 +364,7 @@ class Sitter(Listener):
             StepVitals(
                 step=count - 1, epoch=step.epoch,
                 loss=loss, rate=float(controls.optimizer.applied_rate), gradient_norm=norm,
-                layers=tap.layers, parameters=parameters, seconds=(self._time - time) / steps,
+                layers=layers, parameters=parameters, seconds=(self._time - time) / steps,
                 waiting=(self._wait - wait) / steps, predicted=predicted, actual=actual,
             )
         )

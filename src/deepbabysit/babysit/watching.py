@@ -17,6 +17,7 @@ from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.measures import Slab
 from deepbabysit.babysit.reading import model_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap
 from deepbabysit.babysit.sitter import spoken
@@ -59,6 +60,7 @@ class Watch:
         self.engine = Engine(self.record, self._hear)
         self._place: Any = None
         self._activity: dict[str, np.ndarray] = {}
+        self._slab: Slab | None = None
         self._tap: Tap | None = None
         self._change: Change | None = None
         self._pair: Pair | None = None
@@ -148,8 +150,10 @@ class Watch:
             if self._place is None:
                 self._place = _Place(self._model.device, self._optimizer)
                 self.record.model = model_facts(self._model)
-            self._tap = Tap(self._place.device, self._activity)
-            self._change = Change(self._place)
+            self._slab = Slab(self._place.device)
+            self._tap, self._change = Tap(self._slab, self._activity), Change(self._place, self._slab)
+            self._change.begin()
+            self._change.before()
         self._began = perf_counter()
 
     def _see(self, layer: Any, output: Any) -> None:
@@ -216,12 +220,15 @@ class Watch:
         assert change is not None and tap is not None
         if change.skipped:
             return
+        change.after()
+        assert self._slab is not None
+        self._slab.read()
         parameters = change.parameters(touched=all(p.grad is None for p in self._optimizer.parameters))
         norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
         self.record.steps.append(
             StepVitals(
                 step=number, epoch=len(self.record.epochs), loss=loss, rate=float(self._optimizer.applied_rate),
-                gradient_norm=math.sqrt(sum(n * n for n in norms)) if norms else None, layers=tap.layers,
+                gradient_norm=math.sqrt(sum(n * n for n in norms)) if norms else None, layers=tap.finish(),
                 parameters=parameters,
             )
         )

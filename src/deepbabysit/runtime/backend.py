@@ -98,6 +98,8 @@ class Backend(ABC):
             ``__dlpack__`` does; None where the arrays are the host's.
         keeps: ``keeps(size)`` tells whether data of so many bytes shall lie on the device for a whole training; None
             where the host's arrays are as near.
+        memory: ``memory()`` returns bytes by name: what recorded steps have for themselves, what is in use of the pool
+            that everything else lies in (parameters, states, data), and what of it is idle; None on the host.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
             what making one costs on a CPU.
     """
@@ -110,6 +112,7 @@ class Backend(ABC):
     adopt: Callable[[Any], Array | None] | None = None
     share: Callable[[Array, Any, Any, Any, Any], Any] | None = None
     keeps: Callable[[int], bool] | None = None
+    memory: Callable[[], dict[str, int]] | None = None
     choices: Callable[[], dict[str, Any]] | None = None
     program: Callable[..., Callable[[], None] | None] | None = None
     hold: Callable[[], AbstractContextManager[list[tuple[Array, np.ndarray]]]] | None = None

@@ -13,7 +13,6 @@ from deepbabysit.runtime.device import Device
 
 Batch = Sequence[Any]
 _SHOWN = 12  # layers in the table: the largest
-_TRIES = 6  # batches that are tried between one that fits and one that does not
 
 
 class StepTooLarge(MemoryError):
@@ -38,7 +37,10 @@ def too_large(
     """
     traceback.clear_frames(error.__traceback__)  # they hold the arrays of the step
     optimizer.zero_grad()
+    memory = device.backend.memory
+    idle = 0 if memory is None else memory()["pool, idle"]
     _give_back(device)
+    held = {} if memory is None else {**memory(), "pool, idle": idle}
     rows = len(batches[0][0])
     outputs = _outputs(batches[0], again)
     fits = _largest(rows, lambda n: _fits([a[:n] for a in batches[0]], again, device))
@@ -48,6 +50,7 @@ def too_large(
         ("parameters", sum(p.data.nbytes for p in layer.parameters())),
         ("gradients", sum(flat.g.nbytes for flat in flats)),
         ("optimizer", sum(a.nbytes for a in kept)),
+        *held.items(),
     ]
     lines = [f"a step of {rows} rows does not fit into the memory of {device.name}: {error}"]
     lines += [f"  {name:<40}{_size(size):>12}" for name, size in table]
@@ -102,19 +105,17 @@ def _fits(batch: Batch, again: Callable[[Batch, Callable[[Layer, Any], None]], N
 
 
 def _largest(rows: int, fits: Callable[[int], bool]) -> int:
-    """Return the most rows that fit, less than `rows`, as far as a few tries tell.
+    """Return the most rows that fit, less than `rows`.
 
-    >>> _largest(1000, lambda n: n <= 300)
-    300
+    >>> _largest(1000, lambda n: n <= 307)
+    307
     """
     low, high = 0, rows
     while high > 1 and not low:
         half = high // 2
         low, high = (half, high) if fits(half) else (0, half)
-    for _ in range(_TRIES):
+    while low and high - low > 1:
         middle = (low + high) // 2
-        if not low or middle == low:
-            break
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 

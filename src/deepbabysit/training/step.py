@@ -8,12 +8,13 @@ when somebody looks).
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from deepbabysit.autograd.replay import Replay
+from deepbabysit.autograd.replay import RecordingTooLarge, Replay
 from deepbabysit.autograd.tensor import Tensor, apply
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
@@ -41,6 +42,7 @@ class Sums:
         self._loss = loss
         self._metrics = list(metrics)
         self._arrays: dict[str, Array] = {}
+        self._kept: dict[str, np.ndarray] = {}
         self._gathered: dict[str, list[Any]] = {m.name: [] for m in metrics if m.gathers}
 
     def add(self, name: str, values: Tensor) -> None:
@@ -54,6 +56,15 @@ class Sums:
     def gather(self, metric: Metric, values: Any) -> None:
         """Keep what a metric that needs every prediction gathered."""
         self._gathered[metric.name].append(values)
+
+    def keep(self) -> None:
+        """Keep the sums as they are now, for `restore`."""
+        self._kept = {name: np.array(self._device.to_host(array)) for name, array in self._arrays.items()}
+
+    def restore(self) -> None:
+        """Go back to what was kept."""
+        for name, values in self._kept.items():
+            self._device.write(self._arrays[name], values)
 
     def clear(self) -> None:
         """Begin again from zero."""
@@ -112,7 +123,10 @@ class TrainStep:
         precision: what it computes with.
         replay: whether the step is recorded and replayed.
         say: called with a line when it cannot be.
-        tap: while it is set, steps run eagerly (the same bits) and it is shown what each layer computes.
+        tap: while it is set, it is shown what each layer computes; such steps run eagerly (the same bits). Where
+            `captures` they are recorded, too, and a replay shows nothing: it has to be the same one always then.
+        change: beside it, ``before()`` is called before such a step and ``after()`` at its end, as parts of it.
+        captures: whether steps with a tap are recorded and replayed.
         guard: set before the first step; called with the loss between gradients and update, part of the recording.
         alarm: numbers in the host's memory; while the first is not 0 after a step, listeners hear of every step.
         exchange: called between gradients and update with the flat gradient buffers, and with the sums of losses and
@@ -146,13 +160,17 @@ class TrainStep:
         self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
+        self.change: Any = None
+        self.captures = device.backend.hold is not None
         self.guard: Callable[[Tensor], None] | None = None
         self.alarm: memoryview | None = None
+        self._say = say
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
-        self._whole = Replay(self._run_whole, device, replay, say)
-        self._first = Replay(self._run_first, device, replay, say)
-        self._more = Replay(self._run_more, device, replay, say)
-        self._last = Replay(self._run_last, device, replay, say)
+        self._whole = Replay(self._run_whole, device, replay, say, self.sums.keep)
+        self._measured = Replay(self._run_measured, device, replay and self.captures, say, self.sums.keep)
+        self._first = Replay(self._run_first, device, replay, say, self.sums.keep)
+        self._more = Replay(self._run_more, device, replay, say, self.sums.keep)
+        self._last = Replay(self._run_last, device, replay, say, self.sums.keep)
 
     @property
     def replays(self) -> int:
@@ -165,13 +183,30 @@ class TrainStep:
         Raises:
             StepTooLarge: it does not fit into memory; weights and optimizer are unchanged.
         """
+        done = self._optimizer.steps
         try:
+            try:
+                return self._train(batches, step)
+            except RecordingTooLarge as error:
+                if len(batches) > 1 or self._optimizer.steps != done:
+                    raise
+                traceback.clear_frames(error.__traceback__)  # they hold the arrays of the step
+                self._forget()
+                self.sums.restore()
+            if self._say is not None:
+                self._say("steps run call by call: there is no memory for a recorded one")
             return self._train(batches, step)
         except MemoryError as error:
             def again(batch: Sequence[Array], tap: Callable[[Layer, Any], None]) -> None:
-                self.again([batch], step, tap, lambda part, way: None)
+                self.again([batch], step, tap, lambda part, way: None, True)
 
+            self._forget()
             raise too_large(error, self._layer, self._optimizer, self._device, batches, again) from error
+
+    def _forget(self) -> None:
+        """Record no more, and give back the memory of what was recorded."""
+        for replay in (self._whole, self._measured, self._first, self._more, self._last):
+            replay.stop()
 
     def several(self, forms: Any, count: int, fill: Fill, step: int) -> bool:
         """Train on several batches at once, where the step is replayed; tells whether it did.
@@ -193,7 +228,9 @@ class TrainStep:
             if tap is None:
                 return self._whole(batches[0])[0]
             with surroundings(tap=tap):
-                return self._whole.eager(batches[0])[0]
+                return self._measured(batches[0])[0]
+        if tap is not None and self.change is not None:
+            self.change.before()
         row = 0
         weights: list[Array] = []
         losses: list[Array] = []
@@ -210,7 +247,10 @@ class TrainStep:
         stacked = [self._device.backend.xp.stack(losses), self._device.backend.xp.stack(weights)]
         if self._exchange is not None:
             self._exchange([*self._optimizer.gradients(), *stacked])
-        return self._last(stacked)[0]
+        loss = self._last(stacked)[0]
+        if tap is not None and self.change is not None:
+            self.change.after()
+        return loss
 
     # -- compute -------------------------------------------------------------------------------------------------------
 
@@ -220,11 +260,12 @@ class TrainStep:
         step: int,
         tap: Callable[[Layer, Any], None],
         turning: Callable[[int, str], None],
+        measured: bool = False,
     ) -> None:
         """Compute the losses of a step's micro-batches and sweep back, with `tap`; no sum is added, no state changed.
 
         ``turning(part, "forward" or "backward")`` is called before each pass. Gradients are overwritten; the caller
-        keeps what is needed.
+        keeps what is needed. `measured`: with the memory that metrics need.
         """
         row = 0
         for part, batch in enumerate(batches):
@@ -236,6 +277,10 @@ class TrainStep:
                 prediction = self._precision.run(self._layer, x)
                 with surroundings(scope="loss"):
                     loss = self._loss.mean(*self._loss.parts(y, prediction, given))
+            if measured:
+                with surroundings(grad=False, training=True):
+                    kept = [metric.totals(y, prediction, given) for metric in self._metrics if not metric.gathers]
+                    del kept
             turning(part, "backward")
             loss.backward(self._seed(), release=True)
             row += batch[0].shape[0]
@@ -260,6 +305,14 @@ class TrainStep:
         scale = self._optimizer.loss_scale
         updates.commit(None if scale is None else scale.accepted)
         return loss.detach()
+
+    def _run_measured(self, *tensors: Tensor) -> Tensor:
+        if self.change is not None:
+            self.change.before()
+        loss = self._run_whole(*tensors)
+        if self.change is not None:
+            self.change.after()
+        return loss
 
     def _run_first(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         self._optimizer.zero_grad()
