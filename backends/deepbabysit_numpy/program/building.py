@@ -174,7 +174,7 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
     kept: list[Any] = []
     pending: list[Row] = []
     crew = 0
-    # the threads of BLAS wait by spinning where a crew would work, and a crew where a team would: a step has one of them
+    # BLAS threads wait by spinning where a crew would work, and a crew where a team would: a step has one of them
     team = any(map(few_rows, calls)) and not any(threaded(call) or convolves(call) for call in calls)
     fused = fuse(calls) if team else {}
 
