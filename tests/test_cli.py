@@ -53,6 +53,32 @@ def test_train_digits_end_to_end(tmp_path: Path) -> None:
     assert np.mean(model.predict(x).argmax(axis=1) == digits.y) > 0.9
 
 
+def test_a_run_is_resumed_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table(tmp_path / "things.csv", "kind")
+
+    def train(out: str, epochs: int, *more: str) -> int:
+        return main([
+            "train", str(path), "--target", "kind", "--out", str(tmp_path / out), "--quiet", "--set",
+            f"epochs={epochs}", *more,
+        ])
+
+    assert train("whole", 6) == train("run", 3) == train("run", 6, "--resume") == 0
+    whole, run = (read_model(tmp_path / name / "model.dbs") for name in ("whole", "run"))
+    assert whole[1]["scores"] == run[1]["scores"]
+    assert all((whole[0].state_dict()[name] == value).all() for name, value in run[0].state_dict().items())
+    assert train("run", 6) == 1 and "--resume" in capsys.readouterr().err
+    assert main(["train", "digits", "--resume"]) == 2 and "--out" in capsys.readouterr().err
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.json").write_text("[]")
+    assert main(["runs", str(tmp_path)]) == 0
+    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines[str(tmp_path / "run")] == lines[str(tmp_path / "whole")]
+    assert lines[str(tmp_path / "run")].startswith("6 of 6 epochs, best val_loss ")
+    assert lines[str(tmp_path / "bad")].startswith("cannot be read")
+    assert main(["runs", str(tmp_path / "none")]) == 1 and "no folder" in capsys.readouterr().err
+    assert main(["findings", str(tmp_path / "run")]) in (0, 3)
+
+
 def test_train_a_table_with_classes_and_one_with_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = table(tmp_path / "things.csv", "kind")
     assert main(["train", str(path), "--target", "kind", "--out", str(tmp_path / "a"), "--set", "epochs=60"]) == 0

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from deepbabysit.kernels import SPECS
+from deepbabysit.runtime import threads
 from deepbabysit.runtime.funnel import call, find_plan
 from deepbabysit.runtime.registry import find_device
+from deepbabysit_numpy.compiled import sizes
 
 pytest.importorskip("numba")
 
@@ -90,6 +92,22 @@ def test_boolean_masks_that_repeat(compiled, shape):
     for mask in (seen, ~seen, np.repeat(seen, 2, axis=0)[::2]):
         check(compiled, "attention", (q, k, v, mask))
         check(compiled, "attention_gradient", (g, q, k, v, mask), {"scores": True})
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_heads_that_lie_side_by_side_and_the_same_bits_for_every_number_of_threads(compiled, causal, monkeypatch):
+    shapes = (2, 150, 3, 40), (2, 300, 3, 40), (2, 300, 3, 24), (2, 150, 3, 24)
+    q, k, v, g = (a.swapaxes(1, 2) for a in drawn(np.float32, *shapes, scale=1.0))
+    monkeypatch.setitem(sizes.LEAST, "attention part", 1)
+    found = []
+    for number in (1, 2, 4):
+        monkeypatch.setattr(threads, "_CHOSEN", [number])
+        compiled.plans.clear()
+        attrs = {"causal": causal}
+        found.append([*check(compiled, "attention", (q, k, v), attrs),
+                      *check(compiled, "attention_gradient", (g, q, k, v), attrs)])  # fmt: skip
+    for other in found[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
 def test_nan_in_one_query_reaches_its_row_only(compiled):

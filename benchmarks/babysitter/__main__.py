@@ -20,7 +20,7 @@ from benchmarks.babysitter.judging import Scores
 from benchmarks.babysitter.outcomes import outcome, places, truth, verdict_of
 from benchmarks.babysitter.repairs import able, repair_figures, repair_outcome
 from benchmarks.babysitter.scoring import figures
-from benchmarks.babysitter.table import table, table_of_misses, table_of_repairs, table_of_truths
+from benchmarks.babysitter.table import table, table_of_groups, table_of_misses, table_of_repairs, table_of_truths
 from deepbabysit.io.files import atomic_write
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if found is None:
             continue
         with file.open("a") as out:
-            out.write(json.dumps(found) + "\n")
+            out.write(json.dumps(found, separators=(",", ":")) + "\n")
         known[found["name"]] = found
         if done % 50 == 0:
             print(f"{done} of {len(missing)} cases", file=sys.stderr, flush=True)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         atomic_write(given.folder / f"babysitter-{label}.json", text.encode())
     print(table_of_repairs(result, there, given.pool) if mode == "repair" else table(result, label))
     if given.misses and mode != "repair":
-        print("\n" + table_of_misses(there))
+        print("\n" + table_of_groups(there) + "\n\n" + table_of_misses(there))
     return 0
 
 

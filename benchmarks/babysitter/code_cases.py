@@ -154,7 +154,7 @@ def code_outcome(case: CodeCase) -> Outcome:
     if code == "nan_in_layer":
         codes.append("nan_loss")
     return {
-        "name": case.name, "program": source, "operator": operator, "codes": codes,
+        "name": case.name, "operator": operator, "codes": codes,
         "kind": "fault" if code else "lookalike", "truth": "faulty" if code else "healthy", "worse": {},
         "findings": said, "steps": steps, "refused": False, "named": None, "same": None,
         "seconds": round(time.perf_counter() - began, 3), "baselines": {},

@@ -15,6 +15,7 @@ from benchmarks.babysitter.programs import BY_NAME
 from benchmarks.babysitter.running import Run, run
 
 Outcome = dict[str, Any]
+SAID = 3  # of what other limits say first, so much is kept
 ALONE = 4  # of so many cases one is also trained with the seed of the watched run and nobody watching
 
 
@@ -42,13 +43,14 @@ def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:
     if keep is not None:
         keep(case, watched)
     return {
-        "name": case.name, "program": case.program, "operator": case.operator, "codes": list(case.codes),
+        "name": case.name, "operator": case.operator, "codes": list(case.codes),
         "kind": case.kind, "truth": truth(case.kind, verdict),
         "worse": {name: round(value, 4) for name, value in worse.items()},
         "findings": [_short(f.as_dict(), watched) for f in watched.findings],
         "steps": watched.steps, "refused": bool(watched.refused), "named": _named(watched), "same": same,
         "seconds": round(watched.seconds, 3),
-        "baselines": {} if watched.record is None else {name: say(watched.record) for name, say in BASELINES.items()},
+        "baselines": {} if watched.record is None else {
+            name: said[:SAID] for name, say in BASELINES.items() if (said := list(say(watched.record)))},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,22 @@ def table(figures: Mapping[str, Any], pool: str) -> str:
     lines += ["", "| confidence | findings | said | right |", "|---|---|---|---|"]
     lines += [f"| {row['from']:.1f} | {row['count']} | {row['said']:.2f} | {row['right']:.2f} |"
               for row in figures["calibration"]]
+    return "\n".join(lines)
+
+
+def table_of_groups(outcomes: Iterable[Mapping[str, Any]]) -> str:
+    """Return what went wrong by operator: how often, of how many, and what was said first in place of the label."""
+    known = list(outcomes)
+    wrong = misses(known)
+    lines = ["| operator | truth | label | wrong | of | said first |", "|---|---|---|---|---|---|"]
+    groups = sorted({(o["truth"], o["operator"]) for o in wrong})
+    for truth, operator in groups:
+        some = [o for o in wrong if (o["truth"], o["operator"]) == (truth, operator)]
+        of = sum((o["truth"], o["operator"]) == (truth, operator) for o in known)
+        said = Counter(next((f["code"] for f in loud(o)), "nothing") for o in some)
+        label = some[0]["codes"][0] if truth == "faulty" else "none"
+        words = ", ".join(f"{code} {count}" for code, count in said.most_common())
+        lines.append(f"| {operator} | {truth} | {label} | {len(some)} | {of} | {words} |")
     return "\n".join(lines)
 
 

@@ -48,6 +48,15 @@ def test_copies_conflicts_and_overlap_are_counted() -> None:
     assert found.overlap.examples == ((0, 1),)
 
 
+def test_numbers_of_equal_rows_conflict_where_they_are_far_apart() -> None:
+    x = np.repeat(np.arange(50.0), 2)[:, None]
+    y = np.repeat(np.linspace(0, 10, 50), 2)
+    y[1::2] += 0.1  # measured twice
+    assert data_facts([x], y).conflicts == 0
+    y[1] += 5.0
+    assert data_facts([x], y).conflicts == 1
+
+
 @given(
     st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 5), st.sampled_from([np.float32, np.int64, np.uint8])
 )

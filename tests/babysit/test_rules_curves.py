@@ -186,6 +186,27 @@ def test_a_penalty_that_outweighs_the_data() -> None:
     assert "regularization_too_strong" not in found(record(fitted, pulled(0.8), l1=0.01))
 
 
+def test_a_weight_decay_that_outweighs_the_data() -> None:
+    steps = [step(i, [kernel("0.kernel", update=1e-3)], epoch=4, rate=1e-3) for i in range(4)]
+    flat = {"loss": [2.0] * 5}
+    seen = found(record(flat, steps, optimizer_settings={"weight_decay": 0.5}))["regularization_too_strong"]
+    assert seen.evidence["taken"] == pytest.approx(5e-4) and "weight decay 0.005" in seen.remedies[0].text
+    assert "regularization_too_strong" in found(  # momentum adds up what is taken
+        record(flat, steps, optimizer_settings={"weight_decay": 0.05, "momentum": 0.9}))
+    for settings in ({"weight_decay": 0.05}, {}):
+        assert "regularization_too_strong" not in found(record(flat, steps, optimizer_settings=settings))
+    fitted = record({"loss": [0.1] * 5}, steps, optimizer_settings={"weight_decay": 0.5})
+    assert "regularization_too_strong" not in found(fitted)
+
+
+def test_a_few_rows_with_losses_that_no_answer_has() -> None:
+    curves = {"loss": DOWN, "val_loss": [3.0 + 50.0 * i for i in range(12)], "accuracy": [0.99] * 12}
+    far = {**curves, "val_accuracy": [0.97] * 12}  # inputs that lie far from all others
+    assert not {"overfitting", "overtraining", "regularization_missing", "no_better_than_baseline"} & codes(record(far))
+    wrong = {**curves, "val_accuracy": [0.1] * 12}
+    assert "no_better_than_baseline" in codes(record(wrong))
+
+
 def test_nothing_that_regularizes() -> None:
     curves = {"loss": [2.0 * 0.3**i for i in range(8)], "val_loss": [1.5, 1.3, 1.25, 1.3, 1.4, 1.5, 1.6, 1.7]}
     assert "regularization_missing" in codes(record(curves))

@@ -12,7 +12,7 @@ from small_tasks import TABLES, L, check, loud, model_for, network, raw, scaled
 import deepbabysit as db
 from deepbabysit.babysit.facts import data_facts
 from deepbabysit.babysit.finding import Finding
-from deepbabysit.babysit.relations import Association
+from deepbabysit.babysit.relations import Association, Drift
 from deepbabysit.babysit.rules import load
 from deepbabysit.babysit.rules.rule import RULES
 from deepbabysit.babysit.vitals import Record, RunFacts
@@ -51,6 +51,7 @@ def test_large_features_are_found(factor: float) -> None:
     assert [f.severity for f in ask("input_not_normalized", record_of(x * factor))] == ["warning"]
     assert ask("input_not_normalized", record_of(x + factor))
     assert not ask("input_not_normalized", record_of(x))
+    assert [f.severity for f in ask("input_not_normalized", record_of(x * 5.0))] == ["note"]
 
 
 def test_small_differences_of_scale_are_no_fault() -> None:
@@ -126,7 +127,10 @@ def test_imbalance_is_a_note_where_weights_are_given_or_neighbours_tell() -> Non
     assert [f.severity for f in ask("class_imbalance", record_of(x, y, task="binary", weighted=True))] == ["note"]
     apart = x + 20 * y[:, None]
     assert [f.severity for f in ask("class_imbalance", record_of(apart, y, task="binary"))] == ["note"]
-    assert not ask("class_imbalance", record_of(x, np.arange(220) % 2, task="binary"))
+    assert not ask("class_imbalance", record_of(apart, np.arange(220) % 2, task="binary"))
+    moved = record_of(apart, y, task="binary")  # rare among training rows only
+    moved.data = replace(moved.data, drift=Drift(0.1, 0, 0.2, 0, 0.4, 0.1, (220, 100)))
+    assert [f.severity for f in ask("class_imbalance", moved)] == ["warning"]
     (found,) = ask("class_imbalance", record_of(x, np.zeros(220, int), task="multiclass"))
     assert found.severity == "error"
 

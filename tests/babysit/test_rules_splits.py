@@ -25,6 +25,10 @@ def test_overlap_beyond_natural_repeats_is_an_error() -> None:
     (found,) = ask("split_leak", with_(overlap=Overlap(30, 60, ((0, 5),))))
     assert found.severity == "error" and found.evidence["share"] == 0.5 and "row 0 = training row 5" in found.message
     assert [f.severity for f in ask("split_leak", with_(overlap=Overlap(1, 15, ((0, 5),))))] == ["note"]
+    repeats = with_(copies=15, overlap=Overlap(12, 60, ((0, 5),)))  # 7.5 % repeats: 9 of 60 rows are expected
+    assert [f.severity for f in ask("split_leak", repeats)] == ["error"]  # but a fifth of the part is too many
+    repeats.data = replace(repeats.data, overlap=Overlap(12, 130, ((0, 5),)))
+    assert [f.severity for f in ask("split_leak", repeats)] == ["note"]
     few = record_of(RNG.integers(0, 3, (200, 2)), RNG.integers(0, 2, 200))
     few.data = replace(few.data, overlap=Overlap(50, 60, ((0, 5),)))
     assert [f.severity for f in ask("split_leak", few)] == ["note"]  # rows of few categories
@@ -38,6 +42,16 @@ def test_a_feature_that_stands_alone_is_a_leak_and_a_good_one_among_good_ones_is
     assert ask("feature_leak", with_(association=replace(base, second=0.4)))
     assert ask("feature_leak", with_(association=replace(base, alone=1.0, grouped=1.0)))
     assert not ask("feature_leak", with_(association=replace(base, alone=None)))
+    near = replace(base, alone=0.95, grouped=0.985)  # a noisy copy of the label
+    assert not ask("feature_leak", with_(association=near))
+    assert ask("feature_leak", with_(association=replace(near, second=0.5)))[0].severity == "warning"
+
+
+def test_the_label_beside_one_other_feature() -> None:
+    y = RNG.integers(0, 2, 200)
+    x = np.stack([RNG.normal(size=200), y + RNG.normal(0, 0.02, 200)], 1)
+    (found,) = ask("feature_leak", record_of(x, y))
+    assert found.evidence["feature"] == 1 and found.severity == "warning"
 
 
 def test_drift_must_be_beyond_chance_and_large() -> None:

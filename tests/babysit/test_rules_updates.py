@@ -58,6 +58,7 @@ def test_steps_that_are_too_large_hold_the_loss_up() -> None:
         (GOOD, 0.06, {}),  # still getting better
         ({"loss": [0.05] * 5}, 0.06, {}),  # fitted
         (FLAT, 0.06, {"schedule": "custom"}),  # a rate that cycles
+        (FLAT, 0.06, {"epochs": 20}),  # before half of the run is over
     ],
 )
 def test_fast_steps_that_do_no_harm(curves: Any, ratio: float, more: Any) -> None:

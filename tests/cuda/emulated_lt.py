@@ -154,7 +154,8 @@ class EmulatedLt:
                 second = second.swapaxes(-1, -2)
             float_ = np.float64 if result.dtype == np.float64 else np.float32
             first, second = first.astype(float_), second.astype(float_)
-            value = _product(first, second, number) * float_(factor)
+            # narrow accesses go with other tiles: a step whose operands begin elsewhere shows in its bits
+            value = _product(first, second, number + (wide < 16)) * float_(factor)
             if held:
                 value = value + float_(held) * result
             rows, columns = result.shape[-2:]

@@ -88,6 +88,7 @@ def test_attributes_of_the_real_library_come_back(monkeypatch):
     made._library, made._workspace = library, 1 << 20
     product = lt.Product(24, 40, 16, True, False, 24, 40, 40, "float16", epilogue="drelu+bgrad")
     plan = made._described(product, 8)
+    assert 120000 <= made.version < 150000
 
     def read(what, handle, attribute, kind):
         value, written = kind(), ctypes.c_size_t()

@@ -94,7 +94,7 @@ def test_backward_in_the_epilogues_in_half_precision(tuned, emulation):
 def test_launches_of_the_worked_example_go_down(tuned, merging, monkeypatch):
     made = []
     before = merging.backend.program
-    monkeypatch.setattr(merging.backend, "program", lambda *a: made.append(before(*a)) or made[-1])
+    monkeypatch.setattr(merging.backend, "program", lambda *a, **k: made.append(before(*a, **k)) or made[-1])
     for tune in (False, True):
         db.set_seed(3)
         model = db.Sequential([*[db.layers.Dense(n, activation="relu") for n in (512, 256)], db.layers.Dense(10)])
@@ -158,6 +158,20 @@ def test_choices_are_kept_and_give_the_same_bits(tuned, emulation, tmp_path):
     file.unlink()
     other = _fit(tuned.device)
     assert any(a.tobytes() != b.tobytes() for a, b in zip(first[1], other[1], strict=True))
+
+
+def test_a_watched_run_can_be_tuned(tuned):
+    found = []
+    for tune in (False, True):
+        db.set_seed(5)
+        model = db.Sequential([db.layers.Dense(16, activation="relu"), db.layers.Dense(24, activation="relu"),
+                               db.layers.Dense(4)])
+        model.compile(db.optimizers.Adam(0.01), loss="cross_entropy", tune=tune)
+        x = np.random.default_rng(0).normal(size=(96, 8)).astype(np.float32)
+        history = model.fit(x, x[:, :4].argmax(1), batch_size=16, epochs=4, verbose=0, device=tuned.device)
+        found.append((history, [p.numpy().copy() for p in model.parameters()]))
+    assert found[1][0].choices["choices"] and not found[0][0].choices
+    _close(*found)
 
 
 def test_an_eager_step_uses_the_same_algorithms(tuned, emulation):

@@ -24,7 +24,9 @@ from deepbabysit_numpy.kernels.convolution import Layout, planes
 from deepbabysit_numpy.kernels.products import activate
 
 _DTYPES = frozenset({"float32", "float64"})
-_PACK, _DIRECT, _BY_KERNEL = (Compiled("convolution", name) for name in ("pack", "direct", "by_kernel"))
+_PACK, _DIRECT, _BY_KERNEL, _JOIN = (
+    Compiled("convolution", name) for name in ("pack", "direct", "by_kernel", "join")
+)
 _BLOCK = 384 << 10  # bytes of a block's image and result: a share of the second-level cache
 _PIECE = 40 << 10  # bytes of weights that stay in the first-level cache
 _SLOPES = 16 << 10  # bytes of a result's gradient that stay there
@@ -341,16 +343,13 @@ def _convolve(
     border, packed, init = scratch
     job = _job(lay, adjoint, y.itemsize, len(border))
     geo, dtype = job.geo, y.dtype
-    init.fill(0)
-    if bias is not None:
-        init[: bias.size] = bias
     kind = (dtype, len(job.width), lay.depthwise)
     weights = kernel.reshape(lay.kh * lay.kw, lay.depth, lay.f)
     if job.parts > 1:
         team.LOAN.take()
     some = job.parts if weights.size > 1 << 15 else 1
     team.TEAM.run(_PACK, dtype, some, weights, job.taps, job.weights, geo,
-                  adjoint and not lay.depthwise, packed)
+                  adjoint and not lay.depthwise, packed, init[:0] if bias is None else bias, init)
     team.TEAM.run(
         _DIRECT, kind, job.parts, job.width, x.reshape(-1), packed, init, y.reshape(-1), geo, job.classes,
         job.pieces, job.runs, job.places, job.targets, rectify,
@@ -377,10 +376,7 @@ def _kernel_gradient(lay: Layout, scratch: Any, x: Any, g: Any, outs: Any) -> No
         border, job.geo, job.classes, job.runs, job.places, job.targets,
     )
     for out, copies in zip(outs, (gradients, sums), strict=False):
-        total = out.reshape(-1)
-        total[...] = copies[0]
-        for other in copies[1:]:
-            np.add(total, other, out=total)
+        _JOIN(dk.dtype, copies, out.reshape(-1))
 
 
 def _wide_enough(found: plain.Shapes, *dtypes: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, final
 
 from deepbabysit.babysit.finding import SEVERITIES, Finding, Remedy
 from deepbabysit.io.files import atomic_write
+from deepbabysit.training.events import Listener, RunInfo
 
 FILE = "findings.jsonl"
 _WIDTH = 100
@@ -173,3 +174,41 @@ def read_findings(path: str | os.PathLike[str]) -> list[Finding]:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{target}, line {number}: {error}") from error
     return found
+
+
+@final
+class FindingsFile(Listener):
+    """Keeps the findings of a run in its folder, up to date from epoch to epoch.
+
+    Arguments:
+        folder: the run's folder.
+        source: has `findings`.
+        resume: keep what is there and was not found again: a resumed run is watched anew.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], source: Any, resume: bool = False) -> None:
+        self._path = Path(folder) / FILE
+        self._source = source
+        self._resume = resume
+        self._earlier: list[Finding] = []
+        self._written: list[Finding] | None = None
+
+    def run_begin(self, run: RunInfo) -> None:
+        """Read what an earlier part of the run found."""
+        if self._resume and self._path.exists():
+            self._earlier = read_findings(self._path)
+
+    def epoch_begin(self, epoch: int) -> None:
+        """Write what the epoch before brought."""
+        self._write()
+
+    def run_end(self, stopped: str) -> None:
+        """Write what the end brought."""
+        self._write()
+
+    def _write(self) -> None:
+        found = list(self._source.findings)
+        if found != self._written:
+            self._written = found
+            codes = {finding.code for finding in found}
+            write_findings(self._path, [*found, *(f for f in self._earlier if f.code not in codes)])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from deepbabysit.babysit.engine import Engine, causes_of
 from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.rules.capacity import too_small
 from deepbabysit.babysit.rules.reach import NEAR, Reach, reach
+from deepbabysit.babysit.rules.rule import RULES
 from deepbabysit.babysit.rules.signals import accuracy, finite
 from deepbabysit.babysit.shortfall import shortfall
 from deepbabysit.babysit.vitals import Record
@@ -25,10 +28,10 @@ DOUBTS = frozenset({"split_leak", "feature_leak", "split_drift", "suspicious_val
 # where one of these is known, the cheap models were spoilt like the run
 SPOILT = frozenset({"class_imbalance", "duplicate_rows", "conflicting_labels", "nan_in_data", "constant_feature"})
 # what a run that ended as well as cheap models was not held up by
-HELD_UP = (SUSPICIONS - SPOILT) | {
+HELD_UP = SUSPICIONS - SPOILT - {"batchnorm_misuse"} | {
     "not_learning", "underfitting", "learning_rate_too_low", "no_better_than_baseline", "regularization_too_strong",
     "batch_too_large", "class_collapse", "update_too_small",
-} - {"batchnorm_misuse"}
+}
 # of few rows and models that fit them by heart, cheap models are no measure; of good ones they are
 OVERFIT = frozenset({"overfitting", "overtraining", "regularization_missing"})
 GOOD = 0.85
@@ -39,6 +42,8 @@ PASSING = frozenset({
     "learning_rate_too_low", "update_too_large", "update_too_small", "vanishing_gradient", "exploding_gradient",
     "unchanged_weights", "class_collapse", "suspicious_validation",
 })
+# what only the course of a run says, so that little of it needs a run that fell short
+OF_THE_RUN = PASSING | {"batch_too_small", "batch_too_large", "underfitting", "stopped_too_early"}
 # what a cause that nobody has named looks like
 SYMPTOMS = frozenset({
     "initial_loss_off_chance", "not_learning", "no_better_than_baseline", "oscillating_loss", "stopped_too_early",
@@ -48,8 +53,11 @@ NOTED = frozenset({
     "wrong_loss_for_output", "bad_init_scale", "bad_bias_init", "unstable_activation_scale", "input_not_normalized",
 })
 NOTABLE, SURE = 0.05, 0.7
+PROVED = 0.7  # a warning that is less sure needs a run that fell short
+SURER = 0.4  # share of the doubt about a warning that a run takes away by falling short
 # what is known of the model's build, by a test of its own: here only a score that is as good counts
 BUILT_SO = frozenset({"missing_hidden_activation"})
+BOTTLENECK = next(known for known in RULES if known.judge is too_small)
 # what a bottleneck makes of gradients and losses
 OF_SIZE = frozenset({
     "not_learning", "dead_relu", "saturated_activation", "learning_rate_too_high", "learning_rate_too_low",
@@ -102,7 +110,12 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
                 or (code in UNUSUAL and found.severity == "warning")) else found
             for code, found in findings.items()
         }
-    if too_small(findings):
+    if stand is not None and math.isfinite(stand.lacking) and not stand.short:
+        findings = {
+            code: _unproved(found) if found.severity == "warning" and code in OF_THE_RUN and found.confidence < PROVED
+            else found for code, found in findings.items()
+        }
+    if BOTTLENECK.ask(record):
         findings = {
             code: replace(found, severity="note", confidence=0.5 * found.confidence, message=(
                 f"{found.message} A model that is too small explains it."
@@ -114,6 +127,11 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
         said = shortfall(record)
         if said is not None:
             findings = {**findings, said.code: said}
+    if stand is not None and stand.short:  # that something is wrong is known then
+        findings = {
+            code: replace(found, confidence=found.confidence + SURER * (1.0 - found.confidence))
+            if found.severity != "note" else found for code, found in findings.items()
+        }
     return findings
 
 
@@ -129,12 +147,6 @@ def _promoted(findings: dict[str, Finding], stand: Reach | None) -> dict[str, Fi
         if code in NOTED and found.severity == "note" and "It did no harm" not in found.message else found
         for code, found in findings.items()
     }
-
-
-def too_small(findings: dict[str, Finding]) -> bool:
-    """Tell whether a model was found to be too small by its build."""
-    found = findings.get("underfitting")
-    return found is not None and found.severity != "note" and bool(found.evidence.get("too_small"))
 
 
 def _healed(record: Record, findings: dict[str, Finding], stand: Reach | None) -> dict[str, Finding]:
@@ -165,6 +177,13 @@ def _healed(record: Record, findings: dict[str, Finding], stand: Reach | None) -
 
 def _loud(findings: dict[str, Finding], codes: frozenset[str]) -> bool:
     return any(findings[code].severity != "note" for code in codes & set(findings))
+
+
+def _unproved(found: Finding) -> Finding:
+    return replace(
+        found, severity="note", confidence=0.5 * found.confidence,
+        message=f"{found.message} The run did not fall far short of what cheap models reach, so this is only noted.",
+    )
 
 
 def _harmless(found: Finding, words: str) -> Finding:

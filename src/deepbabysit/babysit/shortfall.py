@@ -8,7 +8,7 @@ from typing import Any
 
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import dropout, early_stop, faster, longer, slower, wider
-from deepbabysit.babysit.rules.reach import Reach, reach
+from deepbabysit.babysit.rules.reach import NEAR, Reach, reach
 from deepbabysit.babysit.rules.signals import data_losses, finite, finite_curve, last_epoch, usual_ratio
 from deepbabysit.babysit.vitals import Record
 
@@ -18,14 +18,15 @@ NOISE = 3.0  # the losses of the last quarter must be below those before by so m
 PROGRESS = 0.03  # and by such a share
 STEADY = 0.8  # or so many of the later epochs brought a lower loss
 BRIEF, MISSED = 4, 0.05  # epochs of a run that was cut short where its score is so far below
+FROZEN = 0.5  # share of the numbers that must be trained
 LOST = 0.12  # or its loss so far above, against guessing
 
 
 def shortfall(record: Record) -> Finding | None:
     """Return the likeliest cause of a run's shortfall; None where it has none, or nothing is known of it."""
     stand = reach(record)
-    if stand is None or not math.isfinite(stand.score):
-        return None
+    if stand is None or not math.isfinite(stand.score) or stand.gap <= NEAR:
+        return None  # what a run is unsure of although it is right is no shortfall
     brief = 0 < len(record.epochs) <= BRIEF and not record.run.early_stopping
     if not stand.short and not (brief and (stand.below(MISSED) or (stand.dear or 0.0) > LOST)):
         return None
@@ -33,6 +34,12 @@ def shortfall(record: Record) -> Finding | None:
         return _finding(
             record, stand, "overfitting", 0.65, "the training rows were learned and validation rows were not",
             (dropout(), early_stop()),
+        )
+    model = record.model
+    if 0 < model.trainable < FROZEN * model.parameters:
+        return _finding(
+            record, stand, "unchanged_weights", 0.6, f"{model.trainable} of {model.parameters} numbers are trained "
+            f"(limit {FROZEN:.0%}), the others are frozen", (),
         )
     ratio = usual_ratio(record.steps[-5:])
     fallen = _fallen(record)

@@ -18,6 +18,7 @@ Arrays = Sequence[np.ndarray]
 ROWS, HELD = 2000, 1000  # so many training and validation rows are used
 NUMBERS = 2_000_000  # so many numbers of the training inputs
 LEAST, LEAST_HELD = 40, 20  # rows that are needed
+MIXED = 200  # features of the linear model
 CENTERS = 200  # training rows that functions stand around
 WIDTHS = (0.5, 1.5)  # widths of the functions, in typical distances of two rows
 STRENGTHS = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])  # of ridge regression, per row; the best by leave-one-out is taken
@@ -88,7 +89,7 @@ class Yardstick:
 def seconds(rows: int, width: int) -> float:
     """Return the seconds that it roughly takes, on a slow machine."""
     used = min(rows, ROWS, max(NUMBERS // max(width, 1), LEAST))
-    return 0.02 + 2e-9 * used * CENTERS * (width + 2 * CENTERS)
+    return 0.02 + 1e-9 * used * CENTERS * (width + 2 * CENTERS)
 
 
 def measure(
@@ -115,7 +116,7 @@ def measure(
         return None
     classes = labels.kind != "numbers"
     center = goal.mean(axis=0)
-    fits = [_ridge(_with_one(values), _with_one(theirs), goal - center)]
+    fits = [_ridge(*_lines(values, theirs), goal - center)]
     fits += [_ridge(a, b, goal - center) for a, b in _around(values, theirs)]
     linear, curved = fits[0], min(fits[1:], key=lambda fit: fit[2])
     scores = [
@@ -169,8 +170,15 @@ def _standardized(x: Arrays, held: Arrays) -> tuple[np.ndarray, np.ndarray]:
     return first, second
 
 
-def _with_one(values: np.ndarray) -> np.ndarray:
-    return np.concatenate((values, np.ones((len(values), 1))), axis=1)
+def _lines(values: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both parts with a column of ones; of very many features, random mixtures."""
+    parts = [values, theirs]
+    if values.shape[1] > MIXED:
+        rng = np.random.Generator(np.random.Philox(11))
+        mixed = rng.standard_normal((values.shape[1], MIXED)) / np.sqrt(values.shape[1])
+        parts = [part @ mixed for part in parts]
+    first, second = (np.concatenate((part, np.ones((len(part), 1))), axis=1) for part in parts)
+    return first, second
 
 
 def _around(values: np.ndarray, theirs: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

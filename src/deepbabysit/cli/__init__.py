@@ -1,4 +1,4 @@
-"""The command line: ``deepbabysit train | recipe | check | findings | explain | bench | devices | env``."""
+"""The command line: ``deepbabysit train | recipe | check | runs | findings | explain | bench | devices | env``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_task(train)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
-    train.add_argument("--out", metavar="DIR", help="folder for the model (default: a new one below runs/)")
+    train.add_argument("--out", metavar="DIR", help="folder of the run (default: a new one below runs/)")
+    train.add_argument("--resume", action="store_true",
+                       help="go on with the run in --out, given the same data and settings; epochs may be more")
     train.add_argument("--quiet", action="store_true", help="print the result only")
 
     check = commands.add_parser(
@@ -56,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
     recipe.add_argument("--seconds", type=float, help="stop after so many (default: no limit)")
     recipe.add_argument("--trainings", type=int, default=80, help="how many are made at most (default: 80)")
     recipe.add_argument("--quiet", action="store_true", help="print the last line only")
+
+    runs = commands.add_parser(
+        "runs", help="list the runs below a folder",
+        description="Print one line for each run: epochs, best value, why it ended, what was found.",
+    )
+    runs.add_argument("folder", metavar="DIR", nargs="?", default="runs", help="where they lie (default: runs)")
 
     findings = commands.add_parser(
         "findings", help="print what was found in a run",
@@ -127,6 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from deepbabysit.cli.recipe import recipe
 
             return recipe(options)
+        if options.command == "runs":
+            from deepbabysit.cli.runs import runs
+
+            return runs(options)
         if options.command == "bench":
             from deepbabysit.cli.bench import bench
 

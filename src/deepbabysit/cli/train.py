@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from deepbabysit import optimizers, regularizers
-from deepbabysit.babysit.findings import write_findings
 from deepbabysit.cli import tasks
 from deepbabysit.cli.usage import UsageError
 from deepbabysit.data.normalizers import MinMax, ZScore
@@ -76,16 +75,19 @@ def prepare(options: argparse.Namespace, say: Callable[[str], Any]) -> Prepared:
 
 def train(options: argparse.Namespace) -> int:
     """Train, score and save; returns the exit status: 3 where findings of severity "error" remain."""
+    if options.resume and options.out is None:
+        raise UsageError("--resume goes on with the run in a folder: name it with --out DIR")
     ready = prepare(options, (lambda text: None) if options.quiet else print)
     task, settings, model = ready.task, ready.settings, ready.model
+    folder = _folder(options.out, task.name)
     history = model.fit(
         *ready.part("train"), batch_size=settings.batch_size, epochs=settings.epochs,
         validation_data=ready.part("validation"),
         callbacks=[EarlyStopping(monitor="val_loss", patience=settings.patience)],
-        device=options.device, seed=options.seed, verbose=0 if options.quiet else "auto",
+        device=options.device, seed=options.seed, verbose=0 if options.quiet else "auto", run_dir=folder,
+        resume=options.resume,
     )
     scores = _score(task, model, ready.parts, ready.scale)
-    folder = _folder(options.out, task.name)
     path = write_model(
         folder / "model.dbs", model,
         extra={
@@ -96,7 +98,6 @@ def train(options: argparse.Namespace) -> int:
             "scores": scores,
         },
     )
-    write_findings(folder, history.findings)
     _report(task, scores)
     print(f"saved {path}")
     errors = [finding.code for finding in history.findings if finding.severity == "error"]

@@ -180,6 +180,37 @@ def _held(path: str) -> bool:
     return False
 
 
+class FolderLock:
+    """Holds a folder: nobody else can take it until it is released, or the process ends, however that happens.
+
+    Where the system has no such locks (Windows), nothing is held.
+
+    Raises:
+        RuntimeError: somebody holds it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._handle: int | None = None
+        if fcntl is None:
+            return
+        self._handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise RuntimeError(f"another process trains in {os.fspath(path)!r}; name another folder") from error
+
+    def release(self) -> None:
+        """Let go; a second call does nothing."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __del__(self) -> None:
+        self.release()
+
+
 class LineFile:
     """A text file that grows line by line and can be read while it grows.
 

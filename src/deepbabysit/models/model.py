@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from deepbabysit import losses, metrics
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit.blame import blame
+from deepbabysit.babysit.findings import FindingsFile
 from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.errors import spelled, unknown
 from deepbabysit.kernels.shapes import BATCH, show_shape
@@ -24,9 +26,12 @@ from deepbabysit.models.summary import summarize
 from deepbabysit.models.writing import describe_training, write_model
 from deepbabysit.optimizers import get as get_optimizer
 from deepbabysit.runtime.context import CONFIGURATION, surroundings
+from deepbabysit.training.folder import RunFolder
 from deepbabysit.training.history import History
 from deepbabysit.training.loop import Trainer
 from deepbabysit.training.precision import Precision
+
+MODEL_FILE = "model.dbs"  # in the folder of a run
 
 
 class Model(Layer):
@@ -107,7 +112,8 @@ class Model(Layer):
             tune: let the device choose by timing, on a GPU: which algorithm a product runs with, and which operations
                 of a recorded step the matrix library does in one. What is chosen is kept in a file, used again in later
                 processes, and part of the history (``history.choices``). Recorded steps may then differ in their last
-                bits from the same operations one by one; without it they never do.
+                bits from the same operations one by one, and a watched run from one that is not; without it they never
+                do.
 
         Raises:
             ValueError: a name does not exist; the nearest ones are offered.
@@ -212,13 +218,17 @@ class Model(Layer):
             verbose: "auto", 0 silent, 1 lines or table, 2 one line per epoch.
             babysit: True watches the run and says what is wrong, without changing a bit of it; "stop" also ends it at
                 an error; False watches nothing.
-            run_dir: folder for the run's files.
-            resume: continue the run in `run_dir`.
+            run_dir: folder for the run's files, one run each: ``config.json``, ``env.json``, ``metrics.jsonl`` and
+                ``findings.jsonl`` (readable while it goes on), ``checkpoints/``, at the end ``model.dbs``.
+            resume: continue the run in `run_dir` where it was cut off, up to `epochs` in all, with the bits of a run
+                that was not; data, settings, layers and callbacks have to be the same.
             split: "shuffle" or "time" (the last part is held out, in order).
 
         Raises:
             TypeError, ValueError: something is surely wrong before the first step; ``error.finding`` is the finding
                 where the data are at fault.
+            FileExistsError: there is a run in `run_dir`, and `resume` is not set. FileNotFoundError: there is none to
+                resume. RuntimeError: another process trains in it.
 
         Returns:
             The History; its `findings` are what the babysitter found, likeliest cause first, and ``verdict()`` is its
@@ -232,13 +242,16 @@ class Model(Layer):
         5.0
         """
         sitter = _sitter(babysit, callbacks)
+        listeners: list[Any] = [] if sitter is None else [sitter]
+        if sitter is not None and run_dir is not None:
+            listeners.insert(0, FindingsFile(run_dir, sitter, resume))
         try:
-            with self._tuned():
+            with self._tuned(), _folder(run_dir, resume) as folder:
                 history = self.trainer.fit(
                     x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
                     validation_split=validation_split, callbacks=callbacks, shuffle=shuffle, class_weight=class_weight,
                     sample_weight=sample_weight, accumulate=accumulate, device=device, seed=seed, verbose=verbose,
-                    run_dir=run_dir, resume=resume, split=split, listeners=() if sitter is None else (sitter,),
+                    folder=folder, split=split, listeners=listeners,
                 )
         except (TypeError, ValueError) as error:
             if sitter is not None and not sitter.begun:
@@ -249,6 +262,11 @@ class Model(Layer):
         choices = self.device.backend.choices
         if self._tune and choices is not None:
             history.choices = choices()
+        if run_dir is not None:
+            try:
+                write_model(Path(run_dir) / MODEL_FILE, self)
+            except (TypeError, OSError) as error:  # the run itself is there
+                warnings.warn(f"{MODEL_FILE} was not written: {error}", stacklevel=3)
         return history
 
     @spelled
@@ -396,6 +414,15 @@ def _sitter(babysit: Any, callbacks: Any) -> Sitter | None:
     if babysit is not True and babysit != "stop":
         raise ValueError(f'babysit is True, "stop" (end the run at an error) or False; got {babysit!r}')
     return Sitter(babysit == "stop", callbacks=callbacks if isinstance(callbacks, list | tuple) else (callbacks,))
+
+
+def _folder(run_dir: Any, resume: bool) -> Any:
+    """Return the folder of a run, or a context of nothing."""
+    if run_dir is not None:
+        return RunFolder(run_dir, resume)
+    if resume:
+        raise ValueError("resume=True continues the run in a folder: name it with run_dir=")
+    return nullcontext()
 
 
 class Functional(Model):

@@ -27,6 +27,7 @@ from deepbabysit.training.callback import CallbackList, check_monitor
 from deepbabysit.training.callbacks import EarlyStopping
 from deepbabysit.training.display import display_for
 from deepbabysit.training.events import Controls, LazyLogs, Listener, RunInfo, StepInfo, direction
+from deepbabysit.training.folder import RunFolder
 from deepbabysit.training.history import History
 from deepbabysit.training.interrupt import Interrupt, interruptible
 from deepbabysit.training.precision import Precision
@@ -263,12 +264,11 @@ class Trainer:
         device: Any = "auto",
         seed: int | None = None,
         verbose: Any = "auto",
-        run_dir: Any = None,
-        resume: bool = False,
+        folder: RunFolder | None = None,
         split: str = "shuffle",
         listeners: Sequence[Listener] = (),
     ) -> History:
-        """Train; `db.Model.fit` documents the arguments. `listeners` see every event."""
+        """Train; `db.Model.fit` documents the arguments. `listeners` see every event; `folder` takes the files."""
         if self.loss is None or self.optimizer is None:
             raise RuntimeError('say what to minimize first: model.compile("adam", loss="cross_entropy")')
         _check_counts(epochs=epochs, accumulate=accumulate)
@@ -276,10 +276,9 @@ class Trainer:
             raise ValueError(unknown("split", split, ("shuffle", "time")))
         if not isinstance(shuffle, bool | np.bool_):
             raise TypeError(f"shuffle is True or False; got {shuffle!r}")
-        if run_dir is not None or resume:
-            raise NotImplementedError("run_dir and resume are not available yet; use ModelCheckpoint to keep models")
         notes: list[str] = []
         run_seed = streams().seed if seed is None else seed
+        run_seed = run_seed if folder is None else folder.seed(seed, run_seed)
         run_streams = Streams(run_seed)
         rows = held = None
         sentence = ""
@@ -311,6 +310,13 @@ class Trainer:
         names = ["loss", *(["data_loss"] if self._penalized() else []), *[m.name for m in self.metrics]]
         batches = len(source.loader)
         monitor, mode = self._monitor(callbacks, validation is not None)
+        audience: list[Listener] = []
+
+        def say(text: str) -> None:
+            for listener in audience:
+                listener.message(text)
+
+        watchers = CallbackList(callbacks, self.layer, say)
         info = RunInfo(
             epochs=epochs,
             steps=-(-batches // accumulate),
@@ -321,25 +327,18 @@ class Trainer:
             accumulate=accumulate,
             device=str(place),
             parameters=self.layer.count_params(trainable_only=True),
-            validation=sentence,
-            seed=run_seed,
+            validation=sentence, seed=run_seed,
             model=type(self.layer).__name__,
-            monitor=monitor,
-            mode=mode,
+            monitor=monitor, mode=mode,
         )
+        history = History()
+        if folder is not None:
+            info, history = folder.begin(self, watchers, info, source, shuffle, notes.append)
         plateau = self.optimizer.schedule.listener
         if plateau is not None:
             check_monitor("the plateau schedule", plateau.monitor, info.names())
-        history = History()
-        audience: list[Listener] = []
-
-        def say(text: str) -> None:
-            for listener in audience:
-                listener.message(text)
-
-        watchers = CallbackList(callbacks, self.layer, say)
         display = display_for(verbose)
-        audience += [watchers, history, *listeners, *([] if display is None else [display])]
+        audience += [watchers, history, *listeners, *(li for li in (display, folder) if li is not None)]
         replay = self.replay and not any(listener.needs_batch_values for listener in audience)
         step = TrainStep(
             self.layer, self.optimizer, self.loss, self.metrics, place, run_streams,
@@ -356,19 +355,20 @@ class Trainer:
             listener.run_begin(info)
         for listener in audience:
             listener.handed(controls)
+        if self.replay and not replay:
+            readers = ", ".join(watchers.readers) or "a listener"
+            notes.append(f"the step is not replayed: {readers} reads every step's values")
         for note in notes:
             say(note)
-        if self.replay and not replay:
-            say(f"the step is not replayed: {', '.join(watchers.readers) or 'a listener'} reads every step's values")
-        reason = "epochs"
+        reason = "epochs" if folder is None else folder.ended or "epochs"
         try:
             with interruptible() as interrupt, np.errstate(all="ignore"), NOTICES.heard_by(say):
-                for epoch in range(epochs):
+                for epoch in range(info.first_epoch, epochs if reason == "epochs" else 0):
                     for listener in audience:
                         listener.epoch_begin(epoch)
                     stop = self._run_epoch(
                         epoch, source, step, accumulate, names, audience, watchers, interrupt, stops,
-                        epochs * batches,
+                        (epochs - info.first_epoch) * batches,
                     )
                     logs = step.sums.read()
                     rate = self.optimizer.applied_rate

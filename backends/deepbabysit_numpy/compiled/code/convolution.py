@@ -22,11 +22,29 @@ _LANES = 128  # numbers that are added at a time, at least
 
 
 @jit
-def pack(part: Any, parts: Any, kernel: Any, taps: Any, weights: Any, lengths: Any, turned: Any, packed: Any) -> None:
+def _copy(source: Any, target: Any) -> None:
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@jit
+def _clear(target: Any) -> None:
+    zero = target.dtype.type(0.0)
+    for i in range(target.size):
+        target[i] = zero
+
+
+@jit
+def pack(part: Any, parts: Any, kernel: Any, taps: Any, weights: Any, lengths: Any, turned: Any, packed: Any,
+         bias: Any, init: Any) -> None:
     """Write a kernel (taps, in of a group, out) in the order in which tiles read it, with zeros behind the columns.
 
-    Where it is turned, sums run over the outputs and the columns are the inputs.
+    Where it is turned, sums run over the outputs and the columns are the inputs. What the sums begin with is written,
+    too: the bias, which may be empty, and zeros.
     """
+    if part == 0:
+        _copy(bias, init[: bias.size])
+        _clear(init[bias.size :])
     geo = Geometry(*lengths)
     groups, inner, columns, wide = geo.groups, geo.inner, geo.columns, geo.wide
     zero = packed.dtype.type(0.0)
@@ -56,19 +74,6 @@ def pack(part: Any, parts: Any, kernel: Any, taps: Any, weights: Any, lengths: A
                         for column in range(valid, wide):
                             packed[at + k * wide + column] = zero
                     at += inner * wide
-
-
-@jit
-def _copy(source: Any, target: Any) -> None:
-    for i in range(target.size):
-        target[i] = source[i]
-
-
-@jit
-def _clear(target: Any) -> None:
-    zero = target.dtype.type(0.0)
-    for i in range(target.size):
-        target[i] = zero
 
 
 @jit
@@ -223,3 +228,13 @@ def by_kernel(part: Any, parts: Any, width: Any, height: Any, x: Any, g: Any, gr
                               result.ctypes.data + column, targets.ctypes.data + 8 * k,
                               geo.columns - panel * geo.wide, geo.along * geo.channels * size,
                               geo.out_channels * size)
+
+
+@jit
+def join(copies: Any, total: Any) -> None:
+    """Add up what the parts have."""
+    _copy(copies[0], total)
+    for part in range(1, copies.shape[0]):
+        row = copies[part]
+        for i in range(total.size):
+            total[i] += row[i]

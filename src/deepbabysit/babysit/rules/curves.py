@@ -32,11 +32,13 @@ from deepbabysit.babysit.rules.signals import (
     finite_curve,
     first_level,
     good_from_the_start,
+    knows_classes,
     lagging,
     last_epoch,
     last_level,
     steady_rate,
     warming,
+    wild,
 )
 from deepbabysit.babysit.vitals import Record
 
@@ -140,6 +142,8 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
     train, val = data_losses(record), record.logs("val_loss")
     if len(val) != len(train) or len(val) < limits.stay + 2 or len(finite(val)) < len(val) or lagging(record):
         return None
+    if wild(record):
+        return None
     best = min(val)
     at = val.index(best)
     now = fmean(val[-3:])
@@ -184,7 +188,7 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
 def overtraining(record: Record, limits: Any) -> Finding | None:
     """The run went on long after its best epoch."""
     val = record.logs("val_loss")
-    if len(val) < limits.least or len(finite(val)) < len(val) or record.run.early_stopping:
+    if len(val) < limits.least or len(finite(val)) < len(val) or record.run.early_stopping or wild(record):
         return None
     best = min(val)
     at = val.index(best)
@@ -344,7 +348,7 @@ def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
     if lagging(record):
         losses = finite(data_losses(record))
     best = min(losses)
-    if best < limits.share * guess:
+    if best < limits.share * guess or (classified(record) and knows_classes(record)):
         return None
     return Finding(
         "no_better_than_baseline", "warning", 0.85,

@@ -14,19 +14,21 @@ from deepbabysit.babysit.yardstick import Yardstick
 
 
 @rule(
-    "corrupted_labels", phase="check", doubted=0.2, held=0.5, errors=2.0, apart=0.2, half=0.5, useless=0.06,
+    "corrupted_labels", phase="check", doubted=0.2, held=0.5, errors=2.0, sure=3.0, apart=0.2, half=0.5, useless=0.06,
+    rows=30,
     why="A model that never saw a row, and is surer of it than of four fifths of them, is wrong in up to 0.01 of the "
-    "cases on clean tables and images, and in a share like that of the wrong labels where labels are wrong. Where it "
-    "is wrong of training rows (`doubted`) and not half as often of validation rows (`held`) the training labels are "
-    "at fault. Numbers have no sure answers: there the share of the variance that is explained must be `apart` "
-    "between the parts, by so many standard `errors`, and that of the training part less than `half`. Where no model "
-    "explains more than `useless` of any part, the targets are not of these inputs.",
+        "cases on clean tables and images, and in a share like that of the wrong labels where labels are wrong. Where "
+        "it is wrong of training rows (`doubted`) and not half as often of validation rows (`held`; at least `rows` "
+        "of them), and knows training rows less than those (by `apart` and `sure` standard errors), the training "
+        "labels are at fault. Numbers have no sure answers: there the share of the variance that is explained must be "
+        "`apart` between the parts, by so many standard `errors`, and that of the training part less than `half`. "
+        "Where no model explains more than `useless` of any part, the targets are not of these inputs.",
     causes=("conflicting_labels", "class_imbalance"),
 )
 def doubted_labels(record: Record, limits: Any) -> Finding | None:
     """Training labels that contradict what the inputs say, while validation labels do not."""
     known, data = yardstick_of(record), data_of(record)
-    if known is None or data is None or record.run.weighted:
+    if known is None or data is None or record.run.weighted or known.held_rows < limits.rows:
         return None
     return _of_numbers(known, limits) if known.kind == "numbers" else _of_classes(known, limits)
 
@@ -35,7 +37,8 @@ def _of_classes(known: Yardstick, limits: Any) -> Finding | None:
     share, held = known.doubted, known.held_doubted
     if share is None or held is None or share < limits.doubted or held > limits.held * share:
         return None
-    if known.own > known.best - limits.apart:
+    spread = known.own * (1.0 - known.own) / known.rows + (known.best * (1.0 - known.best) + 0.01) / known.held_rows
+    if known.best - known.own < max(limits.apart, limits.sure * math.sqrt(spread)):
         return None  # as hard as the validation rows: classes that overlap
     return _finding(
         f"of the training rows of which a cheap model is surest (those rows left out of its fit) {percent(share)} have "

@@ -18,7 +18,7 @@ from deepbabysit.babysit.remedies import (
     weaker_penalty,
 )
 from deepbabysit.babysit.rules.rule import rule
-from deepbabysit.babysit.rules.signals import accuracy, chance, data_losses, finite, last_epoch, usual_ratio
+from deepbabysit.babysit.rules.signals import accuracy, chance, data_losses, finite, last_epoch, usual_ratio, wild
 from deepbabysit.babysit.vitals import Record, StepVitals
 
 
@@ -70,6 +70,34 @@ def regularization_too_strong(record: Record, limits: Any) -> Finding | None:
     )
 
 
+@rule("regularization_too_strong", phase="epoch",
+      why="the optimizer's weight decay takes rate * decay of every weight in a step; where that is a third of what a "
+          "step changes at all and the loss is poor, the weights follow the decay (AdamW's usual 0.01 takes 1e-5 with "
+          "1e-3)",
+      pull=0.3, poor=0.2, epochs=2)
+def decay_too_strong(record: Record, limits: Any) -> Finding | None:
+    """Weight decay outweighs the data."""
+    settings = record.run.optimizer_settings
+    decay, momentum = settings.get("weight_decay") or 0.0, settings.get("momentum") or 0.0
+    recent, losses, guess = record.steps[-5:], finite(data_losses(record)), chance(record)
+    ratio, rate = usual_ratio(recent), recent[-1].rate if recent else None
+    if not decay or not rate or not ratio or len(losses) < limits.epochs or not guess:
+        return None
+    taken = rate * decay / (1.0 - min(momentum, 0.99))
+    if taken < limits.pull * ratio or losses[-1] < limits.poor * guess:
+        return None
+    weaker = float(f"{decay / 100.0:.1g}")
+    return Finding(
+        "regularization_too_strong", "warning", 0.8,
+        f"weight decay {decay:g} takes {taken:.2g} of the weights in a step, {taken / ratio:.0%} of what a step "
+        f"changes (limit {limits.pull:.0%}), and the loss stays at {losses[-1]:.3g} (guessing: {guess:.3g}). The "
+        f"weights follow the decay, not the data. Try {weaker:g}.",
+        {"taken": taken, "ratio": ratio, "limit": limits.pull, "weight_decay": decay, "level": losses[-1]},
+        epoch=last_epoch(record),
+        remedies=(Remedy(f"use weight decay {weaker:g}", f"weight_decay={weaker:g}", changes.penalty(0.01)),),
+    )
+
+
 @rule("regularization_missing", phase="end",
       why="training down to nothing, an open gap, and nothing that regularizes",
       causes=("overfitting", "corrupted_labels", "split_drift"), fitted=0.05, gap=5.0, poor=0.35, accurate=0.92,
@@ -83,7 +111,7 @@ def regularization_missing(record: Record, limits: Any) -> Finding | None:
         return None
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
     guess = chance(record)
-    if len(val) < limits.epochs or not guess or len(train) < 2:
+    if len(val) < limits.epochs or not guess or len(train) < 2 or wild(record):
         return None
     now, held = fmean(train[-2:]), fmean(val[-2:])
     known = accuracy(record, "val_")

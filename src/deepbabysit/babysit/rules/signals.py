@@ -12,6 +12,8 @@ from deepbabysit.babysit.vitals import ParameterVitals, Record, RunFacts, StepVi
 
 _FEW = 64  # numbers that plain Python is quicker with
 
+WORST = 20.0  # cross-entropy of an answer that is as wrong as rounding allows
+
 
 def finite(values: Sequence[float]) -> list[float]:
     """Return the values that are finite."""
@@ -156,3 +158,19 @@ def accuracy(record: Record, prefix: str = "") -> list[float]:
         if found:
             return found
     return []
+
+
+def knows_classes(record: Record, prefix: str = "val_", more: float = 0.15) -> bool:
+    """Tell whether far more rows are right at the end than are of the most frequent class."""
+    found = accuracy(record, prefix)
+    counts = getattr(getattr(record.data, "labels", None), "counts", None) or {}
+    most = max(counts.values()) / max(sum(counts.values()), 1) if counts else 1.0 / (record.run.classes or 2)
+    return bool(found) and found[-1] > most + more
+
+
+def wild(record: Record) -> bool:
+    """Tell whether a few validation rows have losses that no wrong answer has: their inputs lie far from all others."""
+    right, losses = accuracy(record, "val_"), record.logs("val_loss")
+    if not right or not losses or not classified(record) or not math.isfinite(losses[-1]):
+        return False
+    return losses[-1] > WORST * (1.0 - right[-1]) + (record.run.chance or 0.0)
