@@ -79,7 +79,6 @@ class CupyBackend(Backend):
             properties = cupy.cuda.runtime.getDeviceProperties(number)
             self.most_blocks = int(properties["multiProcessorCount"]) * BLOCKS_PER_PROCESSOR
             self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.tf32 = False
         self._lt: Lt | None = None
         self.tuning: Tuning | None = None
         self.choices = self._choices

@@ -170,6 +170,7 @@ class Model(Layer):
                 value.grad = None
                 if value.extra:
                     value.extra.pop("slot", None)
+                    value.extra.pop("copy", None)
                 changed = True
         if changed:
             CONFIGURATION.bump()
