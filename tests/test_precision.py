@@ -12,6 +12,7 @@ import deepbabysit as db
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.shapes import is_half
+from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.optimizers.scaling import scaling
 from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.funnel import call
@@ -315,3 +316,160 @@ def test_one_step_is_that_of_torch_autocast(precision: str) -> None:
         gradient = parameter.grad.numpy()
         error = np.abs((start - end) / 0.5 - gradient).max() / np.abs(gradient).max()
         assert error < 4 * SPACING[precision]
+
+
+# -- the copies in half precision --------------------------------------------------------------------------------------
+
+
+def copies_are_right(model: Any, dtype: np.dtype[Any]) -> bool:
+    """Tell whether every parameter's copy is the parameter, rounded."""
+    return all(
+        p.device.to_host(p.extra["copy"]).tobytes() == p.numpy().astype(dtype).tobytes() for p in model.parameters()
+    )
+
+
+def trained(precision: str = "bfloat16", device: str = "cpu", steps: int = 4, **given: Any) -> Any:
+    x, y = digits()
+    model = network(precision, db.optimizers.Adam(3e-3, **given))
+    model.to(device)
+    for i in range(steps):
+        model.train_on_batch(x[32 * i : 32 * i + 32], y[32 * i : 32 * i + 32])
+    return model
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", HALVES)
+def test_the_update_writes_the_copies(device: str, precision: str) -> None:
+    model = trained(precision, device)
+    dtype = np.dtype(precision)
+    assert copies_are_right(model, dtype)
+    for flat in flats_of(model.optimizer):
+        assert (flat.w.dtype, flat.g.dtype, flat.copies.dtype) == (np.float32, dtype, dtype)
+        assert all(state.dtype == np.float32 for state in flat.states.values())
+
+
+def test_the_copies_follow_every_other_change() -> None:
+    model = trained(ema=0.5)
+    x, _ = digits()
+    before = model.predict(x[:4])
+    with model.optimizer.ema_weights():
+        assert copies_are_right(model, BFLOAT16)
+        assert not (model.predict(x[:4]) == before).all()
+    assert copies_are_right(model, BFLOAT16)
+    assert model.predict(x[:4]).tobytes() == before.tobytes()
+    weights = model.get_weights()
+    model.set_weights([2 * w for w in weights])
+    assert copies_are_right(model, BFLOAT16)
+    model.load_state_dict(trained(steps=2).state_dict())
+    assert copies_are_right(model, BFLOAT16)
+    with db.no_grad():
+        p = model.parameters()[0]
+        p *= 0.5
+    assert copies_are_right(model, BFLOAT16)
+    model.to("cpu:reference")
+    trained_further = model.train_on_batch(x[:8], digits()[1][:8])
+    assert trained_further["loss"] > 0 and copies_are_right(model, BFLOAT16)
+
+
+def test_constrained_weights_have_constrained_copies() -> None:
+    x, y = digits()
+    model = db.Sequential([L.Dense(10, kernel_constraint="max_norm", input_shape=64)])
+    model.compile(db.optimizers.SGD(5.0), "cross_entropy", precision="bfloat16")
+    for _ in range(3):
+        model.train_on_batch(x[:64], y[:64])
+    assert copies_are_right(model, BFLOAT16)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "optimizer",
+    [lambda: db.optimizers.Adam(3e-3), lambda: db.optimizers.SGD(0.1, momentum=0.9, clip_norm=1.0),
+     lambda: db.optimizers.Adadelta(), lambda: db.optimizers.Lion(1e-3)],
+    ids=["adam", "momentum", "adadelta", "lion"],
+)
+def test_copies_train_like_parameters_that_are_converted_in_the_step(
+    device: str, optimizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without copies every step converts the parameters, and gradients become float32: the same numbers."""
+    from deepbabysit.autograd.parameter import Parameter
+    from deepbabysit.optimizers.optimizer import Optimizer
+
+    x, y = digits()
+    results = []
+    for copies in (True, False):
+        if not copies:
+            monkeypatch.setattr(Optimizer, "compute_in", lambda self, half: None)
+            monkeypatch.setattr(Parameter, "in_half", lambda self, dtype: self.astype(dtype))
+        model = network("bfloat16", optimizer())
+        model.fit(x[:256], y[:256], batch_size=32, epochs=2, device=device, verbose=0, seed=0)
+        results.append(np.concatenate([w.ravel() for w in model.get_weights()]))
+    np.testing.assert_allclose(*results, rtol=1e-6, atol=1e-7)
+
+
+def test_micro_batches_are_added_up_in_float32() -> None:
+    """In bfloat16 a sum of 1 and 255 times 2^-9 would stay 1."""
+    sizes = np.array([1.0] + [2.0**-9] * 255, np.float32)[:, None]
+    model = db.Sequential([L.Dense(1, use_bias=False, kernel_initializer="zeros", input_shape=1)])
+    model.compile(db.optimizers.SGD(1.0), lambda y, p: p.sum(axis=-1), precision="bfloat16")
+    model.fit(sizes, np.zeros((256, 1), np.float32), batch_size=1, accumulate=256, shuffle=False, verbose=0,
+              device="cpu", babysit=False)
+    mean = np.float64(sizes.mean())
+    np.testing.assert_allclose(-model.get_weights()[0], mean, rtol=SPACING["bfloat16"])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_another_precision_gives_other_buffers(device: str) -> None:
+    x, y = digits()
+    model = trained(device=device)
+    optimizer, weights = model.optimizer, model.get_weights()
+    model.compile(optimizer, "cross_entropy", precision="float32")
+    model.train_on_batch(x[:32], y[:32])
+    assert flats_of(optimizer)[0].copies is None
+    assert all(p.extra["copy"] is None for p in model.parameters())
+    assert optimizer.steps == 5
+    assert any((a != b).any() for a, b in zip(weights, model.get_weights(), strict=True))
+
+
+def rule_arrays(half: Any) -> tuple[Any, ...]:
+    from deepbabysit.kernels.updates import TABLE_ROWS, host_control
+
+    rng = np.random.default_rng(0)
+    sizes = (5, 300, 16, 1)
+    table = np.ones((TABLE_ROWS, 4))
+    table[3:] = 0.01
+    table[0, 2] = 0.0  # frozen
+    starts = np.array([0, *np.cumsum(sizes)[:-1]])
+    progress = np.array([[1.0, 0.0, 2.0, 3.0], [0.9, 1.0, 0.8, 0.7]])
+    n = sum(sizes)
+    w = rng.standard_normal(n).astype(np.float32)
+    return host_control(3, 0.01, scale=0.5), table, starts, progress, w, rng.standard_normal(n).astype(half)
+
+
+RULES = tuple(spec.name for spec in SPECS if spec.name.endswith("_update") and spec.name != "average_update")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("half", HALVES)
+def test_rules_take_gradients_in_half_precision(device: str, half: str) -> None:
+    """Compare every rule, with gradients in half precision, with itself on the same gradients in float32."""
+    for name in RULES:
+        spec = SPECS[name]
+        attrs = {"momentum": 0.9} if "momentum" in spec.defaults else {}
+        small = rule_arrays(half)
+        place = find_device(device)
+        wide = [place.asarray(a) for a in (*small[:5], small[5].astype(np.float32))]
+        states = [np.abs(numbers(len(small[4]), seed=n)) for n in (1, 2)]
+        for count in (0, 1, 2):
+            inputs = [*wide, *[place.asarray(s) for s in states[:count]]]
+            try:
+                expected = call(place, spec, tuple(inputs), attrs)
+                break
+            except (TypeError, ValueError):
+                continue
+        inputs[5] = place.asarray(small[5])
+        found = call(place, spec, tuple(inputs), attrs)
+        assert len(found) == len(expected) + 1
+        for mine, theirs in zip(found[:-1], expected, strict=True):
+            np.testing.assert_allclose(place.to_host(mine), place.to_host(theirs), rtol=1e-6, atol=1e-7, err_msg=name)
+        assert place.to_host(found[-1]).tobytes() == place.to_host(found[1]).astype(half).tobytes(), name
+

@@ -154,6 +154,8 @@ class EmulatedLt:
                 second = second.swapaxes(-1, -2)
             float_ = np.float64 if result.dtype == np.float64 else np.float32
             first, second = first.astype(float_), second.astype(float_)
+            if settings["compute"] == 77:
+                first, second = _ten_bits(first), _ten_bits(second)
             # narrow accesses go with other tiles: a step whose operands begin elsewhere shows in its bits
             value = _product(first, second, number + (wide < 16)) * float_(factor)
             if held:
@@ -202,6 +204,12 @@ def _gelu_slope(x: np.ndarray) -> np.ndarray:
     inner = 0.7978845608028654 * (x + 0.044715 * x**3)
     slope = 0.7978845608028654 * (1 + 3 * 0.044715 * x**2)
     return 0.5 * (1 + np.tanh(inner)) + 0.5 * x * slope * (1 - np.tanh(inner) ** 2)
+
+
+def _ten_bits(values: np.ndarray) -> np.ndarray:
+    """Round float32 to the 10 bits after the point that TF32 has."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + 0xFFF + ((bits >> 13) & 1)) & 0xFFFFE000).astype(np.uint32).view(np.float32)
 
 
 def _bytes(pointer: int, rows: int, lead: int) -> np.ndarray:

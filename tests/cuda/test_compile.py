@@ -141,11 +141,13 @@ def test_generated_reductions(nvrtc, dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "architecture"), [*[("float", architecture) for architecture in (*ARCHITECTURES, 0)], ("double", 90)]
+    ("dtype", "gradient", "architecture"),
+    [*[("float", "float", architecture) for architecture in (*ARCHITECTURES, 0)], ("double", "double", 90),
+     ("float", "float16", 90), ("float", "bfloat16", 90)],
 )
-def test_updates(nvrtc, dtype, architecture):
-    calls = [("RULE", f"rule_{rule}", rule, dtype, "double") for rule, _ in updates.RULES.values()]
-    calls += [("MEASURE", dtype, "double"), ("AVERAGE", dtype, "double"), ("CLIP", "double"),
+def test_updates(nvrtc, dtype, gradient, architecture):
+    calls = [("RULE", f"rule_{rule}", rule, dtype, "double", gradient) for rule, _ in updates.RULES.values()]
+    calls += [("MEASURE", dtype, "double", gradient), ("AVERAGE", dtype, "double"), ("CLIP", "double"),
               ("KEEP", dtype, dtype, "double", dtype, "double", "double")]
     text = updates.source(*calls[0]) + "".join(f"{macro}({', '.join(rest)})\n" for macro, *rest in calls[1:])
     newest = max(compiler.architectures())
@@ -206,7 +208,8 @@ def test_merged_launches(nvrtc, architecture):
     )
     straight = np.bool_(True)
     penalty = launch(
-        updates.source("MEASURE", "float", "double"), "measure_penalty", 3, (*[object()] * 5, n, n, n, object())
+        updates.source("MEASURE", "float", "double", "float"), "measure_penalty", 3,
+        (*[object()] * 5, n, n, n, object()),
     )
     keep = launch(
         updates.source("KEEP", "float", "float", "double", "float", "double", "double"), "keep_step", 1,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.kernels.shapes import is_half
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
 from deepbabysit_cupy.compiler import SOURCES
@@ -60,13 +61,14 @@ def _rule(name: str) -> Kernel:
         if n == 0:
             return
         backend = ctx.backend
-        function = backend.library.made(source("RULE", "rule", rule, _name(w), _name(control)), "rule")
+        function = backend.library.made(source("RULE", "rule", rule, _name(w), _name(control), _name(g)), "rule")
+        half = g.dtype != w.dtype
         pad = (w,) * (2 - len(states))  # a rule with fewer states does not look at these
         numbers = [np.float64(attrs[key]) for key in order] + [np.float64(0)] * (4 - len(order))
         function(
             (blocks(n, _CHUNK, backend.most_blocks),), (THREADS,),
-            (*outs, *pad, control, table, starts, progress, w, g, *states, *pad, np.int64(n), np.int64(segments),
-             _straight(*outs[1:], w, g, *states), *numbers, backend.ticket),
+            (*outs[: 2 + len(states)], *pad, outs[-1] if half else g, control, table, starts, progress, w, g, *states,
+             *pad, np.int64(n), np.int64(segments), _straight(*outs[1:], w, g, *states), *numbers, backend.ticket),
         )
 
     return Kernel(run, supports=_takes, contiguous=True)
@@ -75,7 +77,9 @@ def _rule(name: str) -> Kernel:
 def _takes(forms: Any, **attrs: Any) -> bool:
     """Tell whether small arrays are of one type, and buffers of one."""
     small = {f.dtype.name for f in (*forms[:2], forms[3])}
-    return forms[2].dtype == np.int64 and len(small) == 1 and small | {forms[4].dtype.name} <= set(_REAL)
+    return forms[2].dtype == np.int64 and len(small) == 1 and small | {forms[4].dtype.name} <= set(_REAL) and (
+        forms[5].dtype == forms[4].dtype or is_half(forms[5].dtype)
+    )
 
 
 def _length(n: int) -> int:
@@ -98,7 +102,7 @@ def _gradient_statistics(ctx: Any, outs: Any, control: Any, table: Any, starts: 
     if segments == 0:
         return
     length = _length(n)
-    function = ctx.backend.library.made(source("MEASURE", _name(w), _name(control)), "measure_gradient")
+    function = ctx.backend.library.made(source("MEASURE", _name(w), _name(control), _name(g)), "measure_gradient")
     function(
         (blocks(n, length),), (THREADS,),
         (outs[0], *ctx.scratch, control, table, starts, w, g, np.int64(n), np.int64(segments), np.int64(length),
@@ -112,7 +116,7 @@ def _weight_penalty(ctx: Any, outs: Any, table: Any, starts: Any, w: Any) -> Non
         outs[0].fill(0)
         return
     length = _length(n)
-    function = ctx.backend.library.made(source("MEASURE", _name(w), _name(table)), "measure_penalty")
+    function = ctx.backend.library.made(source("MEASURE", _name(w), _name(table), _name(w)), "measure_penalty")
     function(
         (blocks(n, length),), (THREADS,),
         (outs[0], *ctx.scratch, table, starts, w, np.int64(n), np.int64(segments), np.int64(length),
@@ -162,7 +166,8 @@ KERNELS: dict[str, Kernel] = {
     **{name: _rule(name) for name in RULES},
     "gradient_statistics": Kernel(
         _gradient_statistics, scratch=_parts(3, 2), contiguous=True,
-        supports=lambda forms: _all_real((*forms[:2], *forms[3:])) and forms[2].dtype == np.int64
+        supports=lambda forms: _all_real((*forms[:2], forms[3])) and forms[2].dtype == np.int64
+        and (_all_real(forms[4:]) or is_half(forms[4].dtype))
         and forms[0].dtype == forms[1].dtype,
     ),
     "weight_penalty": Kernel(

@@ -161,9 +161,10 @@ __device__ __forceinline__ void element(T& w, T g, T& s0, T& s1, const Numbers<T
   R::apply(w, g, s0, s1, n, s);
 }
 
-template <class R, class T, class C>
-__device__ void update(C* progress_out, T* w_out, T* s0_out, T* s1_out, const C* control, const C* table, const int64_t* starts,
-                       const C* progress, const T* w, const T* g, const T* s0, const T* s1, int64_t n, int64_t segments,
+// Gradients G in half precision come with a copy of the weights in that type, which is written in the same pass.
+template <class R, class T, class C, class G>
+__device__ void update(C* progress_out, T* w_out, T* s0_out, T* s1_out, G* copy_out, const C* control, const C* table,
+                       const int64_t* starts, const C* progress, const T* w, const G* g, const T* s0, const T* s1, int64_t n, int64_t segments,
                        bool straight, Attributes s, unsigned* ticket) {
   __shared__ Numbers<T> numbers[WINDOW];
   __shared__ int64_t bounds[WINDOW + 1];
@@ -198,13 +199,19 @@ __device__ void update(C* progress_out, T* w_out, T* s0_out, T* s1_out, const C*
       while (place + 1 < WINDOW && bounds[place + 1] <= (i > from ? i : from)) place++;
       if (straight && i >= from && stop <= to && stop <= bounds[place + 1]) {
         Numbers<T> here = numbers[place];
-        Vector<T, VECTOR> ws = vector<VECTOR>(w + i), gs = vector<VECTOR>(g + i), first_state = ws, second_state = ws;
+        Vector<T, VECTOR> ws = vector<VECTOR>(w + i), first_state = ws, second_state = ws;
+        Vector<G, VECTOR> gs = vector<VECTOR>(g + i);
         if (R::states > 0) first_state = vector<VECTOR>(s0 + i);
         if (R::states > 1) second_state = vector<VECTOR>(s1 + i);
 #pragma unroll
         for (int k = 0; k < VECTOR; k++)
-          element<R, T, C>(ws.v[k], gs.v[k], first_state.v[k], second_state.v[k], here, scale, factor, limit, s);
+          element<R, T, C>(ws.v[k], (T)widen(gs.v[k]), first_state.v[k], second_state.v[k], here, scale, factor, limit, s);
         vector<VECTOR>(w_out + i) = ws;
+        if (sizeof(G) < sizeof(T)) {
+#pragma unroll
+          for (int k = 0; k < VECTOR; k++) gs.v[k] = Narrow<G>::of(ws.v[k]);
+          vector<VECTOR>(copy_out + i) = gs;
+        }
         if (R::states > 0) vector<VECTOR>(s0_out + i) = first_state;
         if (R::states > 1) vector<VECTOR>(s1_out + i) = second_state;
         continue;
@@ -212,8 +219,9 @@ __device__ void update(C* progress_out, T* w_out, T* s0_out, T* s1_out, const C*
       for (int64_t at = i > from ? i : from; at < (stop < to ? stop : to); at++) {
         while (place + 1 < WINDOW && bounds[place + 1] <= at) place++;
         T value = w[at], state = R::states > 0 ? s0[at] : (T)0, other = R::states > 1 ? s1[at] : (T)0;
-        element<R, T, C>(value, g[at], state, other, numbers[place], scale, factor, limit, s);
+        element<R, T, C>(value, (T)widen(g[at]), state, other, numbers[place], scale, factor, limit, s);
         w_out[at] = value;
+        if (sizeof(G) < sizeof(T)) copy_out[at] = Narrow<G>::of(value);
         if (R::states > 0) s0_out[at] = state;
         if (R::states > 1) s1_out[at] = other;
       }
@@ -233,14 +241,15 @@ __device__ void update(C* progress_out, T* w_out, T* s0_out, T* s1_out, const C*
 // blocks that a processor holds at once
 #define BLOCKS_float 4
 #define BLOCKS_double 2
-#define RULE(NAME, R, T, C)                                                                                                   \
+#define RULE(NAME, R, T, C, G)                                                                                                \
   extern "C" __global__ void __launch_bounds__(256, BLOCKS_##T) NAME(                                                   \
-      C* progress_out, T* w_out, T* s0_out, T* s1_out, const C* control, const C* table, const int64_t* starts,         \
-      const C* progress, const T* w, const T* g, const T* s0, const T* s1, int64_t n, int64_t segments, bool straight,  \
+      C* progress_out, T* w_out, T* s0_out, T* s1_out, G* copy_out, const C* control, const C* table,                   \
+      const int64_t* starts, const C* progress, const T* w, const G* g, const T* s0, const T* s1, int64_t n,            \
+      int64_t segments, bool straight,                                                                                  \
       double x0, double x1, double x2, double x3, unsigned* ticket) {                                                   \
     Attributes s = {x0, x1, x2, x3};                                                                                    \
-    update<R, T, C>(progress_out, w_out, s0_out, s1_out, control, table, starts, progress, w, g, s0, s1, n, segments,   \
-                    straight, s, ticket);                                                                               \
+    update<R, T, C, G>(progress_out, w_out, s0_out, s1_out, copy_out, control, table, starts, progress, w, g, s0, s1,   \
+                       n, segments, straight, s, ticket);                                                               \
   }
 
 // -- what clipping needs -------------------------------------------------------------------------------------------------
@@ -266,9 +275,9 @@ template <class C> __device__ __forceinline__ double penalty_of(Part p, const C*
 }
 
 // Every block measures `length` elements. The part of segment s in block b is number b + s: no two parts share a number.
-template <class T, class C, bool GRADIENT>
+template <class T, class C, class G, bool GRADIENT>
 __device__ void measure(double* out, Part* parts, const C* control, const C* table, const int64_t* starts, const T* w,
-                        const T* g, int64_t n, int64_t segments, int64_t length, unsigned* ticket) {
+                        const G* g, int64_t n, int64_t segments, int64_t length, unsigned* ticket) {
   __shared__ double scratch[32];
   int64_t begin = blockIdx.x * length, end = begin + length < n ? begin + length : n;
   T scale = GRADIENT ? (T)control[SCALE] : (T)0;
@@ -285,7 +294,7 @@ __device__ void measure(double* out, Part* parts, const C* control, const C* tab
         p.square += value * value;
       } else p.lost += 1;
       if (GRADIENT && on) {
-        double full = (double)penalized(w[i], g[i], scale, l1, l2);
+        double full = (double)penalized(w[i], (T)widen(g[i]), scale, l1, l2);
         if (isfinite(full)) p.squares += full * full;
         else p.broken += 1;
       }
@@ -320,16 +329,16 @@ __device__ void measure(double* out, Part* parts, const C* control, const C* tab
   if (!GRADIENT && threadIdx.x == 0) out[0] = total;
 }
 
-#define MEASURE(T, C)                                                                                                   \
+#define MEASURE(T, C, G)                                                                                                \
   extern "C" __global__ void __launch_bounds__(256, 2) measure_gradient(                                                \
-      double* out, double* parts, const C* control, const C* table, const int64_t* starts, const T* w, const T* g,      \
+      double* out, double* parts, const C* control, const C* table, const int64_t* starts, const T* w, const G* g,      \
       int64_t n, int64_t segments, int64_t length, unsigned* ticket) {                                                  \
-    measure<T, C, true>(out, (Part*)parts, control, table, starts, w, g, n, segments, length, ticket);                  \
+    measure<T, C, G, true>(out, (Part*)parts, control, table, starts, w, g, n, segments, length, ticket);                  \
   }                                                                                                                     \
   extern "C" __global__ void __launch_bounds__(256, 2) measure_penalty(                                                 \
       double* out, double* parts, const C* table, const int64_t* starts, const T* w, int64_t n, int64_t segments,       \
       int64_t length, unsigned* ticket) {                                                                               \
-    measure<T, C, false>(out, (Part*)parts, (const C*)0, table, starts, w, w, n, segments, length, ticket);             \
+    measure<T, C, T, false>(out, (Part*)parts, (const C*)0, table, starts, w, w, n, segments, length, ticket);             \
   }
 
 // Rows of statistics (squares, broken, penalties) of up to four buffers, added up by one thread in the order of NumPy's

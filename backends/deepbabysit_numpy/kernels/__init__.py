@@ -32,15 +32,15 @@ _MOVES = frozenset({
     "window_view",
 })
 _SUMS = frozenset({
-    "add_along_axis", "cumulative_sum", "linear", "linear_gradient", "matmul", "mean", "scatter_add", "sum", "sum_to",
-    "var", "window_sum",
+    "add_along_axis", "cumulative_sum", "gradient_statistics", "linear", "linear_gradient", "matmul", "mean",
+    "scatter_add", "sum", "sum_to", "var", "window_sum",
 })
 _WIDE = frozenset({"float32", "float64"})
 
 
 def _limited(name: str, kernel: Kernel) -> Kernel:
     """Return a kernel with the dtypes that NumPy has good loops for; the others are computed in float32."""
-    if name in _MOVES:
+    if name in _MOVES or kernel.dtypes is not None:
         return kernel
     return replace(kernel, dtypes=_WIDE if name in _SUMS else _WIDE | {"float16"})
 

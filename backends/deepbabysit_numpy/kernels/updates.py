@@ -148,6 +148,9 @@ class Span(NamedTuple):
 Sweep = Callable[[Any, Span, Any, Any, Any, tuple[float, ...]], None]
 
 
+_DTYPES = frozenset({"bfloat16", "float16", "float32", "float64"})  # gradients may be in half precision
+
+
 def rule_kernel(rule: Rule, sweep: Sweep, **declared: Any) -> Kernel:
     """Return the kernel of an update rule: finds what is to be done, and lets `sweep` do it."""
 
@@ -155,14 +158,20 @@ def rule_kernel(rule: Rule, sweep: Sweep, **declared: Any) -> Kernel:
         ctx: Any, outs: Any, control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any, *states: Any,
         **attrs: Any,
     ) -> None:
+        copies, outs = outs[2 + len(states) :], outs[: 2 + len(states)]
         for out, source in zip(outs, (progress, w, *states), strict=True):
             if out is not source:
                 np.copyto(out, source)
+        update(ctx, outs, control, table, starts, g, attrs)
+        for copy in copies:  # the weights in half precision, for the next step
+            copy[...] = outs[1]
+
+    def update(ctx: Any, outs: Any, control: Any, table: Any, starts: Any, g: Any, attrs: dict[str, Any]) -> None:
+        progress, w, *states = outs
         numbers = control.tolist()
         size = w.shape[0]
         if numbers[APPLY] == 0.0 or not size:
             return
-        progress, w, *states = outs
         rate, scale, factor, limit = numbers[RATE], numbers[SCALE], numbers[FACTOR], numbers[CLIP_VALUE]
         ages, products = progress.tolist()
         for run in _runs(table, starts, size):
@@ -193,10 +202,11 @@ def _plain(rule: Rule) -> Kernel:
             for a in range(begin, end, step):
                 b = min(a + step, end)
                 w_block, t, u = w[a:b], t_whole[: b - a], u_whole[: b - a]
-                gradient = _effective(w_block, g[a:b], t, u, scale, factor, limit, run, rule.coupled)
+                g_block = g[a:b] if g.dtype == w.dtype else g[a:b].astype(w.dtype)
+                gradient = _effective(w_block, g_block, t, u, scale, factor, limit, run, rule.coupled)
                 rule.work(w_block, gradient, [s[a:b] for s in states], t, u, numbers)
 
-    return rule_kernel(rule, sweep, scratch=_blocks(4, 2))
+    return rule_kernel(rule, sweep, scratch=_blocks(4, 2), dtypes=_DTYPES)
 
 
 def _alike(ages: list[float], products: list[float], first: int, last: int) -> int:

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
+from deepbabysit.autograd.tape import Node, next_number
 from deepbabysit.autograd.tensor import Tensor
-from deepbabysit.kernels.spec import Array
+from deepbabysit.kernels.spec import Array, Form
 from deepbabysit.runtime.context import CONFIGURATION, current
 from deepbabysit.runtime.device import Device
+
+
+class CopyNode(Node):
+    """The copy of a parameter in half precision: its gradient is the parameter's."""
+
+    __slots__ = ()
+
+    def __init__(self, parameter: Parameter, dtype: np.dtype[Any]) -> None:
+        self.number = next_number()
+        self.parents = ((parameter, -1),)
+        self.device = parameter.device
+        self.outputs = (Form(parameter.shape, dtype),)
+        self.scope = current().scope
+        self.hooks = None
+
+    def name(self) -> str:
+        """Return what users know this step as."""
+        return "a copy in half precision"
+
+    def release(self) -> None:
+        """Nothing was saved."""
+
+    def pull(self, gradients: list[Any], op: Any, create_graph: bool) -> Sequence[Any]:
+        """Hand the gradient on."""
+        return gradients
 
 
 class Parameter(Tensor):
@@ -66,14 +93,30 @@ class Parameter(Tensor):
         """
         _assign(self, values, by)
 
-    def place(self, memory: Array, gradient: Array) -> None:
-        """Move the values into a part of a flat buffer, and let gradients accumulate in a part of another."""
+    def place(self, memory: Array, gradient: Array, copy: Array | None = None) -> None:
+        """Move the values into a part of a flat buffer, and let gradients accumulate in a part of another.
+
+        Arguments:
+            memory: where the values will be.
+            gradient: where gradients accumulate.
+            copy: where a copy of the values in half precision is kept, if one is.
+        """
         memory[...] = self.data
         self.data = memory
         self.extra = self.extra or {}
-        self.extra["slot"] = gradient
+        self.extra.update(slot=gradient, copy=copy)
         self.grad = None
         CONFIGURATION.bump()
+
+    def in_half(self, dtype: np.dtype[Any]) -> Tensor:
+        """Return the values in half precision: the copy that an optimizer keeps, or a converted one."""
+        copy = None if self.extra is None else self.extra.get("copy")
+        if copy is None or copy.dtype != dtype:
+            return self.astype(dtype)
+        node = CopyNode(self, copy.dtype) if self.requires_grad and current().grad else None
+        result = Tensor(copy, self.device, node, 0, node is not None)
+        result.owner = self
+        return result
 
     def _changed(self, values: Tensor) -> Parameter:
         """Take new values in ``p -= rate * p.grad``, which without this would only bind the name `p` anew."""

@@ -217,6 +217,8 @@ class Tensor:
     def accumulate(self, gradient: Array) -> None:
         """Add a raw gradient to ``.grad`` (called by the tape)."""
         slot = self.extra.get("slot") if self.extra else None
+        if slot is not None and slot.dtype != gradient.dtype:
+            (gradient,) = call(self.device, SPECS["astype"], (gradient,), {"dtype": slot.dtype})
         if self.grad is None:
             if slot is None:
                 self.grad = Tensor(gradient, self.device)
@@ -294,6 +296,9 @@ class Tensor:
             by: what does it, for the message.
         """
         call(self.device, SPECS["copy"], (values,), outs=(self.data,))
+        copy = self.extra.get("copy") if self.extra else None
+        if copy is not None:
+            call(self.device, SPECS["astype"], (values,), {"dtype": copy.dtype}, outs=(copy,))
         self.mark_overwritten(by)
 
     def mark_overwritten(self, by: str) -> None:

@@ -192,6 +192,7 @@ def find_origin(
     try:
         for flat, kept in zip(flats, weights, strict=True):
             flat.w[...] = kept
+            flat.refresh()
         for parameter, _ in gradients:
             parameter.grad = None
         watcher.layer = "loss"
@@ -200,6 +201,7 @@ def find_origin(
     finally:
         for flat, w, g in zip(flats, kept_w, kept_g, strict=True):
             flat.w[...] = w
+            flat.refresh()
             flat.g[...] = g
         for parameter, gradient in gradients:
             parameter.grad = gradient

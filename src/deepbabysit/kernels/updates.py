@@ -8,6 +8,9 @@ output may share memory with the input of its name.
 *table* (`TABLE_ROWS`, segments): what each parameter's settings are.
 *progress* (2, segments): how many updates each parameter has had, and a product that NAdam keeps.
 
+Where the gradient *g* is float16 or bfloat16 and the rest float32, a rule has one more output: a copy of *w* in the
+gradient's dtype, that the next step computes with.
+
 A segment that is frozen or has no gradient in this step keeps its values, states and progress bit for bit; so does
 everything where ``control[APPLY]`` is 0.
 """
@@ -19,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit.kernels.shapes import need_floating, show_shape
+from deepbabysit.kernels.shapes import is_half, need_floating, show_shape
 from deepbabysit.kernels.spec import BadInput, Form, Sample, Tolerance, define
 
 # Places in the control array. The host writes all of them before a step; `clip_control` replaces the last four.
@@ -51,8 +54,9 @@ def host_control(
 class _Segments:
     """What a reference needs of the small arrays, spread over the elements of the flat buffer."""
 
-    def __init__(self, xp: Any, control: Any, table: Any, starts: Any, w: Any) -> None:
+    def __init__(self, xp: Any, control: Any, table: Any, starts: Any, w: Any, g: Any) -> None:
         self.xp = xp
+        self.copied = g.dtype
         self.control = control
         self.table = table
         self.dtype = w.dtype
@@ -71,7 +75,7 @@ class _Segments:
     def penalized(self, w: Any, g: Any) -> Any:
         """Return the scaled gradient plus that of the penalties ``l1 sum|w| + l2 sum w^2``."""
         penalty = self.spread(self.table[L1]) * self.xp.sign(w) + 2.0 * self.spread(self.table[L2]) * w
-        return g * self.number(SCALE) + penalty
+        return self.xp.astype(g, self.dtype) * self.number(SCALE) + penalty
 
     def gradient(self, w: Any, g: Any, coupled: bool = False) -> Any:
         """Return the gradient that the rule uses: scaled, with penalties, clipped; with coupled decay at the end."""
@@ -89,6 +93,11 @@ class _Segments:
         kept = progress[PRODUCT] if product is None else self.xp.where(self.active > 0, product, progress[PRODUCT])
         return self.xp.stack((progress[AGE] + self.active, kept))
 
+    def done(self, progress: Any, w: Any, *states: Any) -> Any:
+        """Return the results of a rule, with a copy of the weights where gradients are in half precision."""
+        copy = () if self.copied == self.dtype else (self.xp.astype(w, self.copied),)
+        return (progress, w, *states, *copy)
+
     def choose(self, new: Any, old: Any) -> Any:
         """Return new values where the segment is active, the old ones elsewhere."""
         return self.xp.where(self.xp.take(self.active, self.place, axis=0) > 0, new, old)
@@ -99,9 +108,9 @@ class _Segments:
 
 def sgd_update(xp: Any, control: Any, table: Any, starts: Any, progress: Any, w: Any, g: Any) -> Any:
     """Gradient descent: ``w -= lr g``."""
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     g = s.gradient(w, g, coupled=True)
-    return s.grown(progress), s.choose(w - s.spread(s.rate) * g, w)
+    return s.done(s.grown(progress), s.choose(w - s.spread(s.rate) * g, w))
 
 
 def momentum_update(
@@ -112,11 +121,11 @@ def momentum_update(
 
     Polyak 1964; Sutskever, Martens, Dahl and Hinton, ICML 2013, in the form of PyTorch (the rate is not part of `v`).
     """
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     g = s.gradient(w, g, coupled=True)
     new = momentum * velocity + g
     step = g + momentum * new if nesterov else new
-    return s.grown(progress), s.choose(w - s.spread(s.rate) * step, w), s.choose(new, velocity)
+    return s.done(s.grown(progress), s.choose(w - s.spread(s.rate) * step, w), s.choose(new, velocity))
 
 
 def adagrad_update(
@@ -124,10 +133,11 @@ def adagrad_update(
     *, epsilon: float = 1e-10,
 ) -> Any:
     """Adagrad: ``s += g^2; w -= lr g / (sqrt(s) + eps)`` (Duchi, Hazan and Singer, JMLR 12, 2011)."""
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     g = s.gradient(w, g, coupled=True)
     new = total + g * g
-    return s.grown(progress), s.choose(w - s.spread(s.rate) * g / (xp.sqrt(new) + epsilon), w), s.choose(new, total)
+    step = s.spread(s.rate) * g / (xp.sqrt(new) + epsilon)
+    return s.done(s.grown(progress), s.choose(w - step, w), s.choose(new, total))
 
 
 def rmsprop_update(
@@ -135,10 +145,11 @@ def rmsprop_update(
     *, rho: float = 0.9, epsilon: float = 1e-8,
 ) -> Any:
     """RMSprop: ``s = rho s + (1 - rho) g^2; w -= lr g / (sqrt(s) + eps)`` (Tieleman and Hinton, 2012)."""
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     g = s.gradient(w, g, coupled=True)
     new = rho * square + (1.0 - rho) * g * g
-    return s.grown(progress), s.choose(w - s.spread(s.rate) * g / (xp.sqrt(new) + epsilon), w), s.choose(new, square)
+    step = s.spread(s.rate) * g / (xp.sqrt(new) + epsilon)
+    return s.done(s.grown(progress), s.choose(w - step, w), s.choose(new, square))
 
 
 def rmsprop_momentum_update(
@@ -146,11 +157,11 @@ def rmsprop_momentum_update(
     *, rho: float = 0.9, epsilon: float = 1e-8, momentum: float,
 ) -> Any:
     """RMSprop with momentum: ``v = mu v + g / (sqrt(s) + eps); w -= lr v``, `s` as in RMSprop (PyTorch's form)."""
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     g = s.gradient(w, g, coupled=True)
     new = rho * square + (1.0 - rho) * g * g
     moved = momentum * velocity + g / (xp.sqrt(new) + epsilon)
-    return (
+    return s.done(
         s.grown(progress), s.choose(w - s.spread(s.rate) * moved, w), s.choose(new, square), s.choose(moved, velocity)
     )
 
@@ -163,12 +174,13 @@ def adadelta_update(
 
     ``u = rho u + (1 - rho) d^2`` comes after the step. Zeiler, arXiv 1212.5701 (2012).
     """
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     g = s.gradient(w, g, coupled=True)
     new = rho * square + (1.0 - rho) * g * g
     delta = xp.sqrt(change + epsilon) / xp.sqrt(new + epsilon) * g
     moved = rho * change + (1.0 - rho) * delta * delta
-    return s.grown(progress), s.choose(w - s.spread(s.rate) * delta, w), s.choose(new, square), s.choose(moved, change)
+    new_w = s.choose(w - s.spread(s.rate) * delta, w)
+    return s.done(s.grown(progress), new_w, s.choose(new, square), s.choose(moved, change))
 
 
 def _adam(s: _Segments, progress: Any, w: Any, g: Any, m: Any, v: Any, b1: float, b2: float, epsilon: float) -> Any:
@@ -189,9 +201,9 @@ def adam_update(
 
     ``m^ = m / (1 - b1^t)``, ``v^ = v / (1 - b2^t)`` with `t` counted for each parameter. Kingma and Ba, ICLR 2015.
     """
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     new_m, new_v, step = _adam(s, progress, w, s.gradient(w, g), m, v, beta_1, beta_2, epsilon)
-    return s.grown(progress), s.choose(w - step, w), s.choose(new_m, m), s.choose(new_v, v)
+    return s.done(s.grown(progress), s.choose(w - step, w), s.choose(new_m, m), s.choose(new_v, v))
 
 
 def adamw_update(
@@ -202,10 +214,10 @@ def adamw_update(
 
     Loshchilov and Hutter, ICLR 2019.
     """
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     new_m, new_v, step = _adam(s, progress, w, s.gradient(w, g), m, v, beta_1, beta_2, epsilon)
     decayed = w * s.spread(1.0 - s.rate * s.table[DECAY])
-    return s.grown(progress), s.choose(decayed - step, w), s.choose(new_m, m), s.choose(new_v, v)
+    return s.done(s.grown(progress), s.choose(decayed - step, w), s.choose(new_m, m), s.choose(new_v, v))
 
 
 def nadam_update(
@@ -217,7 +229,7 @@ def nadam_update(
     ``mu_t = b1 (1 - 0.96^(t psi) / 2)``, ``M_t = mu_1 ... mu_t``;
     ``w -= lr (mu_(t+1) m / (1 - M_(t+1)) + (1 - mu_t) g / (1 - M_t)) / (sqrt(v^) + eps)``. Dozat, ICLR workshop 2016.
     """
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     g = s.gradient(w, g)
     age = s.age(progress)
     mu = beta_1 * (1.0 - 0.5 * 0.96 ** (age * momentum_decay))
@@ -228,7 +240,7 @@ def nadam_update(
     root = xp.sqrt(new_v / s.spread(1.0 - beta_2**age)) + epsilon
     by_gradient = s.spread(s.rate * (1.0 - mu) / (1.0 - product)) * g
     by_moment = s.spread(s.rate * mu_next / (1.0 - product * mu_next)) * new_m
-    return (
+    return s.done(
         s.grown(progress, product), s.choose(w - (by_gradient + by_moment) / root, w), s.choose(new_m, m),
         s.choose(new_v, v),
     )
@@ -242,12 +254,12 @@ def lion_update(
 
     Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
     """
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     g = s.gradient(w, g)
     step = xp.sign(beta_1 * m + (1.0 - beta_1) * g)
     decayed = w * s.spread(1.0 - s.rate * s.table[DECAY])
     new_m = beta_2 * m + (1.0 - beta_2) * g
-    return s.grown(progress), s.choose(decayed - s.spread(s.rate) * step, w), s.choose(new_m, m)
+    return s.done(s.grown(progress), s.choose(decayed - s.spread(s.rate) * step, w), s.choose(new_m, m))
 
 
 # -- around the rules ------------------------------------------------------------------------------------------------
@@ -260,7 +272,7 @@ def gradient_statistics(xp: Any, control: Any, table: Any, starts: Any, w: Any, 
     sum is NaN where the count is not 0. Segments without a gradient count 0;
     penalties count where trainable.
     """
-    s = _Segments(xp, control, table, starts, w)
+    s = _Segments(xp, control, table, starts, w, g)
     full = xp.astype(s.penalized(w, g), xp.float64)
     on = xp.take(table[TRAINABLE] * table[TOUCHED], s.place, axis=0) > 0
     full = xp.where(on, full, xp.zeros_like(full))
@@ -350,6 +362,8 @@ def _check(name: str, shapes: Any, dtypes: Any, names: tuple[str, ...]) -> None:
     if len(flat) != 1 or dtype.name not in ("float32", "float64"):
         raise TypeError(f"{name}: w must be a flat buffer of float32 or float64; got {dtype} {show_shape(flat)}")
     for other in names[names.index("w") + 1 :]:
+        if other == "g" and dtype == np.float32 and given[other][0] == flat and is_half(given[other][1]):
+            continue
         if given[other] != (flat, dtype):
             raise ValueError(
                 f"{name}: {other} must match w, {dtype} {show_shape(flat)}; "
@@ -366,7 +380,8 @@ def _infer_rule(name: str, states: tuple[str, ...]) -> Callable[..., tuple[Form,
     def infer(shapes: Any, dtypes: Any, **attrs: Any) -> tuple[Form, ...]:
         _check(name, shapes, dtypes, names)
         flat = Form(shapes[4], dtypes[4])
-        return (Form(shapes[3], dtypes[3]), flat, *(flat for _ in states))
+        copy = () if dtypes[5] == dtypes[4] else (Form(shapes[4], dtypes[5]),)
+        return (Form(shapes[3], dtypes[3]), flat, *(flat for _ in states), *copy)
 
     return infer
 

@@ -488,6 +488,7 @@ class Layer(ABC):
                 value.grad = None
                 if value.extra:
                     value.extra.pop("slot", None)
+                    value.extra.pop("copy", None)
         CONFIGURATION.bump()
         return self
 

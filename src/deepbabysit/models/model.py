@@ -112,7 +112,8 @@ class Model(Layer):
             tune: let the device choose by timing, on a GPU: which algorithm a product runs with, and which operations
                 of a recorded step the matrix library does in one. What is chosen is kept in a file, used again in later
                 processes, and part of the history (``history.choices``). Recorded steps may then differ in their last
-                bits from the same operations one by one; without it they never do.
+                bits from the same operations one by one, and a watched run from one that is not; without it they never
+                do.
 
         Raises:
             ValueError: a name does not exist; the nearest ones are offered.
@@ -169,6 +170,7 @@ class Model(Layer):
                 value.grad = None
                 if value.extra:
                     value.extra.pop("slot", None)
+                    value.extra.pop("copy", None)
                 changed = True
         if changed:
             CONFIGURATION.bump()

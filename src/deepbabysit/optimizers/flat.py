@@ -61,6 +61,7 @@ class FlatBuffer:
     Attributes:
         members: the parameters in the order of their segments.
         w, g: flat values and gradients.
+        copies: the values in half precision, for steps that compute in it, or None; gradients are of that dtype then.
         states: name -> flat state of the update rule.
         average: flat moving average of the values, or None.
         starts: where each segment begins (on the device).
@@ -69,11 +70,13 @@ class FlatBuffer:
     """
 
     __slots__ = (
-        "_begins", "_plan", "_plan_key", "_tables", "average", "device", "dtype", "g", "members", "progress", "slots",
-        "starts", "states", "statistics", "views", "w",
+        "_begins", "_plan", "_plan_key", "_tables", "average", "copies", "device", "dtype", "g", "members", "progress",
+        "slots", "starts", "states", "statistics", "views", "w",
     )
 
-    def __init__(self, device: Device, dtype: np.dtype[Any], members: Sequence[Member]) -> None:
+    def __init__(
+        self, device: Device, dtype: np.dtype[Any], members: Sequence[Member], half: np.dtype[Any] | None = None
+    ) -> None:
         self.device = device
         self.dtype = dtype
         # segments with equal settings side by side: a kernel passes over them at once
@@ -81,7 +84,8 @@ class FlatBuffer:
         unit = ALIGNMENT // dtype.itemsize
         lengths = [max(-(-m.parameter.size // unit), 1) * unit for m in self.members]
         self._begins = [0, *np.cumsum(lengths).tolist()]
-        self.w, self.g = self.zeros(), self.zeros()
+        self.w, self.g = self.zeros(), self.zeros(half)
+        self.copies: Array | None = None if half is None else self.zeros(half)
         self.slots = [self.part(self.g, i) for i in range(len(members))]
         self.views = [self.part(self.w, i) for i in range(len(members))]
         self.starts = device.asarray(np.array(self._begins[:-1], np.int64))
@@ -96,10 +100,11 @@ class FlatBuffer:
         self._plan_key: Any = None
         self.place()
 
-    def zeros(self) -> Array:
+    def zeros(self, dtype: np.dtype[Any] | None = None) -> Array:
         """Return a flat buffer of zeros that begins at a multiple of 64 bytes."""
-        size, step = self._begins[-1], self.dtype.itemsize
-        memory = self.device.backend.empty((size + ALIGNMENT // step,), self.dtype)
+        dtype = self.dtype if dtype is None else dtype
+        size, step = self._begins[-1], dtype.itemsize
+        memory = self.device.backend.empty((size + ALIGNMENT // step,), dtype)
         host = getattr(memory, "ctypes", None)  # memory of a GPU begins at 256 bytes anyway
         start = 0 if host is None else -host.data % ALIGNMENT // step
         flat = memory[start : start + size]
@@ -119,13 +124,22 @@ class FlatBuffer:
 
     def place(self) -> None:
         """Move every parameter that is elsewhere into the buffer; gradients that are there already come along."""
-        for member, view, slot in zip(self.members, self.views, self.slots, strict=True):
+        moved = False
+        for index, (member, view, slot) in enumerate(zip(self.members, self.views, self.slots, strict=True)):
             parameter = member.parameter
             extra = parameter.extra or {}
             if parameter.data is not view or extra.get("slot") is not slot:
                 gradient = parameter.grad
-                parameter.place(view, slot)
+                parameter.place(view, slot, None if self.copies is None else self.part(self.copies, index))
                 parameter.grad = gradient
+                moved = True
+        if moved:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Make the copies in half precision anew: the values were changed by something else than an update."""
+        if self.copies is not None:
+            call(self.device, _ASTYPE, (self.w,), {"dtype": self.copies.dtype}, outs=(self.copies,))
 
     def moved(self) -> bool:
         """Tell whether a parameter has left the device, or has another dtype now."""
@@ -154,8 +168,8 @@ class FlatBuffer:
                 f"{self.device}; it has {list(gradient.shape)} on {gradient.device}"
             )
         array = gradient.data
-        if array.dtype != self.dtype:
-            (array,) = call(self.device, _ASTYPE, (array,), {"dtype": self.dtype})
+        if array.dtype != slot.dtype:
+            (array,) = call(self.device, _ASTYPE, (array,), {"dtype": slot.dtype})
         call(self.device, _COPY, (array,), outs=(slot,))
         parameter.grad = Tensor(slot, self.device)
 
@@ -191,7 +205,8 @@ class FlatBuffer:
         if self._plan_key is not rule or self._plan is None:
             self._plan = find_plan(self.device, SPECS[rule.spec], arrays, rule.attrs)
             self._plan_key = rule
-        execute(self.device, self._plan, arrays, (self.progress, self.w, *states))
+        copies = () if self.copies is None else (self.copies,)
+        execute(self.device, self._plan, arrays, (self.progress, self.w, *states, *copies))
 
     def fit_states(self, starts: dict[str, float]) -> None:
         """Have exactly these states: those that exist stay, new ones begin with their start value."""
@@ -237,7 +252,9 @@ class FlatBuffer:
             write(self.progress, progress)
 
 
-def pack(kind: str, members: Sequence[Member], states: dict[str, float], average: bool) -> list[FlatBuffer]:
+def pack(
+    kind: str, members: Sequence[Member], states: dict[str, float], average: bool, half: np.dtype[Any] | None = None
+) -> list[FlatBuffer]:
     """Pack parameters into one flat buffer per dtype, with fresh states; an average starts at the values.
 
     Raises:
@@ -249,7 +266,8 @@ def pack(kind: str, members: Sequence[Member], states: dict[str, float], average
         raise ValueError(f"{kind}: the parameters lie on several devices ({names}); move the model to one of them")
     flats = []
     for dtype in sorted({m.parameter.dtype for m in members}, key=str):
-        flat = FlatBuffer(members[0].parameter.device, dtype, [m for m in members if m.parameter.dtype == dtype])
+        own = [m for m in members if m.parameter.dtype == dtype]
+        flat = FlatBuffer(members[0].parameter.device, dtype, own, half if dtype == np.float32 else None)
         flat.fit_states(states)
         if average:
             flat.average = flat.zeros()
@@ -308,6 +326,7 @@ def copied(optimizer: Any, memo: dict[int, Any]) -> Any:
         clip_value=optimizer._clip_value, ema=optimizer._ema, **optimizer._settings,
     )
     twin.scale_loss(optimizer._scaled)
+    twin.compute_in(optimizer._half)
     if optimizer._members:
         twin._pack([replace(m, parameter=deepcopy(m.parameter, memo)) for m in optimizer._members])
         twin.load_state_dict(optimizer.state_dict())
@@ -336,11 +355,13 @@ def averaged(flats: Sequence[FlatBuffer]) -> Iterator[None]:
     try:
         for flat in flats:
             call(flat.device, _COPY, (flat.average,), outs=(flat.w,))
+            flat.refresh()
             flat.mark("ema_weights()")
         yield
     finally:
         for flat, weights in zip(flats, kept, strict=True):
             call(flat.device, _COPY, (weights,), outs=(flat.w,))
+            flat.refresh()
             flat.mark("the end of ema_weights()")
 
 

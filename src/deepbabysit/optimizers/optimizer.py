@@ -44,8 +44,8 @@ class Optimizer(ABC):
     """
 
     __slots__ = (
-        "_applied", "_clip_norm", "_clip_value", "_control", "_ema", "_flats", "_measure", "_members", "_pending",
-        "_rule", "_scale", "_scaled", "_schedule", "_settings", "_skip", "_steps", "_swapped", "_version",
+        "_applied", "_clip_norm", "_clip_value", "_control", "_ema", "_flats", "_half", "_measure", "_members",
+        "_pending", "_rule", "_scale", "_scaled", "_schedule", "_settings", "_skip", "_steps", "_swapped", "_version",
     )
 
     _schedule: Schedule
@@ -61,6 +61,7 @@ class Optimizer(ABC):
     _skip: bool
     _scale: LossScale | None
     _scaled: bool
+    _half: np.dtype[Any] | None
 
     name: ClassVar[str]
     checks: ClassVar[Mapping[str, Check]]  # settings of the rule: name -> check(what, value) -> value
@@ -90,7 +91,7 @@ class Optimizer(ABC):
         start: dict[str, Any] = {
             "_settings": {}, "_schedule": schedule, "_flats": [], "_members": [], "_steps": 0, "_swapped": False,
             "_measure": False, "_skip": False, "_version": -1, "_pending": None, "_ema": None, "_clip_value": None,
-            "_clip_norm": None, "_scale": None, "_scaled": False,
+            "_clip_norm": None, "_scale": None, "_scaled": False, "_half": None,
         }
         for slot, value in start.items():
             self._put(slot, value)
@@ -235,6 +236,14 @@ class Optimizer(ABC):
             self._switch("_scaled", on)
             self._put("_scale", LossScale(self._flats[0].device) if on and self._flats else None)
 
+    def compute_in(self, half: np.dtype[Any] | None) -> None:
+        """Keep copies of the parameters in half precision, written by each update, and gradients in that dtype."""
+        if half != self._half:
+            self._put("_half", half)
+            if self._flats:
+                self._pack(self._members)
+                CONFIGURATION.bump()
+
     @property
     def loss_scale(self) -> LossScale | None:
         """The scale of the loss (``loss.backward(optimizer.loss_scale.tensor)``); None where it is not scaled."""
@@ -304,7 +313,7 @@ class Optimizer(ABC):
         kept = {
             id(m.parameter): flat.exports(index) for flat in self._flats for index, m in enumerate(flat.members)
         }
-        flats = pack(type(self).__name__, members, self._rule.states, self._ema is not None)
+        flats = pack(type(self).__name__, members, self._rule.states, self._ema is not None, self._half)
         for flat in flats:
             for index, member in enumerate(flat.members):
                 flat.imports(index, kept.get(id(member.parameter), {}))
@@ -372,14 +381,8 @@ class Optimizer(ABC):
         self._follow()
         rate = self._rate_at(self._steps)
         self._put("_steps", self._steps + 1)
-        values = host_control(
-            self._steps,
-            rate,
-            scale,
-            math.inf if self._clip_norm is None else self._clip_norm,
-            math.inf if self._clip_value is None else self._clip_value,
-            self._skip or self._scaled,
-        )
+        norm, value = (math.inf if limit is None else limit for limit in (self._clip_norm, self._clip_value))
+        values = host_control(self._steps, rate, scale, norm, value, self._skip or self._scaled)
         self._flats[0].device.write(self._control, values)
 
     @flushed()

@@ -98,6 +98,7 @@ class Backend(ABC):
             ``__dlpack__`` does; None where the arrays are the host's.
         keeps: ``keeps(size)`` tells whether data of so many bytes shall lie on the device for a whole training; None
             where the host's arrays are as near.
+        tf32: whether products of float32 that run now may round their operands to 10 bits (some GPUs are faster so).
         memory: ``memory()`` returns bytes by name: what recorded steps have for themselves, what is in use of the pool
             that everything else lies in (parameters, states, data), and what of it is idle; None on the host.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
@@ -108,6 +109,7 @@ class Backend(ABC):
     xp: Any
     kernels: Mapping[str, Kernel]
     abstract: bool = False
+    tf32: bool = False
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
     share: Callable[[Array, Any, Any, Any, Any], Any] | None = None

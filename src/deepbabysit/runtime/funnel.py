@@ -21,8 +21,9 @@ from deepbabysit.runtime.reference import ShapeArray
 
 NO_ATTRS: Attrs = {}
 _ASTYPE = SPECS["astype"]
-# Nothing is computed, or the meaning names limits of the dtype: references take numbers in half precision as they are.
-_BY_DTYPE = frozenset({"astype", "copy", "log_probability"})
+# Nothing is computed, or the meaning names limits of the dtype, or (update rules) dtypes are mixed on purpose:
+# references take numbers in half precision as they are.
+_BY_DTYPE = frozenset({"astype", "copy", "log_probability", *(s.name for s in SPECS if s.name.endswith("_update"))})
 _PLANS_KEPT = 20_000
 
 

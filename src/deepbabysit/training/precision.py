@@ -7,7 +7,8 @@ outputs are handed to losses and metrics as float32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
 
 import numpy as np
@@ -17,11 +18,13 @@ from deepbabysit.errors import unknown
 from deepbabysit.kernels.shapes import half, is_floating, is_half
 from deepbabysit.layers.layer import Layer
 from deepbabysit.optimizers.scaling import scaling
+from deepbabysit.runtime.backend import Backend
 from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "float64")
 _SINGLE = np.dtype(np.float32)
+_EXACT = nullcontext()
 
 
 @final
@@ -64,8 +67,13 @@ class Precision:
             f"not faster there than float32"
         ]
 
+    def on(self, device: Device) -> AbstractContextManager[None]:
+        """Let a device's products round as this precision allows, for the duration of a step."""
+        return _rounding(device.backend) if self.name == "tf32" else _EXACT
+
     def prepare(self, optimizer: Any) -> None:
-        """Have an optimizer expect the gradients of this precision."""
+        """Have an optimizer keep the copies and expect the gradients of this precision."""
+        optimizer.compute_in(self.half)
         optimizer.scale_loss(self.name == "float16")
 
     def logs(self, optimizer: Any) -> dict[str, float]:
@@ -77,10 +85,19 @@ class Precision:
         """Run a layer in this precision; returns what it returns, with numbers in half precision made float32."""
         if self.half is None:
             return layer(*inputs)
-        copies = {id(p): p.astype(self.half) for p in layer.parameters() if p.dtype == _SINGLE}
+        copies = {id(p): p.in_half(self.half) for p in layer.parameters() if p.dtype == _SINGLE}
         with surroundings(stand_ins=copies):
             outputs = layer(*[x.astype(self.half) if is_floating(x.dtype) else x for x in inputs])
         return _widened(outputs)
+
+
+@contextmanager
+def _rounding(backend: Backend) -> Iterator[None]:
+    before, backend.tf32 = backend.tf32, True
+    try:
+        yield
+    finally:
+        backend.tf32 = before
 
 
 def _widened(outputs: Any) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from deepbabysit.autograd.replay import RecordingTooLarge, Replay
 from deepbabysit.autograd.tensor import Tensor, apply
 from deepbabysit.kernels import SPECS
+from deepbabysit.kernels.shapes import is_half
 from deepbabysit.kernels.spec import Array
 from deepbabysit.layers.layer import Layer
 from deepbabysit.layers.updates import Updates
@@ -109,6 +110,48 @@ class Signature:
         return x, y[0] if len(y) == 1 else y, weight
 
 
+class _WideSums:
+    """Gradients of micro-batches: those in half precision are added up in float32."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._pairs: list[tuple[Array, Array]] = []
+
+    def begin(self, gradients: Sequence[Array]) -> None:
+        """Begin with the flat gradients of an optimizer, at 0."""
+        halves = [g for g in gradients if is_half(g.dtype)]
+        if [id(g) for g in halves] != [id(g) for g, _ in self._pairs]:
+            empty = self._device.backend.empty
+            self._pairs = [(g, empty(g.shape, np.dtype(np.float32))) for g in halves]
+        for _, total in self._pairs:
+            self._zero(total)
+
+    def _zero(self, array: Array) -> None:
+        zero = (self._device.constant(0.0, array.dtype),)
+        (zeros,) = call(self._device, SPECS["broadcast_to"], zero, {"shape": array.shape})
+        call(self._device, SPECS["copy"], (zeros,), outs=(array,))
+
+    def clear(self) -> None:
+        """Make room for the gradients of the next micro-batch."""
+        for gradient, _ in self._pairs:
+            self._zero(gradient)
+
+    def add(self) -> None:
+        """Add the gradients of a micro-batch."""
+        for gradient, total in self._pairs:
+            call(self._device, SPECS["add"], (total, gradient), outs=(total,))
+
+    def sums(self, gradients: Sequence[Array]) -> list[Array]:
+        """Return where the sums are: in the flat gradients, or beside them."""
+        beside = {id(gradient): total for gradient, total in self._pairs}
+        return [beside.get(id(gradient), gradient) for gradient in gradients]
+
+    def end(self) -> None:
+        """Put the sums into the flat gradients."""
+        for gradient, total in self._pairs:
+            call(self._device, SPECS["astype"], (total,), {"dtype": gradient.dtype}, outs=(gradient,))
+
+
 class TrainStep:
     """A training step of a layer with its loss, metrics and optimizer.
 
@@ -157,6 +200,7 @@ class TrainStep:
         self._signature = self.signature = signature
         self._precision = precision
         self._before: list[tuple[Any, Array]] = []  # states, and what they were before the step's micro-batches
+        self._wide = _WideSums(device)
         self._penalized = any(p.l1 or p.l2 for p in layer.parameters())
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
@@ -186,7 +230,8 @@ class TrainStep:
         done = self._optimizer.steps
         try:
             try:
-                return self._train(batches, step)
+                with self._precision.on(self._device):
+                    return self._train(batches, step)
             except RecordingTooLarge as error:
                 if len(batches) > 1 or self._optimizer.steps != done:
                     raise
@@ -195,7 +240,8 @@ class TrainStep:
                 self.sums.restore()
             if self._say is not None:
                 self._say("steps run call by call: there is no memory for a recorded one")
-            return self._train(batches, step)
+            with self._precision.on(self._device):
+                return self._train(batches, step)
         except MemoryError as error:
             def again(batch: Sequence[Array], tap: Callable[[Layer, Any], None]) -> None:
                 self.again([batch], step, tap, lambda part, way: None, True)
@@ -219,7 +265,9 @@ class TrainStep:
         """
         if self.tap is not None or self._exchange is not None:
             return False
-        return self._whole.several(forms, count, lambda number: self._streams.begin(step + number), fill) is not None
+        with self._precision.on(self._device):
+            begin = self._streams.begin
+            return self._whole.several(forms, count, lambda number: begin(step + number), fill) is not None
 
     def _train(self, batches: Sequence[Sequence[Array]], step: int) -> Tensor:
         self._streams.begin(step)
@@ -246,7 +294,7 @@ class TrainStep:
             row += batch[0].shape[0]
         stacked = [self._device.backend.xp.stack(losses), self._device.backend.xp.stack(weights)]
         if self._exchange is not None:
-            self._exchange([*self._optimizer.gradients(), *stacked])
+            self._exchange([*self._wide.sums(self._optimizer.gradients()), *stacked])
         loss = self._last(stacked)[0]
         if tap is not None and self.change is not None:
             self.change.after()
@@ -316,6 +364,7 @@ class TrainStep:
 
     def _run_first(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         self._optimizer.zero_grad()
+        self._wide.begin(self._optimizer.gradients())
         if self._optimizer.loss_scale is not None:
             empty = self._device.backend.empty
             self._before = self._before or [(s, empty(s.shape, s.dtype)) for _, s in self._layer.named_states()]
@@ -330,7 +379,9 @@ class TrainStep:
 
     def _run_more(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         total, weight, updates = self._forward(tensors)
+        self._wide.clear()
         total.backward(self._seed(), release=True)
+        self._wide.add()
         updates.commit()
         return total.detach(), weight.detach()
 
@@ -338,9 +389,10 @@ class TrainStep:
         with surroundings(grad=False):
             total, weight = totals.sum(), weights.sum()
             share = self._loss.scale(total, weight)
-            for gradient in self._optimizer.gradients():
+            for gradient in self._wide.sums(self._optimizer.gradients()):
                 wide = share.astype(gradient.dtype)
                 call(self._device, SPECS["multiply"], (gradient, wide.data), outs=(gradient,))
+            self._wide.end()
             loss = self._loss.mean(total, weight)
         self._update(loss)
         scale = self._optimizer.loss_scale
@@ -395,6 +447,7 @@ class EvaluateStep:
         self._metrics = list(metrics)
         self._signature = signature
         self._precision = precision
+        self._device = device
         self.busy = False
         self.sums = Sums(device, loss, metrics)
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
@@ -402,7 +455,8 @@ class EvaluateStep:
 
     def __call__(self, batch: Sequence[Array]) -> None:
         """Add one batch to the sums."""
-        self._step(batch)
+        with self._precision.on(self._device):
+            self._step(batch)
 
     def _run(self, *tensors: Tensor) -> None:
         x, y, given = self._signature.split(tensors)
@@ -419,12 +473,14 @@ class PredictStep:
 
     def __init__(self, layer: Layer, device: Device, precision: Precision, replay: bool) -> None:
         self._layer = layer
+        self._device = device
         self._precision = precision
         self._step = Replay(self._run, device, replay and not layer.hooked)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Tensor, ...]:
         """Return the outputs for one batch; the next call overwrites them."""
-        return self._step(arrays)
+        with self._precision.on(self._device):
+            return self._step(arrays)
 
     def _run(self, *x: Tensor) -> tuple[Tensor, ...]:
         with surroundings(grad=False, training=False, updates=None):
