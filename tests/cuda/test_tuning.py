@@ -160,7 +160,7 @@ def test_choices_are_kept_and_give_the_same_bits(tuned, emulation, tmp_path):
     assert any(a.tobytes() != b.tobytes() for a, b in zip(first[1], other[1], strict=True))
 
 
-def test_a_watched_run_can_be_tuned(tuned):
+def test_a_watched_run_can_be_tuned(tuned, tmp_path):
     found = []
     for tune in (False, True):
         db.set_seed(5)
@@ -168,9 +168,13 @@ def test_a_watched_run_can_be_tuned(tuned):
                                db.layers.Dense(4)])
         model.compile(db.optimizers.Adam(0.01), loss="cross_entropy", tune=tune)
         x = np.random.default_rng(0).normal(size=(96, 8)).astype(np.float32)
-        history = model.fit(x, x[:, :4].argmax(1), batch_size=16, epochs=4, verbose=0, device=tuned.device)
+        history = model.fit(
+            x, x[:, :4].argmax(1), batch_size=16, epochs=4, verbose=0, device=tuned.device, run_dir=tmp_path / str(tune)
+        )
         found.append((history, [p.numpy().copy() for p in model.parameters()]))
     assert found[1][0].choices["choices"] and not found[0][0].choices
+    assert json.loads((tmp_path / "True" / "tuning.json").read_text()) == found[1][0].choices
+    assert not (tmp_path / "False" / "tuning.json").exists()
     _close(*found)
 
 

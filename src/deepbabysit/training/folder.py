@@ -20,12 +20,14 @@ import numpy as np
 from deepbabysit.io.files import FolderLock, LineFile, atomic_write, clear_leftovers
 from deepbabysit.io.tensors import read_tensors, write_tensors
 from deepbabysit.io.text import printable
+from deepbabysit.runtime.context import current
 from deepbabysit.training.arrays import Source
 from deepbabysit.training.callback import CallbackList
 from deepbabysit.training.events import Controls, Listener, RunInfo
 from deepbabysit.training.history import History
 
 CONFIG, METRICS, ENVIRONMENT, CHECKPOINT = "config.json", "metrics.jsonl", "env.json", "checkpoints/last.safetensors"
+CHOICES = "tuning.json"
 FORMAT = 1
 KEY = "run"
 WEIGHT, STATE, CALLBACK = "weight:", "optimizer:", "callback:"
@@ -39,10 +41,11 @@ class RunFolder(Listener):
     """Writes the files of a run, and gives back its state when it is resumed.
 
     ``config.json`` (what was asked for, why it ended), ``env.json`` (versions), ``metrics.jsonl`` (a line per epoch),
-    ``checkpoints/last.safetensors``: weights, states, optimizer, callbacks, history at the end of an epoch. Files are
-    whole or absent; nothing in them is executable. A checkpoint is written as often as it costs 5 % of the time, and at
-    the end of the run. Orders of rows and random numbers are functions of seed, epoch and step, so that a resumed run
-    repeats the epoch that was cut off and has the bits of one that was not.
+    ``checkpoints/last.safetensors``: weights, states, optimizer, callbacks, history at the end of an epoch;
+    ``tuning.json``: what a device chose by timing, where it was asked to. Files are whole or absent; nothing in them is
+    executable. A checkpoint is written as often as it costs 5 % of the time, and at the end of the run. Orders of
+    rows and random numbers are functions of seed, epoch and step, so that a resumed run repeats the epoch that was cut
+    off and has the bits of one that was not.
 
     Arguments:
         path: the folder; made where it is not there.
@@ -254,6 +257,9 @@ class RunFolder(Listener):
             self._config |= {"epochs_done": self._done, "seconds": self._history.seconds, "best": self._history.best,
                              "best_epoch": self._history.best_epoch, "monitor": self._history.monitor}
             self._write(CONFIG, self._config)
+            choices = self._trainer.layer.device.backend.choices
+            if current().tune and choices is not None:
+                self._write(CHOICES, choices())
         finally:
             self.close()
 
