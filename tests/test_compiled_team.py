@@ -41,12 +41,13 @@ def fill(part, parts, out):
 def test_every_part_runs_once_and_in_threads_of_its_own():
     found, out = Ready(fill), np.zeros(10)
     crew = Team()
-    for _ in range(3):
-        crew.run(found, "f", 3, out)
-    assert out.tolist() == [3.0] * 3 + [6.0] * 3 + [9.0] * 4
     here = threading.current_thread().name
-    assert {(part, name == here) for part, name in found.calls} == {(0, True), (1, False), (2, False)}
-    assert len({name for _, name in found.calls}) == 3
+    for _ in range(3):
+        found.calls.clear()
+        crew.run(found, "f", 3, out)
+        assert {(part, name == here) for part, name in found.calls} == {(0, True), (1, False), (2, False)}
+        assert len({name for _, name in found.calls}) == 3
+    assert out.tolist() == [3.0] * 3 + [6.0] * 3 + [9.0] * 4
 
 
 def test_one_part_wakes_nobody():
@@ -104,14 +105,37 @@ def test_workers_compute_in_the_mode_of_their_caller():
     assert out == [False, False]
 
 
-def test_a_program_of_machine_calls_cannot_take_a_team():
+def test_a_program_that_is_made_hears_of_all_parts_and_nothing_runs():
+    heard, found = [], Ready(fill)
+
+    class Listener:
+        team = True
+
+        def shared(self, module, name, parts):
+            heard.append((module, name, parts))
+
     me = threading.get_ident()
-    LISTENERS[me] = lambda *_: None
+    LISTENERS[me] = Listener()
     try:
-        with pytest.raises(RuntimeError, match="one thread"):
-            Team().run(Ready(fill), "f", 2, np.zeros(2))
+        assert team.in_program()
+        Team().run(found, "f", 2, "out")
     finally:
         del LISTENERS[me]
+    assert heard == [("none", "none", [(0, 2, "out"), (1, 2, "out")])]
+    assert not found.calls and not team.in_program()
+
+
+@pytest.mark.skipif(not subnormals.supported(), reason="the processor's mode cannot be set here")
+def test_a_worker_does_not_keep_the_mode_in_which_it_was_made():
+    def look(part, parts, out):
+        out[part] = subnormals.in_force()
+
+    with subnormals.flushed():
+        crew, out = Team(), [None, None]
+        crew.run(Ready(fill), "f", 2, np.zeros(2))
+    for _ in range(3):
+        crew.run(Ready(look), "f", 2, out)
+        assert out == [False, False]
 
 
 def test_parts_follow_the_work_and_the_number_of_threads(monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from math import prod
@@ -160,11 +160,11 @@ class CupyBackend(Backend):
         self.enter()  # CuPy lets the consumer wait for the stream in force
         return array.__dlpack__(stream=stream, max_version=max_version, copy=copy)
 
-    def _send(self, array: Array, values: np.ndarray) -> None:
+    def _send(self, array: Array, values: np.ndarray, copy: Callable[..., None] | None = None) -> None:
         """Copy values of the host into a contiguous array; nobody waits."""
         if self.stream.is_capturing():
             raise RuntimeError("values of the host cannot be part of a captured step")
-        self._staging.copy(array, np.ascontiguousarray(values, array.dtype), self.stream)
+        (copy or self._staging.copy)(array, np.ascontiguousarray(values, array.dtype), self.stream)
 
     def to_host(self, array: Array) -> np.ndarray:
         """Return the values as a NumPy array; waits for them."""
@@ -191,7 +191,7 @@ class CupyBackend(Backend):
         if self._held.writes is not None:
             self._held.writes.append((array, host.copy()))
         elif array.flags.c_contiguous:
-            self._send(array, host)
+            self._send(array, host, self._staging.bring)
         else:
             array[...] = self.asarray(host)
 

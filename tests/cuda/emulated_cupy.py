@@ -18,6 +18,7 @@ from emulated_memory import (
     MemoryPointer,
     State,
     alloc,
+    learn,
 )
 from host_build import ORDERS, HostModule
 
@@ -93,6 +94,9 @@ class ndarray:  # noqa: N801  (CuPy's name)
     def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
         if blocking:
             _refuse_capture("reading on the host")
+            at = globals()["stream"]()
+            State.use(at, [self._pointer.mem.allocation.number], "reading on the host")
+            learn(State.waited, at.knows)
             State.catch_up()
             State.synchronizations += 1
         if out is None:
@@ -242,6 +246,9 @@ def call_library(name: str, function: Any, *inputs: Any, out: ndarray | None = N
     """Run one of CuPy's own kernels: at once, or as a node of the graph that is being captured."""
     at = stream()
     State.catch_up()
+    if not at.capturing:
+        arrays = [v for v in (*inputs, out) if isinstance(v, ndarray)]
+        State.use(at, [v._pointer.mem.allocation.number for v in arrays], name)
     if out is None or not at.capturing:
         for value in (*inputs, *(() if out is None else (out,))):
             if isinstance(value, ndarray):
@@ -287,6 +294,7 @@ def run_library(name: str, work: Any, pointers: list[int]) -> None:
     if stream().capturing:
         stream().nodes.append(Node(name, work, touched))
     else:
+        State.use(stream(), [number for number, _ in touched], name)
         State.catch_up()
         work()
 
@@ -355,6 +363,8 @@ class Stream:
         self.capturing = False
         self.ptr = 0 if null else id(self)
         self._before: list[Any] = []
+        self.number = State.take()
+        self.knows: dict[int, int] = {}  # stream -> until when this one has waited for it
 
     def __enter__(self) -> Stream:
         self._before.append(State.current)
@@ -390,13 +400,16 @@ class Stream:
         if self.capturing:
             raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing")
         State.catch_up()
+        learn(State.waited, self.knows)
         State.synchronizations += 1
 
     def record(self, event: Any = None) -> Any:
-        return event or Event()
+        event = event or Event()
+        event.record(self)
+        return event
 
     def wait_event(self, event: Any) -> None:
-        """Everything runs in order already."""
+        learn(self.knows, event.knows)
 
     @property
     def done(self) -> bool:
@@ -418,6 +431,7 @@ class Graph:
                 self.touched[allocation.number] = (allocation, node.name)
 
     def launch(self, stream: Any = None) -> None:
+        State.use(stream, self.touched, "a graph")
         State.catch_up()
         for number, (allocation, name) in self.touched.items():
             if State.allocations.get(number) is not allocation or not (allocation.alive or not allocation.shared):
@@ -434,14 +448,19 @@ class Event:
     """A mark in a stream."""
 
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
-        self.done = True
+        self.knows: dict[int, int] = {}
+
+    @property
+    def done(self) -> bool:
+        return not State.pending
 
     def record(self, stream: Any = None) -> None:
-        """Everything has run already."""
+        self.knows = dict((globals()["stream"]() if stream is None else stream).knows)
 
     def synchronize(self) -> None:
         _refuse_capture("waiting for an event")
         State.catch_up()
+        learn(State.waited, self.knows)
         State.synchronizations += 1
 
 
@@ -491,6 +510,7 @@ class Function:
         if at.capturing:
             at.nodes.append(Node(self.name, run, touched))
         else:
+            State.use(at, [number for number, _ in touched], self.name)
             run()
 
 

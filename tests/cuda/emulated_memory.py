@@ -68,6 +68,8 @@ class _State:
         self.sent = 0  # bytes copied from the host
         self.pending: list[Any] = []  # copies from the host that the device has not come to
         self.capability = 90
+        self.accesses: dict[int, dict[int, int]] = {}  # allocation -> stream -> when it was last used there
+        self.waited: dict[int, int] = {}  # stream -> until when the host has waited for it
 
     def catch_up(self) -> None:
         """Do the copies that come before whatever is done next."""
@@ -75,6 +77,19 @@ class _State:
         for pointer, address, size in waiting:
             target = pointer.mem.allocation.inside[pointer.start : pointer.start + size]
             target[:] = np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+
+    def use(self, stream: Any, numbers: Any, name: str) -> None:
+        """Note that a stream uses allocations; raise where another one does and nobody waits for it."""
+        if stream is None or stream.null_stream:
+            return
+        learn(stream.knows, self.waited)
+        stream.knows[stream.number] = stream.knows.get(stream.number, 0) + 1
+        for number in set(numbers):
+            found = self.accesses.setdefault(number, {})
+            for other, when in found.items():
+                if stream.knows.get(other, 0) < when:
+                    raise EmulatorError(f"{name} uses memory of another stream, and waits for no event of it")
+            found[stream.number] = stream.knows[stream.number]
 
     def take(self) -> int:
         self.count += 1
@@ -85,6 +100,12 @@ class _State:
             if allocation.ptr <= ptr < allocation.ptr + max(1, allocation.size):
                 return allocation
         return None
+
+
+def learn(mine: dict[int, int], others: dict[int, int]) -> None:
+    """Take over what others know of how far streams are."""
+    for stream, when in others.items():
+        mine[stream] = max(mine.get(stream, 0), when)
 
 
 State = _State()
@@ -151,11 +172,14 @@ class MemoryPointer:
         """Copy bytes of the host, later: when the stream comes to it."""
         if stream is not None and stream.capturing:
             raise EmulatorError("a copy from the host would be captured with its address")
+        State.use(stream, [self.mem.allocation.number], "a copy from the host")
         State.sent += size
         State.pending.append((self, mem, size))
 
     def copy_from_device_async(self, source: MemoryPointer, size: int, stream: Any = None) -> None:
         """Copy bytes within the device."""
+        State.use(stream, [self.mem.allocation.number, source.mem.allocation.number], "a copy")
+        State.catch_up()
         mine, theirs = self.mem.allocation.inside, source.mem.allocation.inside
         mine[self.start : self.start + size] = theirs[source.start : source.start + size]
 

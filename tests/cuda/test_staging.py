@@ -106,3 +106,37 @@ def test_large_data_stay_on_the_host(cuda, emulation, monkeypatch):
     monkeypatch.setattr(emulation, "limit", emulation.used + 40_000_000)
     assert cuda.backend.keeps(1_000_000)
     assert not cuda.backend.keeps(11_000_000)
+
+
+def _batches(backend, count=5):
+    target = backend.empty((200, 100), np.float32)
+    sums = []
+    for number in range(count):
+        backend.write(target, np.full((200, 100), number, np.float32))
+        sums.append(target.sum())
+    return [float(backend.to_host(s)) for s in sums]
+
+
+def test_batches_come_over_a_stream_of_their_own(cuda, emulation, monkeypatch):
+    backend = cuda.backend
+    streams = []
+    copy = backend._staging.copy
+    monkeypatch.setattr(backend._staging, "copy", lambda t, v, s: (streams.append(s), copy(t, v, s)))
+    assert _batches(backend) == [20000.0 * n for n in range(5)]
+    assert len(streams) == 5 and backend.stream not in streams
+    assert len(set(map(id, streams))) == 1
+
+
+@pytest.mark.parametrize("deaf", ["copies", "steps"])
+def test_a_stream_that_does_not_wait_is_found_out(cuda, monkeypatch, deaf):
+    """Steps must wait for what arrives, and the next copy for what has left."""
+    from emulated_memory import EmulatorError
+
+    backend = cuda.backend
+    stream = backend.stream if deaf == "steps" else backend._staging._copies
+    monkeypatch.setattr(stream, "wait_event", lambda event: None)
+    with pytest.raises(EmulatorError, match="waits for no event"):
+        _batches(backend)
+    monkeypatch.undo()
+    backend.synchronize()
+    backend.free()

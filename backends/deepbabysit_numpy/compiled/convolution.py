@@ -454,3 +454,9 @@ VARIANTS: dict[str, Kernel] = {
     "conv_kernel_gradient": _gradients(False),
     "conv_parameter_gradients": _gradients(True),
 }
+_RUNS = {kernel.run for kernel in VARIANTS.values()}
+
+
+def convolves(call: Any) -> bool:
+    """Tell whether a recorded call is a convolution of this module."""
+    return getattr(call[0], "func", None) in _RUNS

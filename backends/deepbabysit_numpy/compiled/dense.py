@@ -5,13 +5,14 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-import numpy as np
-
+from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled import thin
 from deepbabysit_numpy.compiled.functions import least
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
-from deepbabysit_numpy.compiled.team import LOAN
+from deepbabysit_numpy.compiled.thin import multiply, rooms_of, takes
+from deepbabysit_numpy.kernels import products
 
 _DTYPES = frozenset({"float32", "float64"})
 _KINDS = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
@@ -34,11 +35,18 @@ def _takes_linear(forms: Any, *, activation: str = "linear") -> bool:
     return fits and size >= LEAST["linear"] and size > 0 and available()
 
 
+def _flat(x: Any) -> Any:
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def _rooms(forms: Any, *, activation: str = "linear") -> tuple[Form, ...]:
+    x, kernel, _ = forms
+    return rooms_of(Form((prod(x.shape[:-1]), x.shape[-1]), x.dtype), kernel)
+
+
 def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear") -> None:
     y = outs[0].reshape(-1, kernel.shape[1])
-    if LOAN.held:
-        LOAN.product()
-    np.matmul(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), kernel, y)
+    multiply(_flat(x), kernel, y, ctx.scratch)
     epilogue, more = _EPILOGUES[activation]
     epilogue(y.dtype, y, bias, *more)
 
@@ -55,7 +63,23 @@ def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "
     _GRADIENT(y.dtype, g.reshape(-1, width), y.reshape(-1, width), rows, outs[1], _KINDS[activation])
 
 
+def few_rows(call: Any) -> bool:
+    """Tell whether a recorded call is a product as in `thin`."""
+    run, _, ins, _ = call
+    return getattr(run, "func", None) in _PRODUCTS and ins[0].ndim == ins[1].ndim == 2 and takes(ins[0], ins[1])
+
+
+def threaded(call: Any) -> bool:
+    """Tell whether a recorded call is a product that BLAS divides among threads of its own."""
+    run, _, ins, _ = call
+    if getattr(run, "func", None) not in _PRODUCTS or few_rows(call):
+        return False
+    x, y, *_ = ins
+    return 2.0 * prod(x.shape) * y.shape[-1] >= LEAST["threads"]
+
+
 VARIANTS: dict[str, Kernel] = {
-    "linear": Kernel(_linear, dtypes=_DTYPES, supports=_takes_linear),
+    "linear": Kernel(_linear, scratch=_rooms, dtypes=_DTYPES, supports=_takes_linear),
     "linear_gradient": Kernel(_linear_gradient, dtypes=_DTYPES, supports=_takes_gradient, contiguous=True),
 }
+_PRODUCTS = {_linear, products.KERNELS["linear"].run, products.KERNELS["matmul"].run, thin.VARIANTS["matmul"].run}

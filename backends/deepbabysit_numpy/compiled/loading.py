@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from deepbabysit.runtime.notices import NOTICES
 
@@ -51,8 +51,19 @@ TIMES = _Times()
 NOTICES.add_summary(TIMES.report)
 
 
-# thread -> what is told of calls instead of their being run: `(module, name, arguments)`
-LISTENERS: dict[int, Callable[[str, str, tuple[Any, ...]], None]] = {}
+class Listener(Protocol):
+    """Is told of calls instead of their being run; `team`: whether it takes some that run at the same time."""
+
+    team: bool
+
+    def native(self, module: str, name: str, arguments: tuple[Any, ...]) -> None:
+        """Write a call down."""
+
+    def shared(self, module: str, name: str, parts: list[tuple[Any, ...]]) -> None:
+        """Write calls down that may run at the same time: the arguments of each."""
+
+
+LISTENERS: dict[int, Listener] = {}  # by thread
 
 
 class Compiled:
@@ -63,11 +74,11 @@ class Compiled:
         name: name of the function.
     """
 
-    __slots__ = ("_function", "_module", "_name", "_ready")
+    __slots__ = ("_function", "_ready", "module", "name")
 
     def __init__(self, module: str, name: str) -> None:
-        self._module = module
-        self._name = name
+        self.module = module
+        self.name = name
         self._function: Any = None
         self._ready: set[Any] = set()
 
@@ -76,7 +87,7 @@ class Compiled:
         if LISTENERS:
             listener = LISTENERS.get(threading.get_ident())
             if listener is not None:
-                return listener(self._module, self._name, arguments)
+                return listener.native(self.module, self.name, arguments)
         if kind in self._ready:
             return self._function(*arguments)
         return self._first(kind, arguments)
@@ -118,8 +129,8 @@ class Compiled:
                 NOTICES.tell(f"compiling kernels, anew in every process: {jit.NO_FOLDER}")
             elif not any(jit.FOLDER.iterdir()):
                 NOTICES.tell(f"compiling kernels for this machine, once; they are kept in {jit.FOLDER}")
-            module = importlib.import_module(f"deepbabysit_numpy.compiled.code.{self._module}")
-            self._function = getattr(module, self._name)
+            module = importlib.import_module(f"deepbabysit_numpy.compiled.code.{self.module}")
+            self._function = getattr(module, self.name)
         return self._function
 
 

@@ -21,6 +21,7 @@ from deepbabysit_numpy.compiled import (
     reduction,
     softmax,
     statistics,
+    thin,
     updates,
 )
 
@@ -39,6 +40,7 @@ VARIANTS: dict[str, Kernel] = {
     **reduction.VARIANTS,
     **softmax.VARIANTS,
     **statistics.VARIANTS,
+    **thin.VARIANTS,
     **updates.VARIANTS,
 }
 

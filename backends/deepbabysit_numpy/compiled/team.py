@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -34,6 +35,12 @@ def parts(rows: int, work: float, least: float = 1 << 17, number: int | None = N
     1
     """
     return max(min(threads.count() if number is None else number, rows, int(work // max(least, 1))), 1)
+
+
+def in_program() -> bool:
+    """Tell whether a program with a crew is being made in this thread: its workers are awake, short parts pay."""
+    listener = LISTENERS.get(threading.get_ident()) if LISTENERS else None
+    return listener is not None and listener.team
 
 
 PATIENCE = 256  # products without a convolution before BLAS gets its threads back
@@ -63,10 +70,11 @@ def _core() -> int | None:
 class _Worker:
     """A thread that sleeps until it gets a job."""
 
-    __slots__ = ("_done", "_failure", "_go", "_job", "core")
+    __slots__ = ("_done", "_failure", "_go", "_job", "core", "serving")
 
     def __init__(self, number: int, core: int | None) -> None:
         self.core = core
+        self.serving: Callable[[], None] | None = None  # it watches for jobs of programs; called, it stops soon
         self._go, self._done = threading.Lock(), threading.Lock()
         self._go.acquire()
         self._done.acquire()
@@ -78,6 +86,7 @@ class _Worker:
         if self.core is not None:
             with suppress(OSError):  # the core was taken from this process meanwhile
                 os.sched_setaffinity(0, {self.core})
+        subnormals.compute_with_them()
         while True:
             self._go.acquire()
             function, arguments, flush = self._job
@@ -94,8 +103,16 @@ class _Worker:
 
     def start(self, function: Any, arguments: tuple[Any, ...], flush: bool) -> None:
         """Give it a job; `flush` is the processor's mode (`runtime.subnormals`) that the job runs in."""
+        self.settle()
         self._job = (function, arguments, flush)
         self._go.release()
+
+    def settle(self) -> None:
+        """Let it end watching for jobs of programs, if it does."""
+        if self.serving is not None:
+            self.serving()
+            self.serving = None
+            self.wait()
 
     def wait(self) -> BaseException | None:
         """Wait until the job is done; return what it raised."""
@@ -127,8 +144,11 @@ class Team:
         if parts == 1:
             function(kind, 0, 1, *arguments)
             return
-        if LISTENERS and threading.get_ident() in LISTENERS:
-            raise RuntimeError("a program of machine calls runs in one thread")
+        if LISTENERS:
+            listener = LISTENERS.get(threading.get_ident())
+            if listener is not None:
+                listener.shared(function.module, function.name, [(p, parts, *arguments) for p in range(parts)])
+                return
         # what has to be compiled first is compiled once, by this thread
         if not function.ready(kind) or not self._busy.acquire(blocking=False):
             for part in range(parts):
@@ -150,6 +170,30 @@ class Team:
             self._workers.append(worker)
             chosen.append(worker)
         return chosen
+
+    def wake(
+        self, count: int, awake: Callable[[int], bool],
+        begin: Callable[[int], tuple[Any, tuple[Any, ...], Callable[[], None]]],
+    ) -> None:
+        """Let workers that are not on the core of this thread serve programs; those that do so already go on.
+
+        Arguments:
+            count: how many.
+            awake: tells of a worker, by its number, whether it serves.
+            begin: returns the function that it is to run, its arguments, and what makes it end soon.
+        """
+        if not self._busy.acquire(blocking=False):
+            return  # the program runs all parts by itself
+        try:
+            for worker in self._choose(count):
+                number = self._workers.index(worker)
+                if not awake(number):
+                    worker.settle()  # before its mark is set again
+                    function, arguments, stop = begin(number)
+                    worker.start(function, arguments, True)
+                    worker.serving = stop
+        finally:
+            self._busy.release()
 
     def _share(self, function: Compiled, kind: Any, parts: int, arguments: tuple[Any, ...]) -> None:
         """Run the first part in this thread, the others in those of the workers."""

@@ -41,7 +41,14 @@ def _long_enough(forms: Any, **attrs: Any) -> bool:
 
 def _parts(w: Any) -> int:
     """Return into how many parts a team divides an update of these weights."""
+    if team.in_program():
+        return parts_of(w.size)
     return team.parts(w.size, float(w.size), LEAST["update part"])
+
+
+def parts_of(size: int) -> int:
+    """Return into how many parts a program divides an update of so many weights."""
+    return team.parts(size, float(size), LEAST["update part awake"])
 
 
 def _kernel(name: str, settings: Callable[[Any], tuple[float, ...]]) -> Kernel:
@@ -57,13 +64,24 @@ def _kernel(name: str, settings: Callable[[Any], tuple[float, ...]]) -> Kernel:
         before = progress
         progress, w, *states = outs
         number = _parts(w)
-        if number > 1 and before is progress:
+        if number > 1 and np.may_share_memory(before, progress):
             before = progress.copy()  # every part reads it, and writes the new one
         # a rule without states is handed the weights, which it does not look at
         rest = (tuple(states) or (w,), settings(attrs))
         team.TEAM.run(function, w.dtype, number, (control, table, starts, before, progress), w, g, *rest)
 
+    _OWN[run] = name, settings
     return Kernel(run, dtypes=_DTYPES, supports=_long_enough, contiguous=True)
+
+
+# what runs a rule -> its function, and how it takes settings
+_OWN: dict[Any, tuple[str, Callable[[Any], tuple[float, ...]]]] = {}
+
+
+def rule_of(run: Any, attrs: Any) -> tuple[str, tuple[float, ...]] | None:
+    """Return the compiled function of a rule by what its kernel runs, and its settings; None for other kernels."""
+    found = _OWN.get(run)
+    return None if found is None else (found[0], found[1](attrs))
 
 
 def _takes_average(forms: Any, **attrs: Any) -> bool:

@@ -15,13 +15,20 @@ import numpy as np
 from deepbabysit.runtime.buffers import ALIGNMENT
 from deepbabysit.runtime.chains import Chain, extent
 from deepbabysit.runtime.device import Device
+from deepbabysit_numpy.compiled.convolution import convolves
+from deepbabysit_numpy.compiled.dense import few_rows, threaded
 from deepbabysit_numpy.compiled.loading import LISTENERS
+from deepbabysit_numpy.compiled.team import LOAN
+from deepbabysit_numpy.program.crew import CREW
 from deepbabysit_numpy.program.forms import FORMS
+from deepbabysit_numpy.program.fusing import fuse
 from deepbabysit_numpy.program.machine import Row, Rows
 from deepbabysit_numpy.program.rows import address
 from deepbabysit_numpy.program.tracing import Trace
 
 LARGEST = 1 << 19  # bytes of a call's arrays: above, the call itself costs nothing next to what it does
+
+_FAILED = "a compiled kernel of a recorded step failed; please report this"
 
 Call = tuple[Callable[..., None], tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
 
@@ -33,20 +40,20 @@ def _run(device: Device, call: Call) -> None:
     run(outs, *ins)
 
 
-def trace(device: Device, call: Call) -> Trace | None:
-    """Return the rows of a call, or None where it has none."""
+def trace(device: Device, call: Call, team: bool = True) -> Trace | None:
+    """Return the rows of a call, or None where it has none; `team`: whether a crew may work them off."""
     run, outs, ins, scratch = call
     arrays = [*outs, *ins, *scratch]
-    if isinstance(run, Chain):
+    if isinstance(run, Chain) or isinstance(call, list):  # what reads late inputs finds them anew at every replay
         return None
-    if not all(type(a) is np.ndarray for a in arrays) or sum(a.nbytes for a in arrays) > LARGEST:
+    if not all(type(a) is np.ndarray for a in arrays):
         return None
-    found = Trace(arrays)
+    found = Trace(arrays, team)
     wrapped = [tuple(map(found.wrap, group)) for group in (outs, ins, scratch)]
     form = FORMS.get(getattr(run, "func", None))  # type: ignore[arg-type]
     before, thread = device.scratch, threading.get_ident()
     device.scratch = wrapped[2]
-    LISTENERS[thread] = found.native
+    LISTENERS[thread] = found
     try:
         if form is not None:
             form(device, wrapped[0], *wrapped[1], **run.keywords)  # type: ignore[attr-defined]
@@ -57,7 +64,11 @@ def trace(device: Device, call: Call) -> Trace | None:
     finally:
         device.scratch = before
         del LISTENERS[thread]
-    return found
+    return found if found.alike or not _large(call) else None
+
+
+def _large(call: Call) -> bool:
+    return sum(a.nbytes for group in call[1:] for a in group) > LARGEST
 
 
 class _Elsewhere:
@@ -146,11 +157,15 @@ class Program:
 
     def __call__(self) -> None:
         """Run the step once."""
-        for rows, call, _ in self._parts:
+        for rows, call, _, crew in self._parts:
             if rows is None:
                 _run(self._device, call)
-            elif rows():
-                raise RuntimeError("a compiled kernel of a recorded step failed; please report this")
+                continue
+            if crew:
+                LOAN.take()
+                CREW.call(crew)
+            if rows():
+                raise RuntimeError(_FAILED)
 
 
 def build(device: Device, calls: Sequence[Call]) -> Program:
@@ -158,19 +173,33 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
     parts: list[Any] = []
     kept: list[Any] = []
     pending: list[Row] = []
-    for call in calls:
-        found = trace(device, call)
-        if found is not None and not same_bits(device, call):
-            found = None
-        _run(device, call)
+    crew = 0
+    # BLAS threads wait by spinning where a crew would work, and a crew where a team would: a step has one of them
+    team = any(map(few_rows, calls)) and not any(threaded(call) or convolves(call) for call in calls)
+    fused = fuse(calls) if team else {}
+
+    def close() -> None:
+        nonlocal pending, crew
+        if pending:
+            parts.append((Rows(pending), None, pending, crew))
+            pending, crew = [], 0
+
+    for number, call in enumerate(calls):
+        found = fused.get(number)
+        if found is not None:
+            if Rows(found.rows)():
+                raise RuntimeError(_FAILED)
+        else:
+            found = trace(device, call, team)
+            if found is not None and not _large(call) and not same_bits(device, call):
+                found = None
+            _run(device, call)
         if found is None:
-            if pending:
-                parts.append((Rows(pending), None, pending))
-                pending = []
-            parts.append((None, call, ()))
+            close()
+            parts.append((None, call, (), 0))
             continue
         kept += [found.kept, call[1], call[2], call[3]]
         pending += found.rows
-    if pending:
-        parts.append((Rows(pending), None, pending))
+        crew = max(crew, found.crew)
+    close()
     return Program(device, parts, kept)

@@ -246,7 +246,7 @@ class _Engine:
     def __init__(self) -> None:
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an adapter may contain the address of another
         machine = binding.Target.from_default_triple().create_target_machine(
             cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=2
         )
@@ -341,16 +341,29 @@ def native_row(address: int, function_type: Any, arguments: Sequence[int]) -> Ro
     return [engine.adapter(name, lambda: _native(function_type, name)), address, *arguments]
 
 
+def adapter(name: str, make: Callable[[], ir.Module]) -> int:
+    """Return the address of an adapter that is made elsewhere."""
+    return _engine().adapter(name, make)
+
+
+def runner() -> int:
+    """Return the address of the loop that works off rows."""
+    return adapter("run", _run)
+
+
 class Rows:
-    """Rows in memory, ready to run."""
+    """Rows in memory, ready to run.
+
+    Attributes:
+        place: where the table of rows lies, and how many there are.
+    """
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._numbers = [np.array([n & (1 << 64) - 1 for n in row], np.uint64) for row in rows]
         self._table = np.array([row.ctypes.data for row in self._numbers], np.uint64)
-        address = _engine().adapter("run", _run)
-        function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(address)
-        self._arguments = (ctypes.c_void_p(self._table.ctypes.data), ctypes.c_int64(len(rows)))
-        self._function = function
+        self.place = (self._table.ctypes.data, len(rows))
+        self._arguments = (ctypes.c_void_p(self.place[0]), ctypes.c_int64(self.place[1]))
+        self._function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(runner())
 
     def __call__(self) -> int:
         """Run all; returns 0, or the number of the row that failed, counted from one."""

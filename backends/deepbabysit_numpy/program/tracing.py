@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from deepbabysit_numpy.program import rows as make
-from deepbabysit_numpy.program.machine import Row
+from deepbabysit_numpy.program.crew import CREW, table_of
+from deepbabysit_numpy.program.machine import Row, Rows
 
 
 class Untraceable(Exception):
@@ -25,10 +26,14 @@ class Trace:
 
     Arguments:
         arrays: what the kernel may read and write.
+        team: whether a crew may work off its rows.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+    def __init__(self, arrays: Sequence[np.ndarray], team: bool = True) -> None:
+        self.team = team
         self.rows: list[Row] = []
+        self.crew = 0  # how many workers they can use
+        self.alike = True  # whether they only move values and call what the kernel calls
         self.kept: list[Any] = []  # temporaries and constants: as long as the rows live
         self._known = [_extent(a) for a in arrays]
 
@@ -73,10 +78,11 @@ class Trace:
             self._known.append(_extent(plain))
         return plain
 
-    def add(self, row: Row | None) -> None:
-        """Write a row down."""
+    def add(self, row: Row | None, alike: bool = False) -> None:
+        """Write a row down; `alike`: no other code computes there than in the kernel."""
         if row is None:
             raise Untraceable("an operation without a row")
+        self.alike = self.alike and alike
         self.rows.append(row)
 
     # -- what arrays are asked for -------------------------------------------------------------------------------------
@@ -176,7 +182,7 @@ class Trace:
         if mask is True:
             if of.shape == to.shape and of.dtype == to.dtype and make.same_place(of, to):
                 return
-            self.add(make.move(to, np.broadcast_to(of, to.shape), None))
+            self.add(make.move(to, np.broadcast_to(of, to.shape), None), True)
             return
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             raise Untraceable("a copy with another mask")
@@ -184,7 +190,24 @@ class Trace:
 
     def native(self, module: str, name: str, arguments: tuple[Any, ...]) -> None:
         """Write a call of a compiled function down."""
-        self.add(make.native(module, name, self._plain(arguments)))
+        self.add(make.native(module, name, self._plain(arguments)), True)
+
+    def shared(self, module: str, name: str, parts: list[tuple[Any, ...]]) -> None:
+        """Write calls of a compiled function down that may run at the same time."""
+        if not self.team:
+            raise Untraceable("a team where BLAS has the threads")
+        rows = [make.native(module, name, self._plain(arguments)) for arguments in parts]
+        if any(row is None for row in rows):
+            raise Untraceable("an operation without a row")
+        self.add(self.together([[row] for row in rows if row is not None]), True)
+
+    def together(self, parts: Sequence[Sequence[Row]]) -> Row:
+        """Return the row that lets a crew run lists of rows at the same time."""
+        made = [Rows(rows) for rows in parts]
+        table = table_of(made)
+        self.kept += [made, table]
+        self.crew = max(self.crew, len(made) - 1)
+        return CREW.row(table, len(made))
 
     def _plain(self, value: Any) -> Any:
         if isinstance(value, tuple):

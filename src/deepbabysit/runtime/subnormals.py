@@ -113,6 +113,13 @@ def in_force() -> bool:
     return mode is not None and mode.on()
 
 
+def compute_with_them() -> None:
+    """Compute with such numbers in this thread from here on: a thread begins in the mode of the one that starts it."""
+    mode = _mode()
+    if mode is not None and mode.on():
+        mode.leave(_ROOM.words[mode.place] & ~mode.bits)
+
+
 class flushed:  # noqa: N801  (used like a function)
     """Read and write numbers below the smallest normal one as 0 for a block, in this thread.
 

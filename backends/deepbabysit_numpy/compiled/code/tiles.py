@@ -121,12 +121,12 @@ class _Writer:
 
 
 def _begin(w: _Writer, targets: list[Any], init: Any, fresh: Any, masks: list[Any]) -> list[Any]:
-    """Return the first values of the sums: those of `init`, or what the result holds."""
+    """Return the first values of the sums: those of `init` (an address, or vectors), or what the result holds."""
     b = w.b
     new, old, start = (b.append_basic_block() for _ in range(3))
     b.cbranch(fresh, new, old)
     b.position_at_end(new)
-    first = [w.load(init, v) for v in range(w.vectors)]
+    first = init if isinstance(init, list) else [w.load(init, v) for v in range(w.vectors)]
     b.branch(start)
     b.position_at_end(old)
     held = [w.load(target, v, masks[v]) for target in targets for v in range(w.vectors)]
@@ -250,19 +250,58 @@ def outer(typing: Any, width: Any, height: Any, like: Any, x: Any, rows: Any, ru
 
 
 @intrinsic
+def strip(typing: Any, width: Any, height: Any, like: Any, x: Any, x_row: Any, x_step: Any, w: Any, w_step: Any,
+          count: Any, y: Any, y_row: Any, fresh: Any, valid: Any, ahead: Any) -> Any:
+    """``y[r y_row, :valid] (+)= sum over k of x[r x_row + k x_step] * w[k w_step, :valid]``: rows at regular steps.
+
+    Arguments:
+        width, height, like, valid: as in `outer`.
+        count: how many `k` there are.
+        fresh: not 0: the sums begin with 0; else with what is in `y`.
+        ahead: how far ahead of `w` the cache is asked for a line at each step.
+    """
+    signature = types.void(width, height, like, *[types.int64] * 11)
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        out = _Writer(builder, like.dtype, width, height.count)
+        b = builder
+        _, _, _, x, x_row, x_step, w, w_step, count, y, y_row, fresh, valid, ahead = args
+        masks = out.masks(valid)
+        places = [b.add(x, b.mul(x_row, _long(row))) for row in range(out.rows)]
+        to = [b.add(y, b.mul(y_row, _long(row))) for row in range(out.rows)]
+        sums = _begin(out, to, [out.zero] * out.vectors, b.icmp_signed("!=", fresh, _long(0)), masks)
+
+        def one(k: Any, carried: list[Any]) -> list[Any]:
+            at, offset, *sums = carried
+            sums = out.step(places, offset, at, sums, masks, masks)
+            _ask(b, b.add(at, ahead))
+            return [b.add(at, w_step), b.add(offset, x_step), *sums]
+
+        _, (_, _, *sums) = out.loop(_long(0), count, _long(1), [w, _long(0), *sums], one)
+        _finish(out, sums, to, ir.Constant(_BIT, 0), masks)
+        return context.get_dummy_value()
+
+    return signature, write
+
+
+def _ask(builder: Any, address: Any) -> None:
+    """Ask for a cache line that is read soon."""
+    pointer = _BYTE.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    read, second_level, data = (ir.Constant(_INT, n) for n in (0, 2, 1))
+    builder.call(function, [builder.inttoptr(address, pointer), read, second_level, data])
+
+
+@intrinsic
 def prefetch(typing: Any, address: Any, lines: Any) -> Any:
     """Ask for cache lines that are read soon; nothing happens where the memory is not there."""
     signature = types.void(types.int64, types.int64)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address, lines = args
-        pointer = _BYTE.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        read, second_level, data = (ir.Constant(_INT, n) for n in (0, 2, 1))
         with cgutils.for_range(builder, lines, intp=_LONG) as loop:
-            where = builder.add(address, builder.mul(loop.index, _long(64)))
-            builder.call(function, [builder.inttoptr(where, pointer), read, second_level, data])
+            _ask(builder, builder.add(address, builder.mul(loop.index, _long(64))))
         return context.get_dummy_value()
 
     return signature, write

@@ -1,0 +1,157 @@
+"""Weights that are updated block by block, right where the product before makes their gradient.
+
+Memory is what a step of a large dense network waits for. Where nothing else reads a layer's gradient, or its weights
+between the product and the update, a block of the gradient is made and used while it lies in the cache, and the other
+parameters follow where the update stands. Every element is computed as before: the bits stay the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deepbabysit.runtime.chains import Call, Chain, extent, same_elements
+from deepbabysit_numpy.compiled import thin, updates
+from deepbabysit_numpy.program import machine
+from deepbabysit_numpy.program.rows import address
+from deepbabysit_numpy.program.tracing import Trace
+
+
+class _Update:
+    """A call of Adam over flat buffers, in place."""
+
+    def __init__(self, number: int, call: Call, own: tuple[float, ...]) -> None:
+        self.number = number
+        self.own = own
+        self.control, self.table, self.starts, self.progress, self.w, self.g, *self.states = call[2]
+        self.begins = self.starts.tolist()
+        self.ends = [*self.begins[1:], self.w.size]
+        self.before = np.empty_like(self.progress)
+
+    def segment(self, out: np.ndarray) -> int | None:
+        """Return which parameter's gradient an array is, or None."""
+        offset, rest = divmod(address(out) - address(self.g), self.g.itemsize)
+        whole = rest == 0 and out.flags.c_contiguous and out.dtype == self.g.dtype and offset in self.begins
+        found = self.begins.index(offset) if whole else None
+        # a segment is padded to whole cache lines
+        return found if found is not None and 0 <= self.ends[found] - offset - out.size < 64 // out.itemsize else None
+
+    def plan(self, first: int, last: int) -> tuple[Any, ...]:
+        """Return what the rule is told of some segments that follow each other, counted from the first."""
+        starts = self.starts[first:last] - self.starts[first]
+        parts = [a[:, first:last] for a in (self.table, self.before, self.progress)]
+        return self.control, parts[0], starts, parts[1], parts[2]
+
+    def views(self, begin: int, end: int) -> tuple[Any, ...]:
+        """Return weights, gradients and states of some elements."""
+        return self.w[begin:end], self.g[begin:end], tuple([state[begin:end] for state in self.states])
+
+
+def _meet(array: np.ndarray, span: tuple[int, int]) -> bool:
+    begin, end = extent(array)
+    return begin < span[1] and span[0] < end
+
+
+def _updates(calls: Sequence[Call]) -> list[_Update]:
+    found = []
+    for number, call in enumerate(calls):
+        run = call[0]
+        if isinstance(run, Chain) or isinstance(call, list):
+            continue
+        rule = updates.rule_of(getattr(run, "func", None), getattr(run, "keywords", {}))
+        if rule is None or rule[0] != "adam":
+            continue
+        _, _, _, progress, w, _, *states = call[2]
+        if all(map(same_elements, call[1], (progress, w, *states))):
+            found.append(_Update(number, call, rule[1]))
+    return found
+
+
+def _alone(calls: Sequence[Call], product: int, update: _Update, segment: int) -> bool:
+    """Tell whether nobody else reads a gradient, and nobody the weights or writes settings until they are updated."""
+    begin, end = update.begins[segment], update.ends[segment]
+    gradient = extent(update.g[begin:end])
+    weights = [extent(a[begin:end]) for a in (update.w, *update.states)]
+    settings = [extent(a) for a in (update.control, update.table, update.starts, update.progress)]
+    for number, (_, outs, ins, scratch) in enumerate(calls):
+        if number in (product, update.number):
+            continue
+        arrays = [*outs, *ins, *scratch]
+        if any(_meet(a, gradient) for a in arrays):
+            return False
+        if product < number < update.number and any(_meet(a, span) for a in arrays for span in weights):
+            return False
+        if product < number and any(_meet(a, span) for a in (*outs, *scratch) for span in settings):
+            return False
+    return True
+
+
+def fuse(calls: Sequence[Call]) -> dict[int, Trace]:
+    """Return the rows of the calls that are made another way, by their numbers."""
+    found: dict[int, Trace] = {}
+    for update in _updates(calls):
+        taken: dict[int, int] = {}
+        for number, (run, outs, ins, _) in enumerate(calls[: update.number]):
+            if isinstance(calls[number], list) or getattr(run, "func", None) is not thin.VARIANTS["matmul"].run:
+                continue
+            x, y = ins
+            segment = update.segment(outs[0]) if thin.makes_slopes(x, y, outs[0]) else None
+            if segment is not None and segment not in taken.values() and _alone(calls, number, update, segment):
+                taken[number] = segment
+        first = True
+        for number, segment in taken.items():
+            trace = _trace(calls, number, update)
+            if first:
+                trace.add(_copy(update), True)
+            first = False
+            _fused(trace, calls[number], update, segment)
+            found[number] = trace
+        if taken:
+            found[update.number] = _rest(_trace(calls, update.number, update), update, set(taken.values()))
+    return found
+
+
+def _trace(calls: Sequence[Call], number: int, update: _Update) -> Trace:
+    groups = (*calls[number][1:], *calls[update.number][1:], (update.before,))
+    trace = Trace([a for group in groups for a in group])
+    trace.kept.append(update)
+    return trace
+
+
+def _copy(update: _Update) -> machine.Row:
+    """Return the row that keeps the progress before a step: every block reads it."""
+    return machine.bytes_row(address(update.before), address(update.progress), update.progress.nbytes)
+
+
+def _fused(trace: Trace, call: Call, update: _Update, segment: int) -> None:
+    x, g = call[2][0].T, call[2][1]
+    out = call[1][0]
+    begin = update.begins[segment]
+    w, _, states = update.views(begin, begin + out.size)
+    keep = np.ones(1, np.int64)
+    plan = update.plan(segment, segment + 1)
+    trace.kept += [keep, plan]
+    count = thin.divided(x.shape[0], *out.shape)
+    arguments = (x, g, out, keep, plan, w, states, update.own)
+    trace.shared("thin", "slopes_adam", [(part, count, *arguments) for part in range(count)])
+
+
+def _rest(trace: Trace, update: _Update, taken: set[int]) -> Trace:
+    """Write down the update of all segments that are not taken, run by run of those side by side."""
+    first = 0
+    count = len(update.begins)
+    while first < count:
+        last = first
+        while last < count and last not in taken:
+            last += 1
+        if last > first:
+            begin, end = update.begins[first], update.ends[last - 1]
+            plan = update.plan(first, last)
+            trace.kept.append(plan)
+            parts = updates.parts_of(end - begin)
+            arguments = (plan, *update.views(begin, end), update.own)
+            trace.shared("rules", "adam", [(part, parts, *arguments) for part in range(parts)])
+        first = last + 1
+    return trace
