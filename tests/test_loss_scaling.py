@@ -208,3 +208,21 @@ def test_only_float16_scales_the_loss() -> None:
     model.compile(model.optimizer, "mse", precision="bfloat16")
     model.train_on_batch(X, Y)
     assert scaling(model.optimizer) == {}
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_run_that_is_resumed_from_its_folder_gives_the_same_bits(precision: str, tmp_path: Any) -> None:
+    y = Y.copy()
+    y[0] = 1e4  # float16 skips steps until the scale is small enough
+    results = []
+    for parts in ((6,), (2, 6)):
+        for epochs in parts:
+            db.set_seed(0)
+            model = db.Sequential([L.Dense(8, activation="relu", input_shape=4), L.BatchNorm(), L.Dense(1)])
+            model.compile(db.optimizers.Adam(0.01), "mse", precision=precision)
+            model.fit(X, y, batch_size=3, epochs=epochs, verbose=0, device="cpu", seed=0, babysit=False,
+                      run_dir=tmp_path / str(len(parts)), resume=epochs != parts[0])
+        results.append((everything(model), scaling(model.optimizer)))
+    assert results[0] == results[1]
+    if precision == "float16":
+        assert results[0][1]["skipped"] > 0
