@@ -218,9 +218,10 @@ def test_programs_run_in_a_forked_child():
 
 
 def steps(
-    programs, monkeypatch, sizes=(256, 192, 96, 10), rows=32, look=None, optimizer=None, count=6, dtype="float32"
+    programs, monkeypatch, sizes=(256, 192, 96, 10), rows=32, look=None, optimizer=None, count=6, dtype="float32",
+    before=(), shape=None,
 ):
-    """Return weights, states and gradients after some steps, and the programs."""
+    """Return weights, states and gradients after some steps, and the programs; `before`: layers before the dense."""
     made = []
     finish = record.Recorder.finish
 
@@ -232,9 +233,10 @@ def steps(
     monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)
     monkeypatch.setattr(replay.Recorder, "finish", kept)
     db.set_seed(4)
-    model = db.Sequential([*[db.layers.Dense(n, "relu") for n in sizes[1:-1]], db.layers.Dense(sizes[-1])])
+    dense = [db.layers.Dense(n, "relu") for n in sizes[1:-1]]
+    model = db.Sequential([*[make() for make in before], *dense, db.layers.Dense(sizes[-1])])
     rng = np.random.default_rng(1)
-    xs = [rng.standard_normal((rows, sizes[0])).astype(dtype) for _ in range(count)]
+    xs = [rng.standard_normal((rows, *(shape or sizes[:1]))).astype(dtype) for _ in range(count)]
     ys = [rng.integers(0, sizes[-1], rows) for _ in range(count)]
     model(db.tensor(xs[0]))
     chosen = (optimizer or (lambda p: db.optimizers.Adam(p, 0.01)))(model.parameters())
@@ -315,3 +317,19 @@ def test_where_blas_has_the_threads_no_crew_is_woken(monkeypatch, two):
     found, programs = steps(True, monkeypatch, sizes=(300, 256, 10), rows=100)
     assert found == expected
     assert not any(part[3] for program in programs for part in program._parts)
+
+
+IMAGES = (
+    lambda: db.layers.Conv2D(16, 3, padding="same", activation="relu"),
+    lambda: db.layers.MaxPool2D(2),
+    db.layers.Flatten,
+)
+
+
+@pytest.mark.parametrize("rows", [32, 100])  # of 100 rows the dense layer's products are those of BLAS
+def test_a_crew_shares_convolutions_that_a_team_shares(monkeypatch, two, rows):
+    options = {"sizes": (0, 256, 10), "rows": rows, "before": IMAGES, "shape": (16, 16, 3)}
+    expected, _ = steps(False, monkeypatch, **options)
+    found, programs = steps(True, monkeypatch, **options)
+    assert found == expected
+    assert all(max(part[3] for part in program._parts) == 1 for program in programs)

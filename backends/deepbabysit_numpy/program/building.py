@@ -140,6 +140,12 @@ def same_bits(device: Device, call: Call) -> bool:
     return not any(failed)
 
 
+def _lends(device: Device, call: Call) -> bool:
+    """Tell whether a call is a convolution that several threads share, and that takes them from BLAS in any replay."""
+    found = trace(device, call) if convolves(call) else None
+    return found is not None and found.crew > 0
+
+
 class Program:
     """A step as machine rows and calls of Python, in order.
 
@@ -174,8 +180,8 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
     kept: list[Any] = []
     pending: list[Row] = []
     crew = 0
-    # BLAS threads wait by spinning where a crew would work, and a crew where a team would: a step has one of them
-    team = any(map(few_rows, calls)) and not any(threaded(call) or convolves(call) for call in calls)
+    # threads of BLAS wait by spinning where a crew would work: a step has one of them
+    team = any(_lends(device, call) for call in calls) or any(map(few_rows, calls)) and not any(map(threaded, calls))
     fused = fuse(calls) if team else {}
 
     def close() -> None:
