@@ -28,8 +28,8 @@ def lay_out(buffers: Sequence[Buffer]) -> tuple[list[int], int]:
 
     The largest are placed first, each at the lowest place that is free for its whole life.
 
-    >>> lay_out([Buffer(8192, 0, 1), Buffer(8192, 1, 2), Buffer(8192, 2, 3)])
-    ([0, 8192, 0], 16384)
+    >>> lay_out([Buffer(1 << 20, 0, 1), Buffer(1 << 20, 1, 2), Buffer(1 << 20, 2, 3)])
+    ([0, 1048576, 0], 2097152)
     """
     places = [0] * len(buffers)
     end = 0

@@ -14,7 +14,6 @@ LEAST: dict[str, int] = {
     "dropout": 2048,
     "linear": 8192,
     "thin": 1 << 20,  # operations of a product
-    "thin side": 48,  # of the large matrix: the columns of a tile
     "thin part": 1 << 20,  # operations of a part: 8 microseconds
     "thin team": 1 << 26,  # operations, outside of programs: a thread that sleeps takes up to 100 microseconds to wake
     "threads": 1 << 22,  # operations from which on a product of BLAS is divided among its threads

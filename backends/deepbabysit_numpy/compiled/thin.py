@@ -20,21 +20,20 @@ _DTYPES = frozenset({"float32", "float64"})
 _FORWARD, _GATHER, _BACKWARD, _SLOPES = (
     Compiled("thin", name) for name in ("forward", "gather", "backward", "slopes")
 )
+SIDE = 48  # of the large matrix, at least: the columns of a tile, which the kernels take for granted
 ROWS = 64  # the largest batch: beyond, BLAS' own order of the operands pays
 
 
 def thin(rows: int, inner: int, columns: int) -> bool:
     """Tell whether a product of so many rows with a matrix (inner, columns), or one of its gradients, is taken."""
-    if not 0 < rows <= ROWS or rows % registers.tile_rows(3):
-        return False
-    wide = min(inner, columns) >= LEAST["thin side"] and 2.0 * rows * inner * columns >= LEAST["thin"]
-    return wide and available()
+    wide = min(inner, columns) >= SIDE and 2.0 * rows * inner * columns >= LEAST["thin"]
+    return wide and 0 < rows <= ROWS and available() and rows % registers.tile_rows(3) == 0
 
 
 def divided(rows: int, inner: int, columns: int) -> int:
     """Return into how many parts a product is divided: the bits depend on it, so it follows from the shapes."""
     work = 2.0 * rows * inner * columns
-    return team.parts(inner // LEAST["thin side"], work, LEAST["thin part"])
+    return team.parts(max(inner // SIDE, 1), work, LEAST["thin part"])
 
 
 def _run(function: Compiled, number: int, work: float, *arrays: Any) -> None:

@@ -203,8 +203,10 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
 def questions(setup: Setup) -> dict[str, Change]:
     """Return the standard questions about a setup: name -> change."""
     rate = changes.first_rate(setup.optimizer)
+    # what Adam does at another rate is a question about the rate
+    other = {} if setup.optimizer["name"].lower() == "adam" else {"adam": changes.optimizer("adam", 1e-3)}
     asked: dict[str, Change] = {
-        "adam": changes.optimizer("adam", 1e-3),
+        **other,
         "rate x0.1": changes.rate(rate / 10.0),
         "rate x10": changes.rate(rate * 10.0),
         "units x2": changes.widen(2.0),
