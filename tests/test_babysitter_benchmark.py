@@ -226,6 +226,7 @@ def test_figures_of_outcomes_counted_by_hand() -> None:
     found = figures(outcomes)
     assert (found["faulty"], found["healthy"], found["left_out"]) == (4, 2, 1)
     assert (found["detected"]["hits"], found["first"]["hits"], found["first_three"]["hits"]) == (3, 3, 4)
+    assert (found["first, no note"]["hits"], found["first_three, no note"]["hits"]) == (2, 3)
     assert found["false_alarms"]["all"]["hits"] == 1
     assert found["false_alarms"]["clean"]["hits"] == 0
     # first findings: a right at 1.0, b wrong at 0.8, c right at 0.5, the alarm a at 0.7

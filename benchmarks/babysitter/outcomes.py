@@ -15,7 +15,7 @@ from benchmarks.babysitter.programs import BY_NAME
 from benchmarks.babysitter.running import Run, run
 
 Outcome = dict[str, Any]
-SAID = 3  # of what other limits say first, so much is kept
+SAID = 3  # of what is said first, so much is kept
 ALONE = 4  # of so many cases one is also trained with the seed of the watched run and nobody watching
 
 
@@ -46,7 +46,10 @@ def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:
         "name": case.name, "operator": case.operator, "codes": list(case.codes),
         "kind": case.kind, "truth": truth(case.kind, verdict),
         "worse": {name: round(value, 4) for name, value in worse.items()},
-        "findings": [_short(f.as_dict(), watched) for f in watched.findings],
+        "findings": [  # those that the figures need: the first ones, and where the right name is said
+            _short(f.as_dict(), watched) for place, f in enumerate(watched.findings)
+            if place < SAID or f.code in case.codes
+        ],
         "steps": watched.steps, "refused": bool(watched.refused), "named": _named(watched), "same": same,
         "seconds": round(watched.seconds, 3),
         "baselines": {} if watched.record is None else {

@@ -80,6 +80,8 @@ def figures(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         "detected": rate(sum(bool(loud(o)) for o in faulty), len(faulty)),
         "first": rate(sum(_right(o, 1) for o in faulty), len(faulty)),
         "first_three": rate(sum(_right(o, 3) for o in faulty), len(faulty)),
+        "first, no note": rate(sum(_right(o, 1, loud(o)) for o in faulty), len(faulty)),
+        "first_three, no note": rate(sum(_right(o, 3, loud(o)) for o in faulty), len(faulty)),
         "macro_f1": sum(row["f1"] for row in claimed.values()) / len(claimed) if claimed else None,
         "codes": codes,
         "brier": sum((c - right) ** 2 for c, right in guesses) / len(guesses) if guesses else None,
@@ -97,8 +99,9 @@ def figures(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     }
 
 
-def _right(found: Outcome, among: int) -> bool:
-    return any(f["code"] in found["codes"] for f in found["findings"][:among])
+def _right(found: Outcome, among: int, findings: Sequence[Mapping[str, Any]] | None = None) -> bool:
+    said = found["findings"] if findings is None else findings
+    return any(f["code"] in found["codes"] for f in said[:among])
 
 
 def _alarms(healthy: Sequence[Outcome]) -> dict[str, Any]:

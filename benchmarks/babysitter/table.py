@@ -25,6 +25,8 @@ def table(figures: Mapping[str, Any], pool: str) -> str:
         ("detected (any warning or error)", percent(figures["detected"]), ">= 95 %"),
         ("right cause first", percent(figures["first"]), ">= 75 %"),
         ("right cause among the first three", percent(figures["first_three"]), ">= 90 %"),
+        ("right cause first, notes not counted", percent(figures["first, no note"]), ""),
+        ("right cause among the first three, notes not counted", percent(figures["first_three, no note"]), ""),
         (f"macro-F1 over codes with {ENOUGH} cases or more", number(figures["macro_f1"], ".3f"), ">= 0.85"),
         ("Brier score of the first finding's confidence", number(figures["brier"], ".3f"), "printed"),
         *((f"alarms on healthy runs: {name}", percent(found), "<= 1 %" if name == "clean and look-alikes" else "")
