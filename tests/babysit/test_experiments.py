@@ -58,7 +58,7 @@ def test_an_optimizer_that_crawls_is_found_by_adam_beside_it() -> None:
 def test_a_sound_setup_is_not_blamed() -> None:
     record = Record()
     sure = investigate(Experiments(setup(db.optimizers.Adam(0.01)), *rings(), steps=200), record)
-    assert sure["wrong_optimizer"] < 0.6 and sure["learning_rate_too_low"] < 0.75
+    assert "wrong_optimizer" not in sure and sure["learning_rate_too_low"] < 0.75
     assert "batch_too_large" not in sure  # 16 is a usual batch, there is nothing to ask
 
 
@@ -123,8 +123,9 @@ def test_the_budget_is_kept_and_the_same_question_gets_the_same_answer() -> None
 
 
 def test_every_question_belongs_to_a_code() -> None:
-    asked = set(questions(setup("adam", batch_size=512))) | {"longer"}
+    asked = set(questions(setup("sgd", batch_size=512))) | {"longer"}
     assert asked == {name for names in QUESTIONS.values() for name in names}
+    assert asked - set(questions(setup("adam", batch_size=512))) == {"adam", "longer"}
 
 
 def test_gains() -> None:
