@@ -76,6 +76,11 @@ QUICK = ("100-mse@64", "300-100-mse@64", "worked@32", "worked@64", "worked@256",
          "six-conv-norm@32")  # fmt: skip
 
 
+def meant(pattern: str) -> list[str]:
+    """Return the names of the cases that a pattern means, none or more."""
+    return fnmatch.filter(CASES, pattern) or fnmatch.filter(CASES, f"{pattern}@*")
+
+
 def select(patterns: Sequence[str]) -> list[str]:
     """Return the names of the cases that patterns such as ``worked@64`` or ``*@32`` mean.
 
@@ -87,10 +92,10 @@ def select(patterns: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        meant = fnmatch.filter(CASES, pattern) or fnmatch.filter(CASES, f"{pattern}@*")
-        if not meant:
+        names = meant(pattern)
+        if not names:
             raise ValueError(unknown("case", pattern, CASES))
-        found.update(dict.fromkeys(meant))
+        found.update(dict.fromkeys(names))
     return [name for name in CASES if name in found]
 
 

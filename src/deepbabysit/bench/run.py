@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from deepbabysit.bench import around, kernels, networks, results
-from deepbabysit.bench.cases import CASES, QUICK, select
+from deepbabysit.bench.cases import CASES, QUICK, meant, select
 from deepbabysit.bench.contenders import NAMES, ContenderError, Pool, missing
 from deepbabysit.bench.load import Meter
 from deepbabysit.bench.session import OURS, Session
@@ -26,9 +26,12 @@ def chosen(patterns: Sequence[str]) -> tuple[list[str], list[str]]:
 
     >>> chosen(["tiny", "gelu 64*"])
     (['tiny@64'], ['gelu 64x256'])
+    >>> all(chosen(["*"]))  # both
+    True
     """
     operations = [pattern for pattern in patterns if kernels.select([pattern])]
-    return select([pattern for pattern in patterns if pattern not in operations]), kernels.select(operations)
+    networks = [pattern for pattern in patterns if pattern not in operations or meant(pattern)]
+    return select(networks), kernels.select(operations)
 
 
 def run(
