@@ -27,7 +27,7 @@ class Loop:
     train: str = "training"  # "inference", "until_evaluation"
     evaluate: str = "inference"  # "training", "none"
     reduce: str = "mean"  # "sum", "squares" (the sum of squared errors of one-hot rows)
-    # what the optimizer was given: "head" (the output layer only), "body" (all but that), "copy" (another model's)
+    # what the optimizer was given: "head" (the output layer only), "body" (all but that), "tail" (all but the first)
     holds: str = "all"
     frozen: bool = False  # the first layer is not to be trained
     dropout: float = 0.0
@@ -100,9 +100,8 @@ def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
     model = network(data, middle)
     if kind.frozen:
         model.freeze("0")
-    head = {id(p) for p in model.layers[-1].parameters()} if kind.holds != "all" else set()
-    held = [p for p in model.parameters() if (id(p) in head) == (kind.holds == "head")]
-    held = network(data, middle[:]).parameters() if kind.holds == "copy" else held
+    part = {"head": model.layers[-1:], "body": model.layers[:-1], "tail": model.layers[1:]}.get(kind.holds, model.layers)
+    held = [p for layer in part for p in layer.parameters()]
     optimizer = db.optimizers.SGD(held, 0.05)
     other = optimizer
     if kind.clear == "other":

@@ -7,7 +7,7 @@ from typing import Any
 import deepbabysit as db
 from benchmarks.babysitter.loops import Loop, Middle, Wait, Way
 
-SOURCES = ("birds", "gestures", "beats", "pinwheel")
+SOURCES = ("birds", "gestures", "products", "star")
 SEEDS = (48_310_000, 48_310_001, 48_310_002)
 
 
@@ -82,11 +82,11 @@ WAYS: dict[str, Way] = {
     "outputs_kept_for_a_metric": Way(Loop(keep="outputs", norm=True), "memory_growth"),
     "dropout_in_evaluation": Way(Loop(dropout=0.5, norm=True, evaluate="training"), "mode_bug"),
     "dropout_never_on": Way(Loop(dropout=0.5, norm=True, train="inference"), "mode_bug"),
-    "optimizer_of_a_copy": Way(Loop(holds="copy"), "unchanged_weights", "not_learning"),
+    "encoder_not_given": Way(Loop(holds="tail", dropout=0.1), "unchanged_weights"),
     "squares_summed": Way(Loop(reduce="squares"), "loss_reduction_sum"),
     "five_losses_kept": Way(Loop(keep="recent", dropout=0.2)),
-    "halves_of_a_batch": Way(Loop(gather=2, split=True, norm=True)),
-    "gathered_over_three": Way(Loop(gather=3, dropout=0.1)),
+    "quarters_of_a_batch": Way(Loop(gather=4, split=True, norm=True)),
+    "gathered_over_two": Way(Loop(gather=2, dropout=0.1)),
     "first_frozen_with_norm": Way(Loop(frozen=True, norm=True)),
     "largest_of_the_batch": Way(Middle(lambda x: _largest(x, 0)), "batch_leak"),
     "neighbours_in_the_batch": Way(Middle(_neighbours), "batch_leak"),

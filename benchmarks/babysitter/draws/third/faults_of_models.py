@@ -250,12 +250,12 @@ def _kept_for_dropped(r: Recipe, rng: Any) -> Delta | None:
 
 
 @operator("dropout_too_high", wanted=EACH)
-def _whole_channels_dropped(r: Recipe, rng: Any) -> Delta | None:
-    """Dropout of whole channels behind convolutions, embeddings or the first layer."""
+def _dropped_where_it_enters(r: Recipe, rng: Any) -> Delta | None:
+    """Dropout behind each convolution and embedding, at the rate of a dense layer and more."""
     kinds = ("Conv2D", "Conv1D", "Embedding")
     if not _has(r, *kinds):
         return None
-    return {"layers": _behind(layers(r), [layer("Dropout", rate=pick(rng, 0.75, 0.85), per="channel")], kinds)}
+    return {"layers": _behind(layers(r), [layer("Dropout", rate=pick(rng, 0.75, 0.85))], kinds)}
 
 
 @operator("regularization_too_strong", wanted=EACH)

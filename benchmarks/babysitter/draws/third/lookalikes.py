@@ -101,12 +101,12 @@ def _half_after_each_layer(r: Recipe, rng: Any) -> Delta | None:
 
 
 @lookalike(wanted=EACH)
-def _some_channels_dropped(r: Recipe, rng: Any) -> Delta | None:
-    """A fifth of the channels are dropped behind convolutions and embeddings."""
+def _some_dropped_where_they_enter(r: Recipe, rng: Any) -> Delta | None:
+    """A few numbers are dropped behind convolutions and embeddings."""
     stack: list[dict[str, Any]] = []
     for la in layers(r)[:-1]:
         drop = la["class"] in ("Conv2D", "Conv1D", "Embedding")
-        stack += [la, *([layer("Dropout", rate=0.15, per="channel")] if drop else [])]
+        stack += [la, *([layer("Dropout", rate=0.15)] if drop else [])]
     if len(stack) == len(r["layers"]) - 1:
         return None
     return {"layers": [*stack, layers(r)[-1]], "epochs": r["epochs"] * 3 // 2}
