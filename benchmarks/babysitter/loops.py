@@ -100,8 +100,9 @@ def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
     model = network(data, middle)
     if kind.frozen:
         model.freeze("0")
-    part = {"head": model.layers[-1:], "body": model.layers[:-1], "tail": model.layers[1:]}.get(kind.holds, model.layers)
-    held = [p for layer in part for p in layer.parameters()]
+    every = model.layers
+    given = {"head": every[-1:], "body": every[:-1], "tail": every[1:]}.get(kind.holds, every)
+    held = [p for layer in given for p in layer.parameters()]
     optimizer = db.optimizers.SGD(held, 0.05)
     other = optimizer
     if kind.clear == "other":

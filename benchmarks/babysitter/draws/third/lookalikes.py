@@ -77,12 +77,12 @@ def _three_restarts(r: Recipe, rng: Any) -> Delta | None:
 
 @lookalike(wanted=EACH)
 def _threes_with_care(r: Recipe, rng: Any) -> Delta | None:
-    """Batches of three rows, a fifth of the rate, and the rate falls at the end."""
+    """Batches of three rows, a third of the rate, and the rate falls at the end."""
     if _normed(r) or any(la["class"] in RECURRENT for la in r["layers"]):
         return None
-    epochs = max(4, r["epochs"] // 3)
+    epochs = max(5, r["epochs"] // 2)
     steps = r["data"]["rows"] // 3 * epochs
-    rates = [_rate(r) / 4, _rate(r) / 10, _rate(r) / 40]
+    rates = [_rate(r) / 3, _rate(r) / 10, _rate(r) / 40]
     return {"batch_size": 3, "epochs": epochs,
             **_schedule(r, name="piecewise", boundaries=[steps // 2, 4 * steps // 5], rates=rates)}
 

@@ -370,7 +370,7 @@ SOURCES: dict[str, Source] = {
     "churn": Source("binary", 11, 2, _churn),
     "pinwheel": Source("multiclass", 2, 5, _pinwheel),
     "countries": Source("multiclass", 3, 4, _countries),
-    "clusters": Source("multiclass", 16, 3, _clusters),
+    "clusters": Source("multiclass", 12, 3, _clusters),
     "chirps": Source("binary", 40, 2, _chirps, brightest=1.0),
     "beats": Source("multiclass", 36, 3, _beats, brightest=1.0),
     "gestures": Source("multiclass", 30, 4, _gestures, brightest=1.0),
