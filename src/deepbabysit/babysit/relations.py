@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbabysit.babysit.columns import Arrays, reader
+
 if TYPE_CHECKING:
     from deepbabysit.babysit.facts import LabelFacts
-
-Arrays = Sequence[np.ndarray]
 
 KEY_COLUMNS = 16  # so many features are compared first; the whole row only where they agree
 KEYED = 2_000_000  # so many rows are keyed
@@ -25,16 +25,25 @@ TWINS = 24  # shuffled twins that a probe is compared with
 LINEAR_FEATURES = 200  # the linear probe takes so many features, those that vary most
 FEATURES_ALONE = 64  # so many features are tried alone, those that correlate best with a column of the labels
 EXAMPLES = 5
+ENOUGH, PLENTY = 5.0, 12.0  # rows for each direction of the inputs, so that silence of the probes says something;
+PASSED = 5.0  # so many where validation labels are known by so many standard deviations
+PAIRS = 30  # of equal rows, from which on it is told whether their labels agree
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Rows equal to an earlier one: in x (`copies`), in x and y (`same`), in x with another label (`conflicts`)."""
+    """Rows equal to an earlier one: in x (`copies`), in x and y (`same`), in x with another label (`conflicts`).
+
+    `agreement`: by how many standard errors the labels of equal rows agree more than those of any two rows; None where
+    there are too few pairs. `once`: rows of each class without those that are the same again (classes only).
+    """
 
     copies: int
     same: int
     conflicts: int
     examples: tuple[tuple[int, int], ...]
+    agreement: float | None = None
+    once: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,8 @@ class Association:
             standard deviations above shuffled ones; None where nothing was compared. `carried_rows` how many rows that
             were.
         rare: share of the neighbours of the rarest class that are of that class, too; None for numbers.
+        spanned: how many directions the inputs vary in (participation ratio of their variances): so many columns that
+            know nothing of each other would.
     """
 
     rows: int
@@ -100,6 +111,17 @@ class Association:
     contradicted: float | None = None
     carried_sigma: float | None = None
     carried_rows: int = 0
+    spanned: float = 1.0
+
+    @property
+    def telling(self) -> bool:
+        """Whether it would show if the inputs told the labels.
+
+        Noise columns hide what there is where few rows stand for each direction that the inputs vary in; more of them
+        are needed where the labels of validation rows are known.
+        """
+        passed = self.carried_sigma is not None and self.carried_sigma >= PASSED
+        return self.rows >= (PLENTY if passed else ENOUGH) * self.spanned
 
 
 # -- equal rows --------------------------------------------------------------------------------------------------------
@@ -146,8 +168,11 @@ def _keys(x: Arrays, rows: np.ndarray, columns: Sequence[tuple[int, np.ndarray]]
     return _hash(parts if everything else [part[rows] for part in parts])
 
 
-def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[tuple[int, np.ndarray]]) -> Copies:
-    """Count rows that equal an earlier one."""
+def copies(
+    x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[tuple[int, np.ndarray]],
+    facts: LabelFacts | None = None,
+) -> Copies:
+    """Count rows that equal an earlier one; with facts about the labels, also see whether labels of copies agree."""
     rows = rows[:KEYED]
     keys = _keys(x, rows, columns)
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -165,6 +190,7 @@ def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[
     began: dict[int, int] = {}
     seen: dict[int, set[int]] = {}
     equal = same = conflicts = 0
+    again: list[int] = []
     examples: list[tuple[int, int]] = []
     for place in order.tolist():
         key, label, row = int(full[place]), int(labels[place]), int(suspects[place])
@@ -174,11 +200,49 @@ def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[
         equal += 1
         if label in seen[key]:
             same += 1
+            again.append(row)
         elif measured is None or float(np.abs(measured[place] - measured[began[key]]).max()) > apart:
             conflicts += 1
             seen[key].add(label)
             examples.append((first[key], row))
-    return Copies(equal, same, conflicts, tuple(sorted(examples)[:EXAMPLES]))
+    found = Copies(equal, same, conflicts, tuple(sorted(examples)[:EXAMPLES]))
+    if y is None or facts is None or facts.kind == "multilabel":
+        return found
+    pairs = np.flatnonzero(full[order][1:] == full[order][:-1])
+    first_of, second_of = suspects[order[:-1][pairs]], suspects[order[1:][pairs]]
+    agreement = _agreeing(y, rows, first_of, second_of, facts) if len(pairs) >= PAIRS else None
+    return replace(found, agreement=agreement, once=_once(y, rows, again, facts))
+
+
+def _agreeing(y: np.ndarray, rows: np.ndarray, a: np.ndarray, b: np.ndarray, facts: LabelFacts) -> float | None:
+    """Return by how many standard errors the labels of pairs of rows agree more than those of any two rows."""
+    if facts.kind == "numbers":
+        values = np.asarray(y[rows], np.float64).reshape(len(rows), -1)
+        if values.shape[1] > 1 or values.std() == 0.0:
+            return None
+        first, second = ((np.asarray(y[part], np.float64).reshape(-1) - values.mean()) / values.std() for part in (a, b))
+        return float((first * second).mean() * np.sqrt(len(a)))
+    classes = _classes(y)
+    shares = np.unique(classes[rows], return_counts=True)[1] / len(rows)
+    chance = float((shares**2).sum())
+    error = float(np.sqrt(chance * (1.0 - chance) / len(a)))
+    return float((classes[a] == classes[b]).mean() - chance) / error if error else None
+
+
+def _once(y: np.ndarray, rows: np.ndarray, again: Sequence[int], facts: LabelFacts) -> tuple[int, ...]:
+    """Return how many rows each class has without those that stand there again."""
+    if facts.kind not in ("classes", "one_hot"):
+        return ()
+    classes = _classes(y)
+    kept = np.setdiff1d(rows, np.array(again, dtype=rows.dtype))
+    levels = np.unique(classes[rows])
+    return tuple(int((classes[kept] == level).sum()) for level in levels)
+
+
+def _classes(y: np.ndarray) -> np.ndarray:
+    flat = y.reshape(len(y), -1)
+    found: np.ndarray = flat.argmax(axis=1) if flat.shape[1] > 1 else flat[:, 0]
+    return found
 
 
 def overlap(
@@ -221,9 +285,11 @@ def drift(
     held: np.ndarray,
     targets: tuple[np.ndarray, np.ndarray] | None,
     labels: LabelFacts | None,
+    ids: Sequence[bool] = (),
 ) -> Drift:
-    """Compare the distributions of features and labels."""
-    a, b = _table(x, rows), _table(theirs, held)
+    """Compare the distributions of features (of ids: how often each occurs, and where) and labels."""
+    read = reader(x, rows, ids)
+    a, b = read(x, rows), read(theirs, held)
     columns = np.arange(a.shape[1])
     if len(columns) > 256:
         columns = np.sort(np.argsort(-a.var(axis=0), kind="stable")[:256])
@@ -238,7 +304,7 @@ def drift(
         if mine.shape[1] != other.shape[1]:
             pass
         elif labels.kind in ("classes", "one_hot"):
-            first, second = (v.argmax(axis=1) if v.shape[1] > 1 else v[:, 0] for v in (mine, other))
+            first, second = _classes(mine), _classes(other)
             levels = np.unique(np.concatenate((first, second)))
             shares = [np.array([(part == level).mean() for level in levels]) for part in (first, second)]
             found = float(np.abs(shares[0] - shares[1]).sum() / 2)
@@ -255,10 +321,6 @@ def drift(
     )
 
 
-def _table(x: Arrays, rows: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.asarray(a[rows].reshape(len(rows), -1), np.float64) for a in x], axis=1)
-
-
 # -- inputs against labels ---------------------------------------------------------------------------------------------
 
 
@@ -270,6 +332,7 @@ def associate(
     deadline: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
     held: tuple[Arrays, np.ndarray, np.ndarray] | None = None,
+    ids: Sequence[bool] = (),
 ) -> Association | None:
     """Ask cheap probes whether the inputs tell the labels; None where there is too little to ask.
 
@@ -278,10 +341,12 @@ def associate(
         labels: facts about y.
         deadline: time of `clock` after which features are not tried alone any more.
         held: inputs, targets and rows of the validation part.
+        ids: for each input whether it holds ids.
     """
     if len(rows) < 40 or labels.std == 0.0 or (labels.kind == "numbers" and len(labels.shape) > 1):
         return None
-    values = _table(x, rows)
+    read = reader(x, rows, ids)
+    values = read(x, rows)
     spread = values.std(axis=0)
     values = values[:, spread > 0]
     if not values.shape[1]:
@@ -306,9 +371,10 @@ def associate(
     found = Association(
         len(rows), float(close[0]), close_sigma, float(line[0]), line_sigma, shifted, shift,
         rare=_rare(scaled, goal, labels), contradicted=_contradicted(scaled, goal, labels),
+        spanned=_spanned(scaled),
     )
     if held is not None and len(held[2]) >= 20:
-        theirs = (_table(held[0], held[2])[:, places] - values.mean(axis=0)) / values.std(axis=0)
+        theirs = (read(held[0], held[2])[:, places] - values.mean(axis=0)) / values.std(axis=0)
         carried = _carried(scaled, goal, theirs, held[1][held[2]], y[rows], labels)
         found = replace(found, carried_sigma=carried, carried_rows=len(held[2]))
     single = len(labels.shape) == 0 or labels.kind == "one_hot" or labels.shape == (1,)
@@ -318,6 +384,11 @@ def associate(
         best = np.sort(np.argsort(-np.abs(scaled.T @ goal).max(axis=1), kind="stable")[:FEATURES_ALONE])
         values, places = values[:, best], places[best]
     return _alone(found, values, places, goal, labels)
+
+
+def _spanned(values: np.ndarray) -> float:
+    gram = values.T @ values if values.shape[1] < len(values) else values @ values.T
+    return float(np.trace(gram) ** 2 / (gram**2).sum())
 
 
 def _goal(y: np.ndarray, labels: LabelFacts) -> np.ndarray:
