@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbabysit.babysit.columns import Arrays, reader
+from deepbabysit.babysit.giveaway import giveaway
 
 if TYPE_CHECKING:
     from deepbabysit.babysit.facts import LabelFacts
@@ -87,6 +88,7 @@ class Association:
         alone: score of the best single feature (0 chance, 1 perfect), `second` of the second best, `feature` which;
             None where features were not tried alone.
         grouped: share of the best feature's variance that the label explains.
+        givers, given, rest: features that may be made of the label, what they know together, and what others know.
         contradicted: of the rows whose neighbours agree on a class, the share that has another one; None for numbers.
         carried_sigma: how far the training neighbours of validation rows, or a linear model, know their labels, in
             standard deviations above shuffled ones; None where nothing was compared. `carried_rows` how many rows that
@@ -112,6 +114,9 @@ class Association:
     carried_sigma: float | None = None
     carried_rows: int = 0
     spanned: float = 1.0
+    givers: tuple[int, ...] = ()
+    given: float = 0.0
+    rest: float = 0.0
 
     @property
     def telling(self) -> bool:
@@ -380,10 +385,14 @@ def associate(
     single = len(labels.shape) == 0 or labels.kind == "one_hot" or labels.shape == (1,)
     if values.shape[1] < 2 or not single or (deadline is not None and clock() > deadline):
         return found
-    if values.shape[1] > FEATURES_ALONE:
-        best = np.sort(np.argsort(-np.abs(scaled.T @ goal).max(axis=1), kind="stable")[:FEATURES_ALONE])
-        values, places = values[:, best], places[best]
-    return _alone(found, values, places, goal, labels)
+    tried = np.arange(values.shape[1])
+    if len(tried) > FEATURES_ALONE:
+        tried = np.sort(np.argsort(-np.abs(scaled.T @ goal).max(axis=1), kind="stable")[:FEATURES_ALONE])
+    known = giveaway(scaled, tried, goal, labels.kind == "numbers")
+    return found if known is None else replace(
+        found, alone=known.alone, second=known.second, feature=int(places[known.feature]), grouped=known.grouped,
+        givers=tuple(int(places[g]) for g in known.givers), given=known.given, rest=known.rest,
+    )
 
 
 def _spanned(values: np.ndarray) -> float:
@@ -504,50 +513,3 @@ def _carried(
         _sigma(np.array([float((other[order] * guess).mean()) for order in orders]))
         for guess in (goal[near].mean(axis=1), line)
     )
-
-
-def _alone(
-    found: Association, values: np.ndarray, places: np.ndarray, goal: np.ndarray, labels: LabelFacts
-) -> Association:
-    """Score every feature alone: what is known of the label where only the feature's bin is known."""
-    rows = len(values)
-    numbers = labels.kind == "numbers"
-    bins = max(3, min(16, rows // 15))
-    classes = goal.argmax(axis=1)
-    base = 0.0 if numbers else float(np.bincount(classes).max()) / rows
-    if base > 0.999:
-        return found
-    scores = np.zeros(values.shape[1])
-    for column in range(values.shape[1]):
-        place = _binned(values[:, column], bins)
-        if numbers:
-            counts = np.maximum(np.bincount(place), 1)
-            means = np.bincount(place, goal[:, 0]) / counts
-            within = float(((goal[:, 0] - means[place]) ** 2).mean())
-            lost = within * rows / max(rows - len(counts), 1)  # each bin's mean was fitted
-            scores[column] = 1.0 - lost / float((goal[:, 0] ** 2).mean())
-        else:
-            table = np.zeros((int(place.max()) + 1, goal.shape[1]))
-            np.add.at(table, (place, classes), 1.0)
-            scores[column] = (float(table.max(axis=1).sum()) / rows - base) / (1.0 - base)
-    order = np.argsort(-scores, kind="stable")
-    best = int(order[0])
-    chosen = values[:, best]
-    if numbers:
-        grouped = float(np.corrcoef(chosen, goal[:, 0])[0, 1] ** 2)
-    else:
-        counts = np.maximum(np.bincount(classes), 1)
-        means = np.bincount(classes, chosen) / counts
-        grouped = 1.0 - float(((chosen - means[classes]) ** 2).mean() / chosen.var())
-    return replace(
-        found, alone=float(scores[best]), second=float(scores[order[1]]), feature=int(places[best]), grouped=grouped
-    )
-
-
-def _binned(values: np.ndarray, bins: int) -> np.ndarray:
-    """Return the bin of each value: one per value where there are few, else bins of equal counts."""
-    levels, place = np.unique(values, return_inverse=True)
-    if len(levels) <= bins:
-        return place.reshape(-1)
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
-    return np.searchsorted(edges, values, "right")
