@@ -14,11 +14,13 @@ import numpy as np
 
 from deepbabysit.babysit import relations
 from deepbabysit.babysit.columns import COMMON, Arrays
+from deepbabysit.babysit.likeness import Likeness, likeness
 from deepbabysit.babysit.relations import Association, Drift, Overlap
 from deepbabysit.data.checks import bad_rows
 
 NUMBERS = 2_000_000  # so many numbers are looked at for statistics of features
 SCANNED = 60_000_000  # so many are scanned for NaN
+NEAR = 4000  # so many training rows are compared with validation rows
 RELATED = 800  # so many rows are compared with each other
 MANY = 10  # a feature with so many values is a measurement, with fewer a category
 OTHERS = 20  # validation rows from which on their copies of training rows are counted
@@ -126,6 +128,8 @@ class DataFacts:
         agreement: by how many standard errors the labels of equal rows agree more than those of any two rows.
         once: rows of each class without those that equal an earlier one in x and y.
         overlap: validation rows that equal a training row; None where nothing was compared.
+        near: training rows that are nearly the same as another; `held_near` validation rows that are nearly the same as
+            a training row. None likewise.
         drift: how train and validation differ; None likewise.
         association: how well cheap probes see the labels in the inputs; None where it was not measured.
         skipped: what was not measured, and why.
@@ -143,6 +147,8 @@ class DataFacts:
     agreement: float | None = None
     once: tuple[int, ...] = ()
     overlap: Overlap | None = None
+    near: Likeness | None = None
+    held_near: Likeness | None = None
     drift: Drift | None = None
     association: Association | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -234,6 +240,12 @@ def data_facts(
         related = _sample(fine, FEWER)
     if labels is not None and y is not None and not late("association", _relating(len(related), width)):
         values["association"] = relations.associate(x, y, related, labels, deadline, clock, compared, flags)
+    if labels is not None and y is not None:
+        numbers, pair = labels.kind == "numbers", A_PAIR * RELATED
+        if not late("near", pair * RELATED):
+            values["near"] = likeness(x, y, _sample(fine, RELATED), flags, numbers=numbers)
+        if compared is not None and not late("near", pair * min(len(fine), NEAR)):
+            values["held_near"] = likeness(x, y, _sample(fine, NEAR), flags, compared, numbers)
     return replace(found, **values)  # type: ignore[arg-type]
 
 

@@ -26,7 +26,7 @@ TWINS = 24  # shuffled twins that a probe is compared with
 LINEAR_FEATURES = 200  # the linear probe takes so many features, those that vary most
 FEATURES_ALONE = 64  # so many features are tried alone, those that correlate best with a column of the labels
 EXAMPLES = 5
-ENOUGH, PLENTY = 5.0, 12.0  # rows for each direction of the inputs, so that silence of the probes says something;
+ENOUGH, PLENTY = 4.0, 12.0  # rows for each direction of the inputs, so that silence of the probes says something;
 PASSED = 5.0  # so many where validation labels are known by so many standard deviations
 PAIRS = 30  # of equal rows, from which on it is told whether their labels agree
 

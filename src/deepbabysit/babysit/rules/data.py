@@ -286,13 +286,11 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
 
 
 @rule(
-    "duplicate_rows", phase="check", share=0.05, most=0.8, half=0.5, evened=1.5,
-    causes=("conflicting_labels",),
+    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5, causes=("conflicting_labels", "corrupted_labels"),
     why="Real tables hold a few repeats (iris 1 of 150); beyond 5 % of rows with many measured values they are copies. "
     "Rows of few values repeat by nature, but then validation rows are among them as often; and hardly four of five "
-    "of them do, target included. Where no copy is among the validation rows, copies only count double: up to `half` "
-    "of the rows (a bootstrap draws 37 %) they are only noted, and so are copies of rare classes that make the classes "
-    "`evened` times more equal.",
+    "of them do, target included. Copies of rare classes that make the classes `evened` times more equal were made on "
+    "purpose and are only noted.",
 )
 def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     """Rows that are exact copies of others."""
@@ -302,11 +300,8 @@ def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     ids = any(found.ids for found in data.inputs)
     share = data.duplicates / data.rows
     numbers = data.labels is not None and data.labels.kind == "numbers" and not data.labels.few
-    if data.copied:
-        copied = share > limits.half
-    else:
-        copied = (share > limits.share and data.continuous and not ids) or (share > limits.most and numbers)
-    copied = copied and not _evened(data, limits.evened)
+    measured = (data.continuous and not ids) or data.copied
+    copied = (share > limits.share and measured or share > limits.most and numbers) and not _evened(data, limits.evened)
     if ids and not copied:
         return None
     return Finding(
@@ -333,17 +328,21 @@ def _evened(data: DataFacts, limit: float) -> bool:
 
 
 @rule(
-    "conflicting_labels", phase="check", share=0.01, alike=2.0, sigma=3.5,
+    "conflicting_labels", phase="check", share=0.01, alike=2.0, sigma=3.5, near=0.3, apart=0.25, numbers=0.4,
     why="A label error rate that one would call clean is below 1 %; rows of few categories conflict naturally and are "
     "only noted, unless validation rows, of which as many would, do not. Labels of equal rows that agree (or disagree) "
     "more than by chance, by `alike` standard errors, are opinions about the same thing; where they do not, and inputs "
-    "do not tell labels either (`sigma`), all pairs are wrong, and not those of equal rows only.",
+    "do not tell labels either (`sigma`), all pairs are wrong, and not those of equal rows only. "
+    "Rows that are nearly the same (likeness.py) from a share of `near` on conflict where `apart` of them have other "
+    "labels, or `numbers` of the variance lies between them.",
 )
 def conflicting_labels(record: Record, limits: Any) -> Finding | None:
     """Equal inputs with different labels."""
     data = data_of(record)
-    if data is None or not data.conflicts:
+    if data is None:
         return None
+    if not data.conflicts:
+        return _near_conflicts(data, limits)
     ids = any(found.ids for found in data.inputs)
     share = data.conflicts / data.rows
     wrong = share > limits.share and ((data.continuous and not ids) or data.copied)
@@ -362,6 +361,23 @@ def conflicting_labels(record: Record, limits: Any) -> Finding | None:
         f"earlier row and another label (rows {pairs}){agreed}. No model can be right about both. Look at these rows.",
         {"conflicts": data.conflicts, "rows": data.rows, "share": share, "examples": [list(p) for p in data.examples],
          "limit": limits.share, "agreement": data.agreement},
+        remedies=(Remedy("Look at these rows; remove them or decide by majority."),),
+    )
+
+
+def _near_conflicts(data: DataFacts, limits: Any) -> Finding | None:
+    """Rows that are nearly the same, with different labels."""
+    near = data.near
+    apart = limits.numbers if data.labels is not None and data.labels.kind == "numbers" else limits.apart
+    if near is None or near.share < limits.near or 1.0 - near.alike < apart:
+        return None
+    pairs = "; ".join(f"{a} and {b}" for a, b in near.examples[:3])
+    return Finding(
+        "conflicting_labels", "warning", 0.8,
+        f"{near.rows} of {near.of} rows ({percent(near.share)}, limit {percent(limits.near)}) are nearly the same as "
+        f"another row, and {percent(1.0 - near.alike)} of them have another label (limit {percent(apart)}; rows "
+        f"{pairs}). No model can be right about both. Look at these rows.",
+        {"rows": near.rows, "of": near.of, "share": near.share, "alike": near.alike, "limit": apart},
         remedies=(Remedy("Look at these rows; remove them or decide by majority."),),
     )
 

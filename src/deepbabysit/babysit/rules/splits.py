@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from deepbabysit.babysit import changes
+from deepbabysit.babysit.facts import DataFacts
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import split_again
 from deepbabysit.babysit.rules.data import data_of, percent
@@ -14,19 +15,24 @@ from deepbabysit.babysit.vitals import Record
 
 
 @rule(
-    "split_leak", phase="check", rows=2, share=0.01, natural=3.0, most=0.1, least=8,
+    "split_leak", phase="check", rows=2, share=0.01, natural=3.0, most=0.1, least=8, near=0.3, alike=0.97,
+    numbers=0.99,
     why="Any copied row is too many (RULES: more than 0), but real tables hold a few repeats that a random split puts "
     "on both sides: up to `rows` of them, up to `share` of the part, or up to `natural` times the share of repeats "
     "inside the training part (where rows hold categories) are only noted, and so is anything in a part of fewer than "
     "`least` rows. Of measured rows that were split at random twice the share of repeats inside the training part is "
-    "expected: up to three standard errors more of it, and up to `most` of the part, are only noted.",
+    "expected: up to three standard errors more of it, and up to `most` of the part, are only noted. Rows far nearer to a "
+    "training row than chance explains (likeness.py: up to 0.25 of clean validation rows) are copies with noise, or "
+    "rows of one group, from a share of `near` on, where they have its label, too (`alike`; `numbers` of the variance).",
 )
 def split_leak(record: Record, limits: Any) -> Finding | None:
     """The same rows in training and validation data."""
     data = data_of(record)
     found = None if data is None else data.overlap
-    if data is None or found is None or not found.rows:
+    if data is None or found is None:
         return None
+    if not found.rows:
+        return _near_leak(data, limits)
     share, repeats = found.rows / found.of, data.copies / data.rows
     discrete = not data.continuous or any(i.ids for i in data.inputs)
     tiny = found.of < limits.least
@@ -48,6 +54,27 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
             Remedy("Leave these rows out of the validation part.", "x_val, y_val = x_val[unseen], y_val[unseen]",
                    changes.clean("unseen")),
             split_again(), Remedy("Split by group (person, day, source) where rows belong together."),
+        ),
+    )
+
+
+def _near_leak(data: DataFacts, limits: Any) -> Finding | None:
+    """Validation rows that are training rows with noise."""
+    near = data.held_near
+    alike = limits.numbers if data.labels is not None and data.labels.kind == "numbers" else limits.alike
+    if near is None or near.share < limits.near or near.alike < alike:
+        return None
+    pairs = ", ".join(f"{a} and training row {b}" for a, b in near.examples[:3])
+    return Finding(
+        "split_leak", "warning", 0.85,
+        f"{near.rows} of {near.of} validation rows ({percent(near.share)}, limit {percent(limits.near)}) lie far nearer "
+        f"to a training row than chance explains, and have its label (validation row {pairs}): copies with noise, or "
+        f"several rows of one person, day or picture. Validation then measures memory. Split by group.",
+        {"rows": near.rows, "of": near.of, "share": near.share, "alike": near.alike, "limit": limits.near,
+         "examples": [list(p) for p in near.examples]},
+        remedies=(
+            Remedy("Split by group (person, day, source) where rows belong together."),
+            Remedy("Make changed copies of rows (augmentation) after splitting, of training rows only."),
         ),
     )
 
