@@ -60,7 +60,7 @@ def giveaway(values: np.ndarray, tried: np.ndarray, goal: np.ndarray, numbers: b
     others = np.setdiff1d(np.arange(values.shape[1]), tried[givers])
     if not len(givers) or len(givers) > max(2, 0 if numbers else goal.shape[1]) or not len(others):
         return found
-    told = [_together(values[:, part], goal, numbers, base) for part in (tried[givers], others)]
+    told = [together(values[:, part], goal, numbers, base) for part in (tried[givers], others)]
     return Giveaway(
         found.alone, found.second, found.feature, found.grouped, tuple(int(g) for g in tried[givers]),
         max(told[0], float(scores[givers].max())), told[1],
@@ -126,7 +126,7 @@ def _grouped(values: np.ndarray, goal: np.ndarray, numbers: bool) -> np.ndarray:
     return 1.0 - within / len(values) / spread
 
 
-def _together(values: np.ndarray, goal: np.ndarray, numbers: bool, base: float) -> float:
+def together(values: np.ndarray, goal: np.ndarray, numbers: bool, base: float) -> float:
     """Return what features know together: the better of neighbours and a linear model, each row left out of its own."""
     gram = values @ values.T
     squares = np.diagonal(gram)

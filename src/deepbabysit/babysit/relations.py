@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbabysit.babysit.columns import Arrays, reader
-from deepbabysit.babysit.giveaway import giveaway
+from deepbabysit.babysit.giveaway import giveaway, together
 
 if TYPE_CHECKING:
     from deepbabysit.babysit.facts import LabelFacts
@@ -28,6 +28,8 @@ FEATURES_ALONE = 64  # so many features are tried alone, those that correlate be
 EXAMPLES = 5
 ENOUGH, PLENTY = 4.0, 12.0  # rows for each direction of the inputs, so that silence of the probes says something;
 PASSED = 5.0  # so many where validation labels are known by so many standard deviations
+LABELS_BY_CHANCE = 1e-5  # so seldom labels of two random parts are so far apart
+TOLD = 400  # rows of each part that are told apart
 PAIRS = 30  # of equal rows, from which on it is told whether their labels agree
 
 
@@ -65,6 +67,8 @@ class Drift:
         drifted: how many features are beyond chance.
         labels: total variation distance of the class shares (KS for numbers); `labels_chance` what chance gives.
         rows: rows of training and validation compared.
+        told: how well neighbours or a linear model tell of which part a row is, from 0 (chance) to 1, that row left out;
+            `told_error` the standard error of it.
     """
 
     distance: float
@@ -74,6 +78,8 @@ class Drift:
     labels: float | None
     labels_chance: float | None
     rows: tuple[int, int]
+    told: float = 0.0
+    told_error: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,16 +320,29 @@ def drift(
             shares = [np.array([(part == level).mean() for level in levels]) for part in (first, second)]
             found = float(np.abs(shares[0] - shares[1]).sum() / 2)
             whole = (shares[0] * n + shares[1] * m) / (n + m)
-            # expected distance by chance, and as much again: sum over classes of sqrt(2 p (1 - p) / (pi n)) / 2
-            share = float(2.5 * np.sqrt(2 * whole * (1 - whole) / (np.pi * effective)).sum() / 2)
+            # three times what is expected by chance: sum over classes of sqrt(2 p (1 - p) / (pi n)) / 2
+            share = float(3.0 * np.sqrt(2 * whole * (1 - whole) / (np.pi * effective)).sum() / 2)
         elif mine.shape[1] == 1:
             found = _distance(mine[:, 0], other[:, 0])
-            share = float(np.sqrt(np.log(2 / 0.001) / (2 * effective)))
+            share = float(np.sqrt(np.log(2 / LABELS_BY_CHANCE) / (2 * effective)))
     best = int(distances.argmax())
     return Drift(
         float(distances[best]), int(columns[best]) if len(columns) else 0, limit, int((distances > limit).sum()),
-        found, share, (n, m),
+        found, share, (n, m), *_told(a, b),
     )
+
+
+def _told(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Return how well the parts are told apart, and its standard error."""
+    count = min(len(a), len(b), TOLD)
+    rng = np.random.Generator(np.random.Philox(19))
+    both = np.concatenate([part[np.sort(rng.permutation(len(part))[:count])] for part in (a, b)])
+    spread = both.std(axis=0)
+    if count < TOLD // 16 or not (spread > 0).any():
+        return 0.0, 1.0
+    both = np.clip((both[:, spread > 0] - both[:, spread > 0].mean(axis=0)) / spread[spread > 0], -5.0, 5.0)
+    part = np.repeat([[1.0, -1.0], [-1.0, 1.0]], count, axis=0)
+    return together(both, part, False, 0.5), 1.0 / float(np.sqrt(2 * count))
 
 
 # -- inputs against labels ---------------------------------------------------------------------------------------------
