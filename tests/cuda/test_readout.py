@@ -48,7 +48,7 @@ def test_no_look_waits_for_the_device(cuda, waits, precision):
     _fit(cuda, sitter, precision=precision)
     assert waits[1:] == [0, 0]
     assert len(sitter.record.losses) == 3 * STEPS
-    assert len(sitter.record.steps) >= STEPS  # every third of three epochs, and the first ones; float16 skips its first ones
+    assert len(sitter.record.steps) >= STEPS  # float16 skips its first ones
     without = [step.step for step in sitter.record.steps[:-1] if step.noise is None]
     assert len(without) <= 2 * (precision == "float16"), without  # where the next one overflowed
 

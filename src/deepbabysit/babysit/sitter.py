@@ -444,8 +444,9 @@ class Sitter(Listener):
         """Return the targets of a step, where they lie."""
         arrays = step.batches[0] if step.batches else ()
         signature = getattr(self._controls.step, "signature", None) if self._controls is not None else None
-        known = signature is not None and signature.targets == 1 and len(arrays) > signature.inputs
-        return arrays[signature.inputs] if known else None
+        if signature is None or signature.targets != 1 or len(arrays) <= signature.inputs:
+            return None
+        return arrays[signature.inputs]
 
     def _compare(self) -> None:
         """Compare the gradient of the measured step with that of the step after it."""
