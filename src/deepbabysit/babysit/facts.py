@@ -241,11 +241,11 @@ def data_facts(
     if labels is not None and y is not None and not late("association", _relating(len(related), width)):
         values["association"] = relations.associate(x, y, related, labels, deadline, clock, compared, flags)
     if labels is not None and y is not None:
-        numbers, pair = labels.kind == "numbers", A_PAIR * RELATED
-        if not late("near", pair * RELATED):
-            values["near"] = likeness(x, y, _sample(fine, RELATED), flags, numbers=numbers)
-        if compared is not None and not late("near", pair * min(len(fine), NEAR)):
-            values["held_near"] = likeness(x, y, _sample(fine, NEAR), flags, compared, numbers)
+        measured = labels.kind == "numbers"
+        if not late("near", A_PAIR * RELATED**2):
+            values["near"] = likeness(x, y, _sample(fine, RELATED), flags, numbers=measured)
+        if compared is not None and not late("near", A_PAIR * RELATED * min(len(fine), NEAR)):
+            values["held_near"] = likeness(x, y, _sample(fine, NEAR), flags, compared, measured)
     return replace(found, **values)  # type: ignore[arg-type]
 
 

@@ -67,8 +67,8 @@ class Drift:
         drifted: how many features are beyond chance.
         labels: total variation distance of the class shares (KS for numbers); `labels_chance` what chance gives.
         rows: rows of training and validation compared.
-        told: how well neighbours or a linear model tell of which part a row is, from 0 (chance) to 1, that row left out;
-            `told_error` the standard error of it.
+        told: how well neighbours or a linear model tell of which part a row is, from 0 (chance) to 1, each row left out
+            of its own answer; `told_error` the standard error of it.
     """
 
     distance: float
@@ -231,8 +231,8 @@ def _agreeing(y: np.ndarray, rows: np.ndarray, a: np.ndarray, b: np.ndarray, fac
         values = np.asarray(y[rows], np.float64).reshape(len(rows), -1)
         if values.shape[1] > 1 or values.std() == 0.0:
             return None
-        first, second = ((np.asarray(y[part], np.float64).reshape(-1) - values.mean()) / values.std() for part in (a, b))
-        return float((first * second).mean() * np.sqrt(len(a)))
+        first, second = (np.asarray(y[part], np.float64).reshape(-1) - values.mean() for part in (a, b))
+        return float((first * second).mean() / values.var() * np.sqrt(len(a)))
     classes = _classes(y)
     shares = np.unique(classes[rows], return_counts=True)[1] / len(rows)
     chance = float((shares**2).sum())

@@ -274,7 +274,8 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
         droppable = not everything and len(found.shape) == 1
         shown = ", ".join(map(str, found.constant[:8])) + (", ..." if count > 8 else "")
         yield Finding(
-            "constant_feature", "error" if everything else "warning" if lost else "note", 1.0 if found.rows >= 30 else 0.6,
+            "constant_feature", "error" if everything else "warning" if lost else "note",
+            1.0 if found.rows >= 30 else 0.6,
             f"{count} of {len(found.std)} features of {name} have one value in all {found.rows} rows looked at: "
             f"{shown} (limit {int(limits.features)}). They tell nothing"
             + (": there is nothing to learn from." if everything else ". Drop them, or see why they are empty."),
@@ -286,7 +287,8 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
 
 
 @rule(
-    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5, causes=("conflicting_labels", "corrupted_labels"),
+    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5,
+    causes=("conflicting_labels", "corrupted_labels"),
     why="Real tables hold a few repeats (iris 1 of 150); beyond 5 % of rows with many measured values they are copies. "
     "Rows of few values repeat by nature, but then validation rows are among them as often; and hardly four of five "
     "of them do, target included. Copies of rare classes that make the classes `evened` times more equal were made on "

@@ -21,9 +21,11 @@ from deepbabysit.babysit.vitals import Record
     "on both sides: up to `rows` of them, up to `share` of the part, or up to `natural` times the share of repeats "
     "inside the training part (where rows hold categories) are only noted, and so is anything in a part of fewer than "
     "`least` rows. Of measured rows that were split at random twice the share of repeats inside the training part is "
-    "expected: up to three standard errors more of it, and up to `most` of the part, are only noted. Rows far nearer to a "
-    "training row than chance explains (likeness.py: up to 0.25 of clean validation rows) are copies with noise, or "
-    "rows of one group, from a share of `near` on, where they have its label, too (`alike`; `numbers` of the variance).",
+    "expected: up to three standard errors more of it, and up to `most` of the part, are only noted. Rows far nearer "
+    "to a training row than chance explains (likeness.py: up to 0.25 of clean validation rows) are copies with "
+    "noise, or "
+    "rows of one group, from a share of `near` on, where they have its label, too (`alike`; `numbers` of the "
+    "variance).",
 )
 def split_leak(record: Record, limits: Any) -> Finding | None:
     """The same rows in training and validation data."""
@@ -67,8 +69,9 @@ def _near_leak(data: DataFacts, limits: Any) -> Finding | None:
     pairs = ", ".join(f"{a} and training row {b}" for a, b in near.examples[:3])
     return Finding(
         "split_leak", "warning", 0.85,
-        f"{near.rows} of {near.of} validation rows ({percent(near.share)}, limit {percent(limits.near)}) lie far nearer "
-        f"to a training row than chance explains, and have its label (validation row {pairs}): copies with noise, or "
+        f"{near.rows} of {near.of} validation rows ({percent(near.share)}, limit {percent(limits.near)}) lie far "
+        f"nearer to a training row than chance explains, and have its label (validation row {pairs}): copies with "
+        f"noise, or "
         f"several rows of one person, day or picture. Validation then measures memory. Split by group.",
         {"rows": near.rows, "of": near.of, "share": near.share, "alike": near.alike, "limit": limits.near,
          "examples": [list(p) for p in near.examples]},
@@ -82,11 +85,12 @@ def _near_leak(data: DataFacts, limits: Any) -> Finding | None:
 @rule(
     "feature_leak", phase="check", score=0.8, apart=0.3, sure=0.985, sure_apart=0.05, numbers=0.985, classes=0.97,
     less=0.1, grouped=0.98, copied=0.995,
-    why="score: Deepchecks and RULES say 0.8, but the best feature of iris or breast cancer reaches that honestly (0.95 "
-    "at most of 23 tables), next to others nearly as good. So it is only noted where it stands `apart` from the second "
-    "best. A warning needs a feature that is `sure` alone and not nearly equalled; or some that together know nearly "
-    "all (`numbers` of the variance, `classes` of the rows beyond the largest class) where all others know `less`; or "
-    "one that has nothing but the label in its variance (`copied`; `grouped` where it stands apart as well). One number "
+    why="score: Deepchecks and RULES say 0.8, but the best feature of iris or breast cancer reaches that honestly "
+    "(0.95 at most of 23 tables), next to others nearly as good. So it is only noted where it stands `apart` from "
+    "the second best. A warning needs a feature that is `sure` alone and not nearly equalled; or some that together "
+    "know nearly all (`numbers` of the variance, `classes` of the rows beyond the largest class) where all others "
+    "know `less`; or one that has nothing but the label in its variance (`copied`; `grouped` where it stands apart "
+    "as well). One number "
     "that honestly decides everything looks the same: whether it is known in use is for a person to say.",
 )
 def feature_leak(record: Record, limits: Any) -> Finding | None:
@@ -116,9 +120,9 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
         f"{shown} the target with a score of {found.given if without else found.alone:.3f} (0 is chance, 1 perfect; "
         f"limit {limits.score:g})" + (
             f"; all others together reach {found.rest:.3f}" if without else
-            f"; the next best feature reaches {found.second:.3f}, and the label explains {percent(found.grouped)} of its "
-            f"variance") + ". It may be the label under another name, missing when the model is used. Ask when its value "
-        "is known; drop the column if that is after the label.",
+            f"; the next best feature reaches {found.second:.3f}, and the label explains {percent(found.grouped)} of "
+            f"its variance") + ". It may be the label under another name, missing when the model is used. Ask when its "
+        "value is known; drop the column if that is after the label.",
         {"feature": found.feature, "score": found.alone, "second": found.second, "explained": found.grouped,
          "features": list(columns), "given": found.given, "rest": found.rest,
          "limit": limits.score, "limit_apart": limits.apart, "rows": found.rows},
@@ -131,9 +135,10 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
     "split_drift", phase="check", distance=0.25, labels=0.15, told=0.3, errors=6.0, copies=0.05,
     why="Beyond chance (one in a thousand over all features, Kolmogorov-Smirnov; one in 100,000 for labels) and large "
     "enough to matter: a quarter of the rows for a feature, 15 % of the rows for the class shares. Random splits stay "
-    "below both. Weighted classes are meant to have other shares. A part that is made of copies differs from any other. "
-    "Where each feature alone is as before but neighbours or a linear model tell of which part a row is (a two-sample "
-    "test by classifying, Lopez-Paz and Oquab 2017; random splits stay below 4 `errors` and 0.4), features no longer "
+    "below both. Weighted classes are meant to have other shares. A part that is made of copies differs from any "
+    "other. Where each feature alone is as before but neighbours or a linear model tell of which part a row is (a "
+    "two-sample test by classifying, Lopez-Paz and Oquab 2017; random splits stay below 4 `errors` and 0.4), "
+    "features no longer "
     "belong together as they did: columns in another order, pictures turned or noisy.",
     causes=("duplicate_rows", "class_imbalance"),
 )
@@ -170,8 +175,8 @@ def split_drift(record: Record, limits: Any) -> Finding | None:
         )
     if told and not feature:
         parts.append(
-            f"the inputs tell of which part a row is: in {percent(0.5 + 0.5 * found.told)} of rows of equally large parts "
-            f"(limit {percent(0.5 + 0.5 * limits.told)}; chance gives 50 %), though no feature alone does"
+            f"the inputs tell of which part a row is: in {percent(0.5 + 0.5 * found.told)} of rows of equally large "
+            f"parts (limit {percent(0.5 + 0.5 * limits.told)}; chance gives 50 %), though no feature alone does"
         )
     return Finding(
         "split_drift", "warning", 0.9 if label and feature else 0.8,
