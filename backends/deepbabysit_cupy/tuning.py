@@ -141,16 +141,39 @@ class Tuning:
 
     # -- calls that run as one -----------------------------------------------------------------------------------------
 
-    def prefers(self, key: str, ways: Sequence[Callable[[], None]]) -> int:
-        """Return which of several ways to compute the same is fastest (0: the plain one), as chosen before or now."""
-        kept = self._choices.get(key)
-        if isinstance(kept, dict) and kept.get("way") in range(len(ways)):
-            self._used[key] = kept
-            return int(kept["way"])
-        seconds = [self.seconds(way) for way in ways]
+    def prefers(
+        self, key: str, ways: Sequence[Callable[[], None]], names: Sequence[str] = (), **facts: Any
+    ) -> int:
+        """Return which of several ways to compute the same is fastest (0: the plain one), as chosen before or now.
+
+        Arguments:
+            key: what is computed.
+            ways: to compute it.
+            names: of the ways; see `recall`.
+            facts: kept beside the choice.
+        """
+        kept = self.recall(key, names, str(facts.get("by", ""))) if names else self.recall(key, range(len(ways)))
+        if kept is not None:
+            return kept
+        seconds = [self.seconds(way) for way in ways] if len(ways) > 1 else [0.0]
         best = fastest(seconds)
-        self._keep(key, {"way": best, "seconds": seconds})
+        choice = {"way": names[best] if names else best, "seconds": seconds}
+        self._keep(key, {**choice, **{name: fact for name, fact in facts.items() if fact}})
         return best
+
+    def recall(self, key: str, ways: Sequence[Any], by: str = "") -> int | None:
+        """Return which of some ways was chosen before, or None.
+
+        Arguments:
+            key: what is computed.
+            ways: numbers, or the names that the file has for them.
+            by: the version of the library that does some of them; what another one did says nothing.
+        """
+        kept = self._choices.get(key)
+        if not isinstance(kept, dict) or kept.get("by", "") != by or kept.get("way") not in ways:
+            return None
+        self._used[key] = kept
+        return ways.index(kept["way"])
 
     def seconds(self, work: Callable[[], None]) -> float:
         """Return how long the GPU takes for some launches: in a graph, so that the host's time does not count."""
