@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import numpy as np
@@ -105,14 +105,14 @@ class CupyBackend(Backend):
         if self._lt is None:
             self._workspace = self.xp.cuda.alloc(WORKSPACE)
             self._lt = Lt(self._workspace.ptr)
-            self._lt.choose = self.chooser().choose
+            self.tuning = Tuning(self, self._lt.version)
+            self._lt.choose = self.tuning.choose
         return self._lt
 
     def chooser(self) -> Tuning:
         """Return who chooses by timing; opened with the matrix library, to whose version the choices belong."""
-        if self.tuning is None:
-            self.tuning = Tuning(self, self.lt.version)
-        return self.tuning
+        _ = self.lt
+        return cast(Tuning, self.tuning)
 
     @property
     def dnn(self) -> convolutions.Dnn:

@@ -87,7 +87,7 @@ def _faster(device: Any, name: str, call: Call) -> Way | None:
         ways.append(Way(SUMS, partial(convolution.run_with_sums, device, **attrs), forms))
     why = "" if library is None else _offered(device, library, conv, make, outs, ins, attrs, ways)
     if not ways and not by:
-        return None  # there is nothing to choose from
+        return None  # nothing to choose from, nothing to say
     kept = tuning.recall(key, [OWN, *[way.name for way in ways]], by)
     if kept is not None:
         return ways[kept - 1] if kept else None

@@ -10,7 +10,8 @@ import ctypes
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,7 @@ class Tuning:
         }
         self.path = base_folder() / "tuning" / f"{_slug(self._made_by['device'])}.json"
         self._used: dict[str, Any] = {}
+        self._apart: dict[str, Any] | None = None
         self._choices = self._read()
 
     def _read(self) -> dict[str, Any]:
@@ -155,10 +157,16 @@ class Tuning:
         kept = self.recall(key, names, str(facts.get("by", ""))) if names else self.recall(key, range(len(ways)))
         if kept is not None:
             return kept
-        seconds = [self.seconds(way) for way in ways] if len(ways) > 1 else [0.0]
+        seconds = [self.seconds(way) for way in ways]
         best = fastest(seconds)
-        choice = {"way": names[best] if names else best, "seconds": seconds}
-        self._keep(key, {**choice, **{name: fact for name, fact in facts.items() if fact}})
+        choice: dict[str, Any] = {"way": best, "seconds": seconds}
+        if names:
+            choice = {"way": names[best], "seconds": dict(zip(names, seconds, strict=True))}
+        choice |= {name: fact for name, fact in facts.items() if fact}
+        if self._apart is None:
+            self._keep(key, choice)
+        else:
+            self._apart[key] = choice
         return best
 
     def recall(self, key: str, ways: Sequence[Any], by: str = "") -> int | None:
@@ -170,10 +178,21 @@ class Tuning:
             by: the version of the library that does some of them; what another one did says nothing.
         """
         kept = self._choices.get(key)
-        if not isinstance(kept, dict) or kept.get("by", "") != by or kept.get("way") not in ways:
+        if self._apart is not None or not isinstance(kept, dict) or kept.get("by", "") != by:
+            return None
+        if kept.get("way") not in ways:
             return None
         self._used[key] = kept
         return ways.index(kept["way"])
+
+    @contextmanager
+    def apart(self) -> Iterator[dict[str, Any]]:
+        """Let `prefers` choose anew in a block, into the dictionary that this gives; nothing of it is kept."""
+        self._apart = {}
+        try:
+            yield self._apart
+        finally:
+            self._apart = None
 
     def seconds(self, work: Callable[[], None]) -> float:
         """Return how long the GPU takes for some launches: in a graph, so that the host's time does not count."""

@@ -17,8 +17,8 @@ NOTES = ("NONDETERMINISTIC", "FFT", "WINOGRAD", "DOWN_CONVERT_INPUTS", "REDUCED_
          "STRICT_NAN_PROP")  # fmt: skip
 # name, notes, bytes of workspace; in the order of the heuristic. Each adds up in an order of its own.
 PLANS = (
-    ("eng0 atomics", ("NONDETERMINISTIC",), 0), ("eng1 winograd", ("WINOGRAD",), 0), ("eng2 tf32", ("TENSOR_CORE",), 64),
-    ("eng3 huge", (), 1 << 40), ("eng4", (), 0), ("eng5 split", (), 4096),
+    ("eng0 atomics", ("NONDETERMINISTIC",), 0), ("eng1 winograd", ("WINOGRAD",), 0),
+    ("eng2 tf32", ("TENSOR_CORE",), 64), ("eng3 huge", (), 1 << 40), ("eng4", (), 0), ("eng5 split", (), 4096),
 )  # fmt: skip
 
 
@@ -127,19 +127,19 @@ class Graph:
     def conv_fprop(self, *, image: Tensor, weight: Tensor, **steps: Any) -> Tensor:
         return self._conv("conv_fprop", "result", steps, image=image, kernel=weight)
 
-    def conv_dgrad(self, *, loss: Tensor, filter: Tensor, **steps: Any) -> Tensor:  # noqa: A002
+    def conv_dgrad(self, *, loss: Tensor, filter: Tensor, **steps: Any) -> Tensor:
         return self._conv("conv_dgrad", "image", steps, result=loss, kernel=filter)
 
     def conv_wgrad(self, *, image: Tensor, loss: Tensor, **steps: Any) -> Tensor:
         return self._conv("conv_wgrad", "kernel", steps, image=image, result=loss)
 
-    def bias(self, *, input: Tensor, bias: Tensor) -> Tensor:  # noqa: A002
+    def bias(self, *, input: Tensor, bias: Tensor) -> Tensor:
         assert input is self._made
         self._nodes.append("bias")
         self._tensors["bias"] = bias
         return input
 
-    def relu(self, *, input: Tensor) -> Tensor:  # noqa: A002
+    def relu(self, *, input: Tensor) -> Tensor:
         assert input is self._made
         self._nodes.append("relu")
         return input
