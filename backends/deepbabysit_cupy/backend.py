@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from math import prod
@@ -13,6 +13,7 @@ from weakref import WeakSet
 import numpy as np
 
 from deepbabysit.kernels.spec import Array, Shape
+from deepbabysit.runtime.arrival import Arrival
 from deepbabysit.runtime.backend import Arena, Backend
 from deepbabysit.runtime.sharing import DLPACK_CUDA
 from deepbabysit_cupy import compiler
@@ -69,6 +70,7 @@ class CupyBackend(Backend):
         self.merging = True
         self.program = program
         self.hold = self._hold
+        self.fetch = self._fetch
         self.memory = self._memory
         self.adopt = self._adopt
         self.share = self._share
@@ -170,6 +172,14 @@ class CupyBackend(Backend):
         """Return the values as a NumPy array; waits for them."""
         self.enter()
         return np.asarray(array.get())
+
+    def _fetch(self, arrays: Sequence[Array]) -> Arrival:
+        """Begin to copy arrays to the host, behind what was asked for so far."""
+        self.enter()
+        if self.stream.is_capturing():
+            raise RuntimeError("values cannot be read while a step is captured")
+        ready = [array if array.flags.c_contiguous else array.copy() for array in arrays]
+        return self._staging.fetch(ready, self.stream)
 
     @contextmanager
     def _hold(self) -> Iterator[list[tuple[Array, np.ndarray]]]:

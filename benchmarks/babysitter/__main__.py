@@ -14,7 +14,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.babysitter.cases import FIRST_SEED, Case, pool
+from benchmarks.babysitter import draws
+from benchmarks.babysitter.cases import Case, pool
 from benchmarks.babysitter.code_cases import CodeCase, code_outcome, code_pool
 from benchmarks.babysitter.judging import Scores
 from benchmarks.babysitter.outcomes import outcome, places, truth, verdict_of
@@ -29,7 +30,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing of a pool's first cases, then print figures and misses."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.babysitter", description=__doc__)
-    parser.add_argument("--pool", choices=list(FIRST_SEED), default="development")
+    parser.add_argument("--pool", choices=draws.NAMES, default=draws.NAMES[0])
     parser.add_argument("--cases", type=int, help="only the first N cases (a sample of the pool)")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--minutes", type=float, help="begin no further case after so long")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels.spec import Array, Form, Shape
+from deepbabysit.runtime.arrival import Arrival
 
 
 class BackendUnavailable(RuntimeError):
@@ -92,6 +93,8 @@ class Backend(ABC):
             same ones, but for where they read.
         hold: ``with hold() as writes`` collects what this thread writes from the host, as (array, values), in place of
             doing it; None where nothing is gained by several steps at once.
+        fetch: ``fetch(arrays)`` begins to copy arrays to the host, as they are when the work that was asked for so far
+            is done, and waits for nothing; None where `to_host` does not wait.
         adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
             DLPack, or None where it is not there; None where a backend takes such data like all others.
         share: ``share(array, stream, max_version, dl_device, copy)`` returns the DLPack capsule of an array, as
@@ -117,6 +120,7 @@ class Backend(ABC):
     memory: Callable[[], dict[str, int]] | None = None
     choices: Callable[[], dict[str, Any]] | None = None
     program: Callable[..., Callable[[], None] | None] | None = None
+    fetch: Callable[[Sequence[Array]], Arrival] | None = None
     hold: Callable[[], AbstractContextManager[list[tuple[Array, np.ndarray]]]] | None = None
 
     @abstractmethod

@@ -43,7 +43,7 @@ class Sums:
         self._loss = loss
         self._metrics = list(metrics)
         self._arrays: dict[str, Array] = {}
-        self._kept: dict[str, np.ndarray] = {}
+        self._kept: dict[str, Array] = {}
         self._gathered: dict[str, list[Any]] = {m.name: [] for m in metrics if m.gathers}
 
     def add(self, name: str, values: Tensor) -> None:
@@ -60,7 +60,7 @@ class Sums:
 
     def keep(self) -> None:
         """Keep the sums as they are now, for `restore`."""
-        self._kept = {name: np.array(self._device.to_host(array)) for name, array in self._arrays.items()}
+        self._kept = {name: self._device.asarray(array) for name, array in self._arrays.items()}
 
     def restore(self) -> None:
         """Go back to what was kept."""
