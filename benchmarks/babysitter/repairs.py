@@ -29,10 +29,10 @@ def able(case: Case) -> bool:
     return "pretrain" not in case.delta and case.operator not in LOST
 
 
-def repair_outcome(case: Case, scores: Scores) -> Outcome:
+def repair_outcome(case: Case, scores: Scores, raced: bool = True) -> Outcome:
     """Repair a case and score what comes back on the clean test part, beside the healthy twin with the same seed.
 
-    A faulty one is given to the rivals, too, with as many trainings.
+    A faulty one is given to the rivals, too, with as many trainings, where it is `raced`.
     """
     program, seed = BY_NAME[case.program], case.seeds[0]
     recipe = apply(program, case.delta)
@@ -53,7 +53,7 @@ def repair_outcome(case: Case, scores: Scores) -> Outcome:
     except (TypeError, ValueError, RuntimeError) as error:
         found["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:160]
     found["seconds"] = round(perf_counter() - began, 2)
-    if found["truth"] == "faulty":
+    if raced and found["truth"] == "faulty":
         others = rivals(plan(recipe, data, seed)[1], found["trainings"] or RETRIES + 1, data.train.x, data.train.y,
                         (data.held.x, data.held.y))
         found["rivals"] = {

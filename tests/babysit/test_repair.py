@@ -144,7 +144,7 @@ def test_what_counts_as_better() -> None:
     assert Comparison(of(0.8, 0.5), of(0.8, 0.49)).judge()[0] is False
     assert Comparison(of(0.8), None).judge() == (False, "its outputs are not finite")
     assert Comparison(None, of(0.1)).judge() == (True, "")
-    assert Comparison(of(0.8), of(0.9), 3.0).sure and not Comparison(of(0.8), of(0.9), 2.0).sure
+    assert Comparison(of(0.8), of(0.9), 3.0).sure and not Comparison(of(0.8), of(0.9), 1.9).sure
     assert not Comparison(of(0.8), of(0.81), 3.0).sure
 
 

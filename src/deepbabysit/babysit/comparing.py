@@ -14,7 +14,7 @@ from deepbabysit.babysit.setup import Setup
 COMPARED = 20  # validation rows that two scores need at least to be compared
 HALF = 0.5  # standard errors by which a score must be better to be kept
 CALMER = 0.9  # or its error so much smaller, at an equal score
-SURE, MORE = 2.5, 0.02  # standard errors, and points, by which a run that looked healthy must be beaten
+SURE, MORE = 2.0, 0.02  # standard errors, and points, by which a run that looked healthy must be beaten
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,15 @@ def _numbers_against_classes(old: Trained, new: Trained, rows: np.ndarray | None
     rounded = levels[np.abs(said[:, None] - levels).argmin(axis=1)]
     before = Score(float((rounded == numbers).mean()), "accuracy", None, len(goal))
     after = Score(float((meant == numbers).mean()), "accuracy", None, len(goal))
-    farther = float(((meant - numbers) ** 2).mean()) > float(((said - numbers) ** 2).mean())
-    # classes that are right as often are the better ones: they come with probabilities
-    return Comparison(before, after, _errors(1.0 * (rounded != numbers), 1.0 * (meant != numbers)),
-                      after.value >= before.value and not farther)
+    errors = _errors(1.0 * (rounded != numbers), 1.0 * (meant != numbers))
+    own = float(((said - numbers) ** 2).mean())
+    chances = classes.reshape(len(goal), -1)
+    values = np.arange(chances.shape[1], dtype=np.float64) if codes is None else codes
+    # classes that are right as often are the better ones (they come with probabilities), unless numbers are meant: then
+    # a wrong class lies farther off than a number between two of them
+    near = float(((meant - numbers) ** 2).mean()) <= own
+    known = errors >= SURE and float(((chances @ values - numbers) ** 2).mean()) <= own
+    return Comparison(before, after, errors, after.value >= before.value and (near or known))
 
 
 def _codes(setup: Setup) -> np.ndarray | None:

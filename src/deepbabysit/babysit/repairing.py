@@ -365,7 +365,7 @@ def repair(
     next training follows from the findings' rank and confidence, and from short side runs where several could help (a
     tenth of a training each, none begin once 1.5 trainings went into them; what they took is reported). After two of
     them a sound setup is tried, whatever the findings say. A run in which nothing was found is compared with the sound
-    setup once, and changed only where that is better beyond doubt (2.5 standard errors, and two points).
+    setup once, and changed only where that is better beyond doubt (two standard errors, and two points).
 
     Arguments:
         build: ``build(settings)`` returns a compiled model. It is asked with an empty mapping, for the model as it
