@@ -132,14 +132,10 @@ def _numbers_against_classes(old: Trained, new: Trained, rows: np.ndarray | None
     before = Score(float((rounded == numbers).mean()), "accuracy", None, len(goal))
     after = Score(float((meant == numbers).mean()), "accuracy", None, len(goal))
     errors = _errors(1.0 * (rounded != numbers), 1.0 * (meant != numbers))
-    own = float(((said - numbers) ** 2).mean())
-    chances = classes.reshape(len(goal), -1)
-    values = np.arange(chances.shape[1], dtype=np.float64) if codes is None else codes
     # classes that are right as often are the better ones (they come with probabilities), unless numbers are meant: then
     # a wrong class lies farther off than a number between two of them
-    near = float(((meant - numbers) ** 2).mean()) <= own
-    known = errors >= SURE and float(((chances @ values - numbers) ** 2).mean()) <= own
-    return Comparison(before, after, errors, after.value >= before.value and (near or known))
+    near = float(((meant - numbers) ** 2).mean()) <= float(((said - numbers) ** 2).mean())
+    return Comparison(before, after, errors, after.value >= before.value and near)
 
 
 def _codes(setup: Setup) -> np.ndarray | None:
