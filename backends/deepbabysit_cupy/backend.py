@@ -61,6 +61,7 @@ class CupyBackend(Backend):
 
     name = "cupy"
     eager_replays = 0
+    divides = False  # a buffer's place follows from all calls that use it
 
     def __init__(self, number: int) -> None:
         import cupy

@@ -68,6 +68,10 @@ class Arena:
         """Return the array as the recording keeps it."""
         return array
 
+    def held(self) -> int:
+        """Return the bytes that the recording has taken so far, as far as that is known."""
+        return 0
+
     def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
         """Return the calls of a finished recording, improved where possible; `names`: their operations with kernels."""
         return calls
@@ -106,6 +110,7 @@ class Backend(ABC):
         tf32: whether products of float32 that run now may round their operands to 10 bits (some GPUs are faster so).
         memory: ``memory()`` returns bytes by name: what recorded steps have for themselves, what is in use of the pool
             that everything else lies in (parameters, states, data), and what of it is idle; None on the host.
+        divides: whether some calls of a recording can be finished, and all of them replayed as they are, too.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
             what making one costs on a CPU.
     """
@@ -115,6 +120,7 @@ class Backend(ABC):
     kernels: Mapping[str, Kernel]
     abstract: bool = False
     tf32: bool = False
+    divides: bool = True
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
     share: Callable[[Array, Any, Any, Any, Any], Any] | None = None
