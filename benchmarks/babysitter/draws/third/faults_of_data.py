@@ -150,12 +150,12 @@ def _few(r: Recipe, rng: Any, kind: str, **settings: Any) -> Delta:
     return {"data": data, "epochs": 3 * r["epochs"], "batch_size": min(r["batch_size"], 16)}
 
 
-@operator("split_leak", "overfitting", wanted=EACH, lost=True)
+@operator("split_leak", "duplicate_rows", "overfitting", wanted=EACH, lost=True)
 def _backup_read_too(r: Recipe, rng: Any) -> Delta | None:
     return _few(r, rng, "backup_appended", share=pick(rng, 0.6, 0.9))
 
 
-@operator("split_leak", "overfitting", wanted=EACH, lost=True)
+@operator("split_leak", "duplicate_rows", "overfitting", wanted=EACH, lost=True)
 def _drawn_until_enough(r: Recipe, rng: Any) -> Delta | None:
     return _few(r, rng, "bootstrap_before_split")
 

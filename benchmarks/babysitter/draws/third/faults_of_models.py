@@ -110,7 +110,7 @@ def _sigmoid_behind_softmax(r: Recipe, rng: Any) -> Delta | None:
             "loss": "binary_crossentropy", "data": {"onehot": True}}
 
 
-@operator("one_unit_softmax", "wrong_loss_for_output", wanted=EACH)
+@operator("one_unit_softmax", "wrong_loss_for_output", "double_softmax", wanted=EACH)
 def _one_softmax_and_logits(r: Recipe, rng: Any) -> Delta | None:
     """One unit with a softmax, into a loss that expects none."""
     if task_of(r) != "binary":
@@ -258,14 +258,14 @@ def _dropped_where_it_enters(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": _behind(layers(r), [layer("Dropout", rate=pick(rng, 0.75, 0.85))], kinds)}
 
 
-@operator("regularization_too_strong", wanted=EACH)
+@operator("regularization_too_strong", "dead_weights", wanted=EACH)
 def _decay_of_sgd(r: Recipe, rng: Any) -> Delta | None:
     """A decay of weights for a rate a hundred times smaller."""
     rule = optimizer("SGD", 0.03, momentum=0.9, weight_decay=pick(rng, 0.2, 0.5))
     return None if _normed(r) else {"optimizer": rule}
 
 
-@operator("regularization_too_strong", wanted=EACH)
+@operator("regularization_too_strong", "dead_weights", wanted=EACH)
 def _first_layer_penalized(r: Recipe, rng: Any) -> Delta | None:
     """A search for the columns that matter: L1 on the first layer, far too much of it."""
     stack = layers(r)
@@ -278,7 +278,7 @@ def _first_layer_penalized(r: Recipe, rng: Any) -> Delta | None:
 # -- batch normalization -----------------------------------------------------------------------------------------------
 
 
-@operator("batchnorm_misuse", wanted=EACH)
+@operator("batchnorm_misuse", "batch_too_small", wanted=EACH)
 def _momentum_of_the_others(r: Recipe, rng: Any) -> Delta | None:
     """The momentum weighs the new value in one library and the old one in the other: the last small batch is all."""
     if is_tokens(r) or _normed(r):

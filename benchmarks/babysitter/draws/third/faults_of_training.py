@@ -81,13 +81,13 @@ def _divided_once_more(r: Recipe, rng: Any) -> Delta | None:
     return {"optimizer": {**r["optimizer"], "learning_rate": _rate(r) / rows}}
 
 
-@operator("wrong_optimizer", "learning_rate_too_low", wanted=EACH)
+@operator("wrong_optimizer", "learning_rate_too_low", "stopped_too_early", wanted=EACH)
 def _adagrad_by_default(r: Recipe, rng: Any) -> Delta | None:
     """Adagrad as some libraries have it by default: a rate of 0.001, sums that begin at 0.1."""
     return {"optimizer": optimizer("Adagrad", 1e-3, initial_accumulator_value=pick(rng, 0.1, 1.0))}
 
 
-@operator("wrong_optimizer", "learning_rate_too_low", wanted=EACH)
+@operator("wrong_optimizer", "learning_rate_too_low", "stopped_too_early", wanted=EACH)
 def _epsilon_of_one(r: Recipe, rng: Any) -> Delta | None:
     """An epsilon of 1, as it was recommended for one large network."""
     name = pick(rng, "Adam", "RMSprop")
@@ -142,7 +142,8 @@ def _means_of_inputs(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack}
 
 
-@operator("symmetric_init", "bad_init_scale", "dead_relu", "unstable_activation_scale", wanted=EACH)
+@operator("symmetric_init", "bad_init_scale", "dead_relu", "unstable_activation_scale", "vanishing_gradient",
+          "output_ignores_input", wanted=EACH)
 def _gain_of_zero(r: Recipe, rng: Any) -> Delta | None:
     """A gain that was to be set later: orthogonal weights times zero."""
     return each(r, kernel_initializer={"name": "orthogonal", "gain": 0.0}) if hidden(r["layers"]) else None
@@ -170,7 +171,7 @@ def _last_never_divided(r: Recipe, rng: Any) -> Delta | None:
     return final(r, kernel_initializer={"name": "truncated_normal", "stddev": wide})
 
 
-@operator("bad_init_scale", "vanishing_gradient", "unstable_activation_scale", "symmetric_init", wanted=EACH)
+@operator("bad_init_scale", "vanishing_gradient", "unstable_activation_scale", wanted=EACH)
 def _hundredths_in_depth(r: Recipe, rng: Any) -> Delta | None:
     """Five layers, each with the 0.01 times normal of a lecture on small networks."""
     small = {"name": "normal", "stddev": pick(rng, 0.003, 0.01)}
@@ -217,7 +218,8 @@ def _gamma_of_zero(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": [*stack, layers(r)[-1]]}
 
 
-@operator("dead_relu", "bad_bias_init", "unstable_activation_scale", "vanishing_gradient", wanted=EACH)
+@operator("dead_relu", "bad_bias_init", "unstable_activation_scale", "vanishing_gradient", "output_ignores_input",
+          wanted=EACH)
 def _thresholds_too_high(r: Recipe, rng: Any) -> Delta | None:
     """Thresholds that were to keep layers sparse, drawn so far below zero that all units of one layer stay shut."""
     stack = layers(r)
@@ -229,7 +231,7 @@ def _thresholds_too_high(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack}
 
 
-@operator("vanishing_gradient", "unstable_activation_scale", "saturated_activation", "symmetric_init", wanted=EACH)
+@operator("vanishing_gradient", "unstable_activation_scale", "saturated_activation", wanted=EACH)
 def _softmax_in_between(r: Recipe, rng: Any) -> Delta | None:
     """Hidden layers with a softmax each: what goes through shrinks from one to the next."""
     start = pick(rng, "glorot_uniform", "glorot_normal")

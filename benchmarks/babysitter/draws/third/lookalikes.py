@@ -55,7 +55,7 @@ def _two_sparse_layers(r: Recipe, rng: Any) -> Delta | None:
 def _warm_up_then_decay(r: Recipe, rng: Any) -> Delta | None:
     """A sixth of the steps the rate rises, then it falls by a little with each step."""
     rate, steps = _rate(r), planned_steps(r)
-    after = {"name": "exponential", "learning_rate": 1.5 * rate, "factor": 0.93, "every": max(1, steps // 40)}
+    after = {"name": "exponential", "learning_rate": 1.5 * rate, "factor": 0.96, "every": max(1, steps // 40)}
     return {**_schedule(r, name="warmup", steps=max(2, steps // 6), after=after), "epochs": r["epochs"] * 6 // 5}
 
 
