@@ -9,6 +9,7 @@ and a few more. A warning or an error in such a run is a false alarm. An operato
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,17 +74,10 @@ def _named(make: Make) -> str:
 
 def apply(recipe: Recipe, delta: Mapping[str, Any]) -> Recipe:
     """Return the recipe with a delta."""
-    made = _copied(dict(recipe))
+    made = deepcopy(dict(recipe))
     for key, value in delta.items():
         made[key] = {**made[key], **value} if key == "data" else value
     return made
-
-
-def _copied(value: Any) -> Any:
-    """Return a copy of what JSON can hold."""
-    if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def changes(recipe: Recipe, delta: Mapping[str, Any]) -> bool:
@@ -100,7 +94,7 @@ def pick(rng: np.random.Generator, *values: Any) -> Any:
 
 def layers(recipe: Recipe) -> list[dict[str, Any]]:
     """Return a copy of the layers that may be changed."""
-    return _copied(recipe["layers"])
+    return deepcopy(recipe["layers"])
 
 
 def hidden(stack: list[dict[str, Any]]) -> list[dict[str, Any]]:
