@@ -12,13 +12,13 @@ from deepbabysit.optimizers.flat import flats_of
 ROWS, WIDTH = 512, 256
 
 
-def _model(device):
+def _model(device, precision="float32"):
     db.set_seed(1)
     model = db.Sequential([
         db.layers.Dense(WIDTH, activation="relu", input_shape=16), db.layers.Dense(WIDTH, activation="tanh"),
         db.layers.Dense(2),
     ])
-    model.compile("adam", loss="cross_entropy")
+    model.compile("adam", loss="cross_entropy", precision=precision)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(ROWS, 16)).astype(np.float32)
     y = rng.integers(0, 2, ROWS)
@@ -64,6 +64,22 @@ def test_the_error(full, cuda):
     after = model.optimizer.state_dict()
     assert after["steps"] == states["steps"]
     assert all(a.tobytes() == states["arrays"][name].tobytes() for name, a in after["arrays"].items())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_copies_in_half_precision_are_in_the_table(cuda, emulation, monkeypatch, precision):
+    model, x, y = _model(cuda, precision)
+    gc.collect()
+    cuda.backend.free()
+    monkeypatch.setattr(emulation, "limit", emulation.used + 300_000)
+    with pytest.raises(MemoryError) as caught:
+        model.fit(x, y, batch_size=ROWS, epochs=1, verbose=0, device=cuda, babysit=False)
+    (flat,) = flats_of(model.optimizer)
+    numbers = sum(p.size for p in model.parameters())
+    assert 2 * numbers <= flat.copies.nbytes < 2.01 * numbers
+    size = f"{flat.copies.nbytes / 1024:.1f} KiB"
+    assert f"{f'  parameters in {precision}':<42}{size:>12}\n" in str(caught.value)
+    assert f"{'  gradients':<42}{size:>12}\n" in str(caught.value)
 
 
 def _fit(model, x, y, rows, cuda):
