@@ -28,9 +28,10 @@ def main(fault: str, path: Path, budget: float) -> None:
         correctness.memory = None
     elif fault == "start":
         run.open_device = _end
+    operations = ("sum",) if fault == "phases" else ("sum", "relu", "add")
     run.main(path, budget, Sizes(
         copied=4096, product=16, aligned=16, elements=4096, repeats=1, steps=1, compared=2, networks=("tiny@64",),
-        trained=(), draws=1, operations=("sum", "relu", "add") if fault != "phases" else ("sum",),
+        trained=(), draws=1, convolutions=("tiny",), operations=operations,
     ))
 
 

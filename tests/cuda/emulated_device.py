@@ -12,7 +12,10 @@ from emulated_lt import EmulatedLt
 def emulate() -> Any:
     """Import `deepbabysit_cupy` anew over the emulated CuPy, with g++ in the compiler's place; returns its state."""
     state = emulated_modules.install()
-    from deepbabysit_cupy import compiler, lt
+    from deepbabysit_cupy import compiler, dnn, lt
+
+    def missing() -> Any:
+        raise dnn.DnnUnavailable("cuDNN is not installed", installed=False)
 
     compiler.version = lambda: (12, 9)
     compiler.architectures = lambda: (75, 80, 90)
@@ -20,4 +23,5 @@ def emulate() -> Any:
     library = EmulatedLt(emulated_cupy.run_library, lambda: emulated_cupy.stream().ptr)
     lt.load = lambda: library
     state.matrices = library
+    state.load_dnn, dnn.load = dnn.load, missing  # whatever this machine has
     return state

@@ -267,8 +267,8 @@ class Sitter(Listener):
             self._stand_by(self._controls)
 
     def _stand_by(self, controls: Controls) -> None:
-        """Have the next step measured; where such steps are recorded, too, always into the same places."""
-        if self._slab is None or not controls.step.captures:
+        """Have the next step measured, always into the same places: such steps are recorded, too."""
+        if self._slab is None:
             self._slab = Slab(controls.device)
             self._means = Tap(self._slab, self._activity), Change(controls, self._slab)
         self._tap, self._change = self._means

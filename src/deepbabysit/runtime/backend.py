@@ -68,6 +68,10 @@ class Arena:
         """Return the array as the recording keeps it."""
         return array
 
+    def held(self) -> int:
+        """Return the bytes that the recording has taken so far, as far as that is known."""
+        return 0
+
     def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
         """Return the calls of a finished recording, improved where possible; `names`: their operations with kernels."""
         return calls
@@ -87,6 +91,8 @@ class Backend(ABC):
         abstract: True when arrays have a shape and no values.
         choices: ``choices()`` returns what was chosen by timing, and by whom, as a run's record keeps it; None where a
             backend has no such choices.
+        remarks: ``remarks()`` returns what a user should know of the libraries behind it, a sentence each; None where
+            there is nothing to say.
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
             where a backend has no such thing. Where there is `hold`, ``times=n`` says that the calls are `n` times the
@@ -104,6 +110,7 @@ class Backend(ABC):
         tf32: whether products of float32 that run now may round their operands to 10 bits (some GPUs are faster so).
         memory: ``memory()`` returns bytes by name: what recorded steps have for themselves, what is in use of the pool
             that everything else lies in (parameters, states, data), and what of it is idle; None on the host.
+        divides: whether some calls of a recording can be finished, and all of them replayed as they are, too.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
             what making one costs on a CPU.
     """
@@ -113,12 +120,14 @@ class Backend(ABC):
     kernels: Mapping[str, Kernel]
     abstract: bool = False
     tf32: bool = False
+    divides: bool = True
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
     share: Callable[[Array, Any, Any, Any, Any], Any] | None = None
     keeps: Callable[[int], bool] | None = None
     memory: Callable[[], dict[str, int]] | None = None
     choices: Callable[[], dict[str, Any]] | None = None
+    remarks: Callable[[], Sequence[str]] | None = None
     program: Callable[..., Callable[[], None] | None] | None = None
     fetch: Callable[[Sequence[Array]], Arrival] | None = None
     hold: Callable[[], AbstractContextManager[list[tuple[Array, np.ndarray]]]] | None = None

@@ -25,23 +25,31 @@ def missing(variant: str) -> str:
 
 def ask(variant: str, cases: Sequence[str], steps: int, timeout: float) -> dict[str, dict[str, Any]]:
     """Measure a peer in a new process; returns ``{"seconds", "spread"}`` or ``{"error"}`` for each case."""
-    command = [sys.executable, "-m", "deepbabysit.bench.gpu.peers", variant, str(steps), *cases]
+    answers = child("peers", [variant, str(steps), *cases], timeout)
+    error = {"error": answers.get("error", "it said nothing about it")}
+    return {case: answers.get(case, error) for case in cases}
+
+
+def child(module: str, arguments: list[str], timeout: float) -> dict[str, Any]:
+    """Run a module of this folder in a new process; returns the JSON of its lines, and ``error`` where it failed."""
+    command = [sys.executable, "-m", f"deepbabysit.bench.gpu.{module}", *arguments]
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    answers: dict[str, Any] = {}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
             out, said = process.communicate(timeout=max(timeout, 1.0))
-            why = (said.strip().splitlines() or ["it ended without a word"])[-1][:300]
+            if process.returncode or not out.strip():
+                answers["error"] = (said.strip().splitlines() or ["it ended without a word"])[-1][:300]
         except subprocess.TimeoutExpired:
             process.kill()
             out, _ = process.communicate()
-            why = f"not done within {timeout:.0f} s"
-    answers: dict[str, dict[str, Any]] = {}
+            answers["error"] = f"not done within {timeout:.0f} s"
     for line in out.splitlines():
         if line.startswith("{"):  # whatever else a library prints
             answers.update(json.loads(line))
-    return {case: answers.get(case, {"error": why}) for case in cases}
+    return answers
 
 
 def _torch(variant: str, case: dict[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:

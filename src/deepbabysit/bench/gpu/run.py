@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deepbabysit.bench.gpu import correctness, speed, tools
+from deepbabysit.bench.gpu import convolutions, correctness, speed, tools
 from deepbabysit.bench.gpu.ceilings import ceilings, epilogues, versions
 from deepbabysit.bench.gpu.report import Report
 from deepbabysit.bench.gpu.sizes import Sizes
@@ -73,7 +73,8 @@ def _phases(report: Report, device: Device, plugin: Any, sizes: Sizes) -> list[P
         ("epilogues", 0.04, lambda: epilogues(report, backend, plugin, sizes)),
         ("memory-bound kernels", 0.05, lambda: correctness.bandwidth(report, device, sizes)),
         ("training steps", 0.15, lambda: speed.ours(report, device, sizes)),
-        ("choices by timing", 0.01, lambda: speed.choices(report, device)),
+        ("choices by timing", 0.01, lambda: speed.choices(report, device, plugin)),
+        ("convolutions", 0.1, lambda: convolutions.compared(report, device, plugin, sizes)),
         ("statistics", 0.03, lambda: speed.watching(report, device, sizes)),
         ("memory", 0.01, lambda: correctness.memory(report, device)),
         ("NVIDIA's tools", 0.05, lambda: tools.look(report)),
