@@ -327,7 +327,7 @@ def test_a_recording_that_is_gone_holds_no_memory(cuda, emulation):
 
     def used():
         gc.collect()
-        db.free()
+        cuda.backend.free()
         return emulation.used
 
     def run():

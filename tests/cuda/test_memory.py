@@ -111,7 +111,7 @@ def test_the_batch_that_it_names_fits_and_the_next_does_not(full, cuda, emulatio
 def _used(cuda, emulation):
     """Return the bytes in use, but for numbers that the device keeps for later."""
     gc.collect()
-    db.free()
+    cuda.backend.free()
     kept = {array.data.mem.allocation.number: array.data.mem.allocation.size for array in cuda.constants()}
     return emulation.used - sum(kept.values())
 

@@ -94,6 +94,7 @@ def bandwidth(report: Report, device: Device, sizes: Sizes) -> None:
 def graphs(report: Report, device: Device, sizes: Sizes) -> None:
     """Compare steps call by call, captured, and with merged launches: the same bits; and losses with the CPU."""
     backend: Any = device.backend
+    merging = backend.merging
     for name in sizes.trained:
         if report.over:
             report.keep(name, "not reached")
@@ -102,7 +103,7 @@ def graphs(report: Report, device: Device, sizes: Sizes) -> None:
                 _compare(report, device, name, sizes)
             except Exception as error:
                 report.fail(name, f"{type(error).__name__}: {error}")
-    backend.merging = True
+    backend.merging = merging
 
 
 def _compare(report: Report, device: Device, name: str, sizes: Sizes) -> None:

@@ -27,6 +27,7 @@ HOWS = ("merged", "merged, chosen by timing", "graph", "merged, every loss read"
 def ours(report: Report, device: Device, sizes: Sizes) -> None:
     """Measure steps call by call, captured, captured with merged launches."""
     backend: Any = device.backend
+    merging = backend.merging
     for name in sizes.networks:
         for how in HOWS:
             if report.over:
@@ -37,7 +38,7 @@ def ours(report: Report, device: Device, sizes: Sizes) -> None:
                 except Exception as error:
                     report.fail(f"{name} {how}", f"{type(error).__name__}: {error}")
                 gc.collect()
-    backend.merging = True
+    backend.merging = merging
 
 
 def _time(report: Report, device: Device, name: str, how: str, steps: int) -> None:
