@@ -23,7 +23,8 @@ from benchmarks.babysitter.outcomes import outcome, truth
 from benchmarks.babysitter.programs import BY_NAME, PROGRAMS
 from benchmarks.babysitter.recipes import KNOWN, optimizer, pool_of
 from benchmarks.babysitter.repairs import able, repair_figures, restored
-from benchmarks.babysitter.running import build, run, score
+from benchmarks.babysitter.rivals import best_of, rivals, usual
+from benchmarks.babysitter.running import build, plan, run, score
 from benchmarks.babysitter.scoring import bounds, figures, per_code
 from benchmarks.babysitter.sources import Part, prepare, present, raw
 from benchmarks.babysitter.table import table, table_of_groups, table_of_misses, table_of_repairs
@@ -327,6 +328,34 @@ def test_figures_of_repairs_counted_by_hand() -> None:
     assert found["harmed"]["faults without harm"]["hits"] == 0
     text = table_of_repairs(found, outcomes, "some")
     assert text.count("| n | faulty |") == 2 and text.count("| n | healthy |") == 1
+    assert found["rivals"] == {} and found["passes"] == {}
+    raced = [{**o, "passes": 40.0, "rivals": {"chance": {"after": after, "passes": 30.0}}}
+             for o, after in zip(outcomes[:4], (0.885, None, 0.2, 0.879), strict=True)]
+    found = repair_figures(raced)
+    assert (found["rivals"]["chance"]["hits"], found["rivals"]["chance"]["of"]) == (1, 4)
+    assert found["passes"] == {"repair": 40.0, "chance": 30.0}
+    assert "| restored by chance, as many trainings | 25.0% (1 of 4;" in table_of_repairs(found, raced, "some")
+
+
+def test_rivals_choose_the_best_of_as_many_trainings() -> None:
+    recipe = apply(BY_NAME["circles-relu"], {"optimizer": optimizer("SGD", 1e-6), "epochs": 4})
+    data = prepare(recipe["data"], 1000)
+    setup = plan(recipe, data, 1000)[1]
+    held = data.held.x, data.held.y
+    found = rivals(setup, 3, data.train.x, data.train.y, held)
+    assert set(found) == {"random search", "Adam 1e-3, He, standardized inputs"}
+    for said, passes in found.values():
+        assert said is not None and said(data.test.x).shape == (len(data.test.x), 1)
+        assert passes >= 3 * setup.epochs
+    alone, passes = rivals(setup, 1, data.train.x, data.train.y, held)["random search"]
+    assert passes == setup.epochs and alone is not None  # the first training is that of the program as it stands
+    good, bad = usual()(setup.with_(epochs=30)), setup
+    scores = [one.fit(data.train.x, data.train.y, held).score for one in (good, bad)]
+    assert scores[0] is not None and scores[1] is not None and scores[0].better(scores[1])
+    best, _ = best_of(bad, [good], data.train.x, data.train.y, held)
+    only, _ = best_of(good, [], data.train.x, data.train.y, held)
+    assert best is not None and only is not None
+    np.testing.assert_array_equal(best(data.test.x), only(data.test.x))
 
 
 def test_a_case_is_repaired_and_scored_beside_its_twin(tmp_path: Path) -> None:

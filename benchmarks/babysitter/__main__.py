@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scores", action="store_true", help="only find out which cases hurt: nobody watches")
     parser.add_argument("--code", action="store_true", help="run the pool's code cases instead")
     parser.add_argument("--repair", action="store_true", help="repair the pool's cases instead")
+    parser.add_argument("--alone", action="store_true", help="repair without the rivals that it has to beat")
     parser.add_argument("--misses", action="store_true", help="print the table of misses, too")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name in names[: given.cases] if given.only is None or given.only in name]
     missing = [case for case in missing if case.name in names]
     until = perf_counter() + 60.0 * given.minutes if given.minutes else float("inf")
-    for done, found in enumerate(run_all(missing, mode, given.folder, given.jobs, until), 1):
+    way = "alone" if mode == "repair" and given.alone else mode
+    for done, found in enumerate(run_all(missing, way, given.folder, given.jobs, until), 1):
         if found is None:
             continue
         with file.open("a") as out:
@@ -136,7 +138,9 @@ def _one(case: Case | CodeCase, mode: str, folder: Path) -> dict[str, Any] | Non
         key = (folder, case.pool)
         if key not in _SCORES:
             _SCORES[key] = Scores(places(folder, case.pool)[1])
-        return (repair_outcome if mode == "repair" else outcome)(case, _SCORES[key])
+        if mode in ("repair", "alone"):
+            return repair_outcome(case, _SCORES[key], mode == "repair")
+        return outcome(case, _SCORES[key])
     except Exception:  # one case does not end a pool: it is missing in the counts, and run again next time
         print(f"{case.name} crashed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         return None

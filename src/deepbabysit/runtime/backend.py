@@ -91,6 +91,8 @@ class Backend(ABC):
         abstract: True when arrays have a shape and no values.
         choices: ``choices()`` returns what was chosen by timing, and by whom, as a run's record keeps it; None where a
             backend has no such choices.
+        remarks: ``remarks()`` returns what a user should know of the libraries behind it, a sentence each; None where
+            there is nothing to say.
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
             where a backend has no such thing. Where there is `hold`, ``times=n`` says that the calls are `n` times the
@@ -125,6 +127,7 @@ class Backend(ABC):
     keeps: Callable[[int], bool] | None = None
     memory: Callable[[], dict[str, int]] | None = None
     choices: Callable[[], dict[str, Any]] | None = None
+    remarks: Callable[[], Sequence[str]] | None = None
     program: Callable[..., Callable[[], None] | None] | None = None
     fetch: Callable[[Sequence[Array]], Arrival] | None = None
     hold: Callable[[], AbstractContextManager[list[tuple[Array, np.ndarray]]]] | None = None
