@@ -456,6 +456,9 @@ def _experiment(subject: probes.Subject, now: _Examination) -> None:
             now.missing[name] = now.missing.get("drawn", now.missing.get("undropped", "the time was spent"))
     else:
         probe["ignores"] = now.attempt("ignores", 1.0, lambda: probes.probe_ignoring(subject, drawn, calm))
+        if sum(layer.inputs is not None for layer in record.model.layers) > 1:
+            probe["straight"] = now.attempt(
+                "straight", 1.0, lambda: probes.probe_straight(subject, drawn, record.model.output_activation))
         probe["leak"] = now.attempt("leak", 2.0, lambda: probes.probe_leak(subject, drawn))
         probe["modes"] = now.attempt("modes", 1.0, lambda: probes.probe_modes(subject, drawn, calm))
     if record.model.functions:
