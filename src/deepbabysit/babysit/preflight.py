@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from deepbabysit.babysit.task import (
     CLASS_LOGITS,
     CLASS_PROBABILITIES,
     LOG_PROBABILITIES,
+    NUMBERS,
     refusal,
     setup_facts,
     with_task,
@@ -52,6 +53,7 @@ NEEDS: Mapping[str, str] = {
     "loss_shape_mismatch": "loss", "target_out_of_range": "loss", "wrong_loss_for_output": "loss",
     "double_softmax": "codes", "one_unit_softmax": "codes", "missing_output_activation": "output",
     "initial_loss_off_chance": "first loss", "loss_reduction_sum": "first loss",
+    "dead_relu": "signals",
     "symmetric_init": "signals", "bad_init_scale": "signals", "unstable_activation_scale": "signals",
     "bad_bias_init": "signals", "missing_hidden_activation": "signals", "dropout_too_high": "signals",
     "batchnorm_misuse": "signals", "mode_bug": "modes", "output_ignores_input": "ignores", "batch_leak": "leak",
@@ -343,6 +345,8 @@ def _examine(
         )
         _note_data(record.data, given, now)
         record.run = with_task(run, loss, record.data.labels, record.model)
+        if record.run.chance is None:
+            record.run = replace(record.run, chance=now.attempt("guessing", 0.0, lambda: _guessing(now)))
         _measure_yardstick(now, ids)
         if subject is not None:
             _look_at_loss(subject, now)
@@ -365,9 +369,25 @@ def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
     if not now.left(seconds(len(y), data.features)):
         now.missing["yardstick"] = "the time was spent"
         return
+    price = _price(now.loss) if now.record.run.loss_kind == NUMBERS and now.loss.name not in ("mse", "rmse") else None
     now.record.probes["yardstick"] = now.attempt(
-        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels)
+        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels, price)
     )
+
+
+def _price(loss: Any) -> Callable[[np.ndarray], float]:
+    """Return what errors cost with a loss of numbers."""
+    return lambda errors: float(loss(errors[:, None], np.zeros((len(errors), 1))).item())
+
+
+def _guessing(now: _Examination) -> float | None:
+    """Return what guessing the mean of the targets costs, of a loss of numbers for which no formula says it."""
+    y = now.given.y
+    if y is None or now.record.run.loss_kind != NUMBERS or now.record.run.task != "regression" or y.size != len(y):
+        return None
+    numbers = np.asarray(y, np.float64).reshape(-1)[:READ]
+    numbers = numbers[np.isfinite(numbers)]
+    return _price(now.loss)(numbers - numbers.mean()) or None if len(numbers) else None
 
 
 def _looking(facts: ModelFacts, run: RunFacts) -> float:

@@ -299,8 +299,8 @@ def probe_ignoring(subject: Subject, drawn: Layer, undropped: Layer) -> IgnorePr
 def probe_straight(subject: Subject, drawn: Layer, activation: str | None) -> float | None:
     """Return how far outputs before the last activation are from those of an affine map, against how they differ.
 
-    With weights drawn anew, of ``a + b - c`` for rows a, b, c of the batch, as large as 1 to 3. None where that cannot be
-    told: inputs that are no floating numbers, an activation that cannot be taken back, outputs that do not differ.
+    With weights drawn anew, of ``a + b - c`` for rows a, b, c of the batch. None where that cannot be told: inputs
+    that are no floating numbers, an activation that cannot be taken back, outputs that do not differ.
     """
     if activation not in BENDS or not subject.x or any(a.dtype.kind != "f" for a in subject.x):
         return None

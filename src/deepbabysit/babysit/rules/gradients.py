@@ -152,9 +152,9 @@ def _cut_off(record: Record) -> bool:
 
 
 @rule("dead_relu", phase="check",
-      why="of units drawn around 0 half are open for any row, and hardly one in a thousand is closed for all of a batch; "
-          "inputs far from 0 close up to half of them; where 9 of 10 give 0 for every row before the first step, the "
-          "layer was born dead, and no rate wakes it",
+      why="of units drawn around 0 half are open for any row, and hardly one in a thousand is closed for all of a "
+          "batch; inputs far from 0 close up to half of them; where 9 of 10 give 0 for every row before the first "
+          "step, the layer was born dead, and no rate wakes it",
       share=0.9)
 def born_dead(record: Record, limits: Any) -> Iterator[Finding]:
     """Rectifiers that are closed for every row before training."""

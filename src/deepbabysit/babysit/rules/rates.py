@@ -41,9 +41,9 @@ def learning_rate_off_range(record: Record, limits: Any) -> Finding | None:
 
 @rule(
     "learning_rate_too_low", phase="epoch", share=0.5, left=0.02, poor=0.15, late=0.5,
-    why="A schedule that decays to a hundredth spends its last third there (three steps of a tenth, cosine, one cycle); "
-    "one that spends half of the run below `left` of its rate counts steps where epochs were meant, or never ends its "
-    "warm-up.",
+    why="A schedule that decays to a hundredth spends its last third there (three steps of a tenth, cosine, one "
+    "cycle); one that spends half of the run below `left` of its rate counts steps where epochs were meant, or never "
+    "ends its warm-up.",
     causes=("nan_in_data",),
 )
 def rate_gone(record: Record, limits: Any) -> Finding | None:
@@ -92,7 +92,8 @@ def rate_grows(record: Record, limits: Any) -> Finding | None:
         return None
     times = rates[-1] / record.run.rate
     best = min(losses)
-    if times < limits.grown or rates[-1] < max(rates) or losses[-1] < limits.above * best:
+    falls = any(b < a for a, b in zip(rates, rates[1:], strict=False))  # cycles come down again
+    if times < limits.grown or falls or losses[-1] < limits.above * best:
         return None
     if losses[-1] < limits.poor * guess:
         return None

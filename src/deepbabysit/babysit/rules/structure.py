@@ -75,9 +75,9 @@ def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
     named = ", ".join(layer.path for layer in kernels[:-1])
     yield Finding(
         "missing_hidden_activation", "note" if enough else "warning", 0.5 if enough else 0.9,
-        f"the whole model is linear: for sums of rows it gives the sums of their outputs, within {deviation:.2g} of how "
-        f"outputs differ (limit {limits.straight:g}), although it has {len(kernels)} layers with weights. They are as "
-        f"good as one. Give the hidden layers ({named}) an activation that bends.",
+        f"the whole model is linear: for sums of rows it gives the sums of their outputs, within {deviation:.2g} of "
+        f"how outputs differ (limit {limits.straight:g}), although it has {len(kernels)} layers with weights. They are "
+        f"as good as one. Give the hidden layers ({named}) an activation that bends.",
         {"deviation": deviation, "limit": limits.straight, "kernels": len(kernels)}, layer=kernels[0].path,
         remedies=(Remedy(
             "Give the hidden layers relu.", 'activation="relu", kernel_initializer="he_normal"',
@@ -196,6 +196,30 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
                 {"biases": before.units, "limit": 0}, layer=before.path,
                 remedies=(Remedy("Leave the bias out.", "use_bias=False", changes.unbias(before.path)),),
             )
+
+
+@rule(
+    "batchnorm_misuse", phase="check", batch=16,
+    why="A normalized output has the mean and the spread of its batch, whatever the inputs say: numbers to be "
+    "predicted lose their scale. With gamma and beta to learn it back and batches of more than `batch` rows it is only "
+    "noted.",
+)
+def normalized_output(record: Record, limits: Any) -> Finding | None:
+    """Batch normalization of the outputs of a regression."""
+    last = record.model.layers[-1] if record.model.layers else None
+    if last is None or last.kind != "BatchNorm" or record.run.task != "regression":
+        return None
+    bare = "gamma" not in last.parameters
+    size = record.run.batch_size
+    loud = bare or (size is not None and size <= limits.batch)
+    return Finding(
+        "batchnorm_misuse", "warning" if loud else "note", 0.8,
+        f"layer {last.path} (BatchNorm) normalizes the output itself, over batches of {size} rows (limit "
+        f"{int(limits.batch)})" + (", without factors that could give the scale back" if bare else "")
+        + ": every batch of predictions gets the same mean and spread, whatever its targets are. Take it out.",
+        {"batch_size": size, "limit": int(limits.batch), "bare": bare}, layer=last.path,
+        remedies=(Remedy("Take it out.", "", changes.edited(lambda plan: plan.remove(last.path))),),
+    )
 
 
 def _never_updated(norm: LayerFacts, reason: str, kept: float, limits: Any) -> Finding:

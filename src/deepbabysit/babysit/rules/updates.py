@@ -263,16 +263,20 @@ def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
 
 @rule("unchanged_weights", phase="step",
       why="bit for bit the same in 3 measured steps (DeepDiagnosis: equality over 3 checks) although they are to be "
-          "trained; where a schedule has left less than `gone` of its rate, that is what is wrong",
+          "trained; where a schedule has left less than `gone` of its rate, that is what is wrong, and where the loss "
+          "is below `learned` of guessing, nothing is",
       causes=("dead_relu", "dead_weights", "saturated_activation", "vanishing_gradient", "learning_rate_too_low",
               "output_ignores_input", "nan_loss"),
-      times=3, gone=1e-3)
+      times=3, gone=1e-3, learned=1e-4)
 def unchanged_weights(record: Record, limits: Any) -> list[Finding]:
     """A tensor that is to be trained never changes."""
     recent = record.steps[-int(limits.times) :]
     least = limits.gone * (record.run.rate or 0.0)
     if len(recent) < limits.times or any((s.rate or 0.0) <= least for s in recent):
         return []
+    level, guess = last_level(record.curve()), chance(record)
+    if level is not None and guess and level < limits.learned * guess:
+        return []  # nothing is left to be learned
     found = []
     for path, p in recent[-1].parameters.items():
         seen = [s.parameters[path] for s in recent if path in s.parameters]
