@@ -16,6 +16,8 @@ LEAST: dict[str, int] = {
     "thin": 1 << 20,  # operations of a product
     "thin part": 1 << 20,  # operations of a part: 8 microseconds
     "thin team": 1 << 26,  # operations, outside of programs: a thread that sleeps takes up to 100 microseconds to wake
+    "packed": 1 << 20,  # operations of a product
+    "packed team": 1 << 25,  # operations, outside of programs
     "threads": 1 << 22,  # operations from which on a product of BLAS is divided among its threads
     "linear_gradient": 4096,
     "loss": 512,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.runtime.chains import Call, Chain, extent, same_elements
-from deepbabysit_numpy.compiled import thin, updates
+from deepbabysit_numpy.compiled import packed, thin, updates
 from deepbabysit_numpy.program import machine
 from deepbabysit_numpy.program.rows import address
 from deepbabysit_numpy.program.tracing import Trace
@@ -93,11 +93,11 @@ def fuse(calls: Sequence[Call]) -> dict[int, Trace]:
     found: dict[int, Trace] = {}
     for update in _updates(calls):
         taken: dict[int, int] = {}
-        for number, (run, outs, ins, _) in enumerate(calls[: update.number]):
-            if isinstance(calls[number], list) or getattr(run, "func", None) is not thin.VARIANTS["matmul"].run:
+        for number, (run, outs, ins, scratch) in enumerate(calls[: update.number]):
+            if getattr(run, "func", None) is not thin.VARIANTS["matmul"].run:
                 continue
-            x, y = ins
-            segment = update.segment(outs[0]) if thin.makes_slopes(x, y, outs[0]) else None
+            fits = thin.makes_slopes(*ins, outs[0]) or thin.many(*ins) and packed.fits(*ins, outs[0], scratch)
+            segment = update.segment(outs[0]) if fits else None
             if segment is not None and segment not in taken.values() and _alone(calls, number, update, segment):
                 taken[number] = segment
         first = True
@@ -126,16 +126,22 @@ def _copy(update: _Update) -> machine.Row:
 
 
 def _fused(trace: Trace, call: Call, update: _Update, segment: int) -> None:
-    x, g = call[2][0].T, call[2][1]
+    x, g = call[2]
     out = call[1][0]
     begin = update.begins[segment]
     w, _, states = update.views(begin, begin + out.size)
     keep = np.ones(1, np.int64)
     plan = update.plan(segment, segment + 1)
     trace.kept += [keep, plan]
-    count = thin.divided(x.shape[0], *out.shape)
-    arguments = (x, g, out, keep, plan, w, states, update.own)
-    trace.shared("thin", "slopes_adam", [(part, count, *arguments) for part in range(count)])
+    arguments = (out, keep, plan, w, states, update.own)
+    if thin.makes_slopes(x, g, out):
+        count = thin.divided(x.shape[1], *out.shape)
+        trace.shared("thin", "slopes_adam", [(part, count, x.T, g, *arguments) for part in range(count)])
+        return
+    count, right, left = packed.operands(x, g, call[3])
+    trace.shared("packed", "right", [(part, count, *right) for part in range(count)])
+    bias = packed.NONE[out.dtype]
+    trace.shared("packed", "product_adam", [(part, count, *left, bias, *arguments) for part in range(count)])
 
 
 def _rest(trace: Trace, update: _Update, taken: set[int]) -> Trace:
