@@ -15,7 +15,7 @@ from deepbabysit_numpy.compiled.thin import many, multiply, rooms_of, takes
 from deepbabysit_numpy.kernels import products
 
 _DTYPES = frozenset({"float32", "float64"})
-_KINDS = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
+KINDS = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
 _GRADIENT = Compiled("dense", "gradient")
 _RELU = Compiled("dense", "bias_relu")
 _EPILOGUES = {
@@ -32,7 +32,8 @@ def _takes_linear(forms: Any, *, activation: str = "linear") -> bool:
     fits = x.dtype == kernel.dtype == bias.dtype
     if activation == "tanh":
         fits = fits and size >= LEAST[least("tanh", x.dtype.name)]
-    return fits and size >= LEAST["linear"] and size > 0 and available()
+    long = size >= LEAST["linear"] or many(Form((prod(x.shape[:-1]), x.shape[-1]), x.dtype), kernel)
+    return fits and long and size > 0 and available()
 
 
 def _flat(x: Any) -> Any:
@@ -62,7 +63,7 @@ def _takes_gradient(forms: Any, *, activation: str = "linear") -> bool:
 def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "linear") -> None:
     width = y.shape[-1]
     rows = outs[0].reshape(-1, width)
-    _GRADIENT(y.dtype, g.reshape(-1, width), y.reshape(-1, width), rows, outs[1], _KINDS[activation])
+    _GRADIENT(y.dtype, g.reshape(-1, width), y.reshape(-1, width), rows, outs[1], KINDS[activation])
 
 
 def ours(call: Any) -> bool:

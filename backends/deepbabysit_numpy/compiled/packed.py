@@ -27,6 +27,11 @@ def _wide(itemsize: int) -> int:
     return 2 * registers.register_bytes() // itemsize
 
 
+def high() -> int:
+    """Return how many rows a panel has."""
+    return registers.tall_rows()
+
+
 def packs(rows: int, inner: int, columns: int) -> bool:
     """Tell whether a product of (rows, inner) with (inner, columns) pays two copies."""
     work = 2.0 * rows * inner * columns
@@ -47,7 +52,7 @@ def rooms_of(rows: int, inner: int, columns: int, dtype: Any) -> tuple[Form, ...
 
 def divided(rows: int, inner: int, columns: int) -> int:
     """Return into how many parts a product is divided."""
-    return team.parts(-(-rows // registers.tall_rows()), 2.0 * rows * inner * columns, LEAST["thin part"])
+    return team.parts(-(-rows // registers.tall_rows()), 2.0 * rows * inner * columns, LEAST["packed part"])
 
 
 def lies(a: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit_numpy.compiled.code.dense import slopes
 from deepbabysit_numpy.compiled.code.registers import register_bytes, tall_rows
 from deepbabysit_numpy.compiled.code.rules import adam
 from deepbabysit_numpy.compiled.code.tiles import beside, panel, turn
@@ -45,7 +46,8 @@ def _lay(source: Any, first: Any, last: Any, begin: Any, valid: Any, turned: Any
         if turned:
             place = source.ctypes.data + first * size
             row = begin + min(lane, valid - 1)
-            turn(source, place + row * down, down, valid - min(lane, valid - 1), last - first, target, high * size, some)
+            there = valid - min(lane, valid - 1)
+            turn(source, place + row * down, down, there, last - first, target, high * size, some)
         else:
             place = source.ctypes.data + first * down + (begin + lane) * size
             beside(source, place, down, max(valid - lane, 0), last - first, target, high * size, some)
@@ -115,6 +117,20 @@ def product(part: Any, parts: Any, x: Any, turned: Any, room: Any, rooms: Any, b
     for number in range(begin, end, _BLOCK):
         last = min(number + _BLOCK, end)
         _block(x, turned, room, place, number, last, bias, rectify, y[number * _HIGH : last * _HIGH])
+
+
+@exact
+def product_slopes(part: Any, parts: Any, x: Any, turned: Any, room: Any, rooms: Any, bias: Any, g: Any, y: Any,
+                   out: Any, sums: Any, kind: Any) -> None:
+    """Do what `product` does with `g`, and `dense.slopes` with it, block by block: a row of `sums` for each panel."""
+    begin, end = _share(part, parts, sums.shape[0])
+    place = _place(part, parts, rooms)
+    for number in range(begin, end, _BLOCK):
+        last = min(number + _BLOCK, end)
+        _block(x, turned, room, place, number, last, bias, 0, g[number * _HIGH : last * _HIGH])
+        for panel_number in range(number, last):
+            a, b = panel_number * _HIGH, min((panel_number + 1) * _HIGH, g.shape[0])
+            slopes(g[a:b], y[a:b], out[a:b], sums[panel_number], kind)
 
 
 @exact
