@@ -16,6 +16,7 @@ ALLOWED: dict[str, str] = {
     r"^could not import '(torch|jax)\b": "extra `peers`: hundreds of megabytes, only for comparisons",
     r"^could not import 'tensorboard\b": "extra `tensorboard`: twelve packages for one small adapter",
     r"^the wheel of cuBLAS is not installed$": "extras `cuda12`, `cuda13`: hundreds of megabytes",
+    r"^the wheels of cuDNN are not installed$": "extras `cudnn12`, `cudnn13`: hundreds of megabytes",
     r"\bDEEPBABYSIT_DATA\b": "data files that the repository does not carry",
     r"^no (GPU|CUDA device)\b": "machines without an accelerator",
     r"^signals$": "Windows cannot send them",

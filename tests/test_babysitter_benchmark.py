@@ -12,23 +12,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.babysitter import draws
 from benchmarks.babysitter.__main__ import main, read
 from benchmarks.babysitter.baselines import BASELINES
-from benchmarks.babysitter.cases import FIRST_SEED, TRIALS, Case, pool
-from benchmarks.babysitter.code_cases import LOOPS, MIDDLES, SOURCES, WAITS, CodeCase, code_outcome, code_pool
+from benchmarks.babysitter.cases import TRIALS, Case, pool
+from benchmarks.babysitter.code_cases import SOURCES, WAYS, CodeCase, code_outcome, code_pool
 from benchmarks.babysitter.judging import Scores, judge, plain, significant
-from benchmarks.babysitter.lookalikes import LOOKALIKES
-from benchmarks.babysitter.operators import DEV, OPERATORS, SEALED, apply
+from benchmarks.babysitter.operators import LOOKALIKES, OPERATORS, apply
 from benchmarks.babysitter.outcomes import outcome, truth
 from benchmarks.babysitter.programs import BY_NAME, PROGRAMS
 from benchmarks.babysitter.recipes import KNOWN, optimizer, pool_of
 from benchmarks.babysitter.repairs import able, repair_figures, restored
-from benchmarks.babysitter.running import build, run, score
+from benchmarks.babysitter.rivals import best_of, rivals, usual
+from benchmarks.babysitter.running import build, plan, run, score
 from benchmarks.babysitter.scoring import bounds, figures, per_code
 from benchmarks.babysitter.sources import Part, prepare, present, raw
 from benchmarks.babysitter.table import table, table_of_groups, table_of_misses, table_of_repairs
 
 from deepbabysit.babysit.codes import CODES
+
+DEV = draws.NAMES[0]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_bounds_leave_half_of_the_rest_on_either_side() -> None:
 
 
 def test_pools_share_no_data_no_program_no_fault_and_no_seed() -> None:
-    cases = {name: pool(name) for name in FIRST_SEED}
+    cases = {name: pool(name) for name in draws.NAMES}
     assert all(cases.values())
     fault_of: list[tuple[str, Callable[[Case], Any]]] = [
         ("program", lambda c: c.program), ("name", lambda c: c.name), ("seeds", lambda c: c.seeds[0]),
@@ -61,38 +64,48 @@ def test_pools_share_no_data_no_program_no_fault_and_no_seed() -> None:
         ("fault", lambda c: c.operator if c.kind == "fault" else c.name),
     ]
     for what, key in fault_of:
-        for one, other in combinations(FIRST_SEED, 2):
+        for one, other in combinations(draws.NAMES, 2):
             assert not {key(c) for c in cases[one]} & {key(c) for c in cases[other]}, (what, one, other)
-    seeds = {name: {seed for c in cases[name] for seed in c.seeds} for name in FIRST_SEED}
-    looks = {name: {c.operator for c in cases[name] if c.kind == "lookalike"} for name in FIRST_SEED}
-    for one, other in combinations(FIRST_SEED, 2):
+    seeds = {name: {seed for c in cases[name] for seed in c.seeds} for name in draws.NAMES}
+    looks = {name: {c.operator for c in cases[name] if c.kind == "lookalike"} for name in draws.NAMES}
+    for one, other in combinations(draws.NAMES, 2):
         assert not seeds[one] & seeds[other]
-        assert looks[one] & looks[other] <= ({"longer"} if SEALED not in (one, other) else set())
+        assert looks[one] & looks[other] <= ({"longer"} if {one, other} == set(draws.NAMES[:2]) else set())
         assert not set(SOURCES[one]) & set(SOURCES[other])
-    for ways in (LOOPS, MIDDLES, WAITS):
-        assert {where for where, _, _ in ways.values()} == set(FIRST_SEED)
+        assert not set(WAYS[one]) & set(WAYS[other])
 
 
 def test_every_operator_belongs_to_one_pool_and_names_codes_that_exist() -> None:
     names = [o.name for o in OPERATORS]
     assert len(names) == len(set(names))
-    for name in FIRST_SEED:
+    for name in draws.NAMES:
         assert sum(o.pool == name for o in OPERATORS) >= 30
+        ways = WAYS[name].values()
+        assert {code for way in ways for code in way.codes} <= set(CODES)
+        assert any(way.codes for way in ways) and not all(way.codes for way in ways)
     for o in OPERATORS:
         assert o.codes and set(o.codes) <= set(CODES), o.name
-    mine, theirs, sealed = ({o.codes[0] for o in OPERATORS if o.pool == name} for name in FIRST_SEED)
-    assert mine == theirs < sealed
+    mine, theirs, *sealed = ({o.codes[0] for o in OPERATORS if o.pool == name} for name in draws.NAMES)
+    assert mine == theirs
+    assert all(mine < others for others in sealed)
     assert all(not o.codes for o in LOOKALIKES)
-    assert {code for ways in (LOOPS, MIDDLES, WAITS) for _, code, _ in ways.values() if code} <= set(CODES)
 
 
-def test_the_sealed_pool_is_large_enough_for_what_is_claimed() -> None:
-    cases = pool(SEALED)
+@pytest.mark.parametrize("name", draws.NAMES[2:])
+def test_a_sealed_pool_is_large_enough_for_what_is_claimed(name: str) -> None:
+    cases = pool(name)
     counts = Counter(case.codes[0] for case in cases if case.codes)
     assert sum(counts.values()) >= 800
     assert min(counts.values()) >= 20
     kinds = Counter(case.kind for case in cases)
     assert kinds["lookalike"] > kinds["clean"] > 200
+
+
+def test_draws_are_in_the_order_of_their_seeds() -> None:
+    assert draws.NAMES[:3] == (DEV, "first", "second")
+    seeds = [draw.FIRST_SEED for draw in draws.DRAWS.values()]
+    assert seeds == sorted(set(seeds))
+    assert draws.draw_of(draws.parts("programs")[draws.NEWEST].__name__) == draws.NEWEST == draws.NAMES[-1]
 
 
 def test_cases_are_data_and_the_same_every_time() -> None:
@@ -120,7 +133,7 @@ def test_no_operator_changes_the_recipe_it_is_given_and_every_case_changes_somet
 
 
 def test_one_case_of_every_operator_can_be_built() -> None:
-    for name in FIRST_SEED:
+    for name in draws.NAMES:
         found = {case.operator: case for case in pool(name)}
         for case in found.values():
             recipe = apply(BY_NAME[case.program], case.delta)
@@ -133,8 +146,8 @@ def test_programs_say_the_truth_about_their_data() -> None:
         if not present(source):
             continue  # files that are not everywhere
         x, y, task = raw(source)
-        assert KNOWN[source][1:] == (task, x.shape[1], 0 if task == "regression" else int(y.max()) + 1)
-        assert pool_of(program) == KNOWN[source][0]
+        assert KNOWN[source][:3] == (task, x.shape[1], 0 if task == "regression" else int(y.max()) + 1)
+        assert program in draws.parts("programs")[pool_of(program)].PROGRAMS
 
 
 def test_the_test_part_is_clean_and_no_row_is_in_two_parts() -> None:
@@ -287,9 +300,9 @@ def test_a_nan_is_named_with_its_step() -> None:
 
 
 def test_code_cases_and_what_looks_like_them() -> None:
-    for operator, code in (("never_cleared", "missing_zero_grad"), ("batch_mean", "batch_leak"), ("plain", "")):
+    for operator, code in (("never_cleared", "missing_zero_grad"), ("batch_mean", "batch_leak"), ("plain", None)):
         case = next(c for c in code_pool(DEV) if c.operator == operator and c.source == "circles")
-        assert case.code == code
+        assert case.codes == ((code,) if code else ())
         found = code_outcome(case)
         loud = [f["code"] for f in found["findings"] if f["severity"] != "note"]
         assert loud[:1] == ([code] if code else []), operator
@@ -315,6 +328,34 @@ def test_figures_of_repairs_counted_by_hand() -> None:
     assert found["harmed"]["faults without harm"]["hits"] == 0
     text = table_of_repairs(found, outcomes, "some")
     assert text.count("| n | faulty |") == 2 and text.count("| n | healthy |") == 1
+    assert found["rivals"] == {} and found["passes"] == {}
+    raced = [{**o, "passes": 40.0, "rivals": {"chance": {"after": after, "passes": 30.0}}}
+             for o, after in zip(outcomes[:4], (0.885, None, 0.2, 0.879), strict=True)]
+    found = repair_figures(raced)
+    assert (found["rivals"]["chance"]["hits"], found["rivals"]["chance"]["of"]) == (1, 4)
+    assert found["passes"] == {"repair": 40.0, "chance": 30.0}
+    assert "| restored by chance, as many trainings | 25.0% (1 of 4;" in table_of_repairs(found, raced, "some")
+
+
+def test_rivals_choose_the_best_of_as_many_trainings() -> None:
+    recipe = apply(BY_NAME["circles-relu"], {"optimizer": optimizer("SGD", 1e-6), "epochs": 4})
+    data = prepare(recipe["data"], 1000)
+    setup = plan(recipe, data, 1000)[1]
+    held = data.held.x, data.held.y
+    found = rivals(setup, 3, data.train.x, data.train.y, held)
+    assert set(found) == {"random search", "Adam 1e-3, He, standardized inputs"}
+    for said, passes in found.values():
+        assert said is not None and said(data.test.x).shape == (len(data.test.x), 1)
+        assert passes >= 3 * setup.epochs
+    alone, passes = rivals(setup, 1, data.train.x, data.train.y, held)["random search"]
+    assert passes == setup.epochs and alone is not None  # the first training is that of the program as it stands
+    good, bad = usual()(setup.with_(epochs=30)), setup
+    scores = [one.fit(data.train.x, data.train.y, held).score for one in (good, bad)]
+    assert scores[0] is not None and scores[1] is not None and scores[0].better(scores[1])
+    best, _ = best_of(bad, [good], data.train.x, data.train.y, held)
+    only, _ = best_of(good, [], data.train.x, data.train.y, held)
+    assert best is not None and only is not None
+    np.testing.assert_array_equal(best(data.test.x), only(data.test.x))
 
 
 def test_a_case_is_repaired_and_scored_beside_its_twin(tmp_path: Path) -> None:

@@ -8,6 +8,12 @@ import numpy as np
 import pytest
 
 import deepbabysit as db
+from deepbabysit.autograd import replay as replay_module
+from deepbabysit.autograd.replay import Replay
+from deepbabysit.kernels import SPECS
+from deepbabysit.runtime.context import surroundings
+from deepbabysit.runtime.funnel import call
+from deepbabysit.runtime.record import aside
 
 RNG = np.random.default_rng(0)
 BATCHES = [RNG.standard_normal((8, 5)).astype(np.float32) for _ in range(6)]
@@ -47,8 +53,6 @@ def test_a_recorded_hand_written_step_gives_the_same_bits(optimizer: str) -> Non
 
 
 def test_reading_a_value_inside_is_refused_with_its_line_and_the_step_stays_eager() -> None:
-    from deepbabysit.autograd.replay import Replay
-
     said: list[str] = []
     device = db.devices()[0]
 
@@ -89,6 +93,86 @@ def test_memory_that_is_used_again_inside_a_recording_is_right() -> None:
     for n in range(4):
         x = RNG.standard_normal((300, 200)).astype(np.float32) * (n + 1)
         np.testing.assert_array_equal(recorded(x).numpy(), chain(db.tensor(x)).numpy())
+
+
+def watched_step(large: int = 3) -> tuple[Any, Any, Any, list[int]]:
+    """Return a step, the same step with something done beside it, what that has seen, and who ran in Python."""
+    device = db.devices()[0]
+    ran, seen = [0, 0], device.asarray(np.zeros(large, np.float32))
+
+    def step(x: Any) -> Any:
+        ran[0] += 1
+        return db.ops.tanh(x * 2.0) + 1.0
+
+    def watched(x: Any) -> Any:
+        result = step(x)
+        ran[1] += 1
+        aside(lambda: call(device, SPECS["copy"], (result.data,), outs=(seen,)))
+        return result
+
+    return step, watched, seen, ran
+
+
+def test_a_watched_step_and_the_step_alone_are_one_recording() -> None:
+    step, watched, seen, ran = watched_step()
+    replay = Replay(step, db.devices()[0], watched=watched)
+    xs = [np.full(3, float(n), np.float32) for n in range(6)]
+    expected = [np.tanh(x * 2.0) + 1.0 for x in xs]
+    for n in (0, 1):  # eagerly, then recorded
+        np.testing.assert_array_equal(replay.watch([xs[n]])[0].numpy(), expected[n])
+        np.testing.assert_array_equal(seen, expected[n])
+    np.testing.assert_array_equal(replay([xs[2]])[0].numpy(), expected[2])
+    np.testing.assert_array_equal(seen, expected[1])  # nobody looked
+    np.testing.assert_array_equal(replay.watch([xs[3]])[0].numpy(), expected[3])
+    np.testing.assert_array_equal(seen, expected[3])
+    assert ran == [2, 2]
+    assert replay.replays == 1
+
+
+def test_a_step_that_was_recorded_alone_is_watched_eagerly() -> None:
+    step, watched, seen, ran = watched_step()
+    replay = Replay(step, db.devices()[0], watched=watched)
+    for n in range(4):
+        (replay.watch if n > 1 else replay)([np.full(3, float(n), np.float32)])
+    assert ran == [4, 2]
+    np.testing.assert_array_equal(seen, np.tanh(np.full(3, 6.0, np.float32)) + 1.0)
+
+
+def test_a_watched_recording_keeps_no_memory_beside_a_large_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_module, "LARGEST", 1 << 16)
+    for large, replayed in ((1 << 10, True), (1 << 17, False)):
+        step, watched, seen, ran = watched_step(large)
+        replay = Replay(step, db.devices()[0], watched=watched)
+        for n in range(4):
+            replay.watch([np.full(large, float(n), np.float32)])
+        assert ran == ([2, 2] if replayed else [4, 4])
+        np.testing.assert_array_equal(seen, np.tanh(np.full(large, 6.0, np.float32)) + 1.0)
+        replay([np.zeros(large, np.float32)])
+        assert replay.replays == 1  # the step alone is recorded
+
+
+def test_layers_that_run_as_one_alone_are_recorded_without_the_tap() -> None:
+    model = db.Sequential([db.layers.Dense(5, input_shape=4), db.layers.BatchNorm(), db.layers.Activation("relu")])
+    seen: list[str] = []
+
+    def step(x: Any) -> Any:
+        with db.training():
+            return model(x)
+
+    replay = Replay(step, model.device, watched=step)
+    x = RNG.standard_normal((6, 4)).astype(np.float32)
+    for _ in range(3):
+        with surroundings(tap=lambda layer, result: seen.append(layer.path)):
+            replay.watch([x])
+    assert len(seen) == 3 * 4
+    names: list[set[str]] = []
+    with surroundings(tap=None):
+        for _ in range(3):
+            replay([x])
+    for entry in replay._entries.values():
+        assert entry.recording is not None
+        names.append({run.func.__name__ for run, *_ in entry.recording._calls if hasattr(run, "func")})
+    assert any("batch_norm_relu" in name for name in names[0]), names
 
 
 def test_results_are_copies() -> None:

@@ -13,6 +13,7 @@ from deepbabysit.kernels.spec import Array, Shape
 from deepbabysit.runtime.backend import Arena
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.moves import spare_copies
+from deepbabysit_cupy.convolving import choose
 from deepbabysit_cupy.epilogues import Rewriting
 from deepbabysit_cupy.fusing import fuse
 from deepbabysit_cupy.planning import Buffer, lay_out
@@ -114,10 +115,11 @@ class StaticArena(Arena):
         copies = [name == "copy" for name in names]
         calls, kept = spare_copies(calls, copies, self._private)
         names = [names[place] for place in kept]
-        tuning = device.backend.tuning
-        if current().tune and tuning is not None:
-            rewriting = Rewriting(device, calls, names, self._number, self._private, self._fresh, tuning.prefers)
+        if current().tune:
+            prefers = device.backend.chooser().prefers
+            rewriting = Rewriting(device, calls, names, self._number, self._private, self._fresh, prefers)
             calls, names = rewriting.run()
+            calls, names = choose(device, calls, names, self._fresh)
         calls = fuse(calls, names, self._room)
         spans: dict[int, list[int]] = {}
         rooms: dict[int, _Room] = {}
@@ -130,8 +132,8 @@ class StaticArena(Arena):
         places, self.size = lay_out([Buffer(rooms[key].size, *span) for key, span in spans.items()])
         self.asked = sum(room.size for room in rooms.values())
         self._pool.free_all_blocks()
-        if self.size:
-            self._block = self._take(self.size)
+        if spans:
+            self._block = self._take(max(self.size, 1))  # all of them may be empty
         place_of = dict(zip(spans, places, strict=True))
 
         def moved(array: Any) -> Any:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import numpy as np
 
 from deepbabysit.kernels.spec import Array, Shape
+from deepbabysit.runtime.arrival import Arrival
 from deepbabysit.runtime.backend import Arena, Backend
 from deepbabysit.runtime.sharing import DLPACK_CUDA
 from deepbabysit_cupy import compiler
+from deepbabysit_cupy import dnn as convolutions
 from deepbabysit_cupy.arena import StaticArena
 from deepbabysit_cupy.capture import program
 from deepbabysit_cupy.kernels import KERNELS
@@ -59,6 +61,7 @@ class CupyBackend(Backend):
 
     name = "cupy"
     eager_replays = 0
+    divides = False  # a buffer's place follows from all calls that use it
 
     def __init__(self, number: int) -> None:
         import cupy
@@ -69,6 +72,7 @@ class CupyBackend(Backend):
         self.merging = True
         self.program = program
         self.hold = self._hold
+        self.fetch = self._fetch
         self.memory = self._memory
         self.adopt = self._adopt
         self.share = self._share
@@ -81,7 +85,9 @@ class CupyBackend(Backend):
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self._lt: Lt | None = None
         self.tuning: Tuning | None = None
+        self._dnn: convolutions.Dnn | convolutions.DnnUnavailable | None = None
         self.choices = self._choices
+        self.remarks = self._remarks
         self._staging = Staging(cupy)
         self._held = _Held()
         self._arenas: WeakSet[StaticArena] = WeakSet()
@@ -105,6 +111,37 @@ class CupyBackend(Backend):
             self.tuning = Tuning(self, self._lt.version)
             self._lt.choose = self.tuning.choose
         return self._lt
+
+    def chooser(self) -> Tuning:
+        """Return who chooses by timing; opened with the matrix library, to whose version the choices belong."""
+        _ = self.lt
+        return cast(Tuning, self.tuning)
+
+    @property
+    def dnn(self) -> convolutions.Dnn:
+        """The library for convolutions, opened when a choice by timing asks for it.
+
+        Raises:
+            DnnUnavailable: it cannot be used; asked once.
+        """
+        if self.library.hear is not None:
+            self.library.hear(None)
+        if self._dnn is None:
+            self.enter()
+            try:
+                self._dnn = convolutions.Dnn(self.stream.ptr)
+            except convolutions.DnnUnavailable as reason:
+                self._dnn = reason
+        if isinstance(self._dnn, convolutions.DnnUnavailable):
+            raise self._dnn
+        return self._dnn
+
+    def _remarks(self) -> list[str]:
+        """Say who does convolutions."""
+        try:
+            return [f"{convolutions.version()}: convolutions where compile(tune=True) finds it faster"]
+        except convolutions.DnnUnavailable as reason:
+            return [f"our own kernels do all convolutions: {reason}"]
 
     def _choices(self) -> dict[str, Any]:
         """Return what was chosen by timing in this process."""
@@ -170,6 +207,14 @@ class CupyBackend(Backend):
         """Return the values as a NumPy array; waits for them."""
         self.enter()
         return np.asarray(array.get())
+
+    def _fetch(self, arrays: Sequence[Array]) -> Arrival:
+        """Begin to copy arrays to the host, behind what was asked for so far."""
+        self.enter()
+        if self.stream.is_capturing():
+            raise RuntimeError("values cannot be read while a step is captured")
+        ready = [array if array.flags.c_contiguous else array.copy() for array in arrays]
+        return self._staging.fetch(ready, self.stream)
 
     @contextmanager
     def _hold(self) -> Iterator[list[tuple[Array, np.ndarray]]]:

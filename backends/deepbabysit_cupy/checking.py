@@ -6,12 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit.kernels import SPECS
+from deepbabysit.runtime.context import surroundings
+from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.funnel import call
+from deepbabysit.runtime.record import Recorder
 from deepbabysit_cupy import compiler
 from deepbabysit_cupy.backend import CupyBackend
+from deepbabysit_cupy.convolving import OWN
 from deepbabysit_cupy.lt import EPILOGUES, Product
 from deepbabysit_cupy.probe import usable_devices
 
-__all__ = ["EPILOGUES", "bound_of", "compiler_version", "error_of", "open_first", "square"]
+__all__ = [
+    "EPILOGUES", "OWN", "bound_of", "compiler_version", "error_of", "open_first", "square", "timed_convolution",
+]  # fmt: skip
 
 # Relative to the largest number of a result. NumPy has no bfloat16 to compare with: whole networks show that.
 _BOUNDS = {"float32": 1e-5, "float16": 4e-3, "float64": 1e-12}
@@ -30,6 +38,21 @@ def open_first() -> CupyBackend:
 def compiler_version() -> str:
     """Return NVRTC's version."""
     return ".".join(map(str, compiler.version()))
+
+
+def timed_convolution(device: Device, name: str, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> dict[str, Any]:
+    """Time the ways to do an operation of convolutions; returns what a tuning file would have of it.
+
+    Where there is nothing to choose from, "seconds" is empty.
+    """
+    backend: Any = device.backend
+    with backend.chooser().apart() as choices:
+        recorder = Recorder(device)
+        with surroundings(recorder=recorder, tune=True):
+            call(device, SPECS[name], arrays, attrs)
+            recorder.finish()
+        found = [choice for key, choice in choices.items() if key.startswith(f"{name}:")]
+    return found[0] if found else {"way": OWN, "seconds": {}}
 
 
 def square(n: int, dtype: str, epilogue: str = "", tf32: bool = False) -> Product:

@@ -10,7 +10,8 @@ import ctypes
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,7 @@ class Tuning:
         }
         self.path = base_folder() / "tuning" / f"{_slug(self._made_by['device'])}.json"
         self._used: dict[str, Any] = {}
+        self._apart: dict[str, Any] | None = None
         self._choices = self._read()
 
     def _read(self) -> dict[str, Any]:
@@ -141,16 +143,56 @@ class Tuning:
 
     # -- calls that run as one -----------------------------------------------------------------------------------------
 
-    def prefers(self, key: str, ways: Sequence[Callable[[], None]]) -> int:
-        """Return which of several ways to compute the same is fastest (0: the plain one), as chosen before or now."""
-        kept = self._choices.get(key)
-        if isinstance(kept, dict) and kept.get("way") in range(len(ways)):
-            self._used[key] = kept
-            return int(kept["way"])
+    def prefers(
+        self, key: str, ways: Sequence[Callable[[], None]], names: Sequence[str] = (), **facts: Any
+    ) -> int:
+        """Return which of several ways to compute the same is fastest (0: the plain one), as chosen before or now.
+
+        Arguments:
+            key: what is computed.
+            ways: to compute it.
+            names: of the ways; see `recall`.
+            facts: kept beside the choice.
+        """
+        kept = self.recall(key, names, str(facts.get("by", ""))) if names else self.recall(key, range(len(ways)))
+        if kept is not None:
+            return kept
         seconds = [self.seconds(way) for way in ways]
         best = fastest(seconds)
-        self._keep(key, {"way": best, "seconds": seconds})
+        choice: dict[str, Any] = {"way": best, "seconds": seconds}
+        if names:
+            choice = {"way": names[best], "seconds": dict(zip(names, seconds, strict=True))}
+        choice |= {name: fact for name, fact in facts.items() if fact}
+        if self._apart is None:
+            self._keep(key, choice)
+        else:
+            self._apart[key] = choice
         return best
+
+    def recall(self, key: str, ways: Sequence[Any], by: str = "") -> int | None:
+        """Return which of some ways was chosen before, or None.
+
+        Arguments:
+            key: what is computed.
+            ways: numbers, or the names that the file has for them.
+            by: the version of the library that does some of them; what another one did says nothing.
+        """
+        kept = self._choices.get(key)
+        if self._apart is not None or not isinstance(kept, dict) or kept.get("by", "") != by:
+            return None
+        if kept.get("way") not in ways:
+            return None
+        self._used[key] = kept
+        return ways.index(kept["way"])
+
+    @contextmanager
+    def apart(self) -> Iterator[dict[str, Any]]:
+        """Let `prefers` choose anew in a block, into the dictionary that this gives; nothing of it is kept."""
+        self._apart = {}
+        try:
+            yield self._apart
+        finally:
+            self._apart = None
 
     def seconds(self, work: Callable[[], None]) -> float:
         """Return how long the GPU takes for some launches: in a graph, so that the host's time does not count."""

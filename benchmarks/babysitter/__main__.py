@@ -14,7 +14,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.babysitter.cases import FIRST_SEED, Case, pool
+from benchmarks.babysitter import draws
+from benchmarks.babysitter.cases import Case, pool
 from benchmarks.babysitter.code_cases import CodeCase, code_outcome, code_pool
 from benchmarks.babysitter.judging import Scores
 from benchmarks.babysitter.outcomes import outcome, places, truth, verdict_of
@@ -29,7 +30,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing of a pool's first cases, then print figures and misses."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.babysitter", description=__doc__)
-    parser.add_argument("--pool", choices=list(FIRST_SEED), default="development")
+    parser.add_argument("--pool", choices=draws.NAMES, default=draws.NAMES[0])
     parser.add_argument("--cases", type=int, help="only the first N cases (a sample of the pool)")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--minutes", type=float, help="begin no further case after so long")
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scores", action="store_true", help="only find out which cases hurt: nobody watches")
     parser.add_argument("--code", action="store_true", help="run the pool's code cases instead")
     parser.add_argument("--repair", action="store_true", help="repair the pool's cases instead")
+    parser.add_argument("--alone", action="store_true", help="repair without the rivals that it has to beat")
     parser.add_argument("--misses", action="store_true", help="print the table of misses, too")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name in names[: given.cases] if given.only is None or given.only in name]
     missing = [case for case in missing if case.name in names]
     until = perf_counter() + 60.0 * given.minutes if given.minutes else float("inf")
-    for done, found in enumerate(run_all(missing, mode, given.folder, given.jobs, until), 1):
+    way = "alone" if mode == "repair" and given.alone else mode
+    for done, found in enumerate(run_all(missing, way, given.folder, given.jobs, until), 1):
         if found is None:
             continue
         with file.open("a") as out:
@@ -135,7 +138,9 @@ def _one(case: Case | CodeCase, mode: str, folder: Path) -> dict[str, Any] | Non
         key = (folder, case.pool)
         if key not in _SCORES:
             _SCORES[key] = Scores(places(folder, case.pool)[1])
-        return (repair_outcome if mode == "repair" else outcome)(case, _SCORES[key])
+        if mode in ("repair", "alone"):
+            return repair_outcome(case, _SCORES[key], mode == "repair")
+        return outcome(case, _SCORES[key])
     except Exception:  # one case does not end a pool: it is missing in the counts, and run again next time
         print(f"{case.name} crashed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         return None

@@ -1,8 +1,8 @@
 """The pools: which cases there are, in which order, with which seeds. Cases are data and are written as JSON.
 
-Split by base program and by operator: the pools share no source of data, no fault operator and (but for one of the
-first two) no look-alike. Their seeds are fixed here and differ. ``development`` and ``spent`` (a sealed pool whose
-misses have been read) may be tuned on; the sealed pool is not looked at while limits are tuned.
+A pool is a draw. Split by base program and by operator: the pools share no source of data, no fault operator and (but
+for one of the first two) no look-alike, and their seeds differ. All but the newest may be tuned on; the newest is not
+looked at while limits are tuned.
 """
 
 from __future__ import annotations
@@ -16,25 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.babysitter import faults_of_data, faults_of_models, faults_of_training
-from benchmarks.babysitter.lookalikes import LOOKALIKES
-from benchmarks.babysitter.operators import OPERATORS, Operator, apply
+from benchmarks.babysitter import draws
+from benchmarks.babysitter.operators import LOOKALIKES, OPERATORS, Operator, apply
 from benchmarks.babysitter.programs import BY_NAME, PROGRAMS
 from benchmarks.babysitter.recipes import Recipe, pool_of
-from benchmarks.babysitter.sealed import faults_of_data as sealed_data
-from benchmarks.babysitter.sealed import faults_of_models as sealed_models
-from benchmarks.babysitter.sealed import faults_of_training as sealed_training
-from benchmarks.babysitter.sealed import lookalikes as sealed_lookalikes
 from benchmarks.babysitter.sources import present
 
-_REGISTERED = (  # importing them enters their operators
-    faults_of_data, faults_of_models, faults_of_training,
-    sealed_data, sealed_models, sealed_training, sealed_lookalikes,
-)
-FIRST_SEED = {"development": 1000, "spent": 770_000, "sealed": 6_150_000}
-SEEDS = {"development": 10, "spent": 10, "sealed": 5}  # different ones in a pool; twins are trained once for each
+for _name in ("faults_of_data", "faults_of_models", "faults_of_training", "lookalikes"):
+    draws.parts(_name)  # enters their operators
+FIRST_SEED = {name: draw.FIRST_SEED for name, draw in draws.DRAWS.items()}
 TRIALS = 3  # seeds of a case: the first one is watched, all of them tell whether the fault hurts
-CLEAN = {"development": 12, "spent": 12, "sealed": 6}  # seeds of a clean program
 TWICE = 2  # variants of a look-alike
 
 
@@ -96,7 +87,7 @@ def _case(pool: str, operator: Operator, program: Recipe, copy: int) -> Case | N
     delta = operator.make(program, rng)
     if delta is None or apply(program, delta) == program:
         return None
-    seeds = FIRST_SEED[pool] + rng.permutation(SEEDS[pool])[:TRIALS]
+    seeds = FIRST_SEED[pool] + rng.permutation(draws.DRAWS[pool].SEEDS)[:TRIALS]
     return Case(name, pool, program["name"], operator.name, operator.codes, delta, tuple(seeds.tolist()))
 
 
@@ -124,7 +115,7 @@ def pool(name: str) -> tuple[Case, ...]:
     clean = []
     for program in PROGRAMS:
         if pool_of(program) == name:
-            for copy in range(CLEAN[name]):
+            for copy in range(draws.DRAWS[name].CLEAN):
                 label = f"{program['name']}/clean/{copy}"
                 # more seeds than a fault has: each clean case is another run
                 clean.append(Case(label, name, program["name"], "clean", (), {}, (FIRST_SEED[name] + 100 + copy,)))

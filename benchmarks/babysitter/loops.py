@@ -1,10 +1,10 @@
-"""Training loops written by hand, right and wrong in the ways in which people write them."""
+"""Training loops written by hand, operations and readers, right and wrong in the ways in which people write them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,50 @@ class Loop:
     frozen: bool = False  # the first layer is not to be trained
     dropout: float = 0.0
     norm: bool = False
+
+
+class Middle(NamedTuple):
+    """An operation in the middle of a model that is fitted as usual; `bent`: an activation comes before it."""
+
+    function: Callable[[Any], Any]
+    bent: bool = True
+
+
+class Wait(NamedTuple):
+    """A reader who waits so many seconds for a batch, for so many batches of ten."""
+
+    seconds: float
+    often: int
+
+
+class Way:
+    """One way to write a loop, an operation or a reader, and what is wrong with it.
+
+    Arguments:
+        what: the loop, the operation or the reader.
+        codes: the right names of what is wrong; none where nothing is.
+    """
+
+    def __init__(self, what: Loop | Middle | Wait, *codes: str) -> None:
+        self.what = what
+        self.codes = codes
+
+
+class Leaky(db.Function):
+    """A leaky rectifier whose backward multiplies the negative side by `below`."""
+
+    def __init__(self, below: float, above: float = 1.0) -> None:
+        self.below, self.above = below, above
+
+    def forward(self, x: Any) -> Any:
+        """Return x where it is positive, a tenth of it elsewhere."""
+        self.save(x)
+        return db.ops.where(x > 0.0, x, x * 0.1)
+
+    def backward(self, gradient: Any) -> Any:
+        """Return the derivative, if `below` is 0.1 and `above` is 1."""
+        (x,) = self.saved
+        return db.ops.where(x > 0.0, gradient * self.above, gradient * self.below)
 
 
 def network(data: Prepared, middle: list[Any], bent: bool = True) -> Any:

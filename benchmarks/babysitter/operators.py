@@ -1,7 +1,9 @@
-"""Operators: what goes wrong with a program, as a delta of its recipe. Those of the two pools are different ones.
+"""Operators: what goes wrong with a program, or only looks so, as a delta of its recipe. Each draw has its own.
 
 An operator takes a recipe and a generator and returns a delta (entries that replace those of the recipe, ``data`` entry
-by entry), or None where it does not apply. `codes` are the labels: the names that are right for this fault.
+by entry), or None where it does not apply. `codes` are the labels: the names that are right for this fault. Look-alikes
+are operators without a code, of healthy programs that look like something is wrong: every one of the rule book's list,
+and a few more. A warning or an error in such a run is a false alarm. An operator belongs to its module's draw.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.babysitter.draws import draw_of
 from benchmarks.babysitter.recipes import Recipe, layer
 from benchmarks.babysitter.sources import IMAGES, TOKENS
 
@@ -38,11 +41,10 @@ class Operator:
 
 
 OPERATORS: list[Operator] = []
+LOOKALIKES: list[Operator] = []
 
 
-def operator(
-    pool: str, *codes: str, copies: int = 1, wanted: int | None = None, lost: bool = False
-) -> Callable[[Make], Make]:
+def operator(*codes: str, copies: int = 1, wanted: int | None = None, lost: bool = False) -> Callable[[Make], Make]:
     """Register a fault operator under its function's name; the first code is the one that is claimed.
 
     `copies`: so many variants for each program, where few programs can have the fault; `wanted`: so many cases, spread
@@ -50,11 +52,24 @@ def operator(
     """
 
     def register(make: Make) -> Make:
-        name = getattr(make, "__name__", "").removeprefix("_")
-        OPERATORS.append(Operator(name, pool, codes, make, copies, wanted, lost))
+        OPERATORS.append(Operator(_named(make), draw_of(make.__module__), codes, make, copies, wanted, lost))
         return make
 
     return register
+
+
+def lookalike(wanted: int | None = None) -> Callable[[Make], Make]:
+    """Register a healthy variant under its function's name; `wanted` as for operators."""
+
+    def register(make: Make) -> Make:
+        LOOKALIKES.append(Operator(_named(make), draw_of(make.__module__), (), make, 1, wanted))
+        return make
+
+    return register
+
+
+def _named(make: Make) -> str:
+    return getattr(make, "__name__", "").removeprefix("_")
 
 
 def apply(recipe: Recipe, delta: Mapping[str, Any]) -> Recipe:
@@ -63,9 +78,6 @@ def apply(recipe: Recipe, delta: Mapping[str, Any]) -> Recipe:
     for key, value in delta.items():
         made[key] = {**made[key], **value} if key == "data" else value
     return made
-
-
-DEV, SPENT, SEALED = "development", "spent", "sealed"
 
 
 def pick(rng: np.random.Generator, *values: Any) -> Any:
@@ -121,3 +133,18 @@ def dropped(recipe: Recipe, rate: float) -> Delta:
         if la["class"] == "Dense":
             stack.append(layer("Dropout", rate=rate))
     return {"layers": [*stack, layers(recipe)[-1]]}
+
+
+def only_dense(r: Recipe) -> bool:
+    """Tell whether all layers are dense."""
+    return all(la["class"] == "Dense" for la in r["layers"])
+
+
+def fine_tuned(r: Recipe) -> dict[str, Any]:
+    """Return the training that comes before a fine-tuning."""
+    return {"epochs": r["epochs"], "optimizer": r["optimizer"]}
+
+
+def planned_steps(r: Recipe) -> int:
+    """Return how many steps a program takes, about."""
+    return max(1, r["data"]["rows"] // r["batch_size"]) * r["epochs"]

@@ -1,51 +1,9 @@
-"""Base programs: healthy recipes, as data. Those of the pools share no source of data."""
+"""Base programs: healthy recipes, as data. Those of the draws share no source of data."""
 
 from __future__ import annotations
 
-from benchmarks.babysitter.recipes import Recipe, conv, dense, layer, optimizer, recipe
-from benchmarks.babysitter.sealed.programs import SEALED_PROGRAMS
+from benchmarks.babysitter import draws
+from benchmarks.babysitter.recipes import Recipe
 
-_ADAM, _ADAM3 = optimizer("Adam", 1e-3), optimizer("Adam", 3e-3)
-_SGD, _RMS = optimizer("SGD", 0.05, momentum=0.9), optimizer("RMSprop", 1e-3)
-_POOL, _FLAT, _BN = layer("MaxPool2D", pool_size=2), layer("Flatten"), layer("BatchNorm", momentum=0.9)
-
-PROGRAMS: list[Recipe] = [
-    # development
-    recipe("digits-relu", "digits", [dense(64), dense(32)], 20, _ADAM3, rows=600),
-    recipe("digits-tanh-sgd", "digits", [dense(48, "tanh"), dense(32, "tanh")], 15, _SGD, rows=600),
-    recipe("digits-cnn", "digits", [conv(8), _POOL, _FLAT, dense(32)], 12, _ADAM3, rows=480, shape=[8, 8, 1]),
-    recipe("digits-deep", "digits", [dense(48), dense(48), dense(48), dense(48)], 15, _ADAM, rows=750),
-    recipe("wine-relu", "wine", [dense(16), dense(8)], 30, _ADAM3, batch=16),
-    recipe("wine-tanh", "wine", [dense(16, "tanh")], 40, optimizer("SGD", 0.02, momentum=0.9), batch=16),
-    recipe("diabetes-relu", "diabetes", [dense(16)], 15, _ADAM3, batch=16),
-    recipe("auto-mpg-relu", "auto-mpg", [dense(32), dense(16)], 25, _ADAM3, batch=16),
-    recipe("auto-mpg-elu-rms", "auto-mpg", [dense(24, "elu")], 30, optimizer("RMSprop", 3e-3), batch=16),
-    recipe("circles-relu", "circles", [dense(16), dense(16)], 25, _ADAM3),
-    recipe("circles-tanh-deep", "circles", [dense(16, "tanh"), dense(16, "tanh"), dense(16, "tanh")], 30, _ADAM3),
-    recipe("moons-relu-sgd", "moons", [dense(24), dense(12)], 25, _SGD),
-    recipe("blobs3-relu-rms", "blobs3", [dense(16), dense(16)], 15, _RMS),
-    recipe("blobs3-bn", "blobs3", [dense(24, use_bias=False), _BN, dense(16)], 15, _ADAM3),
-    recipe("waves-relu", "waves", [dense(32), dense(32)], 25, _ADAM3),
-    recipe("waves-tanh-sgd", "waves", [dense(32, "tanh"), dense(16, "tanh")], 30, _SGD),
-    # spent
-    recipe("cancer-relu", "breast_cancer", [dense(24), dense(12)], 15, _ADAM),
-    recipe("cancer-tanh-sgd", "breast_cancer", [dense(16, "tanh")], 20, optimizer("SGD", 0.02, momentum=0.9)),
-    recipe("heart-relu", "heart", [dense(12)], 20, _ADAM3, batch=16),
-    recipe("heart-elu-sgd", "heart", [dense(8, "elu")], 25, optimizer("SGD", 0.01, momentum=0.9), batch=16),
-    recipe("concrete-relu", "concrete", [dense(32), dense(16)], 30, _ADAM3),
-    recipe("concrete-tanh-deep", "concrete", [dense(24, "tanh")] * 3, 30, _ADAM3),
-    recipe("mnist-relu", "mnist", [dense(64), dense(32)], 12, _ADAM3, rows=1200),
-    recipe("mnist-deep", "mnist", [dense(48)] * 4, 12, _ADAM, rows=1500),
-    recipe("mnist-cnn", "mnist", [conv(6), _POOL, conv(8), _POOL, _FLAT], 8, _ADAM3, rows=800, shape=[14, 14, 1]),
-    recipe("mnist-sgd", "mnist", [dense(48)], 12, _SGD, rows=1200),
-    recipe("spirals-relu", "spirals", [dense(32), dense(32)], 30, _ADAM3, rows=720),
-    recipe("spirals-tanh-rms", "spirals", [dense(32, "tanh"), dense(32, "tanh")], 30, optimizer("RMSprop", 3e-3),
-           rows=720),
-    recipe("blobs6-relu", "blobs6", [dense(24), dense(24)], 15, _ADAM, rows=720),
-    recipe("blobs6-bn-sgd", "blobs6", [dense(24, use_bias=False), _BN, dense(24)], 15, _SGD, rows=720),
-    recipe("friedman-relu", "friedman", [dense(32), dense(16)], 30, _ADAM3),
-    recipe("friedman-leaky-sgd", "friedman", [dense(32, "leaky_relu")], 30, optimizer("SGD", 0.02, momentum=0.9)),
-    recipe("gratings-cnn", "gratings", [conv(8, 5), _POOL, _FLAT, dense(24)], 12, _ADAM3, shape=[10, 10, 1]),
-    *SEALED_PROGRAMS,
-]
+PROGRAMS: list[Recipe] = [program for part in draws.parts("programs").values() for program in part.PROGRAMS]
 BY_NAME = {program["name"]: program for program in PROGRAMS}

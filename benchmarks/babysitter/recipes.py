@@ -5,30 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.babysitter import sources
-from benchmarks.babysitter.sealed.sources import KNOWN as SEALED_KNOWN
 
 Recipe = dict[str, Any]
 
-# source -> (pool, task, features, classes); what is written here is checked when the data are read
-KNOWN: dict[str, tuple[str, str, int, int]] = {
-    "digits": ("development", "multiclass", 64, 10),
-    "wine": ("development", "multiclass", 13, 3),
-    "diabetes": ("development", "regression", 10, 0),
-    "auto-mpg": ("development", "regression", 7, 0),
-    "circles": ("development", "binary", 2, 2),
-    "moons": ("development", "binary", 2, 2),
-    "blobs3": ("development", "multiclass", 6, 3),
-    "waves": ("development", "regression", 4, 0),
-    "breast_cancer": ("spent", "binary", 30, 2),
-    "heart": ("spent", "binary", 29, 2),
-    "concrete": ("spent", "regression", 8, 0),
-    "mnist": ("spent", "multiclass", 196, 10),
-    "spirals": ("spent", "multiclass", 2, 3),
-    "blobs6": ("spent", "multiclass", 10, 6),
-    "friedman": ("spent", "regression", 8, 0),
-    "gratings": ("spent", "multiclass", 100, 4),
-    **SEALED_KNOWN,
-}
+KNOWN = sources.SOURCES
 _LOSS = {"binary": "binary_crossentropy", "multiclass": "sparse_categorical_crossentropy", "regression": "mse"}
 _KERNEL = {"relu": "he_normal", "tanh": "glorot_normal", "sigmoid": "glorot_normal", "selu": "lecun_normal",
            "elu": "he_normal", "gelu": "he_normal", "leaky_relu": "he_normal", "silu": "he_normal"}
@@ -47,7 +27,7 @@ def dense(units: int, activation: str = "relu", **more: Any) -> dict[str, Any]:
 
 def last(source: str) -> dict[str, Any]:
     """Return the output layer of a source's task."""
-    task, classes = KNOWN[source][1], KNOWN[source][3]
+    task, classes = KNOWN[source].task, KNOWN[source].classes
     if task == "multiclass":
         return layer("Dense", units=classes, activation="softmax")
     return layer("Dense", units=1, activation="sigmoid" if task == "binary" else None)
@@ -70,7 +50,7 @@ def recipe(
     if shape is not None:
         data["shape"] = shape
     return {
-        "name": name, "data": data, "layers": [*hidden, last(source)], "loss": loss or _LOSS[KNOWN[source][1]],
+        "name": name, "data": data, "layers": [*hidden, last(source)], "loss": loss or _LOSS[KNOWN[source].task],
         "optimizer": rule, "batch_size": batch, "epochs": epochs, "shuffle": True,
     }
 
@@ -84,9 +64,9 @@ def conv(filters: int, size: int = 3, **more: Any) -> dict[str, Any]:
 
 def pool_of(program: Recipe) -> str:
     """Return the pool that a program belongs to: that of its data."""
-    return KNOWN[program["data"]["source"]][0]
+    return sources.POOLS[program["data"]["source"]]
 
 
 def task_of(program: Recipe) -> str:
     """Return ``binary``, ``multiclass`` or ``regression``."""
-    return KNOWN[program["data"]["source"]][1]
+    return KNOWN[program["data"]["source"]].task

@@ -14,6 +14,7 @@ from benchmarks.babysitter.operators import OPERATORS, apply
 from benchmarks.babysitter.outcomes import Outcome, truth, verdict_of
 from benchmarks.babysitter.programs import BY_NAME
 from benchmarks.babysitter.recipes import task_of
+from benchmarks.babysitter.rivals import rivals
 from benchmarks.babysitter.running import plan, score
 from benchmarks.babysitter.scoring import rate
 from benchmarks.babysitter.sources import Prepared, prepare
@@ -28,8 +29,11 @@ def able(case: Case) -> bool:
     return "pretrain" not in case.delta and case.operator not in LOST
 
 
-def repair_outcome(case: Case, scores: Scores) -> Outcome:
-    """Repair a case and score what comes back on the clean test part, beside the healthy twin with the same seed."""
+def repair_outcome(case: Case, scores: Scores, raced: bool = True) -> Outcome:
+    """Repair a case and score what comes back on the clean test part, beside the healthy twin with the same seed.
+
+    A faulty one is given to the rivals, too, with as many trainings, where it is `raced`.
+    """
     program, seed = BY_NAME[case.program], case.seeds[0]
     recipe = apply(program, case.delta)
     measure = "r2" if task_of(program) == "regression" else "accuracy"
@@ -38,7 +42,7 @@ def repair_outcome(case: Case, scores: Scores) -> Outcome:
         "name": case.name, "operator": case.operator, "codes": list(case.codes), "kind": case.kind,
         "truth": truth(case.kind, verdict_of(case, scores)[0]), "twin": scores.of(program, seed)["scores"][measure],
         "before": scores.of(recipe, seed)["scores"].get(measure),  # none where the run is refused
-        "after": None, "trainings": 0, "kept": [], "failed": "", "seconds": 0.0,
+        "after": None, "trainings": 0, "kept": [], "failed": "", "seconds": 0.0, "passes": 0.0, "rivals": {},
     }
     if found["truth"] == "out":
         return found
@@ -48,7 +52,16 @@ def repair_outcome(case: Case, scores: Scores) -> Outcome:
         found.update(told, after=score(after, data.test, data)[measure])
     except (TypeError, ValueError, RuntimeError) as error:
         found["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-    return {**found, "seconds": round(perf_counter() - began, 2)}
+    found["seconds"] = round(perf_counter() - began, 2)
+    if raced and found["truth"] == "faulty":
+        others = rivals(plan(recipe, data, seed)[1], found["trainings"] or RETRIES + 1, data.train.x, data.train.y,
+                        (data.held.x, data.held.y))
+        found["rivals"] = {
+            name: {"after": None if said is None else score(said(data.test.x), data.test, data)[measure],
+                   "passes": passes}
+            for name, (said, passes) in others.items()
+        }
+    return found
 
 
 def _repaired(recipe: Mapping[str, Any], data: Prepared, seed: int) -> tuple[Any, Outcome]:
@@ -59,7 +72,8 @@ def _repaired(recipe: Mapping[str, Any], data: Prepared, seed: int) -> tuple[Any
         epochs=setup.epochs, batch_size=setup.batch_size, patience=setup.patience, class_weight=setup.class_weight,
         shuffle=setup.shuffle, seed=seed,
     )
-    told = {"trainings": len(result.history), "kept": [a.finding for a in result.history[1:] if a.kept]}
+    told = {"trainings": len(result.history), "kept": [a.finding for a in result.history[1:] if a.kept],
+            "passes": result.passes + result.side_passes}
     return result.predict(data.test.x), told
 
 
@@ -82,11 +96,16 @@ def repair_figures(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         "clean and look-alikes": [o for o in known if o["truth"] == "healthy" and o["kind"] != "fault"],
         "faults without harm": [o for o in known if o["truth"] == "healthy" and o["kind"] == "fault"],
     }
+    names = sorted({name for o in faulty for name in o.get("rivals", {})})
+    others = {name: [{**o, **o["rivals"][name]} for o in faulty if name in o.get("rivals", {})] for name in names}
     own = [o for o in faulty if restored(o) and set(o["kept"][:1]) & set(o["codes"])]
     return {
         "faulty": len(faulty), "restored": rate(sum(map(restored, faulty)), len(faulty)),
         "restored where it could be trained": rate(sum(map(restored, trained)), len(trained)),
         "restored, a remedy of the right name first": rate(len(own), len(faulty)),
+        "rivals": {name: rate(sum(map(restored, some)), len(some)) for name, some in others.items()},
+        "passes": {name: median([o["passes"] for o in some]) for name, some in (("repair", faulty), *others.items())
+                   if some and all("passes" in o for o in some)},
         "left alone": {name: rate(sum(not o["kept"] for o in some), len(some)) for name, some in healthy.items()},
         "harmed": {name: rate(sum(map(harmed, some)), len(some)) for name, some in healthy.items()},
         "trainings": median([o["trainings"] for o in faulty]) if faulty else None,

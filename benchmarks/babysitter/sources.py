@@ -5,7 +5,6 @@ The test part is always clean and scaled like clean training rows, so a score me
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-import deepbabysit as db
-from benchmarks.babysitter.raw import Raw, data_folder, needed, once
-from benchmarks.babysitter.sealed import sources as sealed
-from benchmarks.babysitter.sealed import spoiling as _sealed_spoiling  # noqa: F401  (enters what it does to data)
+from benchmarks.babysitter import draws
+from benchmarks.babysitter.raw import Raw, Source, once
 from benchmarks.babysitter.spoiling import SPOIL
 from deepbabysit.data.normalizers import MinMax, ZScore
 
@@ -46,122 +43,19 @@ class Prepared:
     classes: int
 
 
-def _bundled(name: str) -> Raw:
-    if name == "heart":
-        needed("heart")
-    data = getattr(db.datasets, name)()
-    return np.asarray(data.x, np.float32).reshape(len(data.x), -1), np.asarray(data.y), data.task
-
-
-def _mnist(side: int) -> Raw:
-    """Return 6000 digits, averaged down to `side` by `side`."""
-    data = db.datasets.mnist(needed("mnist"))
-    images = np.asarray(data.x[:6000], np.float32).reshape(6000, side, 28 // side, side, 28 // side)
-    return images.mean(axis=(2, 4)).reshape(6000, -1), np.asarray(data.y[:6000], np.int64), "multiclass"
-
-
-def _table(folder: str, target: str | int, drop: tuple[str, ...] = ()) -> Raw:
-    """Return the numbers of a CSV file without rows that miss one."""
-    path = next((data_folder() / folder).glob("*.csv"))
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        head, *rows = list(csv.reader(file))
-    names = [name.strip() for name in head]
-    last = names.index(target) if isinstance(target, str) else target % len(names)
-    columns = [i for i, name in enumerate(names) if name not in drop and i != last]
-    kept = []
-    for row in rows:
-        try:
-            kept.append([float(row[i]) for i in (*columns, last)])
-        except (ValueError, IndexError):
-            continue
-    table = np.array(kept, np.float32)
-    return table[:, :-1], table[:, -1], "regression"
-
-
-def _circles() -> Raw:
-    rng = np.random.default_rng(101)
-    y = np.arange(1000) % 2
-    angle, radius = rng.uniform(0, 2 * np.pi, 1000), np.where(y, 2.0, 1.0) + rng.normal(0, 0.18, 1000)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).astype(np.float32), y, "binary"
-
-
-def _moons() -> Raw:
-    rng = np.random.default_rng(102)
-    y = np.arange(900) % 2
-    t = rng.uniform(0, np.pi, 900)
-    x = np.where(y[:, None] == 0, np.stack([np.cos(t), np.sin(t)], 1), np.stack([1 - np.cos(t), 0.5 - np.sin(t)], 1))
-    return (x + rng.normal(0, 0.15, x.shape)).astype(np.float32), y, "binary"
-
-
-def _blobs(seed: int, classes: int, features: int, spread: float) -> Raw:
-    rng = np.random.default_rng(seed)
-    centers = rng.normal(0, 1.0, (classes, features))
-    y = np.arange(1200) % classes
-    return (centers[y] + rng.normal(0, spread, (1200, features))).astype(np.float32), y, "multiclass"
-
-
-def _spirals() -> Raw:
-    rng = np.random.default_rng(103)
-    y = np.arange(1200) % 3
-    t = np.sqrt(rng.uniform(0.02, 1, 1200))
-    angle = 5.0 * t + y * 2 * np.pi / 3 + rng.normal(0, 0.12, 1200)
-    return np.stack([t * np.cos(angle), t * np.sin(angle)], 1).astype(np.float32), y, "multiclass"
-
-
-def _waves() -> Raw:
-    rng = np.random.default_rng(104)
-    x = rng.uniform(-1, 1, (900, 4))
-    y = np.sin(3 * x[:, 0]) + x[:, 1] * x[:, 2] + 0.5 * x[:, 3] ** 2 + rng.normal(0, 0.1, 900)
-    return x.astype(np.float32), y.astype(np.float32), "regression"
-
-
-def _friedman() -> Raw:
-    """Return Friedman's first function (1991), the usual test of regressions."""
-    rng = np.random.default_rng(105)
-    x = rng.uniform(0, 1, (1000, 8))
-    y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4]
-    return x.astype(np.float32), (y + rng.normal(0, 1, 1000)).astype(np.float32), "regression"
-
-
-def _gratings() -> Raw:
-    """Return images of 10 x 10 with stripes in one of four directions."""
-    rng = np.random.default_rng(106)
-    y = np.arange(1000) % 4
-    rows, columns = np.mgrid[0:10, 0:10] / 10.0
-    angle = y * np.pi / 4 + rng.normal(0, 0.12, 1000)
-    phase = rng.uniform(0, 2 * np.pi, 1000)
-    along = np.cos(angle)[:, None, None] * rows + np.sin(angle)[:, None, None] * columns
-    images = 0.5 + 0.35 * np.sin(12.0 * along + phase[:, None, None]) + rng.normal(0, 0.15, (1000, 10, 10))
-    return images.reshape(1000, -1).astype(np.float32), y, "multiclass"
-
-
-_SOURCES: Mapping[str, Callable[[], Raw]] = {
-    "digits": lambda: _bundled("digits"),
-    "wine": lambda: _bundled("wine"),
-    "breast_cancer": lambda: _bundled("breast_cancer"),
-    "diabetes": lambda: _bundled("diabetes"),
-    "heart": lambda: _bundled("heart"),
-    "auto-mpg": lambda: _table("auto-mpg", "mpg", ("name",)),
-    "concrete": lambda: _table("concrete", -1),
-    "mnist": lambda: _mnist(14),
-    "circles": _circles,
-    "moons": _moons,
-    "blobs3": lambda: _blobs(107, 3, 6, 0.8),
-    "blobs6": lambda: _blobs(108, 6, 10, 1.0),
-    "spirals": _spirals,
-    "waves": _waves,
-    "friedman": _friedman,
-    "gratings": _gratings,
-    **sealed.MAKERS,
+SOURCES: dict[str, Source] = {
+    name: source for part in draws.parts("sources").values() for name, source in part.SOURCES.items()
 }
-IMAGES = {"digits": 16.0, "mnist": 255.0, "gratings": 1.0, **sealed.IMAGES}  # their brightest pixel
-TOKENS = sealed.TOKENS
+POOLS = {name: draw for draw, part in draws.parts("sources").items() for name in part.SOURCES}
+IMAGES = {name: source.brightest for name, source in SOURCES.items() if source.brightest}
+TOKENS = {name: source.signs for name, source in SOURCES.items() if source.signs}
+draws.parts("spoiling")  # enters what the draws do to data
 
 
 @cache
 def raw(source: str) -> Raw:
     """Return all rows of a source: x (N, features), y (N,), task. No row stands there twice."""
-    return once(_SOURCES[source]())
+    return once(SOURCES[source].make())
 
 
 @cache

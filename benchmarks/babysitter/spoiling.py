@@ -1,6 +1,7 @@
 """What can be wrong with data: each function takes and returns training and held-out rows.
 
-All have the form ``spoil(x, y, xv, yv, rng, **settings) -> (x, y, xv, yv)`` and are named in recipes.
+All have the form ``spoil(x, y, xv, yv, rng, **settings) -> (x, y, xv, yv)`` and are named in recipes. Here are those
+that the first two draws share; every draw has more of its own.
 """
 
 from __future__ import annotations
@@ -35,32 +36,12 @@ def bad_cells(x: Any, y: Any, xv: Any, yv: Any, rng: Any, value: str = "nan", sh
 
 
 @spoils
-def bad_targets(x: Any, y: Any, xv: Any, yv: Any, rng: Any, value: str = "nan", share: float = 0.02) -> Rows:
-    """Some targets are not numbers."""
-    y = y.astype(np.float32)
-    y[some(rng, len(y), share)] = float(value)
-    return x, y, xv, yv
-
-
-@spoils
 def shuffle_labels(x: Any, y: Any, xv: Any, yv: Any, rng: Any, share: float = 1.0) -> Rows:
     """Labels of so many training rows change places."""
     y = y.copy()
     rows = some(rng, len(y), share)
     y[rows] = y[rng.permutation(rows)]
     return x, y, xv, yv
-
-
-@spoils
-def shift_labels(x: Any, y: Any, xv: Any, yv: Any, rng: Any, by: int = 1) -> Rows:
-    """Labels slip by some rows against the inputs, in both parts."""
-    return x, np.roll(y, by), xv, np.roll(yv, by)
-
-
-@spoils
-def sort_inputs(x: Any, y: Any, xv: Any, yv: Any, rng: Any) -> Rows:
-    """Inputs are sorted by a column, labels are not."""
-    return x[np.argsort(x[:, int(x.std(0).argmax())], kind="stable")], y, xv, yv
 
 
 @spoils
@@ -74,57 +55,6 @@ def blank(x: Any, y: Any, xv: Any, yv: Any, rng: Any, how: str = "zeros") -> Row
 def noise_inputs(x: Any, y: Any, xv: Any, yv: Any, rng: Any) -> Rows:
     """Inputs that know nothing of the targets."""
     return rng.normal(size=x.shape).astype(np.float32), y, rng.normal(size=xv.shape).astype(np.float32), yv
-
-
-@spoils
-def leak_rows(x: Any, y: Any, xv: Any, yv: Any, rng: Any, share: float = 0.6) -> Rows:
-    """So many of the held-out rows are copies of training rows."""
-    rows = some(rng, len(xv), share)
-    source = rng.choice(len(x), len(rows), replace=len(rows) > len(x))
-    xv, yv = xv.copy(), yv.copy()
-    xv[rows], yv[rows] = x[source], y[source]
-    return x, y, xv, yv
-
-
-@spoils
-def oversample_before_split(x: Any, y: Any, xv: Any, yv: Any, rng: Any, times: int = 3) -> Rows:
-    """Rows are copied first and split afterwards, so copies stand on both sides."""
-    everything, labels = np.concatenate([x, xv]), np.concatenate([y, yv])
-    rows = rng.permutation(np.repeat(np.arange(len(everything)), times))
-    count = len(x)
-    return everything[rows[:count]], labels[rows[:count]], everything[rows[-len(xv):]], labels[rows[-len(xv):]]
-
-
-@spoils
-def leak_feature(x: Any, y: Any, xv: Any, yv: Any, rng: Any, noise: float = 0.05) -> Rows:
-    """A column tells the target; it will not be there in use."""
-    scale = max(float(np.std(y)), 1e-6)
-    extra = [((t - np.mean(y)) / scale + rng.normal(0, noise, t.shape)).astype(np.float32)[:, None] for t in (y, yv)]
-    return np.concatenate([x, extra[0]], 1), y, np.concatenate([xv, extra[1]], 1), yv
-
-
-@spoils
-def replace_feature(x: Any, y: Any, xv: Any, yv: Any, rng: Any, column: int = 0) -> Rows:
-    """A column is overwritten with a copy of the target (the identifier that the rows were sorted by)."""
-    scale = max(float(np.std(y)), 1e-6)
-    x, xv = x.copy(), xv.copy()
-    x[:, column], xv[:, column] = (y - np.mean(y)) / scale, (yv - np.mean(y)) / scale
-    return x, y, xv, yv
-
-
-@spoils
-def drift(x: Any, y: Any, xv: Any, yv: Any, rng: Any, by: float = 2.0) -> Rows:
-    """The held-out rows come from elsewhere: shifted by so many deviations."""
-    return x, y, (xv + by * x.std(0)).astype(np.float32), yv
-
-
-@spoils
-def split_by_order(x: Any, y: Any, xv: Any, yv: Any, rng: Any) -> Rows:
-    """The rows were sorted by target before the split, which took the last ones."""
-    everything, labels = np.concatenate([x, xv]), np.concatenate([y, yv])
-    order = np.argsort(labels, kind="stable")
-    cut = len(x)
-    return everything[order[:cut]], labels[order[:cut]], everything[order[cut:]], labels[order[cut:]]
 
 
 @spoils
@@ -158,21 +88,9 @@ def copy_rows(x: Any, y: Any, xv: Any, yv: Any, rng: Any, distinct: float = 0.05
 
 
 @spoils
-def shift_classes(x: Any, y: Any, xv: Any, yv: Any, rng: Any, by: int = 1) -> Rows:
-    """Class numbers begin with 1 (or elsewhere) instead of 0."""
-    return x, y + by, xv, yv + by
-
-
-@spoils
 def few_rows(x: Any, y: Any, xv: Any, yv: Any, rng: Any, rows: int = 40) -> Rows:
     """There are far fewer training rows."""
     return x[:rows], y[:rows], xv, yv
-
-
-@spoils
-def wide_targets(x: Any, y: Any, xv: Any, yv: Any, rng: Any) -> Rows:
-    """Each target stands there twice, side by side."""
-    return x, np.stack([y, y], 1), xv, np.stack([yv, yv], 1)
 
 
 @spoils

@@ -76,6 +76,10 @@ def table_of_repairs(figures: Mapping[str, Any], outcomes: Iterable[Mapping[str,
     """Return the figures of repair, and what did not go well case by case."""
     rows = [(name, percent(figures[name]), ">= 85 %" if name == "restored" else "") for name in figures
             if name.startswith("restored")]
+    rows += [(f"restored by {name}, as many trainings", percent(found), "less than repair")
+             for name, found in figures.get("rivals", {}).items()]
+    rows += [(f"median passes over the data: {name}", f"{passes:.0f}", "")
+             for name, passes in figures.get("passes", {}).items()]
     rows += [(f"healthy, left alone: {name}", percent(found), "") for name, found in figures["left alone"].items()]
     rows += [(f"healthy, harmed: {name}", percent(found), "none") for name, found in figures["harmed"].items()]
     rows.append(("median trainings of a faulty one", str(figures["trainings"]), "<= 6"))

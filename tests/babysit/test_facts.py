@@ -113,7 +113,7 @@ def test_the_same_data_give_the_same_facts_and_change_nothing() -> None:
 def test_what_there_is_no_time_for_is_said() -> None:
     x, y, xv, yv, _ = raw("wine")
     found = data_facts([x], y, ([xv], yv), deadline=0.0, clock=lambda: 1.0)
-    assert set(found.skipped) == {"copies", "overlap", "drift", "association"}
+    assert set(found.skipped) == {"copies", "overlap", "drift", "association", "near"}
     assert found.overlap is None and found.association is None and found.inputs
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import deepbabysit as db
+from deepbabysit.babysit import repairing
+from deepbabysit.babysit.comparing import Comparison
 from deepbabysit.babysit.preparation import Score
-from deepbabysit.babysit.repairing import Repair, _helps, usual
-from deepbabysit.babysit.setup import setup_of
+from deepbabysit.babysit.repairing import BODY, SOUND, Repair
 
 L = db.layers
 
@@ -42,9 +43,20 @@ def mend(build: Any, data: Any = None, retries: int = 1, **options: Any) -> Repa
 
 
 def test_a_healthy_run_is_left_alone() -> None:
-    found = mend(net())
-    assert found.healthy and len(found.history) == 1 and not found.helped and found.side_passes == 0
+    found = mend(net(), retries=3)
+    assert found.healthy and not found.helped and found.side_passes == 0
     assert found.score == found.original and "healthy" in str(found)
+    assert [a.remedy for a in found.history[1:]] in ([], [SOUND])  # compared once, and no more
+
+
+def test_a_run_in_which_nothing_was_found_is_changed_only_beyond_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repairing._Run, "loud", property(lambda run: []))
+    worse = mend(net(lambda: db.optimizers.SGD(1e-5)))
+    assert worse.history[1].remedy == SOUND and worse.history[1].kept and worse.helped == (SOUND,)
+    assert worse.score.value > 0.9 > 0.8 > worse.original.value  # type: ignore[union-attr]
+    monkeypatch.setattr(Comparison, "sure", property(lambda found: False))
+    left = mend(net(lambda: db.optimizers.SGD(1e-5)), retries=3)
+    assert len(left.history) == 2 and left.healthy and "not beyond doubt" in left.history[1].why
 
 
 @pytest.mark.parametrize("name", ["rate", "slow", "zeros", "bare", "strong"])
@@ -122,22 +134,93 @@ def test_nothing_comes_back_worse() -> None:
 
 
 def test_what_counts_as_better() -> None:
-    def of(value: float, error: float | None = None, rows: int = 100) -> Score:
-        return Score(value, "accuracy", error, rows)
+    def of(value: float, error: float | None = None) -> Score:
+        return Score(value, "accuracy", error, 100)
 
-    assert _helps(of(0.8), of(0.9)) == (True, "")
-    assert _helps(of(0.8), of(0.81)) == (False, "no more than chance")
-    assert _helps(of(0.8, rows=10_000), of(0.81, rows=10_000)) == (True, "")
-    assert _helps(of(0.8, 0.5), of(0.8, 0.3)) == (True, "")
-    assert _helps(of(0.8, 0.5), of(0.8, 0.49))[0] is False
-    assert _helps(of(0.8), None) == (False, "its outputs are not finite")
-    assert _helps(None, of(0.1)) == (True, "")
+    assert Comparison(of(0.8), of(0.9), 2.0).judge() == (True, "")
+    assert Comparison(of(0.8), of(0.81), 0.3).judge() == (False, "no more than chance")
+    assert Comparison(of(0.8), of(0.79), -0.3).judge() == (False, "no better")
+    assert Comparison(of(0.8, 0.5), of(0.8, 0.3)).judge() == (True, "")
+    assert Comparison(of(0.8, 0.5), of(0.8, 0.49)).judge()[0] is False
+    assert Comparison(of(0.8), None).judge() == (False, "its outputs are not finite")
+    assert Comparison(None, of(0.1)).judge() == (True, "")
+    assert Comparison(of(0.8), of(0.9), 3.0).sure and not Comparison(of(0.8), of(0.9), 1.9).sure
+    assert not Comparison(of(0.8), of(0.81), 3.0).sure
 
 
-def test_what_everybody_tries() -> None:
-    x, _, _ = blobs()
-    setup = usual(setup_of(net(lambda: db.optimizers.SGD(1.0))({})), x)(setup_of(net()({})))
-    assert setup.inputs == ({"step": "zscore"},) and setup.optimizer["name"] == "adam"
+def test_where_remedies_do_not_help_a_sound_setup_is_tried() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(500, 2)).astype(np.float32)
+    y = ((x**2).sum(axis=1) > 1.4).astype(np.int64)
+
+    def build(settings: Any) -> Any:
+        tanhs = [L.Dense(3, "tanh", kernel_initializer=db.initializers.uniform(-0.2, 0.2)) for _ in range(8)]
+        return db.Sequential([*tanhs, L.Dense(2, "softmax")]).compile(db.optimizers.SGD(0.01), LOSS, ["accuracy"])
+
+    found = mend(build, (x[:300], y[:300], (x[300:], y[300:])), retries=5, epochs=6)
+    assert {SOUND, BODY} <= {a.remedy for a in found.history}
+    assert found.score.value > 0.93 > 0.7 > found.original.value  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("form", ["codes", "unlabelled", "signs"])
+def test_labels_of_another_form_are_given_numbers(form: str) -> None:
+    x, y, (xv, yv) = blobs()
+    if form == "signs":
+        y, yv = 2 * (y > 0) - 1, 2 * (yv > 0) - 1
+        layers: Any = [L.Dense(24, "relu", input_shape=6), L.Dense(1, "sigmoid")]
+        found = db.babysit.repair(
+            lambda settings: db.Sequential(layers).compile("adam", "binary_crossentropy"), x, y, (xv, yv), retries=1,
+            epochs=12, batch_size=16)
+        right = (found.predict(xv)[:, 0] > 0.5) == (yv > 0)
+    else:
+        given, held = (10 * y, 10 * yv) if form == "codes" else (np.where(np.arange(300) % 20, y, -1), yv)
+        found = db.babysit.repair(net(), x, given, (xv, held), retries=1, epochs=12, batch_size=16)
+        right = found.predict(xv).argmax(axis=1) == yv
+    assert found.original is None and found.history[1].kept and right.mean() > 0.9
+
+
+def test_a_forgotten_flatten_is_put_in() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 300)
+    x = rng.normal(size=(300, 8, 1)).astype(np.float32) + 3.0 * (np.arange(8) // 4 == y[:, None])[:, :, None]
+
+    def build(settings: Any) -> Any:
+        return db.Sequential([
+            L.Conv1D(4, 3, activation="relu", input_shape=(8, 1)), L.Dense(8, "relu"), L.Dense(2, "softmax"),
+        ]).compile("adam", LOSS)
+
+    found = mend_refused(build, (x[:200], y[:200], (x[200:], y[200:])))
+    assert [layer.__class__.__name__ for layer in found.model.layers].index("Flatten") == 1
+
+
+def mend_refused(build: Any, data: Any) -> Repair:
+    found: Repair = db.babysit.repair(build, *data, retries=1, epochs=12, batch_size=16)
+    assert found.original is None and found.history[1].kept
+    assert found.score is not None and found.score.value > 0.9
+    return found
+
+
+def test_class_numbers_are_taken_for_classes_where_that_is_no_worse() -> None:
+    x, y, (xv, yv) = blobs()
+
+    def build(settings: Any) -> Any:
+        return db.Sequential([L.Dense(24, "relu", input_shape=6), L.Dense(1)]).compile("adam", "mse")
+
+    found = db.babysit.repair(build, x, y, (xv, yv), retries=2, epochs=12, batch_size=16)
+    assert (found.predict(xv).argmax(axis=1) == yv).mean() > 0.9 and found.score.name == "accuracy"  # type: ignore[union-attr]
+    rng = np.random.default_rng(0)  # numbers on a scale: between two of them lies the best answer
+    scale = np.clip(np.round(2.0 + x[:, 0] + 1.2 * rng.normal(size=300)), 0, 4).astype(np.int64)
+    theirs = np.clip(np.round(2.0 + xv[:, 0] + 1.2 * rng.normal(size=150)), 0, 4).astype(np.int64)
+    kept = db.babysit.repair(build, x, scale, (xv, theirs), retries=2, epochs=12, batch_size=16)
+    assert kept.score.name == "r2"  # type: ignore[union-attr]
+
+
+def test_validation_rows_that_were_not_scaled_are_brought_into_form() -> None:
+    x, y, (xv, yv) = blobs()
+    found = mend(net(), (x, y, (40.0 * xv + 200.0, yv)), retries=2)
+    assert "bring the validation rows into the form of the training rows" in found.helped
+    assert found.score.value > 0.9  # type: ignore[union-attr]
+    assert (found.predict(xv).argmax(axis=1) == yv).mean() > 0.9
 
 
 def test_a_model_that_is_no_data_is_trained_otherwise() -> None:

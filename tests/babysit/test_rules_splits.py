@@ -10,6 +10,7 @@ import pytest
 from small_tasks import TABLES, check, loud, model_for, network, scaled
 from test_rules_data import ask, record_of
 
+from deepbabysit.babysit.facts import data_facts
 from deepbabysit.babysit.relations import Association, Drift, Overlap
 from deepbabysit.babysit.vitals import Record
 
@@ -127,3 +128,28 @@ def test_random_splits_are_silent(seed: int) -> None:
         cut = len(order) * 4 // 5
         one, two = order[:cut], order[cut:]
         assert not loud(check(model_for(name), both[one], targets[one], (both[two], targets[two])))
+
+
+def test_features_that_give_the_label_away_together() -> None:
+    x = RNG.normal(size=(400, 5))
+    y = RNG.integers(0, 3, 400)
+    x[:, 0] += y  # honest, and not enough
+    coded = np.concatenate([x, np.eye(3)[y]], axis=1)
+    (found,) = ask("feature_leak", record_of(coded, y))
+    assert found.severity == "warning" and found.evidence["features"] == [5, 6, 7]
+    assert not ask("feature_leak", record_of(x, y))
+    numbers = np.sin(2.0 * x[:, 1]) + x[:, 2]
+    late = np.concatenate([x, np.exp(0.5 * numbers)[:, None]], axis=1)  # bent: not linear in the target
+    (found,) = ask("feature_leak", record_of(late, numbers))
+    assert found.severity == "warning" and found.evidence["features"] == [5] and found.evidence["rest"] < 0.9
+    assert not ask("feature_leak", record_of(x, numbers))
+
+
+def test_parts_whose_features_no_longer_belong_together() -> None:
+    x = RNG.normal(size=(600, 4))
+    x[:, 1] = x[:, 0] + RNG.normal(0, 0.2, 600)
+    y = RNG.integers(0, 2, 600)
+    held = x[400:][:, [0, 2, 1, 3]]  # two columns changed places; each alone is as before
+    (found,) = ask("split_drift", Record(data=data_facts([x[:400]], y[:400], ([held], y[400:]))))
+    assert "no feature alone" in found.message
+    assert not ask("split_drift", Record(data=data_facts([x[:400]], y[:400], ([x[400:]], y[400:]))))

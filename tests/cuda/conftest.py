@@ -1,12 +1,13 @@
 """A CUDA device without a GPU: the backend over the emulated CuPy."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import emulated_cupy
 import emulated_modules
 import pytest
+from emulated_cudnn import EmulatedCudnn
 from emulated_lt import EmulatedLt
 
 from deepbabysit.runtime.device import Device
@@ -25,7 +26,10 @@ def pytest_runtest_protocol(item: Any, nextitem: Any) -> Any:
 def emulation() -> Any:
     """The emulated device's state; `deepbabysit_cupy` is imported anew over it, with g++ in the compiler's place."""
     state = emulated_modules.install()
-    from deepbabysit_cupy import compiler, lt
+    from deepbabysit_cupy import compiler, dnn, lt
+
+    def missing() -> Any:
+        raise dnn.DnnUnavailable("cuDNN is not installed", installed=False)
 
     compiler.version = lambda: (12, 9)
     compiler.architectures = lambda: (75, 80, 90)
@@ -33,6 +37,7 @@ def emulation() -> Any:
     library = EmulatedLt(emulated_cupy.run_library, lambda: emulated_cupy.stream().ptr)
     lt.load = lambda: library
     state.matrices = library
+    state.load_dnn, dnn.load = dnn.load, missing  # whatever this machine has
     return state
 
 
@@ -52,3 +57,48 @@ def merging(cuda: Device) -> Iterator[Device]:
     cuda.backend.merging = True
     yield cuda
     cuda.backend.merging = False
+
+
+class Clock:
+    """Instead of a GPU's time: each way is faster than the one before, or slower."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.faster = True
+        self.asked = 0
+
+    def __call__(self, work: Callable[[], None]) -> float:
+        work()
+        self.asked += 1
+        return 0.9**self.asked if self.faster else float(self.asked)
+
+    def anew(self) -> None:
+        """Forget what this process knows; the file stays."""
+        backend: Any = self.device.backend
+        backend._lt = backend.tuning = backend._dnn = None
+        self.asked = 0
+
+
+@pytest.fixture
+def tuned(cuda: Device, emulation: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
+    """The emulated device before its first product, with a folder of its own and a clock that likes the last way."""
+    from deepbabysit_cupy import tuning
+
+    monkeypatch.setenv("DEEPBABYSIT_CACHE", str(tmp_path))
+    clock = Clock(cuda)
+    monkeypatch.setattr(tuning.Tuning, "seconds", staticmethod(clock))
+    for name in ("_lt", "tuning", "_dnn"):
+        monkeypatch.setattr(cuda.backend, name, None)
+    monkeypatch.setattr(emulation.matrices, "refused", set())
+    emulation.matrices.epilogues.clear()
+    return clock
+
+
+@pytest.fixture
+def cudnn(tuned: Clock, monkeypatch: pytest.MonkeyPatch) -> EmulatedCudnn:
+    """cuDNN beside the emulated device, on a clock that likes the last way."""
+    from deepbabysit_cupy import dnn
+
+    module = EmulatedCudnn()
+    monkeypatch.setattr(dnn, "load", lambda: module)
+    return module

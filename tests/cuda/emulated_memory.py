@@ -49,6 +49,16 @@ class Allocation:
             raise EmulatorError(f"a kernel wrote beyond a buffer of {self.size} bytes")
 
 
+class Leaving:
+    """A copy to the host: what it carries, where to, and after which work of which stream it is there."""
+
+    def __init__(self, address: int, values: bytes, stream: Any) -> None:
+        self.address = address
+        self.values = values
+        self.stream = stream.number
+        self.when = stream.knows[stream.number]
+
+
 class _State:
     def __init__(self) -> None:
         self.reset()
@@ -67,6 +77,9 @@ class _State:
         self.devices = 1
         self.sent = 0  # bytes copied from the host
         self.pending: list[Any] = []  # copies from the host that the device has not come to
+        self.caught_up = 0  # how often it has done some
+        self.refusals = 1  # so often a copy to the host is not there yet when somebody asks
+        self.leaving: list[Leaving] = []  # copies to the host that it has not waited for
         self.capability = 90
         self.accesses: dict[int, dict[int, int]] = {}  # allocation -> stream -> when it was last used there
         self.waited: dict[int, int] = {}  # stream -> until when the host has waited for it
@@ -74,9 +87,17 @@ class _State:
     def catch_up(self) -> None:
         """Do the copies that come before whatever is done next."""
         waiting, self.pending = self.pending, []
+        self.caught_up += bool(waiting)
         for pointer, address, size in waiting:
             target = pointer.mem.allocation.inside[pointer.start : pointer.start + size]
             target[:] = np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+
+    def deliver(self) -> None:
+        """Let the host have what it has waited for."""
+        here = [copy for copy in self.leaving if self.waited.get(copy.stream, 0) >= copy.when]
+        self.leaving = [copy for copy in self.leaving if copy not in here]
+        for copy in here:
+            ctypes.memmove(copy.address, copy.values, len(copy.values))
 
     def use(self, stream: Any, numbers: Any, name: str) -> None:
         """Note that a stream uses allocations; raise where another one does and nobody waits for it."""
@@ -183,6 +204,16 @@ class MemoryPointer:
         mine, theirs = self.mem.allocation.inside, source.mem.allocation.inside
         mine[self.start : self.start + size] = theirs[source.start : source.start + size]
 
+    def copy_to_host_async(self, mem: int, size: int, stream: Any = None) -> None:
+        """Copy bytes to the host; they are there when it has waited for the stream."""
+        if stream is None or stream.capturing:
+            raise EmulatorError("a copy to the host needs a stream that is not captured")
+        State.use(stream, [self.mem.allocation.number], "a copy to the host")
+        State.catch_up()
+        ctypes.memset(mem, FRESH, size)
+        inside = self.mem.allocation.inside
+        State.leaving.append(Leaving(mem, inside[self.start : self.start + size].tobytes(), stream))
+
     def __add__(self, by: int) -> MemoryPointer:
         return MemoryPointer(self.mem, self.offset + by)
 
@@ -233,6 +264,21 @@ class MemoryPool:
                 self.total -= allocation.size
                 _release(allocation)
         self.free.clear()
+
+
+class Pinned(np.ndarray):
+    """Memory of the host that copies arrive in: who looks at it too early is found out."""
+
+    def __array_finalize__(self, source: Any) -> None:
+        if isinstance(source, Pinned) and State.leaving:
+            begin = self.__array_interface__["data"][0]
+            end = begin + self.nbytes
+            if any(copy.address < end and begin < copy.address + len(copy.values) for copy in State.leaving):
+                raise EmulatorError("the host reads what it has not waited for")
+
+
+def empty_pinned(shape: Any, dtype: Any = float, order: str = "C") -> Any:
+    return np.empty(shape, dtype).view(Pinned)
 
 
 POOL = MemoryPool()

@@ -33,6 +33,7 @@ from emulated_memory import (
     State,
     UnownedMemory,
     alloc,
+    empty_pinned,
     using_allocator,
 )
 
@@ -134,7 +135,7 @@ def build() -> dict[str, types.ModuleType]:
     }
     runtime.memGetInfo = lambda: (State.limit - State.used, State.limit)
     function.Module, function.Function = Module, Function
-    cupyx.empty_pinned = lambda shape, dtype=float, order="C": np.empty(shape, dtype)
+    cupyx.empty_pinned = empty_pinned
     cupyx.zeros_pinned = lambda shape, dtype=float, order="C": np.zeros(shape, dtype)
     cupy.cuda = cuda
     return {

@@ -16,6 +16,7 @@ def tiny(cuda):
     return Sizes(
         copied=4096, product=16, aligned=16, elements=4096, repeats=1, steps=1, compared=4, networks=("tiny@64",),
         trained=("tiny@64", "transformer-tiny@16"), draws=1, operations=("relu", "sum", "adam_update"),
+        convolutions=("tiny",),
     )
 
 
@@ -135,7 +136,40 @@ def test_every_phase(cuda, tiny, no_peers, tmp_path, monkeypatch):
     assert phases["memory-bound kernels"]["adam_update"] > 0
     assert phases["peers"]["torch-eager"] == {"skipped": "torch is not installed"}
     assert phases["peers"]["jax"] == {"skipped": "jax is not installed"}
+    # without cuDNN there is one more way for the gradients of the parameters, and PyTorch is not there
+    assert phases["convolutions"]["tiny float32 by parameters"]["seconds"].keys() == {
+        "own kernels", "own kernels, sums for the bias in the product",
+    }
+    assert phases["convolutions"]["tiny bfloat16 forward"] == {"way": "own kernels", "seconds": {}}
+    assert phases["convolutions"]["PyTorch"] == {"skipped": "torch is not installed"}
     assert lines[-1] == "nothing wrong"
+
+
+def test_convolutions_by_all_ways(tuned, cudnn, tiny, monkeypatch):
+    """Rows for every dtype and gradient; a plan that is wrong is a finding, and the tuning file stays as it is."""
+    import deepbabysit_cupy.checking as plugin
+    from deepbabysit.bench.gpu import convolutions
+    from deepbabysit.bench.gpu.report import Report
+
+    monkeypatch.setattr(convolutions, "child", lambda *_: {"tiny float32 forward": 1.0})
+    monkeypatch.setattr(convolutions, "missing", lambda library: "")
+    cudnn.wrong = {"eng4"}
+    lines = []
+    report = Report(None, 500.0, lines.append)
+    report.run("convolutions", 1.0, lambda: convolutions.compared(report, tuned.device, plugin, tiny))
+    found = report.found["phases"]["convolutions"]
+    assert found["tiny float32 forward"]["seconds"].keys() == {"own kernels", "cuDNN, bias and ReLU: eng5 split"}
+    assert "cuDNN, bias and ReLU: eng2 tf32" in found["tiny tf32 forward"]["seconds"]
+    assert len(report.failed) == 12 and "from our own kernels" in found["failed"]["tiny float16 by image"]
+    assert found["tiny float32 forward, PyTorch"] == 1.0
+    choices = json.loads(tuned.device.backend.tuning.path.read_text())["choices"]
+    assert choices and all(key.startswith("product") for key in choices)
+
+
+def test_a_peer_for_convolutions_that_cannot_run_says_so(cuda):
+    from deepbabysit.bench.gpu.peers import child
+
+    assert "error" in child("convolutions", ["1", "tiny"], 60.0)
 
 
 def test_what_is_wrong_is_a_finding(cuda, tiny, no_peers, monkeypatch, tmp_path):

@@ -12,40 +12,6 @@ from deepbabysit.runtime.notices import NOTICES
 RELU_AUX, GELU_AUX, DRELU, DGELU, BGRADA = 134, 164, 152, 208, 256
 
 
-@pytest.fixture
-def tuned(cuda, emulation, monkeypatch, tmp_path):
-    """The emulated device before its first product, with a folder of its own and a clock that likes the last way."""
-    from deepbabysit_cupy import tuning
-
-    monkeypatch.setenv("DEEPBABYSIT_CACHE", str(tmp_path))
-    clock = Clock()
-    monkeypatch.setattr(tuning.Tuning, "seconds", clock)
-    monkeypatch.setattr(cuda.backend, "_lt", None)
-    monkeypatch.setattr(cuda.backend, "tuning", None)
-    monkeypatch.setattr(emulation.matrices, "refused", set())
-    emulation.matrices.epilogues.clear()
-    clock.device = cuda
-    return clock
-
-
-class Clock:
-    """Instead of a GPU's time: each way is faster than the one before, or slower."""
-
-    def __init__(self):
-        self.faster = True
-        self.asked = 0
-
-    def __call__(self, work):
-        work()
-        self.asked += 1
-        return 0.9**self.asked if self.faster else float(self.asked)
-
-    def anew(self):
-        """Forget what this process knows; the file stays."""
-        self.device.backend._lt = self.device.backend.tuning = None
-        self.asked = 0
-
-
 def _fit(device, activation="relu", tune=True, replay=True, width=16, precision=None):
     db.set_seed(5)
     model = db.Sequential([

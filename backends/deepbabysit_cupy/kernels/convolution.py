@@ -5,6 +5,7 @@ A block's columns fit into the second-level cache of a large GPU, so that the pr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from deepbabysit_cupy.kernels.maps import SHORT, clear, run_map
 from deepbabysit_cupy.kernels.products import affine
 from deepbabysit_cupy.kernels.reducing import Reduction, power, reduction, run_reduction
 from deepbabysit_cupy.kernels.windows import FILE, Geometry, geometry, uncolumns
-from deepbabysit_cupy.lt import Product
+from deepbabysit_cupy.lt import Product, aligned
 
 COLUMN_BYTES = 32 << 20
 CHUNK = 2048  # positions of which a block of a depthwise kernel gradient makes a partial sum, at least
@@ -266,18 +267,53 @@ def _by_kernel(ctx: Any, outs: Any, x: Any, g: Any, **attrs: Any) -> None:
     conv = of_kernel_gradient(x, g, **attrs)
     by_kernel(ctx, conv, ctx.scratch, x, g, outs[0])
     if len(outs) > 1:
-        rows = Form((prod(g.shape[:-1]), g.shape[-1]), g.dtype)
-        found = reduction("itself", ("sum",), (rows,), (0,))
-        assert found is not None
-        mine = len(found.scratch)
-        run_reduction(found, ctx, outs[1:], (g.reshape(rows.shape),), (), ctx.scratch[len(ctx.scratch) - mine :])
+        by_bias(ctx, ctx.scratch, g, outs[1])
+
+
+def _summed(g: Any) -> Reduction:
+    found = reduction("itself", ("sum",), (Form((prod(g.shape[:-1]), g.shape[-1]), g.dtype),), (0,))
+    assert found is not None
+    return found
+
+
+def by_bias(ctx: Any, scratch: Any, g: Any, db: Any) -> None:
+    """Write the gradient for the bias; what it needs is the last of the scratch arrays."""
+    found = _summed(g)
+    mine = len(scratch) - len(found.scratch)
+    run_reduction(found, ctx, (db,), (g.reshape(-1, g.shape[-1]),), (), scratch[mine:])
+
+
+def bias_scratch(g: Any) -> tuple[Form, ...]:
+    """Return the scratch arrays of `by_bias`."""
+    return _summed(g).scratch
 
 
 def _both_scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
-    rows = Form((prod(forms[1].shape[:-1]), forms[1].shape[-1]), forms[1].dtype)
-    found = reduction("itself", ("sum",), (rows,), (0,))
-    assert found is not None
-    return (*_kernel_scratch(of_kernel_gradient(*forms, **attrs)), *found.scratch)
+    return (*_kernel_scratch(of_kernel_gradient(*forms, **attrs)), *bias_scratch(forms[1]))
+
+
+# -- both gradients by one product: recorded steps do that where it was timed and found faster -------------------------
+
+
+def _with_sums(ctx: Any, conv: Conv) -> Product:
+    return replace(conv.product(ctx, conv.geometry.n, "kernel"), epilogue="bgrada")
+
+
+def sums_in_product(ctx: Any, conv: Conv, scratch: Any, x: Any, g: Any, dk: Any, db: Any) -> bool:
+    """Tell whether the product that makes a kernel's gradient can sum up the bias' one: it reads all of `g` once."""
+    if conv.depthwise or conv.groups > 1 or conv.images < conv.geometry.n or not (dk.size and g.size):
+        return False
+    columns = x if conv.pointwise else scratch[0]
+    addresses = [int(a.data.ptr) for a in (columns, g, dk, db)]
+    return bool(ctx.backend.lt.supports(_with_sums(ctx, conv), aligned(*addresses)))
+
+
+def run_with_sums(ctx: Any, outs: Any, x: Any, g: Any, **attrs: Any) -> None:
+    """Write the gradients for kernel and bias by a product that `sums_in_product` found."""
+    conv = of_kernel_gradient(x, g, **attrs)
+    columns = _columns(ctx, conv, x, 0, conv.geometry.n, ctx.scratch[0])
+    dk, db = (int(out.data.ptr) for out in outs)
+    ctx.backend.lt.run(_with_sums(ctx, conv), columns, g.data.ptr, dk, db, ctx.backend.stream.ptr)
 
 
 def _column_scratch(conv: Conv) -> tuple[Form, ...]:

@@ -66,6 +66,21 @@ def _change_statistics(ctx: Any, outs: Any, x: Any, before: Any, *, segments: Se
     _measure(ctx, outs[0], x, before, segments)
 
 
+def _inner_products(ctx: Any, outs: Any, x: Any, y: Any) -> None:
+    length = _length(((0, x.size),))
+    function = ctx.backend.library.function("statistics.cu", f"inner_products_{STORED[x.dtype.name]}")
+    grid = max(1, min(-(-x.size // length), ctx.backend.most_blocks))
+    function(
+        (grid,), (THREADS,),
+        (outs[0], *ctx.scratch, x, y, np.int64(x.size), np.int64(length), ctx.backend.ticket),
+    )
+
+
+def _products_scratch(forms: Any) -> tuple[Form, ...]:
+    size = prod(forms[0].shape)
+    return (Form((3 * max(1, -(-size // _length(((0, size),)))),), np.dtype(np.float64)),)
+
+
 def _ranges(rows: int) -> int:
     return max(1, min(_MOST_RANGES, rows // _ROWS))
 
@@ -99,5 +114,6 @@ KERNELS: dict[str, Kernel] = {
     "change_statistics": Kernel(
         _change_statistics, dtypes=_KINDS, contiguous=True, scratch=lambda forms, segments: _parts(segments)
     ),
+    "inner_products": Kernel(_inner_products, dtypes=_KINDS, contiguous=True, scratch=_products_scratch),
     "unit_activity": Kernel(_unit_activity, dtypes=_KINDS, contiguous=True, scratch=_unit_scratch),
 }

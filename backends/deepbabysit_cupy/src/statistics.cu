@@ -122,6 +122,44 @@ STATISTICS(double)
 STATISTICS(float16)
 STATISTICS(bfloat16)
 
+// x . y, x . x and y . y; part `n` of both is `length` elements from `n * length` on.
+template <class T>
+__device__ void inner_products(double* out, double* parts, const T* x, const T* y, int64_t size, int64_t length, unsigned* ticket) {
+  __shared__ double scratch[32];
+  int64_t all = (size + length - 1) / length;
+  for (int64_t number = blockIdx.x; number < all; number += gridDim.x) {
+    int64_t begin = number * length, end = begin + length < size ? begin + length : size;
+    double both = 0, first = 0, second = 0;
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+      double a = widen(x[i]), b = widen(y[i]);
+      both += a * b;
+      first += a * a;
+      second += b * b;
+    }
+    both = block_reduce(both, 0.0, scratch, Sum());
+    first = block_reduce(first, 0.0, scratch, Sum());
+    second = block_reduce(second, 0.0, scratch, Sum());
+    if (threadIdx.x == 0) parts[3 * number] = both, parts[3 * number + 1] = first, parts[3 * number + 2] = second;
+  }
+  if (!last_block(ticket)) return;
+  for (int which = 0; which < 3; which++) {
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < all; i += blockDim.x) sum += parts[3 * i + which];
+    sum = block_reduce(sum, 0.0, scratch, Sum());
+    if (threadIdx.x == 0) out[which] = sum;
+  }
+}
+
+#define INNER_PRODUCTS(T)                                                                                               \
+  extern "C" __global__ void __launch_bounds__(256, 2) inner_products_##T(                                              \
+      double* out, double* parts, const T* x, const T* y, int64_t size, int64_t length, unsigned* ticket) {             \
+    inner_products<T>(out, parts, x, y, size, length, ticket);                                                          \
+  }
+INNER_PRODUCTS(float)
+INNER_PRODUCTS(double)
+INNER_PRODUCTS(float16)
+INNER_PRODUCTS(bfloat16)
+
 // Units lie on the last axis. A block takes 32 units (a warp reads them side by side) and a range of rows; the last block
 // joins the ranges.
 struct Unit { double positive, zeros, beyond, broken, smallest, largest; };

@@ -115,9 +115,14 @@ def _units(ctx: Any, outs: Any, x: Any, *, center: float = 0.0, limit: float = i
     high[high == -inf] = nan
 
 
+def _inner_products(ctx: Any, outs: Any, x: Any, y: Any) -> None:
+    outs[0][:] = np.dot(x, y), np.dot(x, x), np.dot(y, y)
+
+
 KERNELS: dict[str, Kernel] = {
     "tensor_statistics": Kernel(_tensor, scratch=_scratch, contiguous=True),
     "segment_statistics": Kernel(_segments, scratch=_scratch, contiguous=True),
     "change_statistics": Kernel(_change, scratch=_scratch, contiguous=True),
+    "inner_products": Kernel(_inner_products, dtypes=frozenset({"float32", "float64"}), contiguous=True),
     "unit_activity": Kernel(_units, contiguous=True),
 }

@@ -16,6 +16,7 @@ from deepbabysit.runtime.subnormals import flushed
 
 WARM_UP = 1  # eager runs before the first recording: parameters and buffers exist then
 KEPT = 8  # recordings of different shapes that are kept
+LARGEST = 1 << 26  # bytes of buffers: above, calls made one by one cost nothing beside what they do
 
 
 class RecordingTooLarge(MemoryError):
@@ -25,10 +26,11 @@ class RecordingTooLarge(MemoryError):
 class _Entry:
     """What is known of one combination of shapes, dtypes and settings."""
 
-    __slots__ = ("recording", "results", "runs")
+    __slots__ = ("alone", "recording", "results", "runs")
 
     def __init__(self) -> None:
         self.runs = 0
+        self.alone = False  # run eagerly always: a recording would need memory of its own
         self.recording: Recording | None = None
         self.results: tuple[Tensor, ...] = ()
 
@@ -42,6 +44,7 @@ class Replay:
         enabled: False keeps every run eager.
         say: called with one line when the step cannot be recorded.
         before: called before the step is recorded.
+        watched: the same step, with more done beside it (`aside`); `watch` runs it.
 
     The results of a replay live in the recording's buffers and are overwritten by the next one.
     """
@@ -53,13 +56,16 @@ class Replay:
         enabled: bool = True,
         say: Callable[[str], None] | None = None,
         before: Callable[[], None] | None = None,
+        watched: Callable[..., Any] | None = None,
     ) -> None:
         self._before = before
         self._step = step
+        self._watched_step = watched
         self._device = device
         self._enabled = enabled
         self._say = say
         self._entries: dict[Any, _Entry] = {}
+        self._watched: dict[Any, _Entry] = {}
         self._version = -1
         self.replays = 0
 
@@ -67,21 +73,13 @@ class Replay:
         """Give up what was recorded, and record nothing more."""
         self._enabled = False
         self._entries.clear()
+        self._watched.clear()
 
     def __call__(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         """Run the step on arrays (of the host or the device)."""
         if not self._enabled:
             return self._eager(arrays)
-        version = CONFIGURATION.count
-        if version != self._version:
-            self._entries.clear()
-            self._version = version
-        key = tuple([(a.shape, a.dtype) for a in arrays])
-        entry = self._entries.get(key)
-        if entry is None:
-            if len(self._entries) >= KEPT:
-                self._entries.pop(next(iter(self._entries)))
-            entry = self._entries[key] = _Entry()
+        entry = self._entry(self._entries, arrays)
         if entry.recording is not None:
             entry.recording.take(arrays)
             try:
@@ -94,6 +92,46 @@ class Replay:
         if entry.runs <= WARM_UP:
             return self._eager(arrays)
         return self._record(entry, arrays)
+
+    def watch(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Run the step with what is done beside it, and the same bits.
+
+        Where memory can be shared, one recording serves both ways: the step alone is what remains of the watched one.
+        """
+        step = self._watched_step
+        if not self._enabled:
+            return self._eager(arrays, step)
+        entry, plain = self._entry(self._watched, arrays), self._entry(self._entries, arrays)
+        if entry.recording is not None:
+            entry.recording.take(arrays)
+            try:
+                entry.recording.replay()
+            except IndexError:
+                return self._eager(arrays, step)
+            return entry.results
+        entry.runs += 1
+        divides = self._device.backend.divides
+        runs = entry.runs
+        if divides:
+            plain.runs += 1  # what has to exist before a recording does now
+            runs = plain.runs
+        if runs <= WARM_UP or entry.alone or (divides and plain.recording is not None):
+            return self._eager(arrays, step)
+        return self._record(entry, arrays, step, plain if divides else None)
+
+    def _entry(self, entries: dict[Any, _Entry], arrays: Sequence[Any]) -> _Entry:
+        version = CONFIGURATION.count
+        if version != self._version:
+            self._entries.clear()
+            self._watched.clear()
+            self._version = version
+        key = tuple([(a.shape, a.dtype) for a in arrays])
+        entry = entries.get(key)
+        if entry is None:
+            if len(entries) >= KEPT:
+                entries.pop(next(iter(entries)))
+            entry = entries[key] = _Entry()
+        return entry
 
     def several(self, forms: Any, count: int, tell: Callable[[int], None], fill: Fill) -> tuple[Tensor, ...] | None:
         """Run the step several times at once on inputs of these ``(shape, dtype)``; returns the last results.
@@ -111,33 +149,46 @@ class Replay:
         return self._eager(arrays)
 
     @flushed()  # as a replay does it
-    def _eager(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+    def _eager(self, arrays: Sequence[Any], step: Callable[..., Any] | None = None) -> tuple[Tensor, ...]:
         device = self._device
-        return _as_tuple(self._step(*[Tensor(device.asarray(a), device) for a in arrays]))
+        return _as_tuple((step or self._step)(*[Tensor(device.asarray(a), device) for a in arrays]))
 
     @flushed()
-    def _record(self, entry: _Entry, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+    def _record(
+        self, entry: _Entry, arrays: Sequence[Any], step: Callable[..., Any] | None = None, plain: _Entry | None = None
+    ) -> tuple[Tensor, ...]:
+        """Record a step; `plain` gets what remains of it without what was done beside it."""
         device = self._device
+        step = step or self._step
         if self._before is not None:
             self._before()
         recorder = Recorder(device)
         slots = tuple([device.asarray(a) for a in arrays])
         try:
             with surroundings(recorder=recorder):
-                results = _as_tuple(self._step(*[Tensor(slot, device) for slot in slots]))
+                results = _as_tuple(step(*[Tensor(slot, device) for slot in slots]))
         except RecordingRefused as refusal:
             self._enabled = False
             if self._say is not None:
                 self._say(f"the step is not replayed: {refusal}")
-            return self._eager(arrays)
+            return self._eager(arrays, step)
         except IndexError:
-            return self._eager(arrays)
+            return self._eager(arrays, step)
         except MemoryError as error:
             raise RecordingTooLarge(str(error)) from error
+        if plain is not None and recorder.apart:  # the step alone would lose by it
+            entry.alone = True
+            return results
         if CONFIGURATION.count == self._version:  # a setting changed inside: what was recorded holds no more
             results = entry.results = tuple([result.detach() for result in results])  # the graph would hold memory
+            given = slots, [result.data for result in results]
             try:
-                entry.recording = recorder.finish(slots, [result.data for result in results])
+                if plain is None:
+                    entry.recording = recorder.finish(*given)
+                    return results
+                entry.alone = recorder.arena.held() > LARGEST
+                entry.recording = None if entry.alone else recorder.everything(slots)
+                plain.recording, plain.results = recorder.finish(*given, False), results
             except MemoryError:  # the step is done
                 self.stop()
                 if self._say is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 DENSE = (0, 1, 2, 4, 8, 16)
 ALWAYS = 3  # so many of them are measured whatever it costs
-GOAL = 0.01  # share of the time that passes which measuring may take
-AHEAD = 0.003  # share of the whole planned run that may be spent beside that, a part of it at once
+GOAL = 0.007  # share of the time that passes which measuring may take
+AHEAD = 0.002  # share of the whole planned run that may be spent beside that, a part of it at once
 AT_ONCE = 0.4  # that part
-LEAST = 0.006  # seconds that every run may spend, but no more than `SHORT` of it
+LEAST = 0.002  # seconds that every run may spend, but no more than `SHORT` of it
 SHORT = 0.05
 GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
 STRIDE = 48  # steps between two looks at the clock and the losses, until the length of a step is known
@@ -78,7 +78,7 @@ class Agenda:
     def took(self, step: int, seconds: float) -> None:
         """Take note of a measured step: its whole duration, everything that came with measuring included."""
         cost = max(seconds - (self.usual or 0.0), 0.0)
-        if step:  # the first step builds everything
+        if step > 1:  # the first step builds everything, the second one is recorded
             self.spent += cost
             self._one = cost if not self._one else 0.7 * self._one + 0.3 * cost
         self.measured += 1

@@ -66,24 +66,24 @@ class Guard:
                             return slot
         return self._flats[0].g[:1] if first is None else first
 
-    def losses(self, first: int, last: int) -> bytes:
+    @property
+    def arrays(self) -> list[Array]:
+        """What `losses` and `step` are told from, on the device: the ring, then what says whether weights are kept."""
+        return [*self._rings[:1], *self._taken]
+
+    @staticmethod
+    def losses(host: np.ndarray, first: int, last: int) -> bytes:
         """Return the losses of the optimizer's steps from `first` to `last` (from 1), float64 one after another.
 
         The ring holds no more than the last `RING` of them.
         """
-        if not self._rings:
-            return b""
-        host = self._device.to_host(self._rings[0])
         begin, end = first % RING, last % RING + 1
         return bytes(host[begin:end].tobytes() if begin < end else host[begin:].tobytes() + host[:end].tobytes())
 
-    def step(self) -> int | None:
+    @staticmethod
+    def step(taken: Sequence[np.ndarray]) -> int | None:
         """Return the optimizer step (from 1) whose weights are kept, or None."""
-        alarm = self._step.alarm
-        if alarm is not None and not alarm[0]:
-            return None
-        values = [float(self._device.to_host(taken)[0]) for taken in self._taken]
-        return int(max(values)) if any(values) else None
+        return int(max(float(number[0]) for number in taken)) or None
 
     def quiet(self) -> None:
         """Raise no alarm any more."""

@@ -54,6 +54,14 @@ def both(*changes: Change) -> Change:
     return change
 
 
+def possible(change: Change, setup: Setup) -> bool:
+    """Tell whether a change can be made and changes something."""
+    try:
+        return change(setup) != setup
+    except ValueError:
+        return False
+
+
 def fields(**values: Any) -> Change:
     """Set fields of the setup: batch_size, epochs, patience, class_weight, ..."""
     return _checked(lambda setup: setup.with_(**values))
@@ -137,12 +145,12 @@ def _with_step(steps: Sequence[Mapping[str, Any]], step: Mapping[str, Any], alik
 
 
 def scale_inputs(step: str = "zscore", number: int = 0, **options: Any) -> Change:
-    """Scale an input: zscore, minmax or divide."""
+    """Scale an input: zscore, minmax, normal or divide."""
     made = {"step": step, **({"input": number} if number else {}), **options}
 
     def change(setup: Setup) -> Setup:
         # scaling by statistics comes last: it undoes what was done before
-        return setup.with_(inputs=_with_step(setup.inputs, made, ("zscore", "minmax", "divide")))
+        return setup.with_(inputs=_with_step(setup.inputs, made, ("zscore", "minmax", "normal", "divide")))
 
     return _checked(change)
 
@@ -189,13 +197,13 @@ def _less(shape: list[int], gone: int) -> list[int]:
 
 
 def clean(step: str, **options: Any) -> Change:
-    """Clean rows: finite, unique, unseen, resplit, shift."""
+    """Clean rows: finite, unique, unseen, resplit, shift, labelled, align."""
     made = {"step": step, **options}
     return _checked(lambda setup: setup if made in setup.rows else setup.with_(rows=(*setup.rows, made)))
 
 
 def targets(step: str, **options: Any) -> Change:
-    """Change the targets: zscore, minmax, column, flat, minus, numbers, one_hot."""
+    """Change the targets: zscore, minmax, log, column, flat, minus, codes, numbers, one_hot."""
     made = {"step": step, **options}
 
     def change(setup: Setup) -> Setup:
@@ -205,6 +213,11 @@ def targets(step: str, **options: Any) -> Change:
         return setup if made in setup.targets else setup.with_(targets=(made, *setup.targets))
 
     return _checked(change)
+
+
+def without_targets() -> Change:
+    """Take the targets as they come."""
+    return fields(targets=())
 
 
 # -- architecture ------------------------------------------------------------------------------------------------------
@@ -220,7 +233,7 @@ def _chosen(plan: Blueprint, paths: Sequence[str] | None) -> list[Place]:
     return found
 
 
-def _fitting(place: Place) -> str:
+def fitting_initializer(place: Place) -> str:
     """Return the initializer that fits a layer's activation."""
     activation = place.config.get("activation")
     if activation in RECTIFIERS or isinstance(activation, Mapping):
@@ -239,7 +252,7 @@ def initialize(name: str | None = None, paths: Sequence[str] | None = None, bias
 
     def edit(plan: Blueprint) -> None:
         for place in _chosen(plan, paths):
-            settings: dict[str, Any] = {"kernel_initializer": name or _fitting(place)}
+            settings: dict[str, Any] = {"kernel_initializer": name or fitting_initializer(place)}
             if bias is not None and "bias_initializer" in place.config:
                 settings["bias_initializer"] = bias
             place.text.pop("origin", None)

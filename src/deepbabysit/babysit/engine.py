@@ -65,8 +65,8 @@ class Engine:
                 continue
             self.found[finding.code] = finding
             new.append(finding)
-        for finding in rank(new):
-            if self._heard is not None:
+        if new and self._heard is not None:
+            for finding in rank(new):
                 self._heard(finding)
         return new
 

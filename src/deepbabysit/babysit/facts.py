@@ -13,13 +13,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from deepbabysit.babysit import relations
+from deepbabysit.babysit.columns import COMMON, Arrays
+from deepbabysit.babysit.likeness import Likeness, likeness
 from deepbabysit.babysit.relations import Association, Drift, Overlap
 from deepbabysit.data.checks import bad_rows
 
 NUMBERS = 2_000_000  # so many numbers are looked at for statistics of features
 SCANNED = 60_000_000  # so many are scanned for NaN
+NEAR = 4000  # so many training rows are compared with validation rows
 RELATED = 800  # so many rows are compared with each other
 MANY = 10  # a feature with so many values is a measurement, with fewer a category
+OTHERS = 20  # validation rows from which on their copies of training rows are counted
+MANY_COPIES = 0.05  # share of copies below which it is not asked where they come from
 SHOWN = 8  # so many row numbers are kept as examples
 
 # seconds that the parts roughly take, on a slow machine: they are left out where less is left
@@ -120,7 +125,11 @@ class DataFacts:
         not_finite: arrays with rows that are not finite (then nothing else is measured on those rows).
         duplicates: rows that equal an earlier row in x and y; `copies` rows that equal an earlier one in x.
         conflicts: rows whose x equals an earlier row's and whose label differs; `examples` pairs of such rows.
+        agreement: by how many standard errors the labels of equal rows agree more than those of any two rows.
+        once: rows of each class without those that equal an earlier one in x and y.
         overlap: validation rows that equal a training row; None where nothing was compared.
+        near: training rows that are nearly the same as another; `held_near` validation rows that are nearly the same as
+            a training row. None likewise.
         drift: how train and validation differ; None likewise.
         association: how well cheap probes see the labels in the inputs; None where it was not measured.
         skipped: what was not measured, and why.
@@ -135,7 +144,11 @@ class DataFacts:
     copies: int = 0
     conflicts: int = 0
     examples: tuple[tuple[int, int], ...] = ()
+    agreement: float | None = None
+    once: tuple[int, ...] = ()
     overlap: Overlap | None = None
+    near: Likeness | None = None
+    held_near: Likeness | None = None
     drift: Drift | None = None
     association: Association | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -152,8 +165,18 @@ class DataFacts:
         single = any(found.most > max(0.4 * found.rows, MANY) for found in self.inputs)
         return single or bits > math.log2(max(self.rows, 2)) + 8
 
+    @property
+    def copied(self) -> bool:
+        """Whether rows equal others because somebody copied them after the split, and not by nature.
 
-Arrays = Sequence[np.ndarray]
+        Rows that repeat by nature stand in the validation part as often as they do among other training rows.
+        """
+        found = self.overlap
+        if found is None or found.of < OTHERS:
+            return False
+        share = self.copies / max(self.rows, 1)
+        error = math.sqrt(max(share * (1.0 - share), 0.0) / found.of)
+        return share > MANY_COPIES and found.rows / found.of < 0.5 * share - 2.0 * error
 
 
 def data_facts(
@@ -178,7 +201,7 @@ def data_facts(
     bad = _not_finite(names, x, y, validation)
     rows = len(x[0])
     fine = _finite_rows(rows, [*x, *([] if y is None else [y])], bool(bad))
-    width = sum(_width(a) for a in x)
+    width = sum(max(_width(a), COMMON * flag) for a, flag in zip(x, flags, strict=True))
     numbers = NUMBERS if deadline is None else min(NUMBERS, 0.3 * max(deadline - clock(), 0.0) / A_NUMBER)
     looked = _sample(fine, max(32, int(numbers) // max(1, width)))
     skipped: dict[str, str] = {}
@@ -197,8 +220,9 @@ def data_facts(
 
     if not late("copies", A_ROW * min(len(fine), relations.KEYED)):
         columns = relations.telling_columns(x, looked)
-        twins = relations.copies(x, y, fine, columns)
-        values.update(duplicates=twins.same, copies=twins.copies, conflicts=twins.conflicts, examples=twins.examples)
+        twins = relations.copies(x, y, fine, columns, labels)
+        values.update(duplicates=twins.same, copies=twins.copies, conflicts=twins.conflicts, examples=twins.examples,
+                      agreement=twins.agreement, once=twins.once)
     compared = None
     if validation is not None:
         theirs, targets = validation
@@ -208,17 +232,20 @@ def data_facts(
             compared = (theirs, targets, _sample(held, RELATED // 2))
         if same and len(held) and not late("overlap", A_ROW * (len(fine) + len(held))):
             values["overlap"] = relations.overlap(x, theirs, fine, held, relations.telling_columns(x, looked))
-        if same and len(held) and not any(flags) and not late("drift", A_FEATURE * width):
+        if same and len(held) and not late("drift", A_FEATURE * width):
             pair = None if y is None or targets is None else (y, targets)
-            values["drift"] = relations.drift(x, theirs, _sample(fine, 2000), _sample(held, 2000), pair, labels)
+            values["drift"] = relations.drift(x, theirs, _sample(fine, 2000), _sample(held, 2000), pair, labels, flags)
     related = _sample(fine, RELATED)
     if deadline is not None and clock() + _relating(len(related), width) > deadline:
         related = _sample(fine, FEWER)
     if labels is not None and y is not None and not late("association", _relating(len(related), width)):
-        if any(flags):
-            skipped["association"] = "the inputs are ids"
-        else:
-            values["association"] = relations.associate(x, y, related, labels, deadline, clock, compared)
+        values["association"] = relations.associate(x, y, related, labels, deadline, clock, compared, flags)
+    if labels is not None and y is not None:
+        measured = labels.kind == "numbers"
+        if not late("near", A_PAIR * RELATED**2):
+            values["near"] = likeness(x, y, _sample(fine, RELATED), flags, numbers=measured)
+        if compared is not None and not late("near", A_PAIR * RELATED * min(len(fine), NEAR)):
+            values["held_near"] = likeness(x, y, _sample(fine, NEAR), flags, compared, measured)
     return replace(found, **values)  # type: ignore[arg-type]
 
 

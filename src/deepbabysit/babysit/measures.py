@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ FLAT = {"sigmoid": (0.5, 0.4933), "tanh": (0.0, 0.987)}
 
 _TENSOR, _SEGMENTS = SPECS["tensor_statistics"], SPECS["segment_statistics"]
 _CHANGES, _UNITS, _ASTYPE = SPECS["change_statistics"], SPECS["unit_activity"], SPECS["astype"]
+_ARGMAX, _PRODUCTS = SPECS["argmax"], SPECS["inner_products"]
 
 
 _SLAB = 1 << 12  # numbers of a slab at least
@@ -33,25 +34,27 @@ class Slab:
 
     Arguments:
         device: where they are measured.
+
+    Attributes:
+        arrays: what holds all places.
     """
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._slabs: list[Array] = []
+        self.arrays: list[Array] = []
         self._used = 0
         self._places: dict[Any, tuple[int, int, Array]] = {}
-        self._host: list[np.ndarray] = []
 
     def place(self, key: Any, shape: tuple[int, ...]) -> Array:
         """Return the place of that name and shape."""
         found = self._places.get((key, shape))
         if found is None:
             size = math.prod(shape)
-            if not self._slabs or self._used + size > self._slabs[-1].shape[0]:
-                self._slabs.append(self.device.backend.empty((max(size, _SLAB),), np.dtype(np.float64)))
+            if not self.arrays or self._used + size > self.arrays[-1].shape[0]:
+                self.arrays.append(self.device.backend.empty((max(size, _SLAB),), np.dtype(np.float64)))
                 self._used = 0
-            array = self._slabs[-1][self._used : self._used + size].reshape(shape)
-            found = self._places[key, shape] = (len(self._slabs) - 1, self._used, array)
+            array = self.arrays[-1][self._used : self._used + size].reshape(shape)
+            found = self._places[key, shape] = (len(self.arrays) - 1, self._used, array)
             self._used += -(-size // 2) * 2  # at a multiple of 16 bytes
         return found[2]
 
@@ -78,14 +81,35 @@ class Slab:
         """Keep the values of an array."""
         call(self.device, _ASTYPE, (x,), {"dtype": "float64"}, outs=(self.place(key, tuple(x.shape)),))
 
-    def read(self) -> None:
-        """Read what stands in all places now."""
-        self._host = [np.array(self.device.to_host(slab)) for slab in self._slabs]
+    def largest(self, key: Any, x: Array) -> None:
+        """Keep where the largest number of each row is."""
+        call(self.device, _ARGMAX, (x,), outs=(self.place(key, tuple(x.shape[:-1])).view(np.int64),))
+
+    def page(self, hosts: Sequence[np.ndarray]) -> Page:
+        """Return what `arrays` held when these values were taken from them."""
+        return Page(self._places, hosts)
+
+    def page_now(self) -> Page:
+        """Return what `arrays` hold now; waits for it."""
+        return self.page(self.device.fetch(self.arrays).values())
+
+
+class Page:
+    """A slab as it was read.
+
+    Arguments:
+        places: where everything is in it.
+        hosts: its arrays.
+    """
+
+    def __init__(self, places: Mapping[Any, tuple[int, int, Array]], hosts: Sequence[np.ndarray]) -> None:
+        self._places = places
+        self._hosts = hosts
 
     def values(self, key: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Return what was read from a place."""
         slab, begin, _ = self._places[key, shape]
-        return self._host[slab][begin : begin + math.prod(shape)].reshape(shape)
+        return self._hosts[slab][begin : begin + math.prod(shape)].reshape(shape)
 
     def vitals(self, key: Any) -> TensorVitals:
         """Return what was measured by `tensor`."""
@@ -107,9 +131,9 @@ def of_segments(device: Device, flat: Array, segments: Segments) -> list[TensorV
     return [_vitals(row) for row in device.to_host(rows).tolist()]
 
 
-def dot(device: Device, x: Array, y: Array) -> float:
-    """Return the inner product of two flat buffers."""
-    return float(np.dot(device.to_host(x), device.to_host(y)))
+def products(device: Device, x: Array, y: Array) -> Array:
+    """Return ``x . y, x . x, y . y`` of two flat buffers, on the device."""
+    return call(device, _PRODUCTS, (x, y))[0]
 
 
 def _vitals(row: Sequence[float]) -> TensorVitals:

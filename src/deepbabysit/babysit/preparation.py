@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, final
 
 import numpy as np
@@ -20,9 +21,11 @@ from deepbabysit.errors import unknown
 Arrays = tuple[np.ndarray, ...]
 Steps = Sequence[Mapping[str, Any]]
 
-INPUT_STEPS = ("zscore", "minmax", "divide", "drop_columns", "impute")
-TARGET_STEPS = ("zscore", "minmax", "column", "flat", "minus", "numbers", "one_hot")
-ROW_STEPS = ("finite", "unique", "unseen", "resplit", "shift")
+INPUT_STEPS = ("zscore", "minmax", "normal", "divide", "drop_columns", "impute")
+TARGET_STEPS = ("zscore", "minmax", "log", "column", "flat", "minus", "codes", "numbers", "one_hot")
+ROW_STEPS = ("finite", "unique", "unseen", "resplit", "shift", "labelled", "align")
+SEVERAL = 20  # values of a column that is no measurement
+QUANTILES = 256  # so many stand for the distribution of a column
 
 
 @final
@@ -70,6 +73,11 @@ def as_tuple(x: Any) -> Arrays:
     return tuple(np.asarray(item.numpy() if hasattr(item, "numpy") else item) for item in items)
 
 
+def bare(arrays: Arrays) -> Any:
+    """Return a single array by itself, several as a tuple."""
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
 def prepare(
     x: Any, y: Any, validation: Any, inputs: Steps = (), targets: Steps = (), rows: Steps = (), seed: int = 0
 ) -> Prepared:
@@ -79,12 +87,13 @@ def prepare(
         x: inputs (N, ...), or a tuple of arrays.
         y: targets (N, ...).
         validation: ``(x, y)`` or None.
-        inputs: steps for the inputs: zscore, minmax (``axis``, ``input``), divide (``by``), drop_columns (``columns``),
-            impute.
-        targets: zscore, minmax, column ((N,) becomes (N, 1)), flat, minus (``by``), numbers (one-hot to class numbers),
-            one_hot (``classes``).
+        inputs: steps for the inputs: zscore, minmax (``axis``, ``input``), normal (each column by its ranks, spread
+            like a normal distribution), divide (``by``), drop_columns (``columns``), impute.
+        targets: zscore, minmax, log, column ((N,) becomes (N, 1)), flat, minus (``by``), codes (``values``: class k is
+            written as the k-th of them), numbers (one-hot to class numbers), one_hot (``classes``).
         rows: finite, unique (copies go), unseen (validation rows that stand in training go), resplit (both parts
-            together are split anew, ``fraction``), shift (``by`` -1: x and y one row apart).
+            together are split anew, ``fraction``), shift (``by`` -1: x and y one row apart), labelled (rows with a
+            negative class go), align (validation inputs get mean and deviation of the training inputs).
         seed: of a new split.
 
     Raises:
@@ -142,6 +151,11 @@ def _clean(
         whole, labels = _take(whole, labels, firsts)
         cut = holdout(whole[0], labels, float(step.get("fraction", 0.2)), seed=seed)
         return *_take(whole, labels, cut.train), _take(whole, labels, cut.held)
+    if kind == "labelled":
+        x, y = _take(x, y, _labelled(y))
+        return x, y, None if held is None else _take(*held, _labelled(held[1]))
+    if kind == "align" and held is not None:
+        return x, y, (tuple(_aligned(b, a) for a, b in zip(x, held[0], strict=True)), held[1])
     if kind == "shift":
         by = int(step["by"])
         parts = [(x, y)] if held is None else [(x, y), held]
@@ -160,6 +174,25 @@ def _take(x: Arrays, y: np.ndarray, rows: np.ndarray) -> tuple[Arrays, np.ndarra
 def _finite(x: Arrays, y: np.ndarray) -> np.ndarray:
     bad = [bad_rows(a) for a in (*x, y) if a.dtype.kind == "f"]
     return np.setdiff1d(np.arange(len(y)), np.concatenate(bad) if bad else np.zeros(0, np.int64))
+
+
+def _labelled(y: np.ndarray) -> np.ndarray:
+    return np.flatnonzero((y.reshape(len(y), -1) >= 0).all(axis=1))
+
+
+def _aligned(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return an array with the mean and the deviation that another has, feature by feature (or channel by channel)."""
+    if array.dtype.kind != "f" or not len(array):
+        return array
+    axes = _axes(array)
+    mean, std = like.mean(axis=axes, dtype=np.float64), like.std(axis=axes, dtype=np.float64)
+    own, spread = array.mean(axis=axes, dtype=np.float64), array.std(axis=axes, dtype=np.float64)
+    moved: np.ndarray = ((array - own) * (std / np.where(spread > 0, spread, 1.0)) + mean).astype(array.dtype)
+    return moved
+
+
+def _axes(array: np.ndarray) -> int | tuple[int, ...]:
+    return 0 if array.ndim < 3 else tuple(range(array.ndim - 1))
 
 
 def _firsts(arrays: Arrays) -> np.ndarray:
@@ -185,10 +218,12 @@ def _input_step(step: Mapping[str, Any], x: Arrays) -> tuple[int, Callable[[np.n
         raise ValueError(f"there is no input {number}; there are {len(x)}")
     array = x[number]
     if kind in ("zscore", "minmax"):
-        axis = step["axis"] if "axis" in step else 0 if array.ndim < 3 else tuple(range(array.ndim - 1))
+        axis = step["axis"] if "axis" in step else _axes(array)
         make: type[Normalizer] = ZScore if kind == "zscore" else MinMax
         fitted = make(axis).fit(array)
         return number, fitted.transform
+    if kind == "normal":
+        return number, _spread(array)
     if kind == "divide":
         by = float(step["by"])
         return number, lambda a: (a / by).astype(np.float64 if a.dtype == np.float64 else np.float32)
@@ -198,6 +233,31 @@ def _input_step(step: Mapping[str, Any], x: Arrays) -> tuple[int, Callable[[np.n
     if kind == "impute":
         return number, MeanImputer().fit(array).transform
     raise ValueError(unknown("step for inputs", kind, INPUT_STEPS))
+
+
+def _spread(array: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what gives each value of a column the place in a normal distribution that it has among training rows.
+
+    Columns with few values are standardized.
+    """
+    if array.ndim != 2:
+        raise ValueError("only the columns of a table are spread like a normal distribution")
+    shares = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    places = np.array([NormalDist().inv_cdf(float(share)) for share in shares])
+    knots = [np.quantile(np.asarray(c, np.float64), shares) for c in array.T]
+    few = np.array([len(np.unique(c)) <= SEVERAL for c in array.T])
+    mean, std = array.mean(axis=0, dtype=np.float64), array.std(axis=0, dtype=np.float64)
+    scale = np.where(std > 0, std, 1.0)
+
+    def change(a: np.ndarray) -> np.ndarray:
+        made = np.asarray((a - mean) / scale, np.float64)
+        for column in np.flatnonzero(~few):
+            at, inverse = np.unique(knots[column], return_inverse=True)
+            middle = np.bincount(inverse, places) / np.bincount(inverse)  # the same place for equal values
+            made[:, column] = np.interp(a[:, column], at, middle)
+        return made.astype(np.float64 if a.dtype == np.float64 else np.float32)
+
+    return change
 
 
 def _target_step(
@@ -216,6 +276,23 @@ def _target_step(
             return scale.inverse(a.reshape(len(a), -1)).reshape(a.shape)
 
         return forward, back
+    if kind == "log":
+        if not (np.asarray(y) > 0).all():
+            raise ValueError("the logarithm wants targets above 0")
+        small, large = float(np.log(y.min())) - 1.0, float(np.log(y.max())) + 1.0
+        # a validation target may be below the smallest of training, and exp of an output run away
+        return (lambda a: np.log(np.maximum(a, np.exp(small))).astype(np.float32),
+                lambda a: np.exp(np.clip(np.asarray(a, np.float64), small, large)))
+    if kind == "codes":
+        numbers = {value: number for number, value in enumerate(step["values"])}
+
+        def renamed(a: np.ndarray) -> np.ndarray:
+            try:
+                return np.array([numbers[v] for v in a.reshape(-1).tolist()], np.int64).reshape(a.shape)
+            except KeyError as error:
+                raise ValueError(f"there is no class with the code {error.args[0]!r}") from None
+
+        return renamed, None
     if kind == "column":
         return lambda a: a.reshape(len(a), -1), None
     if kind == "flat":
@@ -288,15 +365,41 @@ def score(truth: np.ndarray, predictions: np.ndarray, classes: bool, threshold: 
     return Score(1.0 - error / max(spread, 1e-300), "r2", float(np.sqrt(error)), rows)
 
 
+def misses(truth: np.ndarray, predictions: np.ndarray, classes: bool, threshold: float = 0.5) -> np.ndarray:
+    """Return what each row is wrong by: 1 for a wrong answer (0 for a right one), or its squared error (rows,)."""
+    rows = len(truth)
+    flat = np.asarray(predictions, np.float64).reshape(rows, -1)
+    fine = np.asarray(np.isfinite(flat).all(axis=1))
+    goal = np.asarray(truth.reshape(rows, -1), np.float64)
+    if classes:
+        return 1.0 - np.where(fine, _hits(goal, np.where(fine[:, None], flat, 0.0), threshold), 0.0)
+    if flat.shape != goal.shape:
+        return np.full(rows, np.inf)
+    return np.where(fine, ((goal - flat) ** 2).mean(axis=1), np.inf)
+
+
+def _hits(goal: np.ndarray, safe: np.ndarray, threshold: float) -> np.ndarray:
+    """Return for each row whether it is right, or its share of right answers where there are several."""
+    if safe.shape[1] == 1:
+        found: np.ndarray = (safe[:, 0] > threshold) == (goal[:, 0] > (0.5 if goal.min() >= 0 else 0.0))
+    elif _several(goal):
+        found = ((safe > threshold) == (goal > 0.5)).mean(axis=1)
+    else:
+        found = safe.argmax(axis=1) == (goal.argmax(axis=1) if goal.shape[1] > 1 else goal[:, 0].astype(np.int64))
+    return found
+
+
+def _several(goal: np.ndarray) -> bool:
+    return goal.shape[1] > 1 and bool((goal.sum(axis=1) != 1).any())
+
+
 def _right(goal: np.ndarray, flat: np.ndarray, fine: np.ndarray, threshold: float) -> Score:
     rows = len(goal)
     safe = np.where(fine[:, None], flat, 0.0)
+    right = _hits(goal, safe, threshold)
     if flat.shape[1] > 1:
         wanted = goal.argmax(axis=1) if goal.shape[1] > 1 else goal[:, 0].astype(np.int64)
-        right = safe.argmax(axis=1) == wanted
-        several = goal.shape[1] > 1 and (goal.sum(axis=1) != 1).any()
-        if several:
-            right = ((safe > threshold) == (goal > 0.5)).mean(axis=1)
+        several = _several(goal)
         inside = (wanted >= 0) & (wanted < flat.shape[1])
         known = safe[np.arange(rows), np.where(inside, wanted, 0)]
         probable = bool((safe >= -1e-6).all() and np.allclose(safe.sum(axis=1), 1.0, atol=1e-3))
@@ -306,7 +409,6 @@ def _right(goal: np.ndarray, flat: np.ndarray, fine: np.ndarray, threshold: floa
         error = None if several else -np.log(np.clip(known, 1e-7, 1.0))
     else:
         wanted = goal[:, 0] > (0.5 if goal.min() >= 0 else 0.0)
-        right = (safe[:, 0] > threshold) == wanted
         probable = bool(((safe >= 0) & (safe <= 1)).all())
         yes = safe[:, 0] if probable else 1.0 / (1.0 + np.exp(-np.clip(safe[:, 0], -500, 500)))
         error = -np.log(np.clip(np.where(wanted, yes, 1 - yes), 1e-7, 1.0))

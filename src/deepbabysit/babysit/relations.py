@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbabysit.babysit.columns import Arrays, reader
+from deepbabysit.babysit.giveaway import giveaway, together
+
 if TYPE_CHECKING:
     from deepbabysit.babysit.facts import LabelFacts
-
-Arrays = Sequence[np.ndarray]
 
 KEY_COLUMNS = 16  # so many features are compared first; the whole row only where they agree
 KEYED = 2_000_000  # so many rows are keyed
@@ -25,16 +26,27 @@ TWINS = 24  # shuffled twins that a probe is compared with
 LINEAR_FEATURES = 200  # the linear probe takes so many features, those that vary most
 FEATURES_ALONE = 64  # so many features are tried alone, those that correlate best with a column of the labels
 EXAMPLES = 5
+ENOUGH, PLENTY = 4.0, 12.0  # rows for each direction of the inputs, so that silence of the probes says something;
+PASSED = 5.0  # so many where validation labels are known by so many standard deviations
+LABELS_BY_CHANCE = 1e-5  # so seldom labels of two random parts are so far apart
+TOLD = 400  # rows of each part that are told apart
+PAIRS = 30  # of equal rows, from which on it is told whether their labels agree
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Rows equal to an earlier one: in x (`copies`), in x and y (`same`), in x with another label (`conflicts`)."""
+    """Rows equal to an earlier one: in x (`copies`), in x and y (`same`), in x with another label (`conflicts`).
+
+    `agreement`: by how many standard errors the labels of equal rows agree more than those of any two rows; None where
+    there are too few pairs. `once`: rows of each class without those that are the same again (classes only).
+    """
 
     copies: int
     same: int
     conflicts: int
     examples: tuple[tuple[int, int], ...]
+    agreement: float | None = None
+    once: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,8 @@ class Drift:
         drifted: how many features are beyond chance.
         labels: total variation distance of the class shares (KS for numbers); `labels_chance` what chance gives.
         rows: rows of training and validation compared.
+        told: how well neighbours or a linear model tell of which part a row is, from 0 (chance) to 1, each row left out
+            of its own answer; `told_error` the standard error of it.
     """
 
     distance: float
@@ -64,6 +78,8 @@ class Drift:
     labels: float | None
     labels_chance: float | None
     rows: tuple[int, int]
+    told: float = 0.0
+    told_error: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +94,14 @@ class Association:
         alone: score of the best single feature (0 chance, 1 perfect), `second` of the second best, `feature` which;
             None where features were not tried alone.
         grouped: share of the best feature's variance that the label explains.
+        givers, given, rest: features that may be made of the label, what they know together, and what others know.
         contradicted: of the rows whose neighbours agree on a class, the share that has another one; None for numbers.
         carried_sigma: how far the training neighbours of validation rows, or a linear model, know their labels, in
             standard deviations above shuffled ones; None where nothing was compared. `carried_rows` how many rows that
             were.
         rare: share of the neighbours of the rarest class that are of that class, too; None for numbers.
+        spanned: how many directions the inputs vary in (participation ratio of their variances): so many columns that
+            know nothing of each other would.
     """
 
     rows: int
@@ -100,6 +119,20 @@ class Association:
     contradicted: float | None = None
     carried_sigma: float | None = None
     carried_rows: int = 0
+    spanned: float = 1.0
+    givers: tuple[int, ...] = ()
+    given: float = 0.0
+    rest: float = 0.0
+
+    @property
+    def telling(self) -> bool:
+        """Whether it would show if the inputs told the labels.
+
+        Noise columns hide what there is where few rows stand for each direction that the inputs vary in; more of them
+        are needed where the labels of validation rows are known.
+        """
+        passed = self.carried_sigma is not None and self.carried_sigma >= PASSED
+        return self.rows >= (PLENTY if passed else ENOUGH) * self.spanned
 
 
 # -- equal rows --------------------------------------------------------------------------------------------------------
@@ -146,8 +179,11 @@ def _keys(x: Arrays, rows: np.ndarray, columns: Sequence[tuple[int, np.ndarray]]
     return _hash(parts if everything else [part[rows] for part in parts])
 
 
-def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[tuple[int, np.ndarray]]) -> Copies:
-    """Count rows that equal an earlier one."""
+def copies(
+    x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[tuple[int, np.ndarray]],
+    facts: LabelFacts | None = None,
+) -> Copies:
+    """Count rows that equal an earlier one; with facts about the labels, also see whether labels of copies agree."""
     rows = rows[:KEYED]
     keys = _keys(x, rows, columns)
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -165,6 +201,7 @@ def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[
     began: dict[int, int] = {}
     seen: dict[int, set[int]] = {}
     equal = same = conflicts = 0
+    again: list[int] = []
     examples: list[tuple[int, int]] = []
     for place in order.tolist():
         key, label, row = int(full[place]), int(labels[place]), int(suspects[place])
@@ -174,11 +211,49 @@ def copies(x: Arrays, y: np.ndarray | None, rows: np.ndarray, columns: Sequence[
         equal += 1
         if label in seen[key]:
             same += 1
+            again.append(row)
         elif measured is None or float(np.abs(measured[place] - measured[began[key]]).max()) > apart:
             conflicts += 1
             seen[key].add(label)
             examples.append((first[key], row))
-    return Copies(equal, same, conflicts, tuple(sorted(examples)[:EXAMPLES]))
+    found = Copies(equal, same, conflicts, tuple(sorted(examples)[:EXAMPLES]))
+    if y is None or facts is None or facts.kind == "multilabel":
+        return found
+    pairs = np.flatnonzero(full[order][1:] == full[order][:-1])
+    first_of, second_of = suspects[order[:-1][pairs]], suspects[order[1:][pairs]]
+    agreement = _agreeing(y, rows, first_of, second_of, facts) if len(pairs) >= PAIRS else None
+    return replace(found, agreement=agreement, once=_once(y, rows, again, facts))
+
+
+def _agreeing(y: np.ndarray, rows: np.ndarray, a: np.ndarray, b: np.ndarray, facts: LabelFacts) -> float | None:
+    """Return by how many standard errors the labels of pairs of rows agree more than those of any two rows."""
+    if facts.kind == "numbers":
+        values = np.asarray(y[rows], np.float64).reshape(len(rows), -1)
+        if values.shape[1] > 1 or values.std() == 0.0:
+            return None
+        first, second = (np.asarray(y[part], np.float64).reshape(-1) - values.mean() for part in (a, b))
+        return float((first * second).mean() / values.var() * np.sqrt(len(a)))
+    classes = _classes(y)
+    shares = np.unique(classes[rows], return_counts=True)[1] / len(rows)
+    chance = float((shares**2).sum())
+    error = float(np.sqrt(chance * (1.0 - chance) / len(a)))
+    return float((classes[a] == classes[b]).mean() - chance) / error if error else None
+
+
+def _once(y: np.ndarray, rows: np.ndarray, again: Sequence[int], facts: LabelFacts) -> tuple[int, ...]:
+    """Return how many rows each class has without those that stand there again."""
+    if facts.kind not in ("classes", "one_hot"):
+        return ()
+    classes = _classes(y)
+    kept = np.setdiff1d(rows, np.array(again, dtype=rows.dtype))
+    levels = np.unique(classes[rows])
+    return tuple(int((classes[kept] == level).sum()) for level in levels)
+
+
+def _classes(y: np.ndarray) -> np.ndarray:
+    flat = y.reshape(len(y), -1)
+    found: np.ndarray = flat.argmax(axis=1) if flat.shape[1] > 1 else flat[:, 0]
+    return found
 
 
 def overlap(
@@ -221,9 +296,11 @@ def drift(
     held: np.ndarray,
     targets: tuple[np.ndarray, np.ndarray] | None,
     labels: LabelFacts | None,
+    ids: Sequence[bool] = (),
 ) -> Drift:
-    """Compare the distributions of features and labels."""
-    a, b = _table(x, rows), _table(theirs, held)
+    """Compare the distributions of features (of ids: how often each occurs, and where) and labels."""
+    read = reader(x, rows, ids)
+    a, b = read(x, rows), read(theirs, held)
     columns = np.arange(a.shape[1])
     if len(columns) > 256:
         columns = np.sort(np.argsort(-a.var(axis=0), kind="stable")[:256])
@@ -238,25 +315,34 @@ def drift(
         if mine.shape[1] != other.shape[1]:
             pass
         elif labels.kind in ("classes", "one_hot"):
-            first, second = (v.argmax(axis=1) if v.shape[1] > 1 else v[:, 0] for v in (mine, other))
+            first, second = _classes(mine), _classes(other)
             levels = np.unique(np.concatenate((first, second)))
             shares = [np.array([(part == level).mean() for level in levels]) for part in (first, second)]
             found = float(np.abs(shares[0] - shares[1]).sum() / 2)
             whole = (shares[0] * n + shares[1] * m) / (n + m)
-            # expected distance by chance, and as much again: sum over classes of sqrt(2 p (1 - p) / (pi n)) / 2
-            share = float(2.5 * np.sqrt(2 * whole * (1 - whole) / (np.pi * effective)).sum() / 2)
+            # three times what is expected by chance: sum over classes of sqrt(2 p (1 - p) / (pi n)) / 2
+            share = float(3.0 * np.sqrt(2 * whole * (1 - whole) / (np.pi * effective)).sum() / 2)
         elif mine.shape[1] == 1:
             found = _distance(mine[:, 0], other[:, 0])
-            share = float(np.sqrt(np.log(2 / 0.001) / (2 * effective)))
+            share = float(np.sqrt(np.log(2 / LABELS_BY_CHANCE) / (2 * effective)))
     best = int(distances.argmax())
     return Drift(
         float(distances[best]), int(columns[best]) if len(columns) else 0, limit, int((distances > limit).sum()),
-        found, share, (n, m),
+        found, share, (n, m), *_told(a, b),
     )
 
 
-def _table(x: Arrays, rows: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.asarray(a[rows].reshape(len(rows), -1), np.float64) for a in x], axis=1)
+def _told(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Return how well the parts are told apart, and its standard error."""
+    count = min(len(a), len(b), TOLD)
+    rng = np.random.Generator(np.random.Philox(19))
+    both = np.concatenate([part[np.sort(rng.permutation(len(part))[:count])] for part in (a, b)])
+    spread = both.std(axis=0)
+    if count < TOLD // 16 or not (spread > 0).any():
+        return 0.0, 1.0
+    both = np.clip((both[:, spread > 0] - both[:, spread > 0].mean(axis=0)) / spread[spread > 0], -5.0, 5.0)
+    part = np.repeat([[1.0, -1.0], [-1.0, 1.0]], count, axis=0)
+    return together(both, part, False, 0.5), 1.0 / float(np.sqrt(2 * count))
 
 
 # -- inputs against labels ---------------------------------------------------------------------------------------------
@@ -270,6 +356,7 @@ def associate(
     deadline: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
     held: tuple[Arrays, np.ndarray, np.ndarray] | None = None,
+    ids: Sequence[bool] = (),
 ) -> Association | None:
     """Ask cheap probes whether the inputs tell the labels; None where there is too little to ask.
 
@@ -278,10 +365,12 @@ def associate(
         labels: facts about y.
         deadline: time of `clock` after which features are not tried alone any more.
         held: inputs, targets and rows of the validation part.
+        ids: for each input whether it holds ids.
     """
     if len(rows) < 40 or labels.std == 0.0 or (labels.kind == "numbers" and len(labels.shape) > 1):
         return None
-    values = _table(x, rows)
+    read = reader(x, rows, ids)
+    values = read(x, rows)
     spread = values.std(axis=0)
     values = values[:, spread > 0]
     if not values.shape[1]:
@@ -306,18 +395,28 @@ def associate(
     found = Association(
         len(rows), float(close[0]), close_sigma, float(line[0]), line_sigma, shifted, shift,
         rare=_rare(scaled, goal, labels), contradicted=_contradicted(scaled, goal, labels),
+        spanned=_spanned(scaled),
     )
     if held is not None and len(held[2]) >= 20:
-        theirs = (_table(held[0], held[2])[:, places] - values.mean(axis=0)) / values.std(axis=0)
+        theirs = (read(held[0], held[2])[:, places] - values.mean(axis=0)) / values.std(axis=0)
         carried = _carried(scaled, goal, theirs, held[1][held[2]], y[rows], labels)
         found = replace(found, carried_sigma=carried, carried_rows=len(held[2]))
     single = len(labels.shape) == 0 or labels.kind == "one_hot" or labels.shape == (1,)
     if values.shape[1] < 2 or not single or (deadline is not None and clock() > deadline):
         return found
-    if values.shape[1] > FEATURES_ALONE:
-        best = np.sort(np.argsort(-np.abs(scaled.T @ goal).max(axis=1), kind="stable")[:FEATURES_ALONE])
-        values, places = values[:, best], places[best]
-    return _alone(found, values, places, goal, labels)
+    tried = np.arange(values.shape[1])
+    if len(tried) > FEATURES_ALONE:
+        tried = np.sort(np.argsort(-np.abs(scaled.T @ goal).max(axis=1), kind="stable")[:FEATURES_ALONE])
+    known = giveaway(scaled, tried, goal, labels.kind == "numbers")
+    return found if known is None else replace(
+        found, alone=known.alone, second=known.second, feature=int(places[known.feature]), grouped=known.grouped,
+        givers=tuple(int(places[g]) for g in known.givers), given=known.given, rest=known.rest,
+    )
+
+
+def _spanned(values: np.ndarray) -> float:
+    gram = values.T @ values if values.shape[1] < len(values) else values @ values.T
+    return float(np.trace(gram) ** 2 / (gram**2).sum())
 
 
 def _goal(y: np.ndarray, labels: LabelFacts) -> np.ndarray:
@@ -433,50 +532,3 @@ def _carried(
         _sigma(np.array([float((other[order] * guess).mean()) for order in orders]))
         for guess in (goal[near].mean(axis=1), line)
     )
-
-
-def _alone(
-    found: Association, values: np.ndarray, places: np.ndarray, goal: np.ndarray, labels: LabelFacts
-) -> Association:
-    """Score every feature alone: what is known of the label where only the feature's bin is known."""
-    rows = len(values)
-    numbers = labels.kind == "numbers"
-    bins = max(3, min(16, rows // 15))
-    classes = goal.argmax(axis=1)
-    base = 0.0 if numbers else float(np.bincount(classes).max()) / rows
-    if base > 0.999:
-        return found
-    scores = np.zeros(values.shape[1])
-    for column in range(values.shape[1]):
-        place = _binned(values[:, column], bins)
-        if numbers:
-            counts = np.maximum(np.bincount(place), 1)
-            means = np.bincount(place, goal[:, 0]) / counts
-            within = float(((goal[:, 0] - means[place]) ** 2).mean())
-            lost = within * rows / max(rows - len(counts), 1)  # each bin's mean was fitted
-            scores[column] = 1.0 - lost / float((goal[:, 0] ** 2).mean())
-        else:
-            table = np.zeros((int(place.max()) + 1, goal.shape[1]))
-            np.add.at(table, (place, classes), 1.0)
-            scores[column] = (float(table.max(axis=1).sum()) / rows - base) / (1.0 - base)
-    order = np.argsort(-scores, kind="stable")
-    best = int(order[0])
-    chosen = values[:, best]
-    if numbers:
-        grouped = float(np.corrcoef(chosen, goal[:, 0])[0, 1] ** 2)
-    else:
-        counts = np.maximum(np.bincount(classes), 1)
-        means = np.bincount(classes, chosen) / counts
-        grouped = 1.0 - float(((chosen - means[classes]) ** 2).mean() / chosen.var())
-    return replace(
-        found, alone=float(scores[best]), second=float(scores[order[1]]), feature=int(places[best]), grouped=grouped
-    )
-
-
-def _binned(values: np.ndarray, bins: int) -> np.ndarray:
-    """Return the bin of each value: one per value where there are few, else bins of equal counts."""
-    levels, place = np.unique(values, return_inverse=True)
-    if len(levels) <= bins:
-        return place.reshape(-1)
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
-    return np.searchsorted(edges, values, "right")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, final
 
 import numpy as np
 
-from deepbabysit.babysit import changes
+from deepbabysit.babysit import changes, sound
 from deepbabysit.babysit.changes import Change
+from deepbabysit.babysit.comparing import Trained, compare
 from deepbabysit.babysit.engine import Engine, causes_of
 from deepbabysit.babysit.experiments import QUESTIONS, Experiments, State, investigate, questions
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.preflight import check
-from deepbabysit.babysit.preparation import Prepared, Score, as_tuple, classes_of, score
+from deepbabysit.babysit.preparation import Prepared, Score, bare
 from deepbabysit.babysit.remedies import short
 from deepbabysit.babysit.setup import Setup, setup_of
 from deepbabysit.babysit.sitter import Sitter
@@ -36,14 +37,26 @@ TRUST = 4.0  # a side run that halves the error outweighs a weight seven times s
 AGAIN = 0.5  # weight of going on with the rate in the direction that helped
 SYMPTOM = 0.6  # what a remedy of a symptom is worth against one of a cause
 OLD = 0.8  # what a remedy of an earlier run is worth against one of the best so far
-COMPARED = 20  # validation rows that two scores need at least to be compared
+MENDS = 4  # remedies of the check that are applied together until `fit` accepts the data
+SPECIFIC = 2  # remedies of findings that are tried at least before the sound setup is
+FITS, FORM = 1.1, 0.8  # weights of a form of the targets that fits the output, and of one that may
+ALIGN = 1.5  # weight of bringing validation rows into the form of the training rows, where the model then knows them
+GENERIC = 0.15  # weight of the sound setup, once for each remedy that did not help
+POLISH = (
+    ("Adam 1e-2 along a cosine, in usual batches", 1e-2, 1.0),
+    (f"Adam {sound.RATE:g} along a cosine, three times as many epochs", sound.RATE, 3.0),
+    ("Adam 1e-3 along a cosine, in usual batches", 1e-3, 1.0),
+)
+FORMS = ("loss_shape_mismatch", "wrong_loss_for_output", "target_out_of_range", "one_unit_softmax")
+DRIFTS = ("split_drift", "suspicious_validation", "overfitting")  # what validation rows in another form look like
 # codes that say that something is wrong, and not what
 SYMPTOMS = (
     "not_learning", "underfitting", "oscillating_loss", "no_better_than_baseline", "class_collapse", "loss_spike",
     "stopped_too_early",
 )
 RATES = ("learning_rate_too_high", "loss_diverging", "nan_loss")  # one division by ten may not be enough
-USUAL = "Adam 1e-3, He, standardized inputs"
+SOUND = f"a sound setup (data, output, loss, initial weights, Adam {sound.RATE:g} along a cosine)"
+BODY = f"a sound setup with {sound.BODY_LAYERS} hidden layers of {sound.BODY} ReLU"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,7 @@ class Repair:
     @property
     def healthy(self) -> bool:
         """Whether the run was healthy as it stood, and left alone."""
-        return len(self.history) == 1 and not self.history[0].findings
+        return not self.helped and not self.history[0].findings
 
     def predict(self, x: Any) -> np.ndarray:
         """Return what the model says about raw inputs, in the units of the targets as they were given."""
@@ -147,13 +160,20 @@ class _Candidate:
 class _Run:
     """A training with what was found in it; `refused` is the error where `fit` would not begin."""
 
-    setup: Setup
-    data: Prepared
-    model: Any
-    score: Score | None
+    trained: Trained
     engine: Engine
     refused: Exception | None = None
     extra: list[_Candidate] = field(default_factory=list)
+
+    @property
+    def setup(self) -> Setup:
+        """How it was trained."""
+        return self.trained.setup
+
+    @property
+    def score(self) -> Score | None:
+        """Of its validation rows."""
+        return self.trained.score
 
     @property
     def record(self) -> Record:
@@ -180,6 +200,7 @@ class _Workshop:
         self.say = say
         self.until = math.inf if budget is None else monotonic() + budget
         self.tried: set[str] = set()
+        self.failed = 0  # remedies that did not help, one after the other
         self.left: list[_Candidate] = []  # of runs before the best one: what they told may hold still
         self.passes, self.side = 0.0, 0.0
 
@@ -196,14 +217,14 @@ class _Workshop:
             if getattr(error, "finding", None) is None:
                 raise
             sitter.engine.take(check(
-                model, _bare(data.x), data.y, None if data.validation is None else (
-                    _bare(data.validation[0]), data.validation[1]),
+                model, bare(data.x), data.y, None if data.validation is None else (
+                    bare(data.validation[0]), data.validation[1]),
                 batch_size=setup.batch_size, budget=CHECK,
             ))
-            return _Run(setup, data, model, None, sitter.engine, error)
+            return _Run(Trained(setup, data, model, None), sitter.engine, error)
         self.passes += len(history.epoch)
         found = setup.score(model, data) if data.validation is not None else None
-        return _Run(setup, data, model, found, sitter.engine)
+        return _Run(Trained(setup, data, model, found), sitter.engine)
 
     def candidates(self, run: _Run) -> list[_Candidate]:
         """Return what could be tried, likeliest first: findings by rank, their remedies in order."""
@@ -223,15 +244,73 @@ class _Workshop:
                 rate = short(changes.first_rate(run.setup.optimizer) / 100.0)
                 found.append(_Candidate(f"lower the learning rate a hundred times, to {rate:g}", finding.code,
                                         changes.rate(rate), weight * 0.5))
-        found.append(_Candidate(USUAL, "", usual(run.setup, self.x), 0.05))
+        found += self._of_data(run)
+        if run.refused is None:
+            found += self.generic(run)
+        return self.fresh(run, found)
+
+    def fresh(self, run: _Run, found: list[_Candidate]) -> list[_Candidate]:
+        """Return those that were not tried yet and change something, likeliest first."""
         fresh: dict[str, _Candidate] = {}
         for one in sorted(found, key=lambda c: (not c.sure, -c.weight)):
-            key = self._key(run.setup, one)
+            key = self.key(run.setup, one)
             if key is not None and key not in self.tried and key not in fresh:
                 fresh[key] = one
         return list(fresh.values())
 
-    def _key(self, setup: Setup, one: _Candidate) -> str | None:
+    def _of_data(self, run: _Run) -> list[_Candidate]:
+        """Return what the data themselves speak for: another form of targets, inputs or validation rows."""
+        setup, codes = run.setup, [finding.code for finding in run.loud]
+        found = []
+        first = next((code for code in codes if code in FORMS), codes[0] if codes else "")
+        if run.refused is not None:
+            fitting = sound.fitting_output(setup, self.y)
+            known = bool(sound.recoded(setup, self.y)) if not setup.locked else False
+            if fitting:
+                found.append(_Candidate(
+                    "give labels, output and loss forms that fit each other", first, changes.both(*fitting),
+                    FITS + known, known or changes.possible(changes.edited(sound.flat), setup)))
+        else:
+            if any(code in DRIFTS for code in codes) and self._known_aligned(run):
+                found.append(_Candidate(
+                    "bring the validation rows into the form of the training rows", "split_drift",
+                    changes.clean("align"), ALIGN))
+            if sound.tailed(setup, self.x):
+                found.append(_Candidate(
+                    "spread columns with heavy tails like a normal distribution", "input_not_normalized",
+                    changes.both(*sound.scaled_inputs(setup, self.x)), FORM))
+        logarithm = sound.scaled_targets(setup, self.y) if sound.skewed(self.y) else []
+        if logarithm:
+            found.append(_Candidate("fit the logarithm of the targets", "target_not_normalized",
+                                    changes.both(*logarithm), FORM))
+        classes = sound.as_classes(setup, self.y)
+        if classes is not None:
+            found.append(_Candidate("take the numbers for classes, with an output for each", "wrong_loss_for_output",
+                                    classes, FORM))
+        return found
+
+    def _known_aligned(self, run: _Run) -> bool:
+        """Tell whether the model knows the validation rows once they have the statistics of the training rows."""
+        try:
+            setup = changes.clean("align")(run.setup)
+        except ValueError:
+            return False
+        data = setup.prepare(self.x, self.y, self.validation)
+        other = Trained(setup, data, run.trained.model, setup.score(run.trained.model, data))
+        return compare(run.trained, other).sure
+
+    def generic(self, run: _Run) -> list[_Candidate]:
+        """Return what is right for most data, whatever was found: likelier with every remedy that did not help."""
+        weight, setup = GENERIC * (1 + self.failed), run.setup
+        found = [_Candidate(SOUND, "", sound.sound(setup, self.x, self.y), weight)]
+        if sound.unusual(setup):
+            found.append(_Candidate(BODY, "", sound.sound_body(setup, self.x, self.y), 0.8 * weight))
+        rows = len(self.y)
+        found += [_Candidate(words, "", sound.trained(setup, rows, rate, times), 0.2 * weight)
+                  for words, rate, times in POLISH]
+        return found
+
+    def key(self, setup: Setup, one: _Candidate) -> str | None:
         """Return what a candidate would make, as text; None where it cannot be applied."""
         try:
             return repr(one.change(setup).as_dict())
@@ -247,7 +326,7 @@ class _Workshop:
         if found[0].sure or len(found) == 1 or run.refused or not self.left_for_side_runs(run.setup):
             return found[0]
         asked = Experiments(
-            run.setup, self.x, self.y, self.validation, state=State.of(run.setup, run.model))
+            run.setup, self.x, self.y, self.validation, state=State.of(run.setup, run.trained.model))
         best, most = found[0], -math.inf
         for one in found[:TRIED]:
             try:
@@ -259,40 +338,6 @@ class _Workshop:
                 best, most = one, worth
         self.side += asked.spent / len(self.y)
         return best
-
-    def compare(self, best: _Run, new: _Run) -> tuple[Score | None, Score | None]:
-        """Return the scores of the best so far and of a new run on the same validation rows."""
-        if best.setup.rows == new.setup.rows or new.data.held is None or new.data.truth is None:
-            return best.score, new.score
-        seen = {row.tobytes() for row in np.ascontiguousarray(best.data.x[0])}
-        rows = np.arange(len(new.data.truth))
-        try:
-            own = best.data.inputs(_bare(new.data.held))
-        except ValueError:
-            return None, new.score  # the best so far cannot even read these rows
-        first = np.ascontiguousarray(as_tuple(own)[0])
-        rows = np.array([r for r in rows if first[r].tobytes() not in seen], np.int64)
-        if len(rows) < min(COMPARED, len(first)):
-            return None, new.score
-        return _score(best, new, rows), _score(new, new, rows)
-
-
-def _score(run: _Run, on: _Run, rows: np.ndarray) -> Score | None:
-    """Score a run's model on some validation rows of another run's data."""
-    assert on.data.held is not None and on.data.truth is not None
-    with np.errstate(all="ignore"):
-        said = run.data.predict(run.model, _bare(tuple(a[rows] for a in on.data.held)))
-    truth = on.data.truth[rows]
-    units = said.shape[-1] if said.ndim > 1 else 1
-    loss = run.model.loss
-    return score(truth, said, classes_of(truth, loss, units), 0.5 if loss is None else float(loss.threshold))
-
-
-def usual(setup: Setup, x: Any) -> Change:
-    """Return the change that everybody tries: Adam 1e-3, He, standardized inputs."""
-    parts = [changes.optimizer("adam", 1e-3), changes.initialize("he_normal")]
-    parts += [changes.scale_inputs("zscore", n) for n, a in enumerate(as_tuple(x)) if a.dtype.kind == "f"]
-    return changes.both(*parts)
 
 
 def repair(
@@ -314,11 +359,13 @@ def repair(
     """Train a model, find what is wrong, and mend it: remedies one at a time, likeliest first.
 
     The first training takes the model as it stands; where `fit` refuses it (numbers that are none, targets that do not
-    fit), the check before training says what to mend. A healthy one is left alone. Else every retry is a whole training
+    fit), the check before training says what to mend. Every retry is a whole training
     of the best so far with one remedy more; it is kept where its validation score is better by more than chance (half
     a standard error), in the targets' own units. What comes back is never worse than the first. Which remedy gets the
     next training follows from the findings' rank and confidence, and from short side runs where several could help (a
-    tenth of a training each, none begin once 1.5 trainings went into them; what they took is reported).
+    tenth of a training each, none begin once 1.5 trainings went into them; what they took is reported). After two of
+    them a sound setup is tried, whatever the findings say. A run in which nothing was found is compared with the sound
+    setup once, and changed only where that is better beyond doubt (two standard errors, and two points).
 
     Arguments:
         build: ``build(settings)`` returns a compiled model. It is asked with an empty mapping, for the model as it
@@ -369,30 +416,35 @@ def repair(
     original, helped = best.score, []
     stands = _shown(best.score) if best.refused is None else "refused"
     shop.say(f"as it stands: {stands}; seen: {', '.join(_codes(best)) or 'nothing'}")
-    for _ in range(retries):
-        healthy = len(history) == 1 and not best.loud
-        if healthy or monotonic() >= shop.until or (best.score is not None and best.score.value >= ENOUGH):
+    for number in range(retries):
+        if monotonic() >= shop.until or (best.score is not None and best.score.value >= ENOUGH):
             break
-        _look_closer(shop, best)
-        found = shop.candidates(best)
+        silent = len(history) == 1 and not best.loud
+        if not silent:
+            _look_closer(shop, best)
+        found = shop.fresh(best, shop.generic(best)[:1]) if silent else shop.candidates(best)
         if not found:
             break
-        one = shop.choose(best, found)
+        one = _turn(found, number) if not silent and best.refused is None else None
+        one = one or shop.choose(best, found)
         began = monotonic()
-        shop.tried.add(str(shop._key(best.setup, one)))
-        attempt, new = _attempt(shop, best, one, began)
+        shop.tried.add(str(shop.key(best.setup, one)))
+        attempt, new = _attempt(shop, best, one, began, silent)
         history.append(attempt)
         shop.say(f"{one.code}: {one.words}: {_shown(attempt.before)} -> {_shown(attempt.after)}"
                  + ("" if attempt.kept else f", not kept: {attempt.why}"))
+        shop.failed = 0 if attempt.kept else shop.failed + 1
         if attempt.kept:
             shop.left = [replace(c, weight=OLD * c.weight, sure=False) for c in found if c.code not in ("", one.code)]
             shop.left += _further(best.setup, new.setup, one.code)
             best = new
             helped.append(one.words)
+        elif silent:
+            break
     if best.refused is not None:
         raise best.refused
     return Repair(
-        best.model, best.setup, best.data, history, tuple(helped), original, best.score, best.findings,
+        best.trained.model, best.setup, best.trained.data, history, tuple(helped), original, best.score, best.findings,
         verdict(best.record, best.findings, best.engine.asked), shop.passes, shop.side,
     )
 
@@ -403,7 +455,7 @@ def _look_closer(shop: _Workshop, best: _Run) -> None:
         f.code not in SYMPTOMS for f in best.loud)
     if known or not shop.left_for_side_runs(best.setup):
         return
-    tried = Experiments(best.setup, shop.x, shop.y, shop.validation, state=State.of(best.setup, best.model))
+    tried = Experiments(best.setup, shop.x, shop.y, shop.validation, state=State.of(best.setup, best.trained.model))
     asked = questions(best.setup)
     for code, sure in investigate(tried, best.record).items():
         name = next((n for n in QUESTIONS[code] if n in asked), None)
@@ -423,36 +475,33 @@ def _further(before: Setup, now: Setup, code: str) -> list[_Candidate]:
     return [_Candidate(words, code, changes.rate(rate), AGAIN)]
 
 
-def _attempt(shop: _Workshop, best: _Run, one: _Candidate, began: float) -> tuple[Attempt, _Run]:
-    """Train the best so far with one remedy more."""
+def _turn(found: list[_Candidate], number: int) -> _Candidate | None:
+    """Return the generic candidate whose turn it is after some retries, where there is one."""
+    words = {SPECIFIC: (SOUND, BODY), SPECIFIC + 1: (BODY, SOUND)}.get(number, ())
+    return next((one for word in words for one in found if one.words == word), None)
+
+
+def _attempt(shop: _Workshop, best: _Run, one: _Candidate, began: float, silent: bool) -> tuple[Attempt, _Run]:
+    """Train the best so far with one remedy more; what `fit` still refuses is mended until it does not."""
+    words = one.words
     try:
         new = shop.run(one.change(best.setup))
+        for _ in range(MENDS if best.refused is not None else 0):
+            further = next((c for c in shop.candidates(new) if c.sure), None) if new.refused is not None else None
+            if further is None:
+                break
+            words += f"; {further.words}"
+            new = shop.run(further.change(new.setup))
         if new.refused is not None:
             raise new.refused
     except (ValueError, TypeError, RuntimeError) as error:
         why = f"it cannot be trained: {error}".splitlines()[0][:120]
-        return Attempt(one.words, one.code, best.score, None, False, why, (), monotonic() - began), best
-    before, after = shop.compare(best, new)
-    kept, why = _helps(before, after)
-    return Attempt(one.words, one.code, before, after, kept, why, _codes(new), monotonic() - began), new
-
-
-def _helps(before: Score | None, after: Score | None) -> tuple[bool, str]:
-    """Tell whether a score is better by more than chance: half a standard error, or as good with a smaller loss."""
-    if after is None or not math.isfinite(after.value):
-        return False, "its outputs are not finite"
-    if before is None or not math.isfinite(before.value):
-        return True, ""
-    share = min(max(after.value, 0.0), 1.0)
-    counted = after.name == "accuracy"
-    chance = 0.5 * math.sqrt(max(share * (1.0 - share), 1e-6) / max(after.rows, 1)) if counted else 0.002
-    if after.value > before.value + chance:
-        return True, ""
-    if after.value >= before.value and after.error is not None and before.error is not None and (
-        after.error < 0.9 * before.error
-    ):
-        return True, ""
-    return False, "no better" if after.value <= before.value else "no more than chance"
+        return Attempt(words, one.code, best.score, None, False, why, (), monotonic() - began), best
+    found = compare(best.trained, new.trained)
+    kept, why = found.judge()
+    if silent and kept and not found.sure:
+        kept, why = False, f"better by {found.errors:.1f} standard errors: not beyond doubt, and nothing was wrong"
+    return Attempt(words, one.code, found.before, found.after, kept, why, _codes(new), monotonic() - began), new
 
 
 def _codes(run: _Run) -> tuple[str, ...]:
@@ -462,6 +511,3 @@ def _codes(run: _Run) -> tuple[str, ...]:
 def _shown(found: Score | None) -> str:
     return "-" if found is None else f"{found.value:.4f}"
 
-
-def _bare(arrays: Sequence[np.ndarray]) -> Any:
-    return tuple(arrays) if len(arrays) > 1 else arrays[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.kernels.spec import Array
 from deepbabysit.optimizers.flat import flats_of
-from deepbabysit.optimizers.scaling import scaling
 from deepbabysit.runtime.funnel import call
 from deepbabysit.training.events import Controls
 
@@ -29,16 +29,17 @@ class Tap:
     The step may be recorded: in a replay the same is measured, though nobody shows it.
 
     Attributes:
-        output: what the model computed, once it is read.
+        layers: path -> activation, and units where they are counted.
+        width: numbers of a row of the model's output, where that has two axes; else 0.
     """
 
     def __init__(self, slab: measures.Slab, activity: dict[str, np.ndarray]) -> None:
         self._slab = slab
         self._activity = activity
         self._seen: set[str] = set()
-        self._layers: dict[str, tuple[str, int]] = {}  # activation, and units where they are counted
-        self._output: tuple[int, ...] | None = None
-        self.output: np.ndarray | None = None
+        self.layers: dict[str, tuple[str, int]] = {}
+        self._rows = 0
+        self.width = 0
 
     def begin(self) -> None:
         """Begin a step: the first call of a layer in it counts."""
@@ -54,8 +55,11 @@ class Tap:
         self._seen.add(path)
         if layer.is_model() and not path:
             if output.ndim == 2 and output.shape[-1] <= _CLASSES:
-                self._output = tuple(output.shape)
-                self._slab.keep("output", output.data)
+                self._rows, self.width = output.shape
+                if self.width > 1:
+                    self._slab.largest("output", output.data)
+                else:
+                    self._slab.keep("output", output.data.reshape(-1))
             return
         data = output.data
         if data.size > _PIECE:
@@ -66,7 +70,7 @@ class Tap:
             center, distance = measures.FLAT.get(kind, (0.0, math.inf))
             units = data.shape[-1]
             self._slab.units((path, "units"), data, center, distance)
-        self._layers[path] = kind, units
+        self.layers[path] = kind, units
         self._slab.tensor((path, "output"), data)
 
     def _units(self, path: str, active: np.ndarray, beyond: np.ndarray, rows: int, kind: str) -> UnitVitals:
@@ -83,20 +87,31 @@ class Tap:
             int(idle.max(initial=0)) or rows,
         )
 
-    def finish(self, rows: int | None = None) -> dict[str, LayerVitals]:
-        """Return the vitals of the layers as the slab was read; `rows`: of the batch, where there are several sizes."""
+    def finish(
+        self, page: measures.Page, layers: Mapping[str, tuple[str, int]] | None = None
+    ) -> dict[str, LayerVitals]:
+        """Return the vitals of the layers as the slab was read; `layers`: those that there were then."""
         found = {}
-        for path, (kind, units) in self._layers.items():
-            vitals, counted = self._slab.vitals((path, "output")), None
+        for path, (kind, units) in (self.layers if layers is None else layers).items():
+            vitals, counted = page.vitals((path, "output")), None
             if units:
                 seen = vitals.count // units
-                active, beyond = self._slab.activity((path, "units"), units, seen)
+                active, beyond = page.activity((path, "units"), units, seen)
                 counted = self._units(path, active, beyond, seen, kind)
             found[path] = LayerVitals(path, vitals, counted)
-        if self._output is not None:
-            count, *rest = self._output
-            self.output = self._slab.values("output", (count if rows is None else rows, *rest))
         return found
+
+    def guesses(self, page: measures.Page, rows: int | None = None) -> np.ndarray | None:
+        """Return what the model computed: the class of each row, or its only number; None where it has no such output.
+
+        Arguments:
+            page: the slab as it was read.
+            rows: of the batch, where there are several sizes.
+        """
+        if not self.width:
+            return None
+        found = page.values("output", (self._rows if rows is None else rows,))
+        return found.view(np.int64) if self.width > 1 else found
 
 
 def activation_of(layer: Any) -> str:
@@ -108,27 +123,13 @@ def activation_of(layer: Any) -> str:
 
 
 class Change:
-    """The weights before a step, and what the step does to them; measured on the device, as a part of the step.
-
-    Attributes:
-        scale: what the step's loss is multiplied by (float16), else 1.
-    """
+    """The weights before a step, and what the step does to them; measured on the device, as a part of the step."""
 
     def __init__(self, controls: Controls, slab: measures.Slab) -> None:
         self._optimizer = controls.optimizer
         self._slab = slab
         self._kept: list[Array] = []
-        self.scale, self._skipped = 1.0, 0.0
-
-    def begin(self) -> None:
-        """Begin a step on the host."""
-        found = scaling(self._optimizer)
-        self.scale, self._skipped = found.get("scale", 1.0), found.get("skipped", 0.0)
-
-    @property
-    def skipped(self) -> bool:
-        """Whether the step was skipped, since its scaled gradients overflowed: there is nothing to measure."""
-        return scaling(self._optimizer).get("skipped", 0.0) > self._skipped
+        self._scaled = False
 
     def before(self) -> None:
         """Keep the weights."""
@@ -137,6 +138,10 @@ class Change:
             self._kept = [device.backend.empty(flat.w.shape, flat.w.dtype) for flat in flats]
         for flat, kept in zip(flats, self._kept, strict=True):
             call(device, SPECS["copy"], (flat.w,), outs=(kept,))
+        scale = self._optimizer.loss_scale
+        self._scaled = scale is not None
+        if scale is not None:
+            self._slab.keep("scale", scale.tensor.data)
 
     def after(self) -> None:
         """Measure weights, gradients, and what has changed."""
@@ -145,18 +150,26 @@ class Change:
             self._slab.segments(("w", number), flat.w, parts)
             self._slab.segments(("g", number), flat.g, parts)
             self._slab.change(("change", number), flat.w, kept, parts)
+        if self._scaled:
+            self._slab.keep("applied", self._optimizer.loss_scale.applied)
 
-    def parameters(self, touched: bool = False) -> dict[str, ParameterVitals]:
+    def skipped(self, page: measures.Page) -> bool:
+        """Whether the step was skipped, since its scaled gradients overflowed: there is nothing to measure."""
+        return self._scaled and not page.values("applied", ())
+
+    def parameters(self, page: measures.Page, touched: bool = False) -> dict[str, ParameterVitals]:
         """Return the vitals of every parameter as the slab was read, in the model's order.
 
         Arguments:
+            page: the slab.
             touched: whether gradients are in the flat buffers although ``.grad`` was cleared since.
         """
         found: dict[int, ParameterVitals] = {}
+        scale = float(page.values("scale", ())) if self._scaled else 1.0
         for number, flat in enumerate(flats_of(self._optimizer)[: len(self._kept)]):
             count = len(flat.segments)
-            weights, changes = self._slab.rows(("w", number), count), self._slab.rows(("change", number), count)
-            gradients = [v.divided(self.scale) for v in self._slab.rows(("g", number), count)]
+            weights, changes = page.rows(("w", number), count), page.rows(("change", number), count)
+            gradients = [v.divided(scale) for v in page.rows(("g", number), count)]
             for member, w, g, change in zip(flat.members, weights, gradients, changes, strict=True):
                 p = member.parameter
                 moved = p.trainable and (touched or p.grad is not None)
@@ -181,18 +194,20 @@ class Pair:
         self._optimizer = controls.optimizer
         self._kept: list[Array] = [self._device.asarray(flat.g) for flat in flats_of(controls.optimizer)]
 
-    def compare(self, batch: int) -> tuple[float | None, float | None]:
-        """Return (noise scale in samples, cosine) from this gradient and the one that is there now.
+    def compare(self) -> list[Array]:
+        """Return, on the device, what `read` needs of this gradient and of the one that is there now."""
+        flats = flats_of(self._optimizer)
+        return [measures.products(self._device, flat.g, k) for flat, k in zip(flats, self._kept, strict=False)]
+
+    @staticmethod
+    def read(products: Sequence[np.ndarray], batch: int) -> tuple[float | None, float | None]:
+        """Return (noise scale in samples, cosine) from what was compared.
 
         With ``g1 = G + n1, g2 = G + n2`` and independent noise, ``g1 . g2`` estimates ``|G|^2`` and
         ``(|g1|^2 + |g2|^2) / 2 - g1 . g2`` the variance at this batch; McCandlish et al., 2018, "An Empirical Model of
         Large-Batch Training", call ``batch * variance / |G|^2`` the simple noise scale.
         """
-        product = first = second = 0.0
-        for flat, kept in zip(flats_of(self._optimizer), self._kept, strict=False):
-            product += measures.dot(self._device, flat.g, kept)
-            first += measures.dot(self._device, kept, kept)
-            second += measures.dot(self._device, flat.g, flat.g)
+        product, second, first = (sum(float(p[n]) for p in products) for n in range(3))
         if not (math.isfinite(first) and math.isfinite(second)) or first == 0.0 or second == 0.0:
             return None, None
         noise = (first + second) / 2.0 - product
@@ -200,20 +215,24 @@ class Pair:
         return batch * noise / signal, product / math.sqrt(first * second)
 
 
-def classes(targets: Any, output: np.ndarray | None) -> tuple[dict[int, int], dict[int, int]]:
-    """Return how often each class was predicted and meant; empty where outputs or targets are no classes."""
-    if output is None or targets is None:
+def classes(targets: Any, guesses: np.ndarray | None, width: int) -> tuple[dict[int, int], dict[int, int]]:
+    """Return how often each class was predicted and meant; empty where outputs or targets are no classes.
+
+    Arguments:
+        targets: of the batch.
+        guesses, width: see `Tap`.
+    """
+    if guesses is None or targets is None:
         return {}, {}
     labels = np.asarray(targets)
-    width = output.shape[-1]
-    if width > 1 and labels.ndim == 2 and labels.shape == output.shape:
+    if width > 1 and labels.ndim == 2 and labels.shape == (len(guesses), width):
         if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) == 1).all()):
             return {}, {}
-        labels, guesses = labels.argmax(axis=-1), output.argmax(axis=-1)
-    elif width > 1 and labels.dtype.kind in "iu" and labels.size == len(output):
-        labels, guesses = labels.reshape(-1), output.argmax(axis=-1)
-    elif width == 1 and labels.size == len(output) and np.isin(labels, (0, 1)).all() and _probabilities(output):
-        labels, guesses = labels.reshape(-1).astype(np.int64), (output.reshape(-1) > 0.5).astype(np.int64)
+        labels = labels.argmax(axis=-1)
+    elif width > 1 and labels.dtype.kind in "iu" and labels.size == len(guesses):
+        labels = labels.reshape(-1)
+    elif width == 1 and labels.size == len(guesses) and np.isin(labels, (0, 1)).all() and _probabilities(guesses):
+        labels, guesses = labels.reshape(-1).astype(np.int64), (guesses > 0.5).astype(np.int64)
     else:
         return {}, {}
     return _counts(guesses), _counts(labels)

@@ -27,6 +27,7 @@ SUSPICIONS = frozenset({
 DOUBTS = frozenset({"split_leak", "feature_leak", "split_drift", "suspicious_validation", "corrupted_labels"})
 # where one of these is known, the cheap models were spoilt like the run
 SPOILT = frozenset({"class_imbalance", "duplicate_rows", "conflicting_labels", "nan_in_data", "constant_feature"})
+COPIES = 0.5  # but so large a share of copies leaves most of what the rows know
 # what a run that ended as well as cheap models was not held up by
 HELD_UP = SUSPICIONS - SPOILT - {"batchnorm_misuse"} | {
     "not_learning", "underfitting", "learning_rate_too_low", "no_better_than_baseline", "regularization_too_strong",
@@ -102,10 +103,11 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
         }
     stand = reach(record)
     findings = _healed(record, findings, stand)
-    if stand is not None and stand.met and not _loud(findings, DOUBTS | SPOILT):
+    spoilt = SPOILT - ({"duplicate_rows"} if _few_copies(findings) else set())
+    if stand is not None and stand.met and not _loud(findings, DOUBTS | spoilt):
         findings = {
             code: _harmless(found, stand.words()) if found.severity != "note" and (
-                code in (HELD_UP if code not in BUILT_SO or stand.gap <= NEAR else ())
+                code in (HELD_UP | (SPOILT - spoilt) if code not in BUILT_SO or stand.gap <= NEAR else ())
                 or (code in OVERFIT and stand.score >= GOOD)
                 or (code in UNUSUAL and found.severity == "warning")) else found
             for code, found in findings.items()
@@ -173,6 +175,10 @@ def _healed(record: Record, findings: dict[str, Finding], stand: Reach | None) -
         )) if code in passed - explaining else found
         for code, found in findings.items()
     }
+
+
+def _few_copies(findings: dict[str, Finding]) -> bool:
+    return "duplicate_rows" in findings and findings["duplicate_rows"].evidence.get("share", 1.0) <= COPIES
 
 
 def _loud(findings: dict[str, Finding], codes: frozenset[str]) -> bool:

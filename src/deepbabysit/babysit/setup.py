@@ -12,7 +12,7 @@ import numpy as np
 
 from deepbabysit import losses, metrics, optimizers
 from deepbabysit.babysit.blueprint import ORIGIN, Blueprint
-from deepbabysit.babysit.preparation import Prepared, Score, as_tuple, classes_of, prepare, score
+from deepbabysit.babysit.preparation import Prepared, Score, as_tuple, bare, classes_of, prepare, score
 from deepbabysit.errors import unknown_keywords
 from deepbabysit.layers.registry import LAYERS
 from deepbabysit.runtime.context import surroundings
@@ -210,8 +210,8 @@ class Setup:
         if self.patience is not None:
             callbacks.append(EarlyStopping("loss" if held is None else "val_loss", patience=self.patience))
         history: History = model.fit(
-            _bare(data.x), data.y, batch_size=self.batch_size, epochs=self.epochs if epochs is None else epochs,
-            validation_data=None if held is None else (_bare(held[0]), held[1]), callbacks=callbacks,
+            bare(data.x), data.y, batch_size=self.batch_size, epochs=self.epochs if epochs is None else epochs,
+            validation_data=None if held is None else (bare(held[0]), held[1]), callbacks=callbacks,
             shuffle=self.shuffle, class_weight=self._weights(data.y), seed=self.seed if seed is None else seed,
             verbose=verbose, babysit=babysit,
         )
@@ -222,7 +222,7 @@ class Setup:
         if data.validation is None or data.truth is None:
             return None
         with np.errstate(all="ignore"):
-            said = data.outputs(np.asarray(model.predict(_bare(data.validation[0]))))
+            said = data.outputs(np.asarray(model.predict(bare(data.validation[0]))))
         threshold = 0.5 if model.loss is None else float(model.loss.threshold)
         units = said.shape[-1] if said.ndim > 1 else 1
         return score(data.truth, said, classes_of(data.truth, model.loss, units), threshold)
@@ -295,10 +295,6 @@ def setup_of(
 def _prefixes(name: str) -> Sequence[str]:
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
-
-
-def _bare(arrays: tuple[np.ndarray, ...]) -> Any:
-    return arrays if len(arrays) > 1 else arrays[0]
 
 
 @final

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import Any, final
 from weakref import WeakKeyDictionary
@@ -22,7 +23,9 @@ from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
 from deepbabysit.babysit.settling import settle
 from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, StepVitals
+from deepbabysit.kernels.spec import Array
 from deepbabysit.optimizers.flat import flats_of
+from deepbabysit.runtime.arrival import Arrival
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
 CLOSE = 8  # steps between two looks at the losses where errors end the run
@@ -40,6 +43,29 @@ def _form(loader: Any) -> Any:
         return None
     arrays = [a for a in (loader.x, loader.y) if isinstance(a, np.ndarray)]
     return (loader.rows, loader.batch_size, *((a.shape, a.dtype) for a in arrays))
+
+
+@dataclass(slots=True)
+class _Look:
+    """A measured step: what the host knows of it, and what it means what the device has measured.
+
+    Attributes:
+        vitals: what is known at once.
+        tap, change, slab: what measured it.
+        layers: see `Tap`.
+        rows: of the batch.
+        targets: of the batch, where they are on the host.
+        place: of its vitals in the record, once they are there.
+    """
+
+    vitals: StepVitals
+    tap: Tap
+    change: Change
+    slab: Slab
+    layers: Mapping[str, tuple[str, int]]
+    rows: int | None
+    targets: Any
+    place: int | None = None
 
 
 @final
@@ -86,7 +112,9 @@ class Sitter(Listener):
         self._means: tuple[Tap, Change]
         self._tap: Tap | None = None
         self._change: Change | None = None
-        self._pair: Pair | None = None
+        self._pair: tuple[Pair, _Look] | None = None
+        self._coming: list[tuple[Arrival, Callable[[list[np.ndarray]], None]]] = []  # on the way to the host
+        self._requested = len(self.record.losses)  # so many losses are known or on their way
         self._before = 0  # steps of the optimizer before this run
         self._epoch = self._start = 0  # the epoch, and the step of this run that it began with
         self._broken = self._lost = False  # a number was not finite; a loss was not
@@ -208,9 +236,9 @@ class Sitter(Listener):
         self._mark = (count, self._ended)
 
     def _waking(self, count: int) -> int:
-        """Return the step before the next target; where errors end the run, one that is not far away."""
+        """Return the step before the next target; one that is not far away where something is awaited."""
         waking = max(self._target - 1, count)
-        return min(waking, count + CLOSE - 1) if self._stop else waking
+        return min(waking, count + CLOSE - 1) if self._stop or self._coming else waking
 
     def _sleep(self, until: int) -> None:
         """Ask to be called again at a step of this run."""
@@ -239,19 +267,24 @@ class Sitter(Listener):
             self._stand_by(self._controls)
 
     def _stand_by(self, controls: Controls) -> None:
-        """Have the next step measured; where such steps are recorded, too, always into the same places."""
-        if self._slab is None or not controls.step.captures:
+        """Have the next step measured, always into the same places: such steps are recorded, too."""
+        if self._slab is None:
             self._slab = Slab(controls.device)
             self._means = Tap(self._slab, self._activity), Change(controls, self._slab)
         self._tap, self._change = self._means
         self._tap.begin()
-        self._change.begin()
         controls.step.tap, controls.step.change = self._tap, self._change
 
     def step_end(self, step: StepInfo) -> None:
         """Read the losses; measure where it is due."""
         began = perf_counter()
         count = self._done()  # this step included
+        if self._coming:
+            self._land()
+            spent = perf_counter() - began
+            self._agenda.beside(spent)
+            self._mark = (self._mark[0], self._mark[1] + spent)
+            began += spent
         if self._pair is not None:
             self._compare()
         if count <= self._target:
@@ -260,16 +293,14 @@ class Sitter(Listener):
             self._ended = perf_counter()
             self._sleep(self._waking(count))
             return
-        self._read()
-        tap = self._tap
-        if tap is not None and self._controls is not None:
-            self._controls.step.tap = self._controls.step.change = self._tap = None
-            self._measure(step, tap)
-            self.engine.ask("step")
+        if self._tap is not None and self._controls is not None:
+            self._controls.step.tap = self._controls.step.change = None
+            self._measure(step)
             now = perf_counter()
             self._agenda.took(count - 1, now - self._mark[1])
             self._time += min(now - self._mark[1], self._agenda.usual or math.inf)
         else:
+            self._read()
             self._close(count, began)
             self._agenda.beside(perf_counter() - began)
         self._plan(count)
@@ -282,6 +313,7 @@ class Sitter(Listener):
         """Take the numbers of the epoch and ask."""
         if self._info.validation_samples is None:
             self._close(self._done(), perf_counter())
+        self._land(wait=True)
         time, wait = self._epoch_began
         waited = min(self._wait - wait, self._time - time)
         self.record.epochs.append(EpochVitals(epoch, dict(logs), self._time - time - waited, waited))
@@ -289,6 +321,7 @@ class Sitter(Listener):
         if self._agenda.spare(self._asking) or epoch + 1 >= ASKED_AGAIN * self._asked:
             began = perf_counter()
             self._read()
+            self._land(wait=True)
             self._asked = epoch + 1
             self.engine.ask("epoch")
             self._asking = perf_counter() - began
@@ -300,6 +333,7 @@ class Sitter(Listener):
             return
         self._controls.step.tap = None
         self._read()
+        self._land(wait=True)
         self.record.stopped = stopped
         if self.record.epochs and self._asked != self.record.epochs[-1].epoch + 1:
             self.engine.ask("epoch")
@@ -310,18 +344,37 @@ class Sitter(Listener):
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 
+    def _expect(self, arrays: Sequence[Array], action: Callable[[list[np.ndarray]], None]) -> None:
+        """Have something done with the values of arrays as they are now: on the host at once, else when they arrive."""
+        assert self._controls is not None
+        self._coming.append((self._controls.device.fetch(arrays), action))
+        self._land()
+
+    def _land(self, wait: bool = False) -> None:
+        """Look at what has arrived, in order; `wait`: at everything that is on its way."""
+        while self._coming and (wait or self._coming[0][0].ready):
+            arrival, action = self._coming.pop(0)
+            action(arrival.values())
+
     def _read(self) -> None:
         """Read the losses of the steps since the last look; find out where a number was not finite."""
-        guard = self._guard
-        count, known = self._done(), len(self.record.losses)
-        if guard is None or count <= known:
-            return
-        fresh = guard.losses(self._before + known + 1, self._before + count)
+        count, arrays = self._done(), [] if self._guard is None else self._guard.arrays
+        if count > self._requested and arrays:
+            self._requested = count
+            self._expect(arrays, partial(self._take_losses, count))
+
+    def _take_losses(self, count: int, values: Sequence[np.ndarray]) -> None:
+        """Look at the losses of the first `count` steps, and whether a number was not finite."""
+        guard, known = self._guard, len(self.record.losses)
+        assert guard is not None
+        ring, *taken = values
+        fresh = guard.losses(ring, self._before + known + 1, self._before + count)
         self.record.losses.frombytes(fresh)
         losses = np.frombuffer(fresh)
         lost = not np.isfinite(losses).all()
-        if not self._broken and guard.step() is not None:
-            self._find_origin()
+        kept = None if self._broken else guard.step(taken)
+        if kept is not None:
+            self._find_origin(kept)
         elif (lost and not self._lost) or (not lost and len(losses) and self._running_away(losses)):
             self.engine.ask("step")
         if self._broken and (lost or count - self.record.probes["broken"]["step"] > CLOSE):
@@ -341,59 +394,76 @@ class Sitter(Listener):
         self._grown = len(losses) + max(CLOSE, len(losses) // 20)
         return True
 
-    def _measure(self, step: StepInfo, tap: Tap) -> None:
-        controls, change = self._controls, self._change
-        assert controls is not None and change is not None
-        self._change = None
-        if change.skipped:
-            return
-        assert self._slab is not None
-        self._slab.read()
-        parameters = change.parameters()
-        layers = tap.finish(len(step.batches[0][0]) if step.batches else None)
-        loss = self.record.losses[-1] if len(self.record.losses) else None
-        targets = self._targets(step)
-        predicted, actual = classes(targets, tap.output)
-        # between weights and update stands what the rule makes of the gradient: norms of all gradients together
-        norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
-        norm = math.sqrt(sum(n * n for n in norms)) if norms else None
+    def _measure(self, step: StepInfo) -> None:
+        """Ask for what a step has measured."""
+        controls, guard, slab, tap, change = self._controls, self._guard, self._slab, self._tap, self._change
+        assert controls is not None and guard is not None
+        assert slab is not None and tap is not None and change is not None
+        self._tap = None
         _, time, wait = self._told
         count = self._done()
         steps = max(count - self._since, 1)
-        self.record.steps.append(
-            StepVitals(
-                step=count - 1, epoch=step.epoch,
-                loss=loss, rate=float(controls.optimizer.applied_rate), gradient_norm=norm,
-                layers=layers, parameters=parameters, seconds=(self._time - time) / steps,
-                waiting=(self._wait - wait) / steps, predicted=predicted, actual=actual,
-            )
+        vitals = StepVitals(
+            step=count - 1, epoch=step.epoch, rate=float(controls.optimizer.applied_rate),
+            seconds=(self._time - time) / steps, waiting=(self._wait - wait) / steps,
         )
         self._told, self._since = (count, self._time, self._wait), count
-        self._pair = Pair(controls)
+        targets = self._targets(step)
+        here = targets is None or isinstance(targets, np.ndarray)
+        rows = len(step.batches[0][0]) if step.batches else None
+        look = _Look(vitals, tap, change, slab, dict(tap.layers), rows, targets if here else None)
+        self._requested = count
+        self._pair = Pair(controls), look
+        self._expect(
+            [*guard.arrays, *slab.arrays, *(() if here else (targets,))],
+            partial(self._take, look, len(guard.arrays), len(slab.arrays)),
+        )
+
+    def _take(self, look: _Look, losses: int, slabs: int, values: Sequence[np.ndarray]) -> None:
+        """Look at what a step has measured, and ask the rules."""
+        if losses:
+            self._take_losses(look.vitals.step + 1, values[:losses])
+        tap, page = look.tap, look.slab.page(values[losses : losses + slabs])
+        if not look.change.skipped(page):
+            parameters = look.change.parameters(page)
+            targets = values[-1] if len(values) > losses + slabs else look.targets
+            predicted, actual = classes(targets, tap.guesses(page, look.rows), tap.width)
+            # between weights and update stands what the rule makes of the gradient: norms of all gradients together
+            norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
+            look.place = len(self.record.steps)
+            self.record.steps.append(
+                replace(
+                    look.vitals, loss=self.record.losses[-1] if len(self.record.losses) else None,
+                    gradient_norm=math.sqrt(sum(n * n for n in norms)) if norms else None,
+                    layers=tap.finish(page, look.layers), parameters=parameters, predicted=predicted, actual=actual,
+                )
+            )
+        self.engine.ask("step")
 
     def _targets(self, step: StepInfo) -> Any:
+        """Return the targets of a step, where they lie."""
         arrays = step.batches[0] if step.batches else ()
-        controls = self._controls
-        signature = getattr(controls.step, "signature", None) if controls is not None else None
-        if controls is None or signature is None or signature.targets != 1 or len(arrays) <= signature.inputs:
+        signature = getattr(self._controls.step, "signature", None) if self._controls is not None else None
+        if signature is None or signature.targets != 1 or len(arrays) <= signature.inputs:
             return None
-        found = arrays[signature.inputs]
-        return found if isinstance(found, np.ndarray) else controls.device.to_host(found)
+        return arrays[signature.inputs]
 
     def _compare(self) -> None:
         """Compare the gradient of the measured step with that of the step after it."""
-        pair, self._pair = self._pair, None
-        if pair is None or not self.record.steps:
-            return
-        noise, turn = pair.compare(self.record.run.batch_size or 1)
-        self.record.steps[-1] = replace(self.record.steps[-1], noise=noise, turn=turn)
+        if self._pair is not None:
+            (pair, look), self._pair = self._pair, None
+            self._expect(pair.compare(), partial(self._take_pair, look))
 
-    def _find_origin(self) -> None:
-        """A number was not finite: find where it began, and ask the rules now."""
+    def _take_pair(self, look: _Look, values: Sequence[np.ndarray]) -> None:
+        if look.place is not None:
+            noise, turn = Pair.read(values, self.record.run.batch_size or 1)
+            self.record.steps[look.place] = replace(self.record.steps[look.place], noise=noise, turn=turn)
+
+    def _find_origin(self, kept: int) -> None:
+        """A number was not finite in a step of the optimizer: find where it began, and ask the rules now."""
         self._broken = True
         controls, guard = self._controls, self._guard
         assert controls is not None and guard is not None
-        kept = guard.step() or 0
         count = kept - 1 - self._before  # the step in this run
         place = {"step": count, "epoch": self._epoch}
         self.record.probes["broken"] = {**place, "growth": self._growth(guard)}

@@ -152,7 +152,6 @@ class Watch:
                 self.record.model = model_facts(self._model)
             self._slab = Slab(self._place.device)
             self._tap, self._change = Tap(self._slab, self._activity), Change(self._place, self._slab)
-            self._change.begin()
             self._change.before()
         self._began = perf_counter()
 
@@ -218,17 +217,17 @@ class Watch:
     def _measure(self, number: int, loss: float) -> None:
         change, tap = self._change, self._tap
         assert change is not None and tap is not None
-        if change.skipped:
-            return
         change.after()
         assert self._slab is not None
-        self._slab.read()
-        parameters = change.parameters(touched=all(p.grad is None for p in self._optimizer.parameters))
+        page = self._slab.page_now()
+        if change.skipped(page):
+            return
+        parameters = change.parameters(page, touched=all(p.grad is None for p in self._optimizer.parameters))
         norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]
         self.record.steps.append(
             StepVitals(
                 step=number, epoch=len(self.record.epochs), loss=loss, rate=float(self._optimizer.applied_rate),
-                gradient_norm=math.sqrt(sum(n * n for n in norms)) if norms else None, layers=tap.finish(),
+                gradient_norm=math.sqrt(sum(n * n for n in norms)) if norms else None, layers=tap.finish(page),
                 parameters=parameters,
             )
         )
@@ -237,7 +236,8 @@ class Watch:
     def _compare(self) -> None:
         pair, self._pair = self._pair, None
         assert pair is not None
-        noise, turn = pair.compare(self.record.run.batch_size or 1)
+        products = self._place.device.fetch(pair.compare()).values()
+        noise, turn = Pair.read(products, self.record.run.batch_size or 1)
         self.record.steps[-1] = replace(self.record.steps[-1], noise=noise, turn=turn)
 
     # -- saying --------------------------------------------------------------------------------------------------------

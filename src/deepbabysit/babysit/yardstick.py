@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deepbabysit.babysit.columns import Arrays, Reader, reader
 from deepbabysit.babysit.facts import LabelFacts
-
-Arrays = Sequence[np.ndarray]
 
 ROWS, HELD = 2000, 1000  # so many training and validation rows are used
 NUMBERS = 2_000_000  # so many numbers of the training inputs
@@ -93,16 +92,17 @@ def seconds(rows: int, width: int) -> float:
 
 
 def measure(
-    x: Arrays, y: np.ndarray, held_x: Arrays, held_y: np.ndarray, labels: LabelFacts
+    x: Arrays, y: np.ndarray, held_x: Arrays, held_y: np.ndarray, labels: LabelFacts, ids: Sequence[bool] = ()
 ) -> Yardstick | None:
     """Return what cheap models reach; None where there is too little to fit, or several targets for a row.
 
     Arguments:
         x, y: training rows; held_x, held_y: validation rows. Rows that are not finite are left out.
         labels: facts about y.
+        ids: for each input whether it holds ids: they are written out, and known as little as images are.
     """
     width = sum(max(1, int(np.prod(a.shape[1:]))) for a in x)
-    of, wide = len(y), width > WIDE or any(a.ndim > 2 for a in x)
+    of, wide = len(y), width > WIDE or any(a.ndim > 2 for a in x) or any(ids)
     x, y = _chosen(x, y, min(ROWS, max(NUMBERS // width, LEAST)))
     held_x, held_y = _chosen(held_x, held_y, HELD)
     if any(a.shape[1:] != b.shape[1:] for a, b in zip(x, held_x, strict=True)):
@@ -111,7 +111,7 @@ def measure(
     if goals is None or len(y) < LEAST or len(held_y) < LEAST_HELD:
         return None
     goal, other = goals
-    values, theirs = _standardized(x, held_x)
+    values, theirs = _standardized(x, held_x, reader(x, np.arange(len(y)), ids))
     if not values.shape[1] or not goal.std():
         return None
     classes = labels.kind != "numbers"
@@ -162,8 +162,8 @@ def _goals(y: np.ndarray, held: np.ndarray, labels: LabelFacts) -> tuple[np.ndar
     return None
 
 
-def _standardized(x: Arrays, held: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    a, b = (np.concatenate([np.asarray(p.reshape(len(p), -1), np.float64) for p in part], 1) for part in (x, held))
+def _standardized(x: Arrays, held: Arrays, read: Reader) -> tuple[np.ndarray, np.ndarray]:
+    a, b = (read(part, np.arange(len(part[0]))) for part in (x, held))
     mean, std = a.mean(axis=0), a.std(axis=0)
     used = std > 1e-12 * np.maximum(np.abs(mean), 1e-300)
     first, second = (np.clip((p[:, used] - mean[used]) / std[used], -FAR, FAR) for p in (a, b))

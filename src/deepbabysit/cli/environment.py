@@ -12,7 +12,7 @@ from deepbabysit.runtime.registry import backends, find_device
 
 PACKAGES = (
     "numpy", "rich", "safetensors", "numba", "cupy-cuda12x", "cupy-cuda13x", "scikit-learn", "pandas", "matplotlib",
-    "optuna", "onnx", "torch", "jax",
+    "nvidia-cudnn-frontend", "optuna", "onnx", "torch", "jax",
 )
 
 
@@ -21,6 +21,10 @@ def devices() -> int:
     for info in backends():
         state = ", ".join(info.devices) if info.usable else f"not usable: {info.reason}"
         print(f"{info.name:12} {state}")
+        for device in info.devices[:1]:
+            remarks = find_device(device).backend.remarks
+            for remark in remarks() if remarks is not None else ():
+                print(f"{'':12} {remark}")
     print(f"{'auto':12} chooses {find_device('auto').name}")
     return 0
 

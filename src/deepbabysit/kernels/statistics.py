@@ -111,6 +111,12 @@ def change_statistics(xp: Any, x: Any, before: Any, *, segments: Segments) -> An
     return segment_statistics(xp, x - before, segments=segments)
 
 
+def inner_products(xp: Any, x: Any, y: Any) -> Any:
+    """Return ``x . y, x . x, y . y`` of two flat buffers, in float64."""
+    x, y = xp.astype(x, xp.float64), xp.astype(y, xp.float64)
+    return xp.stack((xp.sum(x * y), xp.sum(x * x), xp.sum(y * y)))
+
+
 def unit_activity(xp: Any, x: Any, *, center: float = 0.0, limit: float = float("inf")) -> Any:
     """Measure each unit of the last axis over all other axes: (members of `UnitStatistic`, units), in float64.
 
@@ -219,6 +225,24 @@ def _change_samples(rng: np.random.Generator) -> Iterator[Sample]:
     yield Sample((steps, steps.copy()), {"segments": ((0, 2200),)}, gradient=False)
 
 
+def _products_infer(shapes: Any, dtypes: Any) -> tuple[Form, ...]:
+    need_floating("inner_products", dtypes[0])
+    if len(shapes[0]) != 1 or shapes[0] != shapes[1] or dtypes[0] != dtypes[1]:
+        raise ValueError(
+            f"inner_products: x and y must be flat buffers of one length and dtype; got {dtypes[0]} "
+            f"{show_shape(shapes[0])} and {dtypes[1]} {show_shape(shapes[1])}"
+        )
+    return (Form((3,), _FLOAT64),)
+
+
+def _products_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for size in (0, 1, 255, 4097, 20000):
+        yield Sample((rng.standard_normal(size) + 0.5, rng.standard_normal(size) + 0.5), gradient=False)
+    broken = rng.standard_normal(300)
+    broken[7] = np.nan
+    yield Sample((broken, rng.standard_normal(300)), gradient=False)
+
+
 def _unit_samples(rng: np.random.Generator) -> Iterator[Sample]:
     yield Sample((rng.standard_normal((7, 5)),), {"limit": 1.0}, gradient=False)
     yield Sample((rng.standard_normal((33, 3, 20)),), {"center": 0.25, "limit": 0.5}, gradient=False)
@@ -259,6 +283,11 @@ CHANGE_STATISTICS = define(
     change_statistics, infer=_segments_infer("change_statistics"), samples=_change_samples, differentiable=(),
     tolerance=_TOLERANCE,
     errors=lambda: [BadInput((np.ones(4), np.ones(5)), {"segments": ()}, ValueError, "before must match x")],
+)
+INNER_PRODUCTS = define(
+    inner_products, infer=_products_infer, samples=_products_samples, differentiable=(),
+    tolerance={**_TOLERANCE, "float32": Tolerance(2e-5, 1e-5)},  # products of float32 may be added up in it
+    errors=lambda: [BadInput((np.ones(4), np.ones(5)), {}, ValueError, "of one length")],
 )
 UNIT_ACTIVITY = define(
     unit_activity, infer=_unit_infer, samples=_unit_samples, differentiable=(), tolerance=_TOLERANCE,

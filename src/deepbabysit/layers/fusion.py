@@ -17,7 +17,13 @@ def rectifies(first: Any, second: Any) -> bool:
 
 def fusible(first: Any, second: Any, x: Tensor) -> bool:
     """Tell whether nobody looks between two layers that fit together, and the device can run them as one."""
-    return (
-        first.built and second.built and not first.hooked and not second.hooked and current().tap is None
+    fits = (
+        first.built and second.built and not first.hooked and not second.hooked
         and "batch_norm_relu" in x.device.backend.kernels
     )
+    mode = current()
+    if fits and mode.tap is not None:
+        if mode.recorder is not None:
+            mode.recorder.apart = True
+        return False
+    return fits

@@ -109,11 +109,11 @@ class Model(Layer):
                 float32. float16 scales the loss by itself and skips steps whose gradients overflow. tf32 lets products
                 of float32 round their operands on a GPU.
             replay: record the training step and replay it; None means yes for Sequential and functional models.
-            tune: let the device choose by timing, on a GPU: which algorithm a product runs with, and which operations
-                of a recorded step the matrix library does in one. What is chosen is kept in a file, used again in later
-                processes, and part of the history (``history.choices``). Recorded steps may then differ in their last
-                bits from the same operations one by one, and a watched run from one that is not; without it they never
-                do.
+            tune: let the device choose by timing, on a GPU: which algorithm a product runs with, which operations of a
+                recorded step the matrix library does in one, and which of its convolutions cuDNN does (extras
+                `cudnn12`, `cudnn13`). What is chosen is kept in a file, used again in later processes, and part of the
+                history (``history.choices``). Recorded steps may then differ in their last bits from the same
+                operations one by one, and a watched run from one that is not; without it they never do.
 
         Raises:
             ValueError: a name does not exist; the nearest ones are offered.

@@ -381,7 +381,8 @@ class Optimizer(ABC):
         self._follow()
         rate = self._rate_at(self._steps)
         self._put("_steps", self._steps + 1)
-        norm, value = (math.inf if limit is None else limit for limit in (self._clip_norm, self._clip_value))
+        norm = math.inf if self._clip_norm is None else self._clip_norm
+        value = math.inf if self._clip_value is None else self._clip_value
         values = host_control(self._steps, rate, scale, norm, value, self._skip or self._scaled)
         self._flats[0].device.write(self._control, values)
 

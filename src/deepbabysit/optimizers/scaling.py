@@ -54,6 +54,11 @@ class LossScale:
         self._applied = control[APPLY : APPLY + 1].reshape(())
 
     @property
+    def applied(self) -> Array:
+        """1 where the last step was applied, else 0."""
+        return self._applied
+
+    @property
     def accepted(self) -> Tensor:
         """Whether the last step was applied: one boolean on the device."""
         return Tensor(call(self._device, _ASTYPE, (self._applied,), {"dtype": np.dtype(bool)})[0], self._device)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels.spec import Array, Form, Shape
+from deepbabysit.runtime.arrival import Arrival
 
 
 class BackendUnavailable(RuntimeError):
@@ -67,6 +68,10 @@ class Arena:
         """Return the array as the recording keeps it."""
         return array
 
+    def held(self) -> int:
+        """Return the bytes that the recording has taken so far, as far as that is known."""
+        return 0
+
     def finish(self, calls: list[Any], names: list[str], device: Any) -> list[Any]:
         """Return the calls of a finished recording, improved where possible; `names`: their operations with kernels."""
         return calls
@@ -86,12 +91,16 @@ class Backend(ABC):
         abstract: True when arrays have a shape and no values.
         choices: ``choices()`` returns what was chosen by timing, and by whom, as a run's record keeps it; None where a
             backend has no such choices.
+        remarks: ``remarks()`` returns what a user should know of the libraries behind it, a sentence each; None where
+            there is nothing to say.
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
             where a backend has no such thing. Where there is `hold`, ``times=n`` says that the calls are `n` times the
             same ones, but for where they read.
         hold: ``with hold() as writes`` collects what this thread writes from the host, as (array, values), in place of
             doing it; None where nothing is gained by several steps at once.
+        fetch: ``fetch(arrays)`` begins to copy arrays to the host, as they are when the work that was asked for so far
+            is done, and waits for nothing; None where `to_host` does not wait.
         adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
             DLPack, or None where it is not there; None where a backend takes such data like all others.
         share: ``share(array, stream, max_version, dl_device, copy)`` returns the DLPack capsule of an array, as
@@ -101,6 +110,7 @@ class Backend(ABC):
         tf32: whether products of float32 that run now may round their operands to 10 bits (some GPUs are faster so).
         memory: ``memory()`` returns bytes by name: what recorded steps have for themselves, what is in use of the pool
             that everything else lies in (parameters, states, data), and what of it is idle; None on the host.
+        divides: whether some calls of a recording can be finished, and all of them replayed as they are, too.
         eager_replays: how often a recording is replayed call by call before a program is asked for; None leaves it to
             what making one costs on a CPU.
     """
@@ -110,13 +120,16 @@ class Backend(ABC):
     kernels: Mapping[str, Kernel]
     abstract: bool = False
     tf32: bool = False
+    divides: bool = True
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
     share: Callable[[Array, Any, Any, Any, Any], Any] | None = None
     keeps: Callable[[int], bool] | None = None
     memory: Callable[[], dict[str, int]] | None = None
     choices: Callable[[], dict[str, Any]] | None = None
+    remarks: Callable[[], Sequence[str]] | None = None
     program: Callable[..., Callable[[], None] | None] | None = None
+    fetch: Callable[[Sequence[Array]], Arrival] | None = None
     hold: Callable[[], AbstractContextManager[list[tuple[Array, np.ndarray]]]] | None = None
 
     @abstractmethod

@@ -136,6 +136,10 @@ class HostArena(Arena):
         self._pool = BufferPool()
         super().__init__(self._pool.empty)
 
+    def held(self) -> int:
+        """Return the bytes of its buffers."""
+        return self._pool.held()
+
     def pin(self, array: np.ndarray) -> np.ndarray:
         """Return an array over the same memory that does not count as a user of it."""
         raw = self._pool.raw(array)

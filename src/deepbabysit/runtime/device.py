@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepbabysit.kernels.namespace import Namespace
 from deepbabysit.kernels.spec import Array, Shape
+from deepbabysit.runtime.arrival import Arrival, Arrived
 from deepbabysit.runtime.backend import Backend
 from deepbabysit.runtime.context import current
 
@@ -75,6 +77,11 @@ class Device:
     def to_host(self, array: Array) -> np.ndarray:
         """Return the values as a NumPy array."""
         return self.backend.to_host(array)
+
+    def fetch(self, arrays: Sequence[Array]) -> Arrival:
+        """Return the values of arrays as they are now, some time later where a device has to come to it first."""
+        fetch = self.backend.fetch
+        return Arrived([self.to_host(array) for array in arrays]) if fetch is None else fetch(arrays)
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
         """Return an uninitialized buffer, from the recording's memory while one is made."""

@@ -130,15 +130,22 @@ def run_calls(device: Device, calls: list[Any]) -> None:
 
 
 class Recorder:
-    """Writes down every kernel call of this thread while it is the recorder in force."""
+    """Writes down every kernel call of this thread while it is the recorder in force.
 
-    __slots__ = ("_after", "_before", "_calls", "_names", "arena", "device")
+    Attributes:
+        beside: whether what is called now is beside the step: nothing of the step depends on it.
+        apart: whether operations ran one by one, only because somebody looks between, that run as one otherwise.
+    """
+
+    __slots__ = ("_after", "_before", "_beside", "_calls", "_names", "apart", "arena", "beside", "device")
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.arena = device.backend.arena()
         self._calls: list[Any] = []
         self._names: list[str] = []
+        self._beside: list[bool] = []
+        self.beside = self.apart = False
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
 
@@ -148,6 +155,7 @@ class Recorder:
     ) -> None:
         """Write one call down; `plan` says which operation it is."""
         self._names.append(plan.spec.name if plan is not None and plan.kernel is not None else "")
+        self._beside.append(self.beside)
         pin = self.arena.pin
         self._calls.append((run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch))))
 
@@ -155,16 +163,24 @@ class Recorder:
         """Say that the step cannot be recorded, and where."""
         raise RecordingRefused(f"{reason} ({user_line()})")
 
-    def finish(self, slots: Sequence[Array] = (), results: Sequence[Array] = ()) -> Recording:
+    def finish(self, slots: Sequence[Array] = (), results: Sequence[Array] = (), beside: bool = True) -> Recording:
         """Return what was written down; what the step returned is held by somebody else by now, and nothing more.
 
         Arguments:
             slots: arrays that the step was given; replays may be given others.
             results: arrays that it returned.
+            beside: with what was done beside the step.
         """
-        calls = self.arena.finish(self._calls, self._names, self.device)
+        taken = [place for place, other in enumerate(self._beside) if beside or not other]
+        calls, names = [self._calls[place] for place in taken], [self._names[place] for place in taken]
+        calls = self.arena.finish(calls, names, self.device)
         inputs = list(zip(slots, self.arena.late_inputs(calls, slots, results), strict=True))
         return Recording(self.device, self.arena, calls, self._before, self._after, inputs)
+
+    def everything(self, slots: Sequence[Array]) -> Recording:
+        """Return all calls as they were made: it is replayed now and then, in memory that the finished one has, too."""
+        inputs = [(slot, None) for slot in slots]
+        return Recording(self.device, self.arena, list(self._calls), self._before, self._after, inputs)
 
     def repeat(self, action: Callable[[], None], before: bool) -> None:
         """Let a host action (a step count, a schedule) happen at every replay, before or after the kernel calls."""
@@ -182,6 +198,19 @@ def host_action(action: Callable[[], None], before: bool) -> None:
     if recorder is not None:
         recorder.repeat(action, before)
     action()
+
+
+def aside(action: Callable[..., Any], *args: Any) -> None:
+    """Do something beside the step that may be recorded now: it reads what the step computes and changes none of it."""
+    recorder = current().recorder
+    if recorder is None:
+        action(*args)
+        return
+    recorder.beside = True
+    try:
+        action(*args)
+    finally:
+        recorder.beside = False
 
 
 def user_line() -> str:

@@ -17,6 +17,8 @@ from deepbabysit.io.text import printable
 from deepbabysit.training.events import Best, Listener, RunInfo, StepInfo
 
 REDRAW_S = 0.5
+SOON_S, LATE_S = 0.02, 0.1  # between two looks at the clock
+_MOST_STEPS = 4096
 PROGRESS_LINE_S = 30.0
 # A run of more epochs than this writes its plain lines at most once a second.
 MANY_EPOCHS = 200
@@ -229,6 +231,24 @@ class _Shelter:
 
 
 @final
+class _Glances:
+    """How many steps pass before the clock is looked at again: a look costs a tiny network a tenth of its step."""
+
+    def __init__(self, now: float) -> None:
+        self._last = now
+        self._stride = 1
+
+    def next(self, step: StepInfo, now: float) -> int:
+        """Return the step of the trainer after which to look again."""
+        passed, self._last = now - self._last, now
+        if passed < SOON_S:
+            self._stride = min(2 * self._stride, _MOST_STEPS)
+        elif passed > LATE_S:
+            self._stride = max(self._stride // 4, 1)
+        return step.total + self._stride - 1
+
+
+@final
 class PlainDisplay(Listener):
     """Lines without any terminal code, for pipes, files and batch systems.
 
@@ -243,6 +263,7 @@ class PlainDisplay(Listener):
         self._progress = progress
         self._board = Board(clock)
         self._last = clock()
+        self._glances = _Glances(self._last)
         self._held: str | None = None
 
     def run_begin(self, run: RunInfo) -> None:
@@ -262,8 +283,10 @@ class PlainDisplay(Listener):
 
     def step_end(self, step: StepInfo) -> None:
         """Tell where a long epoch stands."""
-        if self._progress and self._board.clock() - self._last >= PROGRESS_LINE_S:
+        now = self._board.clock()
+        if self._progress and now - self._last >= PROGRESS_LINE_S:
             self._line(self._board.progress(step))
+        self.wake = self._glances.next(step, now)
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Write the line of the epoch."""
@@ -320,6 +343,7 @@ class TerminalDisplay(Listener):
         self._moving = _MovingLine()
         self._rows: list[str] = []
         self._drawn = clock()
+        self._glances = _Glances(self._drawn)
         self._wide = False
 
     def run_begin(self, run: RunInfo) -> None:
@@ -342,8 +366,10 @@ class TerminalDisplay(Listener):
 
     def step_end(self, step: StepInfo) -> None:
         """Draw, at most twice a second."""
-        if self._board.clock() - self._drawn >= REDRAW_S:
+        now = self._board.clock()
+        if now - self._drawn >= REDRAW_S:
             self._draw(self._board.progress(step))
+        self.wake = self._glances.next(step, now)
 
     def evaluation_begin(self, steps: int | None) -> None:
         """Say that held-out data are evaluated."""
@@ -400,6 +426,7 @@ class NotebookDisplay(Listener):
         self._lines: list[str] = []
         self._handle: Any = None
         self._drawn = clock()
+        self._glances = _Glances(self._drawn)
 
     def run_begin(self, run: RunInfo) -> None:
         """Open the cell's output."""
@@ -415,6 +442,7 @@ class NotebookDisplay(Listener):
         """Draw, at most twice a second."""
         if self._due():
             self._draw(self._board.progress(step))
+        self.wake = self._glances.next(step, self._board.clock())
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Add the row of the epoch."""

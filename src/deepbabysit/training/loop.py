@@ -23,10 +23,11 @@ from deepbabysit.runtime.notices import NOTICES
 from deepbabysit.runtime.random import Streams, streams
 from deepbabysit.runtime.registry import find_device
 from deepbabysit.training.arrays import Source, arrange, as_arrays, check_rows, leaves, weights_of
+from deepbabysit.training.audience import Audience
 from deepbabysit.training.callback import CallbackList, check_monitor
 from deepbabysit.training.callbacks import EarlyStopping
 from deepbabysit.training.display import display_for
-from deepbabysit.training.events import Controls, LazyLogs, Listener, RunInfo, StepInfo, direction
+from deepbabysit.training.events import Controls, LazyLogs, Listener, RunInfo, direction
 from deepbabysit.training.folder import RunFolder
 from deepbabysit.training.history import History
 from deepbabysit.training.interrupt import Interrupt, interruptible
@@ -409,29 +410,23 @@ class Trainer:
     ) -> str:
         """Run the steps of an epoch; returns why the run must end, or an empty string. `planned`: steps of the run."""
         step.sums.clear()
-        starters = [li for li in audience if type(li).step_begin is not Listener.step_begin]
-        enders = [li for li in audience if type(li).step_end is not Listener.step_end]
+        heard = Audience(audience, names)
         number = samples = 0
         batches = source.batches(epoch, self.layer.device)
-        together = Together(source, step, [*starters, *enders], planned, accumulate)
+        together = Together(source, step, heard.hearing, planned, accumulate)
         try:
             for waiting, rows, more in together.turns(batches, self.steps):
                 now = self.steps
                 samples += rows
                 if waiting:
-                    for listener in starters:
-                        if listener.wake <= now:
-                            listener.step_begin(epoch, number)
+                    if heard.wake <= now:
+                        heard.begin(epoch, number, now)
                     step(waiting, now)
                 now, number = now + more, number + more
                 self.steps = now + 1
-                info, alarm = None, step.alarm
-                for listener in enders:
-                    if listener.wake <= now or (alarm is not None and alarm[0]):
-                        if info is None:
-                            logs = LazyLogs(names, self._reader(step, self.steps))
-                            info = StepInfo(epoch, number, self.steps, samples, logs, waiting)
-                        listener.step_end(info)
+                alarm = step.alarm
+                if (alarmed := alarm is not None and alarm[0] != 0.0) or heard.wake <= now:
+                    heard.end(epoch, number, now, samples, self._reader(step, self.steps), waiting, alarmed)
                 number += 1
                 if number == more + 1:
                     NOTICES.report()

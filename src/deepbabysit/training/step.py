@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from deepbabysit.runtime.context import surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
 from deepbabysit.runtime.random import Streams
-from deepbabysit.runtime.record import host_action
+from deepbabysit.runtime.record import aside, host_action
 from deepbabysit.runtime.several import Fill
 from deepbabysit.training.memory import too_large
 from deepbabysit.training.precision import Precision
@@ -43,7 +44,7 @@ class Sums:
         self._loss = loss
         self._metrics = list(metrics)
         self._arrays: dict[str, Array] = {}
-        self._kept: dict[str, np.ndarray] = {}
+        self._kept: dict[str, Array] = {}
         self._gathered: dict[str, list[Any]] = {m.name: [] for m in metrics if m.gathers}
 
     def add(self, name: str, values: Tensor) -> None:
@@ -60,7 +61,7 @@ class Sums:
 
     def keep(self) -> None:
         """Keep the sums as they are now, for `restore`."""
-        self._kept = {name: np.array(self._device.to_host(array)) for name, array in self._arrays.items()}
+        self._kept = {name: self._device.asarray(array) for name, array in self._arrays.items()}
 
     def restore(self) -> None:
         """Go back to what was kept."""
@@ -166,10 +167,9 @@ class TrainStep:
         precision: what it computes with.
         replay: whether the step is recorded and replayed.
         say: called with a line when it cannot be.
-        tap: while it is set, it is shown what each layer computes; such steps run eagerly (the same bits). Where
-            `captures` they are recorded, too, and a replay shows nothing: it has to be the same one always then.
+        tap: while it is set, it is shown what each layer computes (the same bits). Such steps are recorded, too, and a
+            replay shows nothing: it has to be the same one always.
         change: beside it, ``before()`` is called before such a step and ``after()`` at its end, as parts of it.
-        captures: whether steps with a tap are recorded and replayed.
         guard: set before the first step; called with the loss between gradients and update, part of the recording.
         alarm: numbers in the host's memory; while the first is not 0 after a step, listeners hear of every step.
         exchange: called between gradients and update with the flat gradient buffers, and with the sums of losses and
@@ -205,13 +205,11 @@ class TrainStep:
         self.sums = Sums(device, loss, metrics)
         self.tap: Callable[[Layer, Any], None] | None = None
         self.change: Any = None
-        self.captures = device.backend.hold is not None
         self.guard: Callable[[Tensor], None] | None = None
         self.alarm: memoryview | None = None
         self._say = say
         replay = replay and not layer.hooked and not any(m.gathers for m in metrics)
-        self._whole = Replay(self._run_whole, device, replay, say, self.sums.keep)
-        self._measured = Replay(self._run_measured, device, replay and self.captures, say, self.sums.keep)
+        self._whole = Replay(self._run_whole, device, replay, say, self.sums.keep, self._run_measured)
         self._first = Replay(self._run_first, device, replay, say, self.sums.keep)
         self._more = Replay(self._run_more, device, replay, say, self.sums.keep)
         self._last = Replay(self._run_last, device, replay, say, self.sums.keep)
@@ -251,7 +249,7 @@ class TrainStep:
 
     def _forget(self) -> None:
         """Record no more, and give back the memory of what was recorded."""
-        for replay in (self._whole, self._measured, self._first, self._more, self._last):
+        for replay in (self._whole, self._first, self._more, self._last):
             replay.stop()
 
     def several(self, forms: Any, count: int, fill: Fill, step: int) -> bool:
@@ -275,8 +273,8 @@ class TrainStep:
         if len(batches) == 1 and self._exchange is None:
             if tap is None:
                 return self._whole(batches[0])[0]
-            with surroundings(tap=tap):
-                return self._measured(batches[0])[0]
+            with surroundings(tap=partial(aside, tap)):
+                return self._whole.watch(batches[0])[0]
         if tap is not None and self.change is not None:
             self.change.before()
         row = 0
@@ -356,10 +354,10 @@ class TrainStep:
 
     def _run_measured(self, *tensors: Tensor) -> Tensor:
         if self.change is not None:
-            self.change.before()
+            aside(self.change.before)
         loss = self._run_whole(*tensors)
         if self.change is not None:
-            self.change.after()
+            aside(self.change.after)
         return loss
 
     def _run_first(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,7 @@ from typing import Any
 from deepbabysit.babysit.facts import data_facts
 from deepbabysit.babysit.findings import Findings
 from deepbabysit.babysit.preflight import check
-from deepbabysit.babysit.preparation import as_tuple
-from deepbabysit.babysit.recipe.parts import bare
+from deepbabysit.babysit.preparation import as_tuple, bare
 from deepbabysit.babysit.recipe.steps import Report
 from deepbabysit.babysit.recipe.workshop import Halted, Workshop
 from deepbabysit.babysit.setup import Setup

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepbabysit.babysit.preparation import as_tuple
+from deepbabysit.babysit.preparation import as_tuple, bare
 from deepbabysit.data.datasets.dataset import Dataset
 from deepbabysit.data.splits import Split, split
 
@@ -54,11 +54,6 @@ def parts_of(data: Any, seed: int) -> Parts:
             raise ValueError(f"the {name} part has {len(xs[0])} rows of x and {len(ys)} of y")
         parts.append((bare(xs), ys))
     return Parts(*parts)
-
-
-def bare(arrays: tuple[np.ndarray, ...]) -> Any:
-    """Return a single array by itself, several as a tuple."""
-    return arrays if len(arrays) > 1 else arrays[0]
 
 
 def take(pair: Pair, rows: np.ndarray) -> Pair:

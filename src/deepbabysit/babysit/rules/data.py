@@ -253,7 +253,11 @@ def target_not_normalized(record: Record, limits: Any) -> Finding | None:
     )
 
 
-@rule("constant_feature", phase="check", features=0, why="A feature with one value tells nothing.")
+@rule(
+    "constant_feature", phase="check", features=0, most=0.8, sigma=3.5,
+    why="A feature with one value tells nothing. Borders of images are such features and harmless: beyond `most` of "
+    "all, where what is left does not tell the labels either (`sigma` as in corrupted_labels), they were lost.",
+)
 def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
     """Features with one value only."""
     data = data_of(record)
@@ -264,10 +268,14 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
             continue
         name = named("x", len(inputs), number)
         everything = count == len(found.std)
+        left = data.association if data else None
+        lost = count > limits.most * len(found.std) and left is not None and (
+            max(left.neighbours_sigma, left.linear_sigma) < limits.sigma)
         droppable = not everything and len(found.shape) == 1
         shown = ", ".join(map(str, found.constant[:8])) + (", ..." if count > 8 else "")
         yield Finding(
-            "constant_feature", "error" if everything else "note", 1.0 if found.rows >= 30 else 0.6,
+            "constant_feature", "error" if everything else "warning" if lost else "note",
+            1.0 if found.rows >= 30 else 0.6,
             f"{count} of {len(found.std)} features of {name} have one value in all {found.rows} rows looked at: "
             f"{shown} (limit {int(limits.features)}). They tell nothing"
             + (": there is nothing to learn from." if everything else ". Drop them, or see why they are empty."),
@@ -279,18 +287,25 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
 
 
 @rule(
-    "duplicate_rows", phase="check", share=0.05, most=0.8,
+    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5,
+    causes=("conflicting_labels", "corrupted_labels"),
     why="Real tables hold a few repeats (iris 1 of 150); beyond 5 % of rows with many measured values they are copies. "
-    "Rows of few values repeat by nature, but hardly four of five of them, target included.",
+    "Rows of few values repeat by nature, but then validation rows are among them as often; and hardly four of five "
+    "of them do, target included. Copies of rare classes that make the classes `evened` times more equal were made on "
+    "purpose and are only noted.",
 )
 def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     """Rows that are exact copies of others."""
     data = data_of(record)
-    if data is None or not data.duplicates or any(found.ids for found in data.inputs):
+    if data is None or not data.duplicates:
         return None
+    ids = any(found.ids for found in data.inputs)
     share = data.duplicates / data.rows
     numbers = data.labels is not None and data.labels.kind == "numbers" and not data.labels.few
-    copied = share > limits.share and data.continuous or share > limits.most and numbers
+    measured = (data.continuous and not ids) or data.copied
+    copied = (share > limits.share and measured or share > limits.most and numbers) and not _evened(data, limits.evened)
+    if ids and not copied:
+        return None
     return Finding(
         "duplicate_rows", "warning" if copied else "note", 0.9 if copied else 0.5,
         f"{data.duplicates} of {data.rows} rows ({percent(share)}, limit {percent(limits.share)}) equal an earlier "
@@ -305,25 +320,66 @@ def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     )
 
 
+def _evened(data: DataFacts, limit: float) -> bool:
+    """Tell whether copies make classes more equal: rare ones were oversampled on purpose."""
+    counts = sorted(data.labels.counts.values()) if data.labels is not None else []
+    counts = [count for count in counts if count]
+    if len(counts) < 2 or len(data.once) != len(counts) or not min(data.once):
+        return False
+    return max(data.once) / min(data.once) > limit * counts[-1] / counts[0]
+
+
 @rule(
-    "conflicting_labels", phase="check", share=0.01,
+    "conflicting_labels", phase="check", share=0.01, alike=2.0, sigma=3.5, near=0.3, apart=0.25, numbers=0.4,
     why="A label error rate that one would call clean is below 1 %; rows of few categories conflict naturally and are "
-    "only noted.",
+    "only noted, unless validation rows, of which as many would, do not. Labels of equal rows that agree (or disagree) "
+    "more than by chance, by `alike` standard errors, are opinions about the same thing; where they do not, and inputs "
+    "do not tell labels either (`sigma`), all pairs are wrong, and not those of equal rows only. "
+    "Rows that are nearly the same (likeness.py) from a share of `near` on conflict where `apart` of them have other "
+    "labels, or `numbers` of the variance lies between them.",
 )
 def conflicting_labels(record: Record, limits: Any) -> Finding | None:
     """Equal inputs with different labels."""
     data = data_of(record)
-    if data is None or not data.conflicts or any(found.ids for found in data.inputs):
+    if data is None:
         return None
+    if not data.conflicts:
+        return _near_conflicts(data, limits)
+    ids = any(found.ids for found in data.inputs)
     share = data.conflicts / data.rows
-    wrong = share > limits.share and data.continuous
+    wrong = share > limits.share and ((data.continuous and not ids) or data.copied)
+    if ids and not wrong:
+        return None
+    told = data.association
+    random = data.agreement is not None and abs(data.agreement) < limits.alike and told is not None and (
+        max(told.neighbours_sigma, told.linear_sigma) < limits.sigma)
     pairs = "; ".join(f"{a} and {b}" for a, b in data.examples[:3])
+    agreed = "" if data.agreement is None else (
+        f"; labels of equal rows agree {data.agreement:.1f} standard errors more than by chance "
+        f"(limit {limits.alike:g})")
     return Finding(
-        "conflicting_labels", "warning" if wrong else "note", 0.9 if wrong else 0.6,
+        "conflicting_labels", "warning" if wrong and not random else "note", 0.9 if wrong and not random else 0.6,
         f"{data.conflicts} of {data.rows} rows ({percent(share)}, limit {percent(limits.share)}) have the inputs of an "
-        f"earlier row and another label (rows {pairs}). No model can be right about both. Look at these rows.",
+        f"earlier row and another label (rows {pairs}){agreed}. No model can be right about both. Look at these rows.",
         {"conflicts": data.conflicts, "rows": data.rows, "share": share, "examples": [list(p) for p in data.examples],
-         "limit": limits.share},
+         "limit": limits.share, "agreement": data.agreement},
+        remedies=(Remedy("Look at these rows; remove them or decide by majority."),),
+    )
+
+
+def _near_conflicts(data: DataFacts, limits: Any) -> Finding | None:
+    """Rows that are nearly the same, with different labels."""
+    near = data.near
+    apart = limits.numbers if data.labels is not None and data.labels.kind == "numbers" else limits.apart
+    if near is None or near.share < limits.near or 1.0 - near.alike < apart:
+        return None
+    pairs = "; ".join(f"{a} and {b}" for a, b in near.examples[:3])
+    return Finding(
+        "conflicting_labels", "warning", 0.8,
+        f"{near.rows} of {near.of} rows ({percent(near.share)}, limit {percent(limits.near)}) are nearly the same as "
+        f"another row, and {percent(1.0 - near.alike)} of them have another label (limit {percent(apart)}; rows "
+        f"{pairs}). No model can be right about both. Look at these rows.",
+        {"rows": near.rows, "of": near.of, "share": near.share, "alike": near.alike, "limit": apart},
         remedies=(Remedy("Look at these rows; remove them or decide by majority."),),
     )
 
@@ -387,7 +443,7 @@ def _one_class(counts: Any, rows: int) -> Finding | None:
 
 @rule(
     "corrupted_labels", phase="check", sigma=3.5, shifted=6.0, rows=60, known=8.0, carried=2.0, held=30,
-    contradicted=0.25, drift=0.25, causes=("class_imbalance",),
+    contradicted=0.25, drift=0.25, causes=("class_imbalance", "constant_feature"),
     why="Neighbours and a linear model on the true pairing are compared with 24 pairings whose rows are shuffled. On "
     "real "
     "tables they win by 9 to 150 standard deviations; shuffled labels stay below 3.5 in 99 of 100 cases. A pairing "
@@ -405,6 +461,8 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
     if sigma >= limits.sigma:
         drifted = data.drift is not None and data.drift.distance > max(data.drift.chance, limits.drift)
         return (None if drifted else _validation_labels(found, sigma, limits)) or _contradictions(found, limits)
+    if not found.telling:
+        return None
     moved = found.shifted >= limits.shifted
     text = (
         f"the inputs do not tell the labels: neighbours and a linear model score {found.neighbours:.3f} and "

@@ -23,7 +23,12 @@ def missing(variant: str) -> str:
 
 def ask(variant: str, case: str, steps: int, timeout: float) -> dict[str, Any]:
     """Measure a peer in a new process; returns ``{"seconds", "spread"}`` or ``{"error"}``."""
-    command = [sys.executable, "-m", "deepbabysit.bench.gpu.peers", variant, case, str(steps)]
+    return child("peers", [variant, case, str(steps)], timeout)
+
+
+def child(module: str, arguments: list[str], timeout: float) -> dict[str, Any]:
+    """Run a module of this folder in a new process; returns the JSON of its last line, or ``{"error"}``."""
+    command = [sys.executable, "-m", f"deepbabysit.bench.gpu.{module}", *arguments]
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     try:
         done = subprocess.run(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deepbabysit.bench.gpu import correctness, speed, tools
+from deepbabysit.bench.gpu import convolutions, correctness, speed, tools
 from deepbabysit.bench.gpu.ceilings import ceilings, epilogues, versions
 from deepbabysit.bench.gpu.report import Report
 from deepbabysit.bench.gpu.sizes import Sizes
@@ -60,7 +60,8 @@ def run(
         lambda: correctness.bandwidth(report, device, sizes, limits.get("copy", float("nan"))),
     )
     report.run("training steps", 0.2, lambda: best.update(speed.ours(report, device, sizes)))
-    report.run("choices by timing", 0.02, lambda: speed.choices(report, device))
+    report.run("choices by timing", 0.02, lambda: speed.choices(report, device, plugin))
+    report.run("convolutions", 0.1, lambda: convolutions.compared(report, device, plugin, sizes))
     report.run("statistics", 0.05, lambda: speed.watching(report, device, sizes))
     report.run("memory", 0.02, lambda: correctness.memory(report, device))
     report.run("NVIDIA's tools", 0.08, lambda: tools.look(report))

@@ -21,6 +21,7 @@ class Sizes:
         networks: names of `deepbabysit.bench.cases.GPU_CASES` that are timed.
         trained: names of those that are compared step by step.
         draws: how often samples are drawn.
+        convolutions: names of `deepbabysit.bench.gpu.convolutions.SHAPES`.
     """
 
     copied: int = 8 << 30
@@ -35,3 +36,4 @@ class Sizes:
                                  "transformer-256@32", "transformer-512@32")
     trained: tuple[str, ...] = ("worked@32", "two-conv@32", "six-conv-norm@32", "transformer-128@32")
     draws: int = 2
+    convolutions: tuple[str, ...] = ("first 3x3", "wide 3x3", "stride 2", "deep 3x3", "grouped", "depthwise")

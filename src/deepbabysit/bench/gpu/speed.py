@@ -45,15 +45,18 @@ def ours(report: Report, device: Device, sizes: Sizes) -> dict[str, float]:
     return best
 
 
-def choices(report: Report, device: Device) -> None:
+def choices(report: Report, device: Device, plugin: Any) -> None:
     """Keep what was chosen by timing, and how far the library's first algorithms are from the best ones."""
     backend: Any = device.backend
     found = backend.choices()["choices"]
     first = [c["seconds"][0] / min(c["seconds"]) for key, c in found.items() if key.startswith("product")]
     close = sum(ratio <= CLOSE for ratio in first)
     report.keep("products whose first algorithm is within 3 %", [close, len(first)], f"{close} of {len(first)}")
-    together = [c["way"] for key, c in found.items() if not key.startswith("product")]
+    together = [c["way"] for c in found.values() if isinstance(c.get("way"), int)]
     report.keep("patterns done in the product", [sum(together), len(together)], f"{sum(together)} of {len(together)}")
+    named = [c["way"] for c in found.values() if isinstance(c.get("way"), str)]
+    changed = sum(way != plugin.OWN for way in named)
+    report.keep("convolutions done another way", [changed, len(named)], f"{changed} of {len(named)}")
     report.keep("choices", found, f"{len(found)}, kept in {backend.tuning.path}")
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with data, in ways that only the sealed pool has. Form and registry: `babysitter.spoiling`."""
+"""What can be wrong with data, in ways that only this draw has. Form and registry: `babysitter.spoiling`."""
 
 from __future__ import annotations
 

@@ -1,43 +1,13 @@
-"""Data of the sealed pool: shapes and signals of our own, tables with odd scales, digits in another form, text."""
+"""Data of this draw: shapes and signals of our own, tables with odd scales, digits in another form, text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
 
 import deepbabysit as db
-from benchmarks.babysitter.raw import Raw, needed
-
-# source -> (pool, task, features, classes)
-KNOWN: dict[str, tuple[str, str, int, int]] = {
-    "iris": ("sealed", "multiclass", 4, 3),
-    "hastie": ("sealed", "binary", 10, 2),
-    "quantiles": ("sealed", "multiclass", 4, 3),
-    "friedman2": ("sealed", "regression", 4, 0),
-    "friedman3": ("sealed", "regression", 4, 0),
-    "s_curve": ("sealed", "regression", 3, 0),
-    "swiss_roll": ("sealed", "multiclass", 3, 4),
-    "redundant": ("sealed", "multiclass", 15, 4),
-    "checkerboard": ("sealed", "binary", 2, 2),
-    "arm": ("sealed", "regression", 4, 0),
-    "uneven_noise": ("sealed", "regression", 3, 0),
-    "counts": ("sealed", "regression", 5, 0),
-    "series": ("sealed", "regression", 12, 0),
-    "loans": ("sealed", "binary", 11, 2),
-    "signals": ("sealed", "multiclass", 32, 3),
-    "pulses": ("sealed", "regression", 32, 0),
-    "shapes": ("sealed", "multiclass", 144, 3),
-    "dots": ("sealed", "multiclass", 100, 3),
-    "parity": ("sealed", "binary", 784, 2),
-    "high_digits": ("sealed", "multiclass", 196, 5),
-    "tokens": ("sealed", "multiclass", 12, 3),
-    "order": ("sealed", "binary", 10, 2),
-    "text": ("sealed", "multiclass", 10, 3),
-}
-IMAGES = {"signals": 1.0, "pulses": 1.0, "shapes": 1.0, "dots": 1.0, "parity": 255.0, "high_digits": 255.0}
-TOKENS = {"tokens": 8, "order": 6, "text": 30}  # how many there are
+from benchmarks.babysitter.raw import Raw, Source, needed
 
 
 def _pair(x: np.ndarray, y: np.ndarray, task: str) -> Raw:
@@ -258,10 +228,28 @@ def _text() -> Raw:
     return _pair(x, y, "multiclass")
 
 
-MAKERS: Mapping[str, Callable[[], Raw]] = {
-    "iris": _iris, "hastie": _hastie, "quantiles": _quantiles, "friedman2": _friedman2, "friedman3": _friedman3,
-    "s_curve": _s_curve, "swiss_roll": _swiss_roll, "redundant": _redundant, "checkerboard": _checkerboard,
-    "arm": _arm, "uneven_noise": _uneven_noise, "counts": _counts, "series": _series, "loans": _loans,
-    "signals": _signals, "pulses": _pulses, "shapes": _shapes, "dots": _dots, "parity": _parity,
-    "high_digits": _high_digits, "tokens": _tokens, "order": _order, "text": _text,
+SOURCES: dict[str, Source] = {
+    "iris": Source("multiclass", 4, 3, _iris),
+    "hastie": Source("binary", 10, 2, _hastie),
+    "quantiles": Source("multiclass", 4, 3, _quantiles),
+    "friedman2": Source("regression", 4, 0, _friedman2),
+    "friedman3": Source("regression", 4, 0, _friedman3),
+    "s_curve": Source("regression", 3, 0, _s_curve),
+    "swiss_roll": Source("multiclass", 3, 4, _swiss_roll),
+    "redundant": Source("multiclass", 15, 4, _redundant),
+    "checkerboard": Source("binary", 2, 2, _checkerboard),
+    "arm": Source("regression", 4, 0, _arm),
+    "uneven_noise": Source("regression", 3, 0, _uneven_noise),
+    "counts": Source("regression", 5, 0, _counts),
+    "series": Source("regression", 12, 0, _series),
+    "loans": Source("binary", 11, 2, _loans),
+    "signals": Source("multiclass", 32, 3, _signals, brightest=1.0),
+    "pulses": Source("regression", 32, 0, _pulses, brightest=1.0),
+    "shapes": Source("multiclass", 144, 3, _shapes, brightest=1.0),
+    "dots": Source("multiclass", 100, 3, _dots, brightest=1.0),
+    "parity": Source("binary", 784, 2, _parity, brightest=255.0),
+    "high_digits": Source("multiclass", 196, 5, _high_digits, brightest=255.0),
+    "tokens": Source("multiclass", 12, 3, _tokens, signs=8),
+    "order": Source("binary", 10, 2, _order, signs=6),
+    "text": Source("multiclass", 10, 3, _text, signs=30),
 }

@@ -1,4 +1,4 @@
-"""Base programs of the sealed pool."""
+"""Base programs of this draw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _embed(count: int, width: int) -> dict[str, Any]:
     return layer("Embedding", input_dim=count, output_dim=width)
 
 
-SEALED_PROGRAMS: list[Recipe] = [
+PROGRAMS: list[Recipe] = [
     recipe("iris-selu", "iris", [dense(12, "selu")], 50, _ADAM5, batch=10),
     recipe("hastie-relu", "hastie", [dense(40), dense(20)], 26, _ADAM2, batch=24, rows=900),
     recipe("hastie-gelu-adamw", "hastie", [dense(48, "gelu")], 35, optimizer("AdamW", 4e-3, weight_decay=1e-3),

@@ -1,0 +1,131 @@
+"""Healthy programs that look like something is wrong: every one of the rule book's list, and a few more."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from benchmarks.babysitter.operators import (
+    Delta,
+    dropped,
+    each,
+    fine_tuned,
+    hidden,
+    layers,
+    lookalike,
+    only_dense,
+    planned_steps,
+    spoil,
+)
+from benchmarks.babysitter.recipes import Recipe, dense, layer, optimizer, task_of
+
+
+@lookalike()
+def _sparse_relu(r: Recipe, rng: Any) -> Delta | None:
+    """80 % zeros: biases below zero in wide layers, and no unit is dead for all rows."""
+    if not only_dense(r):
+        return None
+    stack = layers(r)
+    stack[0] = dense(128, bias_initializer={"name": "constant", "value": -0.8})
+    return {"layers": stack}
+
+
+@lookalike()
+def _warm_up(r: Recipe, rng: Any) -> Delta | None:
+    rate = r["optimizer"]["learning_rate"]
+    return {"optimizer": {**r["optimizer"], "learning_rate": {
+        "name": "warmup", "after": {"name": "constant", "learning_rate": rate}, "steps": planned_steps(r) // 4}},
+        "epochs": r["epochs"] * 5 // 4}
+
+
+@lookalike()
+def _cyclic(r: Recipe, rng: Any) -> Delta | None:
+    rate, steps = r["optimizer"]["learning_rate"], planned_steps(r)
+    return {"optimizer": {**r["optimizer"], "learning_rate": {
+        "name": "cosine", "learning_rate": 3 * rate, "steps": max(steps // 5, 5), "restarts": True}}}
+
+
+@lookalike()
+def _tiny_batches(r: Recipe, rng: Any) -> Delta | None:
+    if any("Norm" in la["class"] for la in r["layers"]):
+        return None
+    rule = {**r["optimizer"], "learning_rate": r["optimizer"]["learning_rate"] / 4}
+    return {"batch_size": 4, "epochs": max(5, r["epochs"] // 3), "optimizer": rule}
+
+
+@lookalike()
+def _dropout_half(r: Recipe, rng: Any) -> Delta | None:
+    stack = layers(r)
+    for la in hidden(stack):
+        if la["class"] == "Dense":
+            la["config"]["units"] *= 2
+    return {**dropped({**r, "layers": stack}, 0.5), "epochs": r["epochs"] * 2}
+
+
+@lookalike()
+def _longer(r: Recipe, rng: Any) -> Delta | None:
+    """A late plateau: the last half of the run brings nothing; the best weights are given back at the end."""
+    return {"epochs": r["epochs"] * 2, "early_stopping": r["epochs"] // 2}
+
+
+@lookalike()
+def _weighted_imbalance(r: Recipe, rng: Any) -> Delta | None:
+    if task_of(r) == "regression":
+        return None
+    return {**spoil("thin_classes", keep=0.2), "class_weight": "balanced"}
+
+
+@lookalike()
+def _unscaled_behind_norm(r: Recipe, rng: Any) -> Delta | None:
+    if not only_dense(r):
+        return None
+    stack = layers(r)
+    for la in hidden(stack):
+        la["config"]["use_bias"] = True
+    return {"layers": [layer("BatchNorm", momentum=0.9), *stack], "data": {"scale": "none"}}
+
+
+@lookalike()
+def _deep_tanh(r: Recipe, rng: Any) -> Delta | None:
+    if not only_dense(r):
+        return None
+    return {"layers": [*[deepcopy(dense(24, "tanh")) for _ in range(6)], layers(r)[-1]]}
+
+
+@lookalike()
+def _clipped_rnn(r: Recipe, rng: Any) -> Delta | None:
+    """Images row by row through a recurrent layer, with clipped gradients."""
+    if r["data"]["source"] != "digits":
+        return None
+    return {"layers": [layer("Reshape", target_shape=[8, 8]), layer("SimpleRNN", units=32), layers(r)[-1]],
+            "optimizer": optimizer("Adam", 3e-3, clip_norm=1.0), "epochs": 20,
+            "data": {"shape": [64]}}
+
+
+@lookalike()
+def _fine_tuning(r: Recipe, rng: Any) -> Delta | None:
+    """A trained network goes on with a tiny rate: it starts good, moves little, and that is right."""
+    rate = r["optimizer"]["learning_rate"]
+    return {"pretrain": fine_tuned(r), "optimizer": {**r["optimizer"], "learning_rate": rate / 100},
+            "epochs": max(4, r["epochs"] // 3)}
+
+
+@lookalike()
+def _decay(r: Recipe, rng: Any) -> Delta | None:
+    rate = r["optimizer"]["learning_rate"]
+    return {"optimizer": {**r["optimizer"], "learning_rate": {
+        "name": "exponential", "learning_rate": 2 * rate, "factor": 0.9, "every": max(1, planned_steps(r) // 30)}}}
+
+
+@lookalike()
+def _mild_l1(r: Recipe, rng: Any) -> Delta | None:
+    return each(r, kernel_regularizer={"name": "l1", "l1": 1e-5})
+
+
+@lookalike()
+def _wide_first_layer(r: Recipe, rng: Any) -> Delta | None:
+    if not only_dense(r):
+        return None
+    stack = layers(r)
+    stack[0]["config"]["units"] = 200
+    return {"layers": stack}

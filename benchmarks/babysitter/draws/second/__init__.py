@@ -1,0 +1,5 @@
+"""The second draw that was sealed; its misses have been read."""
+
+FIRST_SEED = 6_150_000
+SEEDS = 5  # different ones in this draw; twins are trained once for each
+CLEAN = 6  # runs of each clean program

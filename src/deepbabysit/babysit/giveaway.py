@@ -1,0 +1,146 @@
+"""Features that give the label away: what one of them knows alone, and what all the others know together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 16  # so many at most, of 15 rows or more each
+BESIDE = 2  # so many rows on either side, in the order of the feature, say what a row's label is
+KNOWING = 0.95  # a feature that knows so much alone is looked at again without it
+OWN = 0.98  # so is one whose variance the label explains
+NEAR = 5  # neighbours that the others are judged by
+
+
+@dataclass(frozen=True, slots=True)
+class Giveaway:
+    """What single features know of the label: 0 is chance, 1 perfect.
+
+    Attributes:
+        alone: score of the best feature, `second` of the second best, `feature` which the best one is.
+        grouped: share of the best feature's variance that the label explains.
+        givers: features that know nearly everything alone, or are made of the label; empty where there are none, or too
+            many for that.
+        given, rest: what those know together, and what all others do, by neighbours and by a linear model.
+    """
+
+    alone: float
+    second: float
+    feature: int
+    grouped: float
+    givers: tuple[int, ...] = ()
+    given: float = 0.0
+    rest: float = 0.0
+
+
+def giveaway(values: np.ndarray, tried: np.ndarray, goal: np.ndarray, numbers: bool) -> Giveaway | None:
+    """Score features alone; None where one class is nearly everything.
+
+    Arguments:
+        values: all features, standardized (rows, features).
+        tried: those to try.
+        goal: standardized targets: a column for each class, or one of numbers.
+        numbers: whether targets are numbers.
+    """
+    classes = goal.argmax(axis=1)
+    base = 0.0 if numbers else float(np.bincount(classes).max()) / len(values)
+    if base > 0.999:
+        return None
+    chosen = values[:, tried]
+    scores = np.array([
+        max(_binned_score(chosen[:, c], goal, numbers, base), _beside_score(chosen[:, c], goal, numbers, base))
+        for c in range(len(tried))
+    ])
+    grouped = _grouped(chosen, goal, numbers)
+    order = np.argsort(-scores, kind="stable")
+    best = int(order[0])
+    found = Giveaway(float(scores[best]), float(scores[order[1]]), int(tried[best]), float(grouped[best]))
+    givers = np.flatnonzero((scores >= KNOWING) | (grouped >= OWN))
+    others = np.setdiff1d(np.arange(values.shape[1]), tried[givers])
+    if not len(givers) or len(givers) > max(2, 0 if numbers else goal.shape[1]) or not len(others):
+        return found
+    told = [together(values[:, part], goal, numbers, base) for part in (tried[givers], others)]
+    return Giveaway(
+        found.alone, found.second, found.feature, found.grouped, tuple(int(g) for g in tried[givers]),
+        max(told[0], float(scores[givers].max())), told[1],
+    )
+
+
+def _accuracy(said: np.ndarray, goal: np.ndarray, base: float) -> float:
+    return (float((said == goal.argmax(axis=1)).mean()) - base) / (1.0 - base)
+
+
+def _binned_score(column: np.ndarray, goal: np.ndarray, numbers: bool, base: float) -> float:
+    """Return what is known of the label where only the feature's bin is known."""
+    rows = len(column)
+    place = _binned(column, max(3, min(BINS, rows // 15)))
+    if numbers:
+        counts = np.maximum(np.bincount(place), 1)
+        means = np.bincount(place, goal[:, 0]) / counts
+        within = float(((goal[:, 0] - means[place]) ** 2).mean())
+        lost = within * rows / max(rows - len(counts), 1)  # each bin's mean was fitted
+        return 1.0 - lost / float((goal[:, 0] ** 2).mean())
+    table = np.zeros((int(place.max()) + 1, goal.shape[1]))
+    np.add.at(table, (place, goal.argmax(axis=1)), 1.0)
+    return (float(table.max(axis=1).sum()) / rows - base) / (1.0 - base)
+
+
+def _binned(values: np.ndarray, bins: int) -> np.ndarray:
+    """Return the bin of each value: one per value where there are few, else bins of equal counts."""
+    levels, place = np.unique(values, return_inverse=True)
+    if len(levels) <= bins:
+        return place.reshape(-1)
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
+    return np.searchsorted(edges, values, "right")
+
+
+def _beside_score(column: np.ndarray, goal: np.ndarray, numbers: bool, base: float) -> float:
+    """Return what the rows beside a row know of its label, where rows stand in the order of the feature."""
+    ordered = goal[np.argsort(column, kind="stable")]
+    padded = np.concatenate((ordered[BESIDE:0:-1], ordered, ordered[-2 : -BESIDE - 2 : -1]))
+    around = sum(
+        padded[BESIDE + step : BESIDE + step + len(ordered)] * (1.5 if abs(step) == 1 else 1.0)
+        for step in range(-BESIDE, BESIDE + 1) if step
+    )
+    if not numbers:
+        return _accuracy(np.asarray(around).argmax(axis=1), ordered, base)
+    said = np.asarray(around)[:, 0] / 5.0
+    # two and two neighbours with these weights add a quarter of their own noise
+    return 1.0 - float(((ordered[:, 0] - said) ** 2).mean()) / 1.26 / float((ordered[:, 0] ** 2).mean())
+
+
+def _grouped(values: np.ndarray, goal: np.ndarray, numbers: bool) -> np.ndarray:
+    """Return the share of each feature's variance that the label explains."""
+    spread = np.maximum(values.var(axis=0), 1e-300)
+    if numbers:
+        along = ((values - values.mean(axis=0)) * goal[:, :1]).mean(axis=0)
+        found: np.ndarray = along**2 / (spread * float((goal[:, 0] ** 2).mean()))
+        return found
+    classes = goal.argmax(axis=1)
+    within = np.zeros(values.shape[1])
+    for label in range(goal.shape[1]):
+        mine = values[classes == label]
+        if len(mine):
+            within += ((mine - mine.mean(axis=0)) ** 2).sum(axis=0)
+    return 1.0 - within / len(values) / spread
+
+
+def together(values: np.ndarray, goal: np.ndarray, numbers: bool, base: float) -> float:
+    """Return what features know together: the better of neighbours and a linear model, each row left out of its own."""
+    gram = values @ values.T
+    squares = np.diagonal(gram)
+    distances = squares[:, None] + squares - 2.0 * gram
+    np.fill_diagonal(distances, np.inf)
+    near = np.argpartition(distances, NEAR - 1, axis=1)[:, :NEAR]
+    gram.flat[:: len(gram) + 1] += 1.0 + 0.02 * len(gram)
+    inverse = np.linalg.inv(gram)
+    # of ridge regression each row without itself: y - (K^-1 y) / diag(K^-1), in kernel form
+    line = goal - (inverse @ goal) / np.diagonal(inverse)[:, None]
+    scores = []
+    for said in (goal[near].mean(axis=1), line):
+        if numbers:
+            scores.append(1.0 - float(((said - goal) ** 2).mean()) / float((goal**2).mean()))
+        else:
+            scores.append(_accuracy(said.argmax(axis=1), goal, base))
+    return max(scores)

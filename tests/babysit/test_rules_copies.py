@@ -1,0 +1,111 @@
+"""Rules about copies, near copies and opinions: what was done to rows, and what repeats by nature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from test_rules_data import ask
+
+from deepbabysit.babysit.facts import data_facts
+from deepbabysit.babysit.likeness import nearly_same
+from deepbabysit.babysit.vitals import Record
+
+RNG = np.random.default_rng(8)
+
+
+def record(x: Any, y: Any, held: tuple[Any, Any] | None = None, ids: bool = False) -> Record:
+    parts = None if held is None else ([np.asarray(held[0])], np.asarray(held[1]))
+    return Record(data=data_facts([np.asarray(x)], np.asarray(y), parts, ids=[ids]))
+
+
+def severities(code: str, found: Record) -> list[str]:
+    return [f.severity for f in ask(code, found)]
+
+
+def words(rows: int) -> np.ndarray:
+    return RNG.integers(0, 6, (rows, 5))
+
+
+def test_tokens_that_repeat_in_training_and_never_in_validation_were_copied() -> None:
+    x = np.unique(words(900), axis=0)
+    x = x[RNG.permutation(len(x))]
+    y = (x[:, 0] > x[:, 1]).astype(int)
+    few = np.repeat(np.arange(60), 6)
+    copied = record(x[few], y[few], (x[400:500], y[400:500]), ids=True)
+    assert copied.data.copied and severities("duplicate_rows", copied) == ["warning"]
+    short = RNG.integers(0, 4, (500, 3))  # 64 different rows: they repeat by nature, in both parts
+    natural = record(short[:400], short[:400, 0], (short[400:], short[400:, 0]), ids=True)
+    assert natural.data.copies > 300 and not natural.data.copied
+    assert not ask("duplicate_rows", natural) and not ask("conflicting_labels", natural)
+
+
+def test_opinions_about_the_same_rows_agree_more_than_chance_and_random_pairs_do_not() -> None:
+    x = RNG.normal(size=(300, 4))
+    y = (x[:, 0] > 0).astype(int)
+    rows = np.repeat(np.arange(200), 3)
+    said = np.where(RNG.uniform(size=600) < 0.3, 1 - y[rows], y[rows])
+    opinions = record(x[rows], said, (x[200:], y[200:]))
+    assert opinions.data.agreement > 3 and severities("conflicting_labels", opinions) == ["warning"]
+    drawn = RNG.integers(0, 200, 300)  # inputs of other rows: pairs agree as often as any do
+    others = record(x[drawn], y, (x[200:], y[200:]))
+    assert abs(others.data.agreement) < 2 and severities("conflicting_labels", others) == ["note"]
+    assert ask("corrupted_labels", others)[0].severity == "warning"
+    numbers = record(x[rows], x[rows, 1] + RNG.normal(0, 1.2, 600), (x[200:], x[200:, 1]))
+    assert numbers.data.agreement > 3 and severities("conflicting_labels", numbers) == ["warning"]
+
+
+def test_rare_classes_may_be_copied_on_purpose() -> None:
+    x = RNG.normal(size=(330, 5))
+    y = np.r_[np.zeros(300, int), np.ones(30, int)]
+    even = np.r_[np.arange(300), np.repeat(np.arange(300, 330), 10)]
+    assert severities("duplicate_rows", record(x[even], y[even])) == ["note"]
+    most = np.r_[np.repeat(np.arange(300), 3), np.arange(300, 330)]
+    assert severities("duplicate_rows", record(x[most], y[most])) == ["warning"]
+
+
+def test_rows_with_noise_in_validation_are_a_leak_and_neighbours_by_chance_are_not() -> None:
+    x = RNG.normal(size=(400, 6))
+    y = (x[:, 0] + x[:, 1] > 0).astype(int)
+    many = np.repeat(np.arange(100), 4)
+    order = RNG.permutation(400)
+    made, labels = (x[many] + RNG.normal(0, 1e-2, (400, 6)))[order], y[many][order]
+    leak = record(made[:300], labels[:300], (made[300:], labels[300:]))
+    (found,) = ask("split_leak", leak)
+    assert found.severity == "warning" and found.evidence["share"] > 0.8
+    assert not ask("split_leak", record(x[:300], y[:300], (x[300:], y[300:])))
+    wrong = RNG.permutation(labels)  # near, but with other labels: nothing is remembered
+    assert not ask("split_leak", record(made[:300], wrong[:300], (made[300:], wrong[300:])))
+    both = record(np.r_[x, x + RNG.normal(0, 1e-3, x.shape)], np.r_[y, 1 - y])
+    assert severities("conflicting_labels", both) == ["warning"]
+    assert not ask("conflicting_labels", record(np.r_[x, x + RNG.normal(0, 1e-3, x.shape)], np.r_[y, y]))
+
+
+def test_nearly_same_finds_every_copy_with_noise_and_few_others() -> None:
+    x = RNG.normal(size=(500, 3))
+    for made, low, high in ((x, 0.0, 0.05), (np.r_[x[:250], x[:250] + RNG.normal(0, 1e-3, (250, 3))], 0.95, 1.0)):
+        found = nearly_same(made)
+        assert found is not None
+        assert low <= found[0].mean() <= high
+    assert nearly_same(x[:50]) is None
+
+
+def test_noise_columns_of_few_rows_prove_nothing_about_labels() -> None:
+    x, y = RNG.normal(size=(120, 100)), RNG.integers(0, 2, 120)
+    assert not ask("corrupted_labels", record(x, y))
+    assert ask("corrupted_labels", record(RNG.normal(size=(500, 8)), RNG.integers(0, 2, 500)))
+
+
+def test_a_table_that_is_nearly_all_constant_was_lost() -> None:
+    x = np.ones((200, 10))
+    x[:, 3] = RNG.normal(size=200)
+    y = RNG.integers(0, 2, 200)
+    assert severities("constant_feature", record(x, y)) == ["warning"]
+    assert severities("constant_feature", record(x, (x[:, 3] > 0).astype(int))) == ["note"]
+
+
+def test_ids_tell_labels_and_shuffled_ones_do_not() -> None:
+    x = words(600)
+    y = ((x == 2).sum(axis=1) > 0).astype(int)
+    assert not [f for f in ask("corrupted_labels", record(x, y, ids=True)) if f.severity != "note"]
+    assert ask("corrupted_labels", record(x, RNG.permutation(y), ids=True))[0].severity == "warning"
