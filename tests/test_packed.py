@@ -31,11 +31,13 @@ def product(x, y, count, monkeypatch, bias=None, rectify=False):
     return out
 
 
+@pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("m", "k", "n"), [(1, 1, 1), (HIGH, 16, 32), (257, 2100, 65), (33, 7, 10), (65, 17, 16), (130, 1030, 48)]
 )
-def test_products(monkeypatch, dtype, m, k, n):
+def test_products(monkeypatch, dtype, columns, m, k, n):
+    monkeypatch.setattr(packed, "by_columns", lambda *sizes: columns)
     rng = np.random.default_rng(m)
     x, w, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n), n))
     plain = x.astype(np.float64) @ w
@@ -53,7 +55,9 @@ def test_products(monkeypatch, dtype, m, k, n):
     assert np.array_equal(product(x, w, 2, monkeypatch, bias, True), np.maximum(found, 0))
 
 
-def test_nan_and_infinity_pass_through(monkeypatch):
+@pytest.mark.parametrize("columns", [False, True])
+def test_nan_and_infinity_pass_through(monkeypatch, columns):
+    monkeypatch.setattr(packed, "by_columns", lambda *sizes: columns)
     x, w = np.ones((100, 300), np.float32), np.ones((300, 70), np.float32)
     x[1, 3], x[99, 299], w[5, 69], x[50] = np.nan, np.nan, np.inf, -1
     for rectify in (False, True):

@@ -88,6 +88,13 @@ def _alone(calls: Sequence[Call], product: int, update: _Update, segment: int) -
     return True
 
 
+def _divides_rows(call: Call) -> bool:
+    """Tell whether a product is one as in `packed`, with rows for each part."""
+    _, (out,), (x, y), scratch = call
+    columns = packed.by_columns(*x.shape, y.shape[1], x.itemsize)
+    return thin.many(x, y) and packed.fits(x, y, out, scratch) and not columns
+
+
 def _slopes_after(calls: Sequence[Call], product: int) -> int | None:
     """Return the number of the call that turns a product into the gradient before an activation, if it may come now."""
     out = calls[product][1][0]
@@ -135,21 +142,20 @@ def _with_slopes(calls: Sequence[Call], product: int, number: int) -> Trace:
 def fuse(calls: Sequence[Call]) -> dict[int, Trace]:
     """Return the rows of the calls that are made another way, by their numbers."""
     found: dict[int, Trace] = {}
-    for number, (run, outs, ins, scratch) in enumerate(calls):
+    for number, (run, *_) in enumerate(calls):
         if getattr(run, "func", None) is thin.VARIANTS["matmul"].run:
-            fits = not isinstance(calls[number], list) and thin.many(*ins) and packed.fits(*ins, outs[0], scratch)
+            fits = not isinstance(calls[number], list) and _divides_rows(calls[number])
             after = _slopes_after(calls, number) if fits else None
             if after is not None and after not in found:
                 found[number] = _with_slopes(calls, number, after)
                 found[after] = Trace([])
     for update in _updates(calls):
         taken: dict[int, int] = {}
-        for number, (run, outs, ins, scratch) in enumerate(calls[: update.number]):
+        for number, (run, outs, ins, _) in enumerate(calls[: update.number]):
             if getattr(run, "func", None) is not thin.VARIANTS["matmul"].run:
                 continue
-            if number in found or not (
-                thin.makes_slopes(*ins, outs[0]) or thin.many(*ins) and packed.fits(*ins, outs[0], scratch)
-            ):
+            x, y = ins
+            if number in found or not (thin.makes_slopes(x, y, outs[0]) or _divides_rows(calls[number])):
                 continue
             segment = update.segment(outs[0])
             if segment is not None and segment not in taken.values() and _alone(calls, number, update, segment):

@@ -24,6 +24,7 @@ _BYTES = register_bytes()
 _SLIM, _NARROW, _TALL = (0,) * 2, (0,), (0,) * tall_rows()
 _HIGH = len(_TALL)
 _DEEP = 1024  # of what is summed at once
+_LINE = 64
 _BLOCK = 8  # panels of rows that are computed together: they stay in the second cache with one of columns
 
 
@@ -87,15 +88,15 @@ def _block(x: Any, turned: Any, room: Any, place: Any, begin: Any, end: Any, bia
             start = bias.ctypes.data + column * size if bias.size else 0
             soon = room.ctypes.data + ((column + wide) * inner + first * wide) * size
             for row in range(0, rows, _HIGH):
-                ahead = soon + row // _HIGH * depth * 64 if row < 2 * _HIGH else left
+                ahead = soon + row // _HIGH * depth * _LINE if row < 2 * _HIGH else left
                 some = min(_HIGH, rows - row)
                 left, to = place + row * depth * size, y.ctypes.data + row * across + column * size
                 if valid > lane:
                     panel(_SLIM, _TALL, x, left, w, depth, to, across, start, fresh, rectified, some, valid,
-                          ahead)
+                          ahead, _LINE)
                 else:
                     panel(_NARROW, _TALL, x, left, w, depth, to, across, start, fresh, rectified, some, valid,
-                          ahead)
+                          ahead, _LINE)
 
 
 @exact
@@ -117,6 +118,61 @@ def product(part: Any, parts: Any, x: Any, turned: Any, room: Any, rooms: Any, b
     for number in range(begin, end, _BLOCK):
         last = min(number + _BLOCK, end)
         _block(x, turned, room, place, number, last, bias, rectify, y[number * _HIGH : last * _HIGH])
+
+
+@exact
+def left(part: Any, parts: Any, x: Any, turned: Any, room: Any) -> None:
+    """Copy the left operand: block after block of what is summed, in each panel after panel."""
+    rows, inner = (x.shape[1], x.shape[0]) if turned else x.shape
+    panels, blocks = (rows + _HIGH - 1) // _HIGH, (inner + _DEEP - 1) // _DEEP
+    begin, end = _share(part, parts, panels)
+    for block in range(blocks):
+        first, last = inner * block // blocks, inner * (block + 1) // blocks
+        for number in range(begin, end):
+            to = room.ctypes.data + (first * panels + number * (last - first)) * _HIGH * x.itemsize
+            _lay(x, first, last, number * _HIGH, min(_HIGH, rows - number * _HIGH), not turned, to, _HIGH)
+
+
+@exact
+def columns(part: Any, parts: Any, w: Any, turned: Any, room: Any, rooms: Any, bias: Any, rectify: Any, y: Any) -> None:
+    """Do what `product` does where the right operand is the large one: everybody copies panels of it just before use.
+
+    Arguments:
+        room: x, as `left` copied it.
+        rooms: memory for the parts' own copies, as much for each.
+    """
+    rows, width = y.shape
+    inner = w.shape[1] if turned else w.shape[0]
+    size, across = w.itemsize, y.strides[0]
+    lane = _BYTES // size
+    wide = len(_SLIM) * lane
+    place = _place(part, parts, rooms)
+    panels, blocks = (rows + _HIGH - 1) // _HIGH, (inner + _DEEP - 1) // _DEEP
+    begin, end = _share(part, parts, (width + wide - 1) // wide)
+    for block in range(blocks):
+        first, last = inner * block // blocks, inner * (block + 1) // blocks
+        depth = last - first
+        fresh, rectified = 1 if block == 0 else 0, rectify if block == blocks - 1 else 0
+        for number in range(begin, end):
+            column = number * wide
+            valid = min(wide, width - column)
+            _lay(w, first, last, column, valid, turned, place, wide)
+            start = bias.ctypes.data + column * size if bias.size else 0
+            row, place_in_row = (column + wide, first) if turned else (first, column + wide)
+            soon = w.ctypes.data + row * w.strides[0] + place_in_row * size
+            for some in range(panels):
+                # the next panel: its lines one after the other, or the first and the second line of each row
+                ahead, step = soon + some * (depth if turned else 1) * _LINE, _LINE if turned else w.strides[0]
+                x = room.ctypes.data + (first * panels + some * depth) * _HIGH * size
+                if some >= 2:
+                    ahead, step = x, _LINE
+                to, there = y.ctypes.data + some * _HIGH * across + column * size, min(_HIGH, rows - some * _HIGH)
+                if valid > lane:
+                    panel(_SLIM, _TALL, w, x, place, depth, to, across, start, fresh, rectified, there, valid, ahead,
+                          step)
+                else:
+                    panel(_NARROW, _TALL, w, x, place, depth, to, across, start, fresh, rectified, there, valid, ahead,
+                          step)
 
 
 @exact

@@ -286,7 +286,7 @@ def strip(typing: Any, width: Any, height: Any, like: Any, x: Any, x_row: Any, x
 
 @intrinsic
 def panel(typing: Any, width: Any, height: Any, like: Any, x: Any, w: Any, count: Any, y: Any, y_row: Any, init: Any,
-          fresh: Any, rectify: Any, rows: Any, valid: Any, ahead: Any) -> Any:
+          fresh: Any, rectify: Any, rows: Any, valid: Any, ahead: Any, ahead_step: Any) -> Any:
     """``y[r y_row, :valid] (+)= sum over k of x[k, r] * w[k, :valid]`` for r below `rows`, in one tile.
 
     Arguments:
@@ -296,14 +296,14 @@ def panel(typing: Any, width: Any, height: Any, like: Any, x: Any, w: Any, count
         init: what the sums begin with where `fresh` is not 0, a row like those of `y`; 0: with 0. Else with what is in
             `y`.
         rectify: whether numbers below 0 become 0.
-        ahead: what the cache is asked for meanwhile, a line at each step.
+        ahead: the line that the cache is asked for at the first step; `ahead_step`: from each to the next.
     """
-    signature = types.void(width, height, like, *[types.int64] * 11)
+    signature = types.void(width, height, like, *[types.int64] * 12)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         out = _Writer(builder, like.dtype, width, height.count)
         b = builder
-        _, _, _, x, w, count, y, y_row, init, fresh, rectify, rows, valid, ahead = args
+        _, _, _, x, w, count, y, y_row, init, fresh, rectify, rows, valid, ahead, ahead_step = args
         masks = out.masks(valid)
         last = b.sub(rows, _long(1))
         # rows that are not there are stored where the last one is
@@ -323,7 +323,7 @@ def panel(typing: Any, width: Any, height: Any, like: Any, x: Any, w: Any, count
             sums = out.step([b.add(left, place) for place in places], _long(0), at, sums, None, masks)
             _ask(b, soon)
             step = 2 * out.lanes * out.size
-            return [b.add(at, _long(step)), b.add(left, _long(out.rows * out.size)), b.add(soon, _long(64)), *sums]
+            return [b.add(at, _long(step)), b.add(left, _long(out.rows * out.size)), b.add(soon, ahead_step), *sums]
 
         _, (_, _, _, *sums) = out.loop(_long(0), count, _long(1), [w, x, ahead, *sums], one)
         # the last row that is there is stored after those that are not
