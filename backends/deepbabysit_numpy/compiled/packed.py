@@ -76,7 +76,8 @@ def fits(x: Any, y: Any, out: Any, rooms: tuple[Any, ...]) -> bool:
     """Tell whether a product, of a size as in `packs`, can be computed in this memory."""
     if len(rooms) != 2 or not (out.flags.c_contiguous and lies(x) and lies(y)):
         return False
-    shared, own, _ = _sizes(*x.shape, y.shape[1], out.itemsize)
+    (m, k), n = x.shape, y.shape[1]
+    shared, own, _ = _sizes(m, k, n, out.itemsize)
     return rooms[0].shape == (shared,) and rooms[1].size >= own
 
 
@@ -94,8 +95,8 @@ def multiply(x: Any, y: Any, out: Any, rooms: tuple[Any, ...], bias: Any, rectif
     """Write ``x y``, plus a bias if there is one, rectified if that is asked for."""
     count, copied, other = operands(x, y, rooms)
     bias = NONE[out.dtype] if bias is None else bias
-    columns = by_columns(*x.shape, y.shape[1], x.itemsize)
-    work = 2.0 * x.size * y.shape[1]
+    (m, k), n = x.shape, y.shape[1]
+    columns, work = by_columns(m, k, n, x.itemsize), 2.0 * m * k * n
     _together(_LEFT if columns else _RIGHT, count, work, *copied)
     _together(_COLUMNS if columns else _PRODUCT, count, work, *other, bias, int(rectify), out)
 

@@ -91,8 +91,8 @@ def _alone(calls: Sequence[Call], product: int, update: _Update, segment: int) -
 def _divides_rows(call: Call) -> bool:
     """Tell whether a product is one as in `packed`, with rows for each part."""
     _, (out,), (x, y), scratch = call
-    columns = packed.by_columns(*x.shape, y.shape[1], x.itemsize)
-    return thin.many(x, y) and packed.fits(x, y, out, scratch) and not columns
+    (m, k), n = x.shape, y.shape[1]
+    return thin.many(x, y) and packed.fits(x, y, out, scratch) and not packed.by_columns(m, k, n, x.itemsize)
 
 
 def _slopes_after(calls: Sequence[Call], product: int) -> int | None:
