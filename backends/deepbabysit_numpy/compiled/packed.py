@@ -36,7 +36,7 @@ def high() -> int:
 def packs(rows: int, inner: int, columns: int) -> bool:
     """Tell whether a product of (rows, inner) with (inner, columns) pays two copies."""
     work = 2.0 * rows * inner * columns
-    return work >= LEAST["packed"] and inner * max(columns, 16) * 8 <= _MOST and available()
+    return work > 0 and work >= LEAST["packed"] and inner * max(columns, 16) * 8 <= _MOST and available()
 
 
 def by_columns(rows: int, inner: int, columns: int, itemsize: int) -> bool:
