@@ -38,6 +38,7 @@ def _run(device: Device, call: Call) -> None:
     if scratch:
         device.scratch = scratch
     run(outs, *ins)
+    device.scratch = ()
 
 
 def trace(device: Device, call: Call, team: bool = True) -> Trace | None:
