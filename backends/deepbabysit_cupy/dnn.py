@@ -22,7 +22,6 @@ IMAGE, KERNEL, RESULT, BIAS = 1, 2, 3, 4  # tensors of a graph; gradients have t
 ALIGNMENT = 16  # bytes, of every address
 MOST_WORKSPACE = 256 << 20
 TRIED = 3  # plans that are timed
-_ASKED = 12  # plans that are made until enough of them can run
 
 
 class DnnUnavailable(RuntimeError):
@@ -142,12 +141,12 @@ def _laid(shape: tuple[int, int, int, int]) -> dict[str, list[int]]:
     return {"dim": [n, c, h, w], "stride": [h * w * c, 1, w * c, c]}
 
 
-def build(module: Any, handle: Any, task: Task) -> tuple[Any, Any]:
-    """Return the frontend's graph for a task, and its output."""
+def build(module: Any, where: dict[str, Any], task: Task) -> tuple[Any, Any]:
+    """Return the frontend's graph for a task, and its output; `where`: the handle, or what a GPU is like."""
     kinds = module.data_type
     kind = getattr(kinds, KINDS[task.dtype])
     graph = module.pygraph(
-        handle=handle, io_data_type=kind, intermediate_data_type=kinds.FLOAT, compute_data_type=kinds.FLOAT
+        io_data_type=kind, intermediate_data_type=kinds.FLOAT, compute_data_type=kinds.FLOAT, **where
     )
     shapes = {IMAGE: task.image, KERNEL: task.kernel, RESULT: task.result}
     made = {"image": IMAGE, "kernel": KERNEL, "result": RESULT}[task.make]
@@ -173,6 +172,40 @@ def build(module: Any, handle: Any, task: Task) -> tuple[Any, Any]:
     laid = _laid(shapes[made])
     out.set_output(True).set_data_type(kind).set_dim(laid["dim"]).set_stride(laid["stride"]).set_uid(made)
     return graph, out
+
+
+def plans_for(module: Any, where: dict[str, Any], task: Task) -> Offer:
+    """Ask the library for plans that are deterministic and no less precise than was asked for.
+
+    Arguments:
+        module: the frontend.
+        where: as in `build`.
+        task: what is to be done.
+    """
+    graph, _ = build(module, where, task)
+    graph.validate()
+    graph.build_operation_graph()
+    graph.create_execution_plans([module.heur_mode.A, module.heur_mode.FALLBACK])
+    note = module.numerical_note
+    unwanted = [note.NONDETERMINISTIC, note.FFT, note.WINOGRAD, note.DOWN_CONVERT_INPUTS,
+                note.REDUCED_PRECISION_REDUCTION]  # fmt: skip
+    if task.dtype == "float32" and not task.tf32:
+        unwanted.append(note.TENSOR_CORE)
+    graph.deselect_numeric_notes(unwanted)
+    plans: list[Plan] = []
+    why = "no plan is deterministic and of the precision that was asked for"
+    for index in range(graph.get_execution_plan_count()):
+        try:
+            graph.build_plan_at_index(index)
+        except (RuntimeError, module.cudnnGraphNotSupportedError) as error:
+            why = f"not offered: {_line(error)}"
+            continue
+        size = int(graph.get_workspace_size_plan_at_index(index))
+        if size <= MOST_WORKSPACE:
+            plans.append(Plan(graph, index, str(graph.get_plan_name_at_index(index)), size))
+        if len(plans) == TRIED:
+            break
+    return Offer(tuple(plans), "" if plans else why)
 
 
 class Dnn:
@@ -202,37 +235,10 @@ class Dnn:
         """Return the plans for a task; they are made at the first call, which no capture may see."""
         if task not in self._offers:
             try:
-                self._offers[task] = self._made(task)
+                self._offers[task] = plans_for(self._module, {"handle": self._handle}, task)
             except (RuntimeError, self._module.cudnnGraphNotSupportedError) as error:
                 self._offers[task] = Offer((), f"not offered: {_line(error)}")
         return self._offers[task]
-
-    def _made(self, task: Task) -> Offer:
-        module = self._module
-        graph, _ = build(module, self._handle, task)
-        graph.validate()
-        graph.build_operation_graph()
-        graph.create_execution_plans([module.heur_mode.A, module.heur_mode.FALLBACK])
-        note = module.numerical_note
-        unwanted = [note.NONDETERMINISTIC, note.FFT, note.WINOGRAD, note.DOWN_CONVERT_INPUTS,
-                    note.REDUCED_PRECISION_REDUCTION]  # fmt: skip
-        if task.dtype == "float32" and not task.tf32:
-            unwanted.append(note.TENSOR_CORE)
-        graph.deselect_numeric_notes(unwanted)
-        plans: list[Plan] = []
-        why = "no plan is deterministic and of the precision that was asked for"
-        for index in range(min(graph.get_execution_plan_count(), _ASKED)):
-            try:
-                graph.build_plan_at_index(index)
-            except (RuntimeError, module.cudnnGraphNotSupportedError) as error:
-                why = f"not offered: {_line(error)}"
-                continue
-            size = int(graph.get_workspace_size_plan_at_index(index))
-            if size <= MOST_WORKSPACE:
-                plans.append(Plan(graph, index, str(graph.get_plan_name_at_index(index)), size))
-            if len(plans) == TRIED:
-                break
-        return Offer(tuple(plans), "" if plans else why)
 
     def run(self, plan: Plan, addresses: dict[int, int], workspace: int) -> None:
         """Enqueue a plan.

@@ -54,6 +54,7 @@ def test_a_run_in_which_nothing_was_found_is_changed_only_beyond_doubt(monkeypat
     worse = mend(net(lambda: db.optimizers.SGD(1e-5)))
     assert worse.history[1].remedy == SOUND and worse.history[1].kept and worse.helped == (SOUND,)
     assert worse.score.value > 0.9 > 0.8 > worse.original.value  # type: ignore[union-attr]
+    assert len(mend(net(lambda: db.optimizers.SGD(1e-5)), retries=3).history) == 2
     monkeypatch.setattr(Comparison, "sure", property(lambda found: False))
     left = mend(net(lambda: db.optimizers.SGD(1e-5)), retries=3)
     assert len(left.history) == 2 and left.healthy and "not beyond doubt" in left.history[1].why
@@ -145,7 +146,8 @@ def test_what_counts_as_better() -> None:
     assert Comparison(of(0.8), None).judge() == (False, "its outputs are not finite")
     assert Comparison(None, of(0.1)).judge() == (True, "")
     assert Comparison(of(0.8), of(0.9), 3.0).sure and not Comparison(of(0.8), of(0.9), 1.9).sure
-    assert not Comparison(of(0.8), of(0.81), 3.0).sure
+    assert not Comparison(of(0.8), of(0.82), 3.0).sure
+    assert Comparison(of(0.8, 0.5), of(0.9, 0.4), 3.0).sure and not Comparison(of(0.8, 0.5), of(0.9, 0.6), 3.0).sure
 
 
 def test_where_remedies_do_not_help_a_sound_setup_is_tried() -> None:

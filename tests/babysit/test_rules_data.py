@@ -20,10 +20,10 @@ from deepbabysit.babysit.vitals import Record, RunFacts
 RNG = np.random.default_rng(0)
 
 
-def ask(code: str, record: Record) -> list[Finding]:
-    """Ask the rules of a code that belong to the check."""
+def ask(code: str, record: Record, phase: str = "check") -> list[Finding]:
+    """Ask the rules of a code that belong to the check, or to another phase."""
     load()
-    return [f for rule in RULES if rule.phase == "check" and code in rule.codes for f in rule.ask(record)]
+    return [f for rule in RULES if rule.phase == phase and code in rule.codes for f in rule.ask(record)]
 
 
 def record_of(x: np.ndarray, y: np.ndarray | None = None, **run: Any) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from test_rules_data import ask
 
 import deepbabysit as db
 from deepbabysit.babysit.graph import Signal, vitals_of
-from deepbabysit.babysit.probes import GradientProbe
-from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, Record
+from deepbabysit.babysit.probes import GradientProbe, IgnoreProbe, LossProbe
+from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, Record, RunFacts
 
 RNG = np.random.default_rng(0)
 NORMAL, CONSTANT = db.initializers.normal, db.initializers.constant
@@ -158,3 +159,52 @@ def test_normalized_and_residual_stacks_do_not_mind_the_scale() -> None:
     model = db.Model(entry, L.Dense(3, "softmax")(L.LayerNorm()(h)))
     model.compile("adam", "sparse_categorical_crossentropy")
     assert not loud(check(model, x, y))
+
+
+def leaning(mean: float, std: float = 0.1) -> LayerFacts:
+    kernel = RNG.normal(mean, std, (64, 64))
+    return replace(layer("0", std), parameters={"kernel": vitals_of(kernel), "bias": vitals_of(np.zeros(64))})
+
+
+def test_first_weights_of_one_sign_say_all_the_same() -> None:
+    last = layer("1", 0.1, ("0",))
+    for mean, count in ((0.0, 0), (0.002, 0), (0.2, 1), (-0.2, 1), (0.06, 1)):  # 0.06 adds up over 64 inputs
+        found = [f for f in ask("bad_init_scale", stack(leaning(mean), last)) if "one side" in f.message]
+        assert len(found) == count, mean
+    trained = stack(leaning(0.2), last, loss=LossProbe(0.5, 0.5, 64))
+    trained.run = RunFacts(chance=1.1)
+    assert not [f for f in ask("bad_init_scale", trained) if "one side" in f.message]  # it knows something already
+    dead = stack(leaning(-0.2), last, signals={"0": replace(signal(1.0), zero=1.0)})
+    assert not [f for f in ask("bad_init_scale", dead) if "one side" in f.message]  # dead_relu says it
+
+
+def test_many_layers_that_each_lose_a_little_lose_everything() -> None:
+    glorot = (1 / 64) ** 0.5
+
+    def deep(count: int, factor: float) -> list[str]:
+        layers = [layer(str(i), glorot * factor, (str(i - 1),) if i else ()) for i in range(count)]
+        return [f.severity for f in ask("bad_init_scale", stack(*layers))]
+
+    assert deep(3, 0.6) == [] and deep(12, 0.6) == ["warning"] * 11 and deep(12, 1.0) == []
+
+
+def test_layers_that_are_born_dead() -> None:
+    last = layer("1", 0.1, ("0",))
+    for zero, severity in ((1.0, "error"), (0.95, "warning"), (0.6, None)):
+        record = stack(layer("0", 0.1), last, signals={"0": replace(signal(1.0), zero=zero)})
+        assert [f.severity for f in ask("dead_relu", record)] == ([] if severity is None else [severity])
+    (found,) = ask("dead_relu", stack(leaning(-0.2), last, signals={"0": replace(signal(1.0), zero=1.0)}))
+    assert "nearly all below 0" in found.message
+    cut = stack(layer("0", 0.1), last, signals={"0": replace(signal(1.0), zero=1.0)}, ignores=IgnoreProbe(0, 0, 1.0))
+    assert not ask("dead_relu", cut)  # no path leads there: what is behind sees nothing
+
+
+def test_negative_weights_behind_a_rectifier_are_found_dead_before_training() -> None:
+    x, y, xv, yv, _ = scaled("wine")
+    negative = {"name": "uniform", "minval": -0.5, "maxval": -0.01}
+    for start, expected in ((negative, True), ("he_normal", False)):
+        model = db.Sequential([L.Dense(32, "relu", input_shape=13), L.Dense(16, "relu", kernel_initializer=start),
+                               L.Dense(3, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        said = [f.code for f in check(model, x, y, (xv, yv)) if f.severity != "note"]
+        assert (said[:1] == ["dead_relu"]) is expected and "output_ignores_input" not in said

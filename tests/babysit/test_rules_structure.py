@@ -12,6 +12,7 @@ from small_tasks import L, check, loud, model_for, raw, scaled
 from test_rules_data import ask
 
 import deepbabysit as db
+from deepbabysit.babysit.graph import vitals_of
 from deepbabysit.babysit.probes import DerivativeProbe, FitProbe, IgnoreProbe, LeakProbe, ModeProbe
 from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, Record, RunFacts
 
@@ -240,3 +241,46 @@ def test_a_network_too_narrow_for_sixteen_rows() -> None:
     found = check(model_for("digits", hidden=(1,)), x, y)
     assert "underfitting" in loud(found)
     assert found[found.codes.index("underfitting")].evidence["rows"] == 16
+
+
+def test_an_activation_that_does_nothing_is_none() -> None:
+    idle = LayerFacts("i", "Activation", "linear", 32, sources=("a",))  # what it hands on keeps its source
+    (found,) = ask("missing_hidden_activation", stack(dense("a", 32, 13), idle, dense("b", 3, 32, "a")))
+    assert found.layer == "a"
+    both = stack(dense("a", 32, 13), dense("b", 3, 32, "a"), dense("c", 3, 32, "a"))
+    assert not ask("missing_hidden_activation", both)  # two layers use what the first one gives
+
+
+def test_a_model_that_maps_sums_to_sums_is_linear_whatever_its_layers_are_called() -> None:
+    layers = (dense("a", 4, 13, activation="leaky_relu"), dense("b", 13, 4, "a"))
+    (found,) = ask("missing_hidden_activation", stack(*layers, straight=2e-7))
+    assert found.severity == "warning" and "the whole model is linear" in found.message
+    assert not ask("missing_hidden_activation", stack(*layers, straight=0.2))
+    assert not ask("missing_hidden_activation", stack(layers[1], straight=2e-7))  # one layer is meant to be linear
+
+
+@pytest.mark.parametrize(
+    ("middle", "straight"),
+    [((L.LeakyReLU(slope=1.0),), True), ((L.Dropout(0.2), L.BatchNorm()), True), ((L.LeakyReLU(slope=0.3),), False),
+     ((L.Activation("tanh"),), False)],
+)
+def test_outputs_of_sums_of_rows(middle: tuple[Any, ...], straight: bool) -> None:
+    x, y, xv, yv, _ = scaled("wine")
+    for last, loss in ((L.Dense(3, "softmax"), "sparse_categorical_crossentropy"), (L.Dense(3), "cross_entropy")):
+        model = db.Sequential([L.Dense(16, input_shape=13), *middle, last])
+        model.compile("adam", loss)
+        probe = check(model, x, y, (xv, yv)).record.probes["straight"]
+        assert (probe < 1e-5) is straight and (probe > 0.05) is not straight
+
+
+def test_outputs_that_are_normalized_lose_their_scale() -> None:
+    end = LayerFacts("n", "BatchNorm", sources=("b",), settings={"momentum": 0.9})
+    learned = replace(end, parameters={"gamma": vitals_of(np.ones(1)), "beta": vitals_of(np.zeros(1))})
+
+    def said(layer: LayerFacts, **run: Any) -> list[str]:
+        made = stack(dense("a", 8, 4, activation="relu"), dense("b", 1, 8, "a", settings={"use_bias": False}), layer,
+                     run=RunFacts(**{"task": "regression", "batch_size": 32, **run}))
+        return [f.severity for f in ask("batchnorm_misuse", made)]
+
+    assert said(end) == ["warning"] and said(learned) == ["note"] and said(learned, batch_size=8) == ["warning"]
+    assert said(learned, task="multiclass") == []  # logits may be

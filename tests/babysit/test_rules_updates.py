@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from records import codes, found, kernel, record, step, units
 
 import deepbabysit as db
 from deepbabysit.babysit.sitter import Sitter
+from deepbabysit.babysit.vitals import Record
 
 
 def moves(ratio: float, first: int = 10, count: int = 6, epoch: int = 4, **more: Any) -> list[Any]:
@@ -109,7 +111,7 @@ def test_a_loss_that_crawls() -> None:
 
 
 def test_a_warm_up_may_crawl() -> None:
-    warming = record(CRAWL, moves(1e-5, rate=1e-5), rate=1e-3, schedule="warmup")
+    warming = record(CRAWL, moves(1e-5, rate=1e-5), rate=1e-3, schedule="warmup", epochs=20)
     assert codes(warming, "step", "epoch") == set()
 
 
@@ -210,3 +212,38 @@ def test_fine_tuning_a_trained_model_is_silent() -> None:
     model.fit(X, Y, batch_size=32, epochs=10, verbose=0, babysit=sitter)
     assert math.isfinite(sitter.record.losses[-1])
     assert [f.code for f in sitter.findings if f.severity != "note"] == []
+
+
+def scheduled(rates: Sequence[float], **more: Any) -> Record:
+    steps = [step(30 * n, [kernel("0.kernel")], rate=rate, epoch=n) for n, rate in enumerate(rates)]
+    known = {"loss": [2.0] * len(rates), "val_loss": [2.0] * len(rates), **more.pop("curves", {})}
+    return record(known, steps, **{"schedule": "step", "rate": 0.01, **more})
+
+
+def test_a_schedule_that_leaves_no_rate() -> None:
+    halved = [0.01 * 0.5**n for n in range(20)]  # every epoch: most of the run has less than a fiftieth
+    assert "learning_rate_too_low" in codes(scheduled(halved), "epoch")
+    assert "learning_rate_too_low" not in codes(scheduled(halved, schedule="constant"), "epoch")
+    assert "learning_rate_too_low" not in codes(scheduled([0.01 * 0.9**n for n in range(20)]), "epoch")
+    thirds = [0.01] * 6 + [0.001] * 6 + [0.0001] * 8
+    assert "learning_rate_too_low" not in codes(scheduled(thirds), "epoch")
+    warm = found(scheduled([1e-6 * n for n in range(20)], schedule="warmup"), "epoch")["learning_rate_too_low"]
+    assert "has not ended its warm-up" in warm.message
+    learned = {"loss": [2.0] * 5 + [0.1] * 15, "val_loss": [2.0] * 5 + [0.1] * 15}
+    assert "learning_rate_too_low" not in codes(scheduled(halved, curves=learned), "epoch")
+    still = [step(30 * n, [kernel("0.kernel", update=0.0)], rate=1e-9) for n in range(4)]
+    assert "unchanged_weights" not in found(record({"loss": [2.0] * 4}, still, rate=0.01), "step")
+
+
+def test_a_schedule_that_raises_the_rate_without_end() -> None:
+    grown, up = [0.01 * 1.5**n for n in range(10)], {"loss": [2.0, 1.5, 1.2, 1.1, 1.0, 1.1, 1.3, 1.6, 1.9, 2.2]}
+    assert "learning_rate_too_high" in codes(scheduled(grown, curves=up), "epoch")
+    assert "learning_rate_too_high" not in codes(scheduled(grown, curves={"loss": up["loss"][:5] * 2}), "epoch")
+    cycle = [0.01 * (1 + n % 5) for n in range(10)]
+    assert "learning_rate_too_high" not in codes(scheduled(cycle, curves=up), "epoch")
+
+
+def test_weights_that_rest_because_all_is_learned_are_not_forgotten() -> None:
+    steps = [step(n, [kernel("0.kernel", gradient=0.0, update=0.0)]) for n in range(4)]
+    assert "unchanged_weights" in found(record({"loss": [2.0] * 4}, steps), "step")
+    assert "unchanged_weights" not in found(record({"loss": [2.0] * 4}, steps, losses=[1e-7] * 60), "step")

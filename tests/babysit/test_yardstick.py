@@ -11,6 +11,7 @@ from records import kernel, record, step
 from small_tasks import check, loud, network
 from test_rules_data import ask
 
+import deepbabysit as db
 from deepbabysit.babysit.facts import label_facts
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.rules.capacity import too_small
@@ -18,7 +19,7 @@ from deepbabysit.babysit.rules.reach import reach
 from deepbabysit.babysit.rules.rule import RULES
 from deepbabysit.babysit.settling import settle
 from deepbabysit.babysit.shortfall import shortfall
-from deepbabysit.babysit.vitals import LayerFacts, Record
+from deepbabysit.babysit.vitals import EpochVitals, LayerFacts, Record
 from deepbabysit.babysit.yardstick import CENTERS, Yardstick, measure
 
 RINGS = np.random.default_rng(3)
@@ -200,7 +201,7 @@ def test_a_bottleneck_and_a_model_without_a_bend_are_too_small() -> None:
         ]
 
     class Limits:
-        units, curved, near, gap = 2, 0.1, 0.1, 0.05
+        units, few, curved, near, gap, errors, dear, falling = 2, 4, 0.1, 0.1, 0.05, 1.5, 0.12, 0.02
 
     one = too_small(end(0.6, layers=layers(16, 1, 10)), Limits)
     assert one is not None and one.layer == "1" and one.evidence["too_small"]
@@ -209,6 +210,21 @@ def test_a_bottleneck_and_a_model_without_a_bend_are_too_small() -> None:
     line = too_small(end(0.6, layers=layers(10)), Limits)
     assert line is not None and "no hidden layer" in line.message
     assert too_small(end(0.6, layers=layers(10), known=replace(GOOD, linear=0.93)), Limits) is None
+    lines = replace(GOOD, linear=0.93)
+    still = [2.0] * 6
+    for width, curves, known_as, small in (
+        (4, still, GOOD, True), (4, [2.0 * 0.8**n for n in range(6)], GOOD, False), (4, still, lines, False),
+        (6, still, GOOD, False),
+    ):
+        made = end(0.6, layers=layers(width, 3), known=known_as, curves={"loss": curves})
+        assert (too_small(made, Limits) is not None) is small, (width, curves)
+    few = end(0.6, layers=layers(4, 3), known=lines)
+    few.data = type("Facts", (), {"features": 300, "association": None, "labels": None})()
+    few.model = replace(few.model, parameters=100)
+    said = too_small(few, Limits)
+    assert said is not None and "fewer than the 903 of a linear model" in said.message
+    few.model = replace(few.model, parameters=1000)
+    assert too_small(few, Limits) is None
     settled = settle(end(0.6, layers=layers(16, 1, 10)), warned("not_learning", "error"))
     assert settled["not_learning"].severity == "note"
     wide = settle(end(0.6, layers=layers(16, 16, 10)), warned("not_learning", "error"))
@@ -256,3 +272,50 @@ def test_shuffled_labels_are_found_in_a_check_and_noise_of_both_parts_is_not() -
     wide, labels = rings(400, 0.5)  # circles that overlap
     held, theirs = rings(120, 0.5)
     assert "corrupted_labels" not in loud(check(network(2, "multiclass", 2), wide, labels, (held, theirs)))
+
+
+# -- losses that are no squares; rows learned by heart; batches --------------------------------------------------------
+
+
+def test_any_loss_of_numbers_is_judged_like_a_square() -> None:
+    y, yv = ((x[:, :1] ** 2 + x[:, 1:]).astype(np.float32) for x in (X, XV))
+    scores = {}
+    for loss in (db.losses.mse, db.losses.mae, db.losses.huber, db.losses.huber.with_(delta=0.2), db.losses.log_cosh):
+        model = db.Sequential([db.layers.Dense(4, "relu", input_shape=2), db.layers.Dense(1)])
+        model.compile("adam", loss)
+        made = check(model, X, y, (XV, yv)).record
+        for share in (1.0, 0.25):  # what is left of the errors of guessing
+            errors = np.sqrt(share) * (yv - y.mean())
+            made.epochs = [EpochVitals(0, {"loss": 1.0, "val_loss": float(loss(errors, np.zeros_like(errors)).item())})]
+            stand = reach(made)
+            assert stand is not None and stand.best > 0.95
+            scores[str(loss), share] = stand.score
+        assert made.run.chance == pytest.approx(float(loss(y - y.mean(), np.zeros_like(y)).item()), rel=1e-3)
+    for (_, share), score in scores.items():
+        assert score == pytest.approx(1.0 - share, abs=0.05)
+
+
+def test_rows_learned_by_heart_where_cheap_models_do_better() -> None:
+    for score, train, count in ((0.7, 0.99, 1), (0.94, 0.99, 0), (0.7, 0.75, 0)):
+        made = end(score, train=train, curves={"loss": [1.0] * 9})
+        said = [f for f in ask("overfitting", made, "end") if "by heart" in f.message]
+        assert len(said) == count, (score, train)
+    settled = settle(end(0.7, train=0.99), {**warned("overfitting"), **warned("learning_rate_too_high")})
+    assert settled["learning_rate_too_high"].severity == "note" and settled["overfitting"].severity == "warning"
+
+
+def test_batch_statistics_of_few_rows_in_a_run_that_fell_behind() -> None:
+    norm = LayerFacts("n", "BatchNorm", units=8)
+    for score, batch, layers, count in (
+        (0.7, 3, [norm], 1), (0.94, 3, [norm], 0), (0.7, 32, [norm], 0), (0.7, 3, [], 0),
+        (0.7, 3, [replace(norm, settings={"positions": 64})], 0),
+    ):
+        assert len(ask("batchnorm_misuse", end(score, layers=layers, batch_size=batch), "end")) == count
+
+
+def test_few_steps_matter_where_the_score_is_behind() -> None:
+    curves = {"loss": [0.5 - 0.01 * n for n in range(12)]}
+    for score, steps, epochs, count in ((0.85, 2, 12, 1), (0.94, 2, 12, 0), (0.85, 5, 6, 0)):
+        made = end(score, curves={"loss": curves["loss"][:epochs]}, batch_size=480, per_epoch=steps)
+        made.run = replace(made.run, epochs=epochs)
+        assert len(ask("batch_too_large", made, "epoch")) == count, (score, steps)

@@ -2,6 +2,8 @@
 
 import ctypes
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def test_graphs_on_the_real_frontend(emulation, monkeypatch, make, more, sizes, 
     except dnn.DnnUnavailable:
         pytest.skip("the wheels of cuDNN are not installed")
     task = dnn.Task(make, (4, 10, 12, 8), (4, 9, 6, 16), (3, 3), (1, 2), (1, 1), (0, 1), (1, 1), 2, dtype, **more)
-    graph, out = dnn.build(module, None, task)
+    graph, out = dnn.build(module, {}, task)
     graph.validate()
     assert (list(out.get_dim()), list(out.get_stride())) == (sizes, steps)
     for name in ("deselect_numeric_notes", "build_plan_at_index", "get_plan_name_at_index", "get_execution_plan_count",
@@ -57,6 +59,73 @@ def test_graphs_on_the_real_frontend(emulation, monkeypatch, make, more, sizes, 
     if not _driver():
         with pytest.raises(dnn.DnnUnavailable, match=r"cuDNN .* frontend .* cannot be opened"):
             dnn.Dnn(0)
+
+
+# What the library knows of a GPU: an H200, as its driver would describe it. Heuristics ask for nothing else.
+GPU = {
+    "deviceName": "NVIDIA H200", "deviceVer": 900, "driverVer": 12090, "cudaDeviceId": 0, "pciDeviceId": 0,
+    "multiProcessorCount": 132, "smCountOrigin": 0, "warpSize": 32, "maxGridSize": [2147483647, 65535, 65535],
+    "maxBlockSize": [1024, 1024, 64], "maxThreadsPerBlock": 1024, "maxThreadsPerSM": 2048, "maxCtasPerSM": 32,
+    "regsPerBlock": 65536, "maxRegistersPerSM": 65536, "maxSharedMemoryPerBlock": 49152,
+    "maxSharedMemoryPerBlockOptin": 232448, "reservedSharedMemoryPerBlock": 1024, "oversizedSharedMemoryPerBlock": 0,
+    "l2CacheSize": 62914560, "totalGlobalMem": 150754820096, "memoryBusWidth": 6144, "memClockRateKHz": 3201000,
+    "smClockRateKHz": 1980000, "isTccDriver": 0, "supportCoopLaunch": 1,
+}  # fmt: skip
+# In the driver's place: cuDNN's libraries are linked with it, and planning calls none of this.
+NO_DRIVER = "".join(f'extern "C" int {name}() {{ return 100; }}\n' for name in (
+    "cuInit", "cuGetErrorString", "cuModuleGetFunction", "cuModuleLoadData", "cuModuleUnload",
+    "cuTensorMapEncodeIm2col", "cuTensorMapEncodeTiled",
+))  # fmt: skip
+PLANNING = """
+import ctypes, json, sys
+from itertools import product
+driver, gpu = sys.argv[1:]
+ctypes.CDLL(driver, ctypes.RTLD_GLOBAL)
+from deepbabysit_cupy import dnn, libraries
+for name, folder in (("nvrtc", "cuda_nvrtc"), ("cublasLt", "cublas")):
+    libraries.load_library(name, folder)
+module = dnn.load()
+where = {"device_property": module.create_device_properties(gpu)}
+found = {}
+for kind, made in product(("float32", "tf32", "float16", "bfloat16"), ("result", "bias", "relu", "image", "kernel")):
+    for groups, channels, border in ((1, 64, (1, 1)), (1, 64, (0, 1)), (64, 64, (1, 1)), (4, 64, (1, 1))):
+        task = dnn.Task(
+            "result" if made in ("bias", "relu") else made, (8, 28, 28, channels), (8, 27 + border[0], 28, channels),
+            (3, 3), (1, 1), (1, 1), (border[0], 1), (1, 1), groups, "float32" if kind == "tf32" else kind,
+            kind == "tf32", made in ("bias", "relu"), made == "relu",
+        )
+        offer = dnn.plans_for(module, where, task)
+        found[f"{kind} {made} {groups} {border}"] = [[p.name for p in offer.plans], offer.why]
+print(json.dumps(found))
+"""
+
+
+def test_plans_of_the_real_library_for_a_gpu_that_is_not_here(emulation, monkeypatch, tmp_path):
+    """Every convolution and gradient has plans under our conditions, with bias and ReLU, on borders of two lengths."""
+    from deepbabysit_cupy import dnn
+    from deepbabysit_cupy.libraries import load_library
+
+    monkeypatch.setattr(dnn, "load", emulation.load_dnn)
+    try:
+        dnn.load()
+    except dnn.DnnUnavailable:
+        pytest.skip("the wheels of cuDNN are not installed")
+    if load_library("cublasLt", "cublas") is None:
+        pytest.skip("the wheel of cuBLAS is not installed")
+    driver = tmp_path / "libcuda.so.1"
+    (tmp_path / "driver.cpp").write_text(NO_DRIVER)
+    command = ["g++", "-shared", "-fPIC", f"-Wl,-soname,{driver.name}", "-o", str(driver), str(tmp_path / "driver.cpp")]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PLANNING, str(driver), json.dumps(GPU)], capture_output=True, text=True, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert len(found) == 80
+    assert {key: why for key, (plans, why) in found.items() if not plans} == {}
+    for made in ("result", "relu", "image", "kernel"):  # the tensor cores' plans are not those of whole float32
+        exact, rounded = (set(found[f"{kind} {made} 1 (1, 1)"][0]) for kind in ("float32", "tf32"))
+        assert not exact & rounded
 
 
 # -- every operation, against float64 ----------------------------------------------------------------------------------
@@ -273,7 +342,6 @@ def test_nothing_is_asked_without_tuning(tuned, cudnn):
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(emulation, monkeypatch, library, module, version, words, installed):
-    import sys
     import types
 
     from deepbabysit_cupy import dnn

@@ -14,7 +14,7 @@ from deepbabysit.babysit.setup import Setup
 COMPARED = 20  # validation rows that two scores need at least to be compared
 HALF = 0.5  # standard errors by which a score must be better to be kept
 CALMER = 0.9  # or its error so much smaller, at an equal score
-SURE, MORE = 2.0, 0.02  # standard errors, and points, by which a run that looked healthy must be beaten
+SURE, MORE = 2.0, 0.03  # standard errors, and points, by which a run that looked healthy must be beaten
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,9 @@ class Comparison:
         """Whether the second one is better beyond doubt."""
         if self.before is None or self.after is None or self.better is False:
             return False
-        return self.errors >= SURE and self.after.value >= self.before.value + MORE
+        before, after = self.before.error, self.after.error
+        dearer = before is not None and after is not None and after > before
+        return self.errors >= SURE and self.after.value >= self.before.value + MORE and not dearer
 
     def judge(self) -> tuple[bool, str]:
         """Tell whether the second one is better by more than chance, or as good with a smaller error; and why not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from deepbabysit.babysit.task import (
     CLASS_LOGITS,
     CLASS_PROBABILITIES,
     LOG_PROBABILITIES,
+    NUMBERS,
     refusal,
     setup_facts,
     with_task,
@@ -53,6 +54,7 @@ NEEDS: Mapping[str, str] = {
     "loss_shape_mismatch": "loss", "target_out_of_range": "loss", "wrong_loss_for_output": "loss",
     "double_softmax": "codes", "one_unit_softmax": "codes", "missing_output_activation": "output",
     "initial_loss_off_chance": "first loss", "loss_reduction_sum": "first loss",
+    "dead_relu": "signals",
     "symmetric_init": "signals", "bad_init_scale": "signals", "unstable_activation_scale": "signals",
     "bad_bias_init": "signals", "missing_hidden_activation": "signals", "dropout_too_high": "signals",
     "batchnorm_misuse": "signals", "mode_bug": "modes", "output_ignores_input": "ignores", "batch_leak": "leak",
@@ -344,6 +346,8 @@ def _examine(
         )
         _note_data(record.data, given, now)
         record.run = with_task(run, loss, record.data.labels, record.model)
+        if record.run.chance is None:
+            record.run = replace(record.run, chance=now.attempt("guessing", 0.0, lambda: _guessing(now)))
         _measure_yardstick(now, ids)
         if subject is not None:
             _look_at_loss(subject, now)
@@ -366,9 +370,25 @@ def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
     if not now.left(seconds(len(y), max(data.features, COMMON * any(ids)))):
         now.missing["yardstick"] = "the time was spent"
         return
+    price = _price(now.loss) if now.record.run.loss_kind == NUMBERS and now.loss.name not in ("mse", "rmse") else None
     now.record.probes["yardstick"] = now.attempt(
-        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels, ids)
+        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels, ids, price)
     )
+
+
+def _price(loss: Any) -> Callable[[np.ndarray], float]:
+    """Return what errors cost with a loss of numbers."""
+    return lambda errors: float(loss(errors[:, None], np.zeros((len(errors), 1))).item())
+
+
+def _guessing(now: _Examination) -> float | None:
+    """Return what guessing the mean of the targets costs, of a loss of numbers for which no formula says it."""
+    y = now.given.y
+    if y is None or now.record.run.loss_kind != NUMBERS or now.record.run.task != "regression" or y.size != len(y):
+        return None
+    numbers = np.asarray(y, np.float64).reshape(-1)[:READ]
+    numbers = numbers[np.isfinite(numbers)]
+    return _price(now.loss)(numbers - numbers.mean()) or None if len(numbers) else None
 
 
 def _looking(facts: ModelFacts, run: RunFacts) -> float:
@@ -457,6 +477,9 @@ def _experiment(subject: probes.Subject, now: _Examination) -> None:
             now.missing[name] = now.missing.get("drawn", now.missing.get("undropped", "the time was spent"))
     else:
         probe["ignores"] = now.attempt("ignores", 1.0, lambda: probes.probe_ignoring(subject, drawn, calm))
+        if sum(layer.inputs is not None for layer in record.model.layers) > 1:
+            probe["straight"] = now.attempt(
+                "straight", 1.0, lambda: probes.probe_straight(subject, drawn, record.model.output_activation))
         probe["leak"] = now.attempt("leak", 2.0, lambda: probes.probe_leak(subject, drawn))
         probe["modes"] = now.attempt("modes", 1.0, lambda: probes.probe_modes(subject, drawn, calm))
     if record.model.functions:

@@ -29,6 +29,15 @@ FITTED = 16  # rows that must be learned by heart
 FIT_RATES = (1e-2, 1e-3, 1e-1)
 FIT_STEPS = 400
 PLAIN = 50_000  # copies of models of up to so many numbers run on the reference: compiled kernels would not pay
+STRAIGHT = 3.0  # size of the inputs with which a model is asked whether it is linear: probabilities do not end at 1
+# how the last activation is taken back; probabilities of classes are known up to a factor
+BENDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda y: y,
+    "sigmoid": lambda y: np.log(y) - np.log1p(-y),
+    "tanh": np.arctanh,
+    "softmax": lambda y: np.log(y) - np.log(y).mean(axis=-1, keepdims=True),
+    "log_softmax": lambda y: y - y.mean(axis=-1, keepdims=True),
+}
 DRAWS = 5  # sets of weights with which an output must be the same before it is said to ignore its input
 
 
@@ -285,6 +294,33 @@ def probe_ignoring(subject: Subject, drawn: Layer, undropped: Layer) -> IgnorePr
         now[1] = max(now[1], change(subject.drawn(draw)))  # units that happen to be 0 everywhere
     spread = max(float(np.abs(a.astype(np.float64) - a[:1].astype(np.float64)).max()) for a in subject.x)
     return IgnoreProbe(now[0], now[1], spread)
+
+
+def probe_straight(subject: Subject, drawn: Layer, activation: str | None) -> float | None:
+    """Return how far outputs before the last activation are from those of an affine map, against how they differ.
+
+    With weights drawn anew, of ``a + b - c`` for rows a, b, c of the batch. None where that cannot be told: inputs
+    that are no floating numbers, an activation that cannot be taken back, outputs that do not differ.
+    """
+    if activation not in BENDS or not subject.x or any(a.dtype.kind != "f" for a in subject.x):
+        return None
+    third = len(subject.x[0]) // 3
+    if third < 2:
+        return None
+    sizes = [STRAIGHT / max(_size(np.where(np.isfinite(a), a, 0.0)), 1e-30) for a in subject.x]
+    parts = [
+        [a.astype(np.float64)[k * third : (k + 1) * third] * size for a, size in zip(subject.x, sizes, strict=True)]
+        for k in range(3)
+    ]
+    parts.append([a + b - c for a, b, c in zip(*parts, strict=True)])
+    with np.errstate(all="ignore"):
+        given = ([subject.tensor(array) for array in part] for part in parts)
+        first, second, third_, mixed = (
+            BENDS[activation](host(subject.run(drawn, tensors, training=False))) for tensors in given
+        )
+    spread = float(np.abs(first - first[:1]).max())
+    deviation = float(np.abs(first + second - third_ - mixed).max())
+    return deviation / spread if math.isfinite(deviation) and math.isfinite(spread) and spread > 1e-6 else None
 
 
 def probe_leak(subject: Subject, drawn: Layer) -> LeakProbe | None:

@@ -365,7 +365,8 @@ def repair(
     next training follows from the findings' rank and confidence, and from short side runs where several could help (a
     tenth of a training each, none begin once 1.5 trainings went into them; what they took is reported). After two of
     them a sound setup is tried, whatever the findings say. A run in which nothing was found is compared with the sound
-    setup once, and changed only where that is better beyond doubt (two standard errors, and two points).
+    setup once, and changed only where that is better beyond doubt (two standard errors, three points,
+    and nothing is wrong then either).
 
     Arguments:
         build: ``build(settings)`` returns a compiled model. It is asked with an empty mapping, for the model as it
@@ -439,7 +440,7 @@ def repair(
             shop.left += _further(best.setup, new.setup, one.code)
             best = new
             helped.append(one.words)
-        elif silent:
+        if silent:
             break
     if best.refused is not None:
         raise best.refused
@@ -499,7 +500,9 @@ def _attempt(shop: _Workshop, best: _Run, one: _Candidate, began: float, silent:
         return Attempt(words, one.code, best.score, None, False, why, (), monotonic() - began), best
     found = compare(best.trained, new.trained)
     kept, why = found.judge()
-    if silent and kept and not found.sure:
+    if silent and kept and new.loud:
+        kept, why = False, "nothing was wrong, and now there is"
+    elif silent and kept and not found.sure:
         kept, why = False, f"better by {found.errors:.1f} standard errors: not beyond doubt, and nothing was wrong"
     return Attempt(words, one.code, found.before, found.after, kept, why, _codes(new), monotonic() - began), new
 

@@ -36,6 +36,9 @@ HELD_UP = SUSPICIONS - SPOILT - {"batchnorm_misuse"} | {
 # of few rows and models that fit them by heart, cheap models are no measure; of good ones they are
 OVERFIT = frozenset({"overfitting", "overtraining", "regularization_missing"})
 GOOD = 0.85
+CLOSE, DEAR = 0.05, 0.2  # so close to cheap models, in score and in loss against guessing, nothing is lost by heart
+CERTAIN = 0.85  # a curve that turned as well is more than a gap
+LEARNED = 0.95  # score on training rows that nothing has held up
 UNUSUAL = frozenset({"wrong_loss_for_output"})  # pairs that work, if less well; those that cannot work are errors
 # what is judged by the last steps and epochs, and may pass
 PASSING = frozenset({
@@ -52,6 +55,7 @@ SYMPTOMS = frozenset({
 # what is only noted before a run, and names a cause where the run falls short, or so far below cheap models
 NOTED = frozenset({
     "wrong_loss_for_output", "bad_init_scale", "bad_bias_init", "unstable_activation_scale", "input_not_normalized",
+    "overfitting", "batchnorm_misuse",
 })
 NOTABLE, SURE = 0.05, 0.7
 PROVED = 0.7  # a warning that is less sure needs a run that fell short
@@ -110,6 +114,23 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
                 code in (HELD_UP | (SPOILT - spoilt) if code not in BUILT_SO or stand.gap <= NEAR else ())
                 or (code in OVERFIT and stand.score >= GOOD)
                 or (code in UNUSUAL and found.severity == "warning")) else found
+            for code, found in findings.items()
+        }
+    if stand is not None and math.isfinite(stand.lacking) and not stand.below(CLOSE, 2.0) and (
+        stand.dear is not None and stand.dear <= DEAR
+    ):
+        findings = {
+            code: _harmless(found, stand.words()) if found.severity != "note" and code in OVERFIT and (
+                found.confidence < CERTAIN) else found
+            for code, found in findings.items()
+        }
+    if stand is not None and (stand.train or 0.0) > LEARNED and _loud(findings, OVERFIT):
+        words = f"{stand.train:.0%} of the training rows are right" if not stand.numbers else (
+            f"{stand.train:.0%} of the variance of the training rows is explained")
+        findings = {
+            code: replace(found, severity="note", confidence=0.5 * found.confidence, message=(
+                f"{found.message} It held nothing up in the end: {words}."
+            )) if found.severity != "note" and code in OF_THE_RUN else found
             for code, found in findings.items()
         }
     if stand is not None and math.isfinite(stand.lacking) and not stand.short:

@@ -6,7 +6,7 @@ closed form to standardized inputs; classes are fitted as columns of 0 and 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ WIDE = 100  # so many numbers of a row are too many to be known well by distance
 KNOWS, LEARNED = 0.85, 0.1  # unless the score is so good; and above guessing there must be so much
 FAR = 5.0  # standardized inputs are cut there: a feature that hardly varies must not decide everything
 SHARPNESS = (2.0, 4.0, 8.0, 16.0, 32.0)  # scores are multiplied by one of these before their softmax
+SCALES = tuple(np.geomspace(0.03, 3.0, 24).tolist())  # errors of guessing times these are priced by the run's own loss
 SUREST = 0.2  # share of the rows of which a model is surest
 
 
@@ -48,6 +49,8 @@ class Yardstick:
         moved: of the class whose share differs most between the parts, how far the mean score of a model that was
             fitted to one of them differs as well; `expected` how far it would as the model knows the class,
             `moved_error` its standard error.
+        course: where a loss is no square: what it is for the errors of guessing times each of `SCALES` (numbers only);
+            `reached` what it is for those of the better model.
         wide: whether the inputs are images, sequences or very many numbers, which such models do not know well.
     """
 
@@ -69,6 +72,15 @@ class Yardstick:
     expected: float = 0.0
     moved_error: float = 1.0
     wide: bool = False
+    course: tuple[float, ...] = ()
+    reached: float | None = None
+
+    def left(self, loss: float) -> float:
+        """Return the share of the variance that is left with such a loss, by `course`: that of shrunken guesses."""
+        scale = float(np.interp(loss, self.course, SCALES))
+        if loss > self.course[-1]:  # beyond, most losses grow with the error itself
+            scale = SCALES[-1] * loss / self.course[-1]
+        return scale * scale
 
     @property
     def best(self) -> float:
@@ -98,7 +110,8 @@ def seconds(rows: int, width: int) -> float:
 
 
 def measure(
-    x: Arrays, y: np.ndarray, held_x: Arrays, held_y: np.ndarray, labels: LabelFacts, ids: Sequence[bool] = ()
+    x: Arrays, y: np.ndarray, held_x: Arrays, held_y: np.ndarray, labels: LabelFacts, ids: Sequence[bool] = (),
+    price: Callable[[np.ndarray], float] | None = None,
 ) -> Yardstick | None:
     """Return what cheap models reach; None where there is too little to fit, or several targets for a row.
 
@@ -106,6 +119,7 @@ def measure(
         x, y: training rows; held_x, held_y: validation rows. Rows that are not finite are left out.
         labels: facts about y.
         ids: for each input whether it holds ids: they are written out, and known as little as images are.
+        price: the loss of errors (N,), where it is not their square.
     """
     width = sum(max(1, int(np.prod(a.shape[1:]))) for a in x)
     of, wide = len(y), width > WIDE or any(a.ndim > 2 for a in x) or any(ids)
@@ -131,6 +145,7 @@ def measure(
     ]
     better = min((linear, curved), key=lambda fit: fit[2])
     guess = float(other[:, int(center.argmax())].mean()) if classes else 0.0
+    priced = price is not None and not classes
     found = Yardstick(
         "classes" if classes else "numbers", len(goal), len(other), guess, scores[0][1], scores[1][1], scores[0][0],
         scores[1][0],
@@ -139,6 +154,8 @@ def measure(
         loss=_cross_entropy(better[0] + center, goal, better[1] + center, other) if classes else None,
         spread=None if classes else float(other.var()),
         of=of, own_guess=float(center.max()) if classes else 0.0, wide=wide,
+        course=tuple(price((other - center)[:, 0] * scale) for scale in SCALES) if price and priced else (),
+        reached=price((other - center - better[1])[:, 0]) if price and priced else None,
     )
     if not classes:
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 from deepbabysit.babysit.finding import Finding, Remedy
@@ -9,39 +10,54 @@ from deepbabysit.babysit.remedies import wider
 from deepbabysit.babysit.rules.initialization import activation_after, weighted
 from deepbabysit.babysit.rules.reach import reach, yardstick_of
 from deepbabysit.babysit.rules.rule import rule
-from deepbabysit.babysit.rules.signals import last_epoch
+from deepbabysit.babysit.rules.signals import data_losses, finite, last_epoch
 from deepbabysit.babysit.vitals import Record
 
 
 @rule(
-    "underfitting", phase="end", units=2, curved=0.1, near=0.1, gap=0.05,
+    "underfitting", phase="end", units=2, few=4, curved=0.1, near=0.1, gap=0.05, errors=1.5, dear=0.12, falling=0.02,
     why="A hidden layer of one or two units passes on one or two numbers of each row: `units`, where the input and the "
-    "output are wider. A model without a bend in it is linear: where a kernel model explains more than a linear "
-    "one by `curved`, and the run ended no more than `near` above the linear one, that is what is missing. With such a "
-    "build a small `gap` to what cheap models reach is enough.",
+    "output are wider, or where the data are bent: a kernel model explains more than a linear one by `curved`; up to "
+    "`few` units do not bend much either, where the loss no longer falls. A model with fewer numbers than a linear "
+    "one, and a worse score, cannot even be that. A model without a bend in it is linear: where the data are bent, and "
+    "the run ended no more than `near` above the linear one, that is what is missing. With such a build a small `gap` "
+    "to what cheap models reach is enough, beyond `errors` standard errors, or a loss above theirs by `dear` of "
+    "guessing.",
     causes=("missing_hidden_activation", "nan_in_data"),
 )
 def too_small(record: Record, limits: Any) -> Finding | None:
     """A bottleneck, or no hidden layer, and far less than the data allow."""
     stand, known = reach(record), yardstick_of(record)
     layers = weighted(record)
-    if stand is None or known is None or not stand.below(limits.gap) or not layers:
+    if stand is None or known is None or not layers:
         return None
-    if stand.train is not None and stand.train > stand.best - 0.5 * stand.gap:
+    if not stand.below(limits.gap, limits.errors) and not (stand.dear or 0.0) > limits.dear:
+        return None
+    if stand.train is not None and stand.train > stand.best - 0.5 * stand.gap and stand.gap > 0.0:
         return None  # the training rows were learned
     hidden = layers[:-1]
     outputs = layers[-1].units or 1
+    curved = known.curved - known.linear >= limits.curved
+    most = limits.units if outputs > limits.units + 1 or curved else 1
+    if curved and _rests(record, limits.falling):
+        most = limits.few
     narrow = [
-        layer for layer in hidden
-        if (layer.units or limits.units + 1) <= (limits.units if outputs > limits.units + 1 else 1)
-        and (layer.inputs or 0) > (layer.units or 0)
+        layer for layer in hidden if (layer.units or most + 1) <= most and (layer.inputs or 0) > (layer.units or 0)
     ]
     if narrow:
         layer = narrow[0]
         return _finding(
-            record, f"layer {layer.path} has {layer.units} units (limit {int(limits.units)}), so no more than "
+            record, f"layer {layer.path} has {layer.units} units (limit {int(most)}), so no more than "
             f"{layer.units} numbers of each row reach the output", stand.words(),
-            {"units": layer.units, "limit": int(limits.units)}, layer.path, (wider(32.0 / (layer.units or 1)),),
+            {"units": layer.units, "limit": int(most)}, layer.path, (wider(32.0 / (layer.units or 1)),),
+        )
+    features = getattr(record.data, "features", None) or 0
+    of_lines, numbers = (features + 1) * outputs, record.model.parameters
+    if hidden and 0 < numbers < of_lines and stand.score < known.linear - limits.gap:
+        return _finding(
+            record, f"the model has {numbers} numbers to learn, fewer than the {of_lines} of a linear model of its "
+            f"{features} features, which reaches {known.linear:.0%}", stand.words(),
+            {"numbers": numbers, "limit": of_lines, "linear": known.linear}, hidden[0].path, (wider(8.0),),
         )
     bent = any(activation_after(record, layer) != "linear" for layer in hidden)
     if not hidden and not bent and known.curved - known.linear >= limits.curved and (
@@ -53,6 +69,15 @@ def too_small(record: Record, limits: Any) -> Finding | None:
             {"linear": known.linear, "curved": known.curved, "limit": limits.curved}, layers[-1].path, (wider(),),
         )
     return None
+
+
+def _rests(record: Record, falling: float) -> bool:
+    """Tell whether the training loss has come to rest: it falls by less than a share in two epochs."""
+    train = finite(data_losses(record))
+    if len(train) < 5:
+        return False
+    before, now = fmean(train[-4:-2]), fmean(train[-2:])
+    return (before - now) / max(before, 1e-12) < falling
 
 
 def _finding(

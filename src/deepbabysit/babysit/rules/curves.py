@@ -183,6 +183,30 @@ def overfitting(record: Record, limits: Any) -> Finding | None:
     )
 
 
+@rule("overfitting", phase="end",
+      why="what is left to be explained on validation rows is `times` what is left on training rows, and more than "
+          "cheap models leave there: by `gap` and `errors` standard errors, or by `dear` of guessing. The rows allow "
+          "better, and the model has learned its own by heart",
+      causes=("split_leak", "corrupted_labels", "split_drift", "batch_too_small", "class_imbalance"), times=3.0,
+      gap=0.05, errors=2.5, dear=0.3, epochs=8)
+def by_heart(record: Record, limits: Any) -> Finding | None:
+    """The training rows are learned far better than validation rows, and those worse than by cheap models."""
+    stand = reach(record)
+    if stand is None or stand.train is None or len(record.epochs) < limits.epochs or wild(record) or lagging(record):
+        return None
+    if not stand.below(limits.gap, limits.errors) and not (stand.dear or 0.0) > limits.dear:
+        return None
+    if not 1.0 - stand.score > limits.times * (1.0 - stand.train):
+        return None
+    return Finding(
+        "overfitting", "warning", 0.8,
+        f"{stand.words()}, while the training rows are at {stand.train:.0%} (limit: {limits.times:g} times less is "
+        f"left there). The model learns the training rows by heart.",
+        {"score": stand.score, "train": stand.train, "reach": stand.best, "limit": limits.times},
+        epoch=last_epoch(record), remedies=(early_stop(), dropout(), decay(), _MORE),
+    )
+
+
 @rule("overtraining", phase="end", why="no new best for half of the run, and the end worse than the best",
       causes=("overfitting",), share=0.5, least=10, worse=0.1, harm=0.35)
 def overtraining(record: Record, limits: Any) -> Finding | None:
@@ -241,7 +265,7 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
 
 @rule("stopped_too_early", phase="end",
       why="the last fifth of the epochs still brought a large part of all progress, and validation was best at the end",
-      causes=("learning_rate_too_low",), share=0.15, epochs=5, left=0.3)
+      causes=("learning_rate_too_low", "batchnorm_misuse"), share=0.15, epochs=5, left=0.3)
 def stopped_too_early(record: Record, limits: Any) -> Finding | None:
     """The loss was still falling when the run ended."""
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
@@ -361,8 +385,8 @@ def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
 
 @rule("corrupted_labels", phase="epoch",
       why="training falls by heart while validation never gets below guessing: rows and labels have nothing to do with "
-          "each other",
-      causes=("conflicting_labels",), learned=0.85, never=0.98, epochs=6, rows=30, known=0.15)
+          "each other; of fewer than `least` rows, or `each` for every feature, a sound model does no better",
+      causes=("conflicting_labels",), learned=0.85, never=0.98, epochs=6, rows=30, known=0.15, least=100, each=6)
 def corrupted_labels(record: Record, limits: Any) -> Finding | None:
     """The training rows are learned by heart, and nothing of it holds for others."""
     guess = record.run.chance
@@ -371,6 +395,9 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
         return None
     if (record.run.validation_samples or limits.rows) < limits.rows:
         return None
+    features = getattr(record.data, "features", None) or 0
+    if record.run.samples is not None and record.run.samples < max(limits.least, limits.each * features):
+        return None  # so few rows are learned by heart whatever their labels are
     held = accuracy(record, "val_")
     classes = record.run.classes or 2
     known = yardstick_of(record)
@@ -396,7 +423,7 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
 @rule("corrupted_labels", phase="end",
       why="rows that their neighbours contradict are only noted before training; where the training rows then stay far "
           "harder than the validation rows, and no dropout makes them so, their labels are at fault",
-      causes=("conflicting_labels",), contradicted=0.25, better=0.8, poor=0.4, epochs=5)
+      causes=("conflicting_labels",), contradicted=0.25, better=0.8, poor=0.4, epochs=5, few=8)
 def contradicted_labels(record: Record, limits: Any) -> Finding | None:
     """Many training labels are contradicted by their neighbours, and the training rows cannot be learned."""
     found = getattr(record.data, "association", None)
@@ -404,6 +431,8 @@ def contradicted_labels(record: Record, limits: Any) -> Finding | None:
     train, val, guess = finite(data_losses(record)), finite(record.logs("val_loss")), chance(record)
     if share is None or share < limits.contradicted or not guess or record.run.dropout or record.run.augmented:
         return None
+    if (record.run.batch_size or 32) <= limits.few and any(la.kind == "BatchNorm" for la in record.model.layers):
+        return None  # the noise of batch statistics makes them so
     if min(len(train), len(val)) < limits.epochs:
         return None
     now, held = fmean(train[-3:]), fmean(val[-3:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
@@ -106,11 +107,11 @@ def _exploding(
       causes=("learning_rate_too_high", "bad_init_scale", "bad_bias_init", "input_not_normalized",
               "regularization_too_strong", "dead_weights", "symmetric_init", "dropout_too_high", "batchnorm_misuse",
               "missing_output_activation", "wrong_loss_for_output", "target_out_of_range", "unstable_activation_scale",
-              "input_normalized_twice", "output_ignores_input", "target_not_normalized"),
+              "input_normalized_twice", "target_not_normalized"),
       share=0.5, rows=192, most=0.9, few=64, learned=0.15)
 def dead_relu(record: Record, limits: Any) -> list[Finding]:
     """More than half of a layer's units give 0 for every sample."""
-    if not record.steps:
+    if not record.steps or _cut_off(record):
         return []
     step = record.steps[-1]
     guess, level = chance(record), last_level(record.curve())
@@ -134,15 +135,51 @@ def dead_relu(record: Record, limits: Any) -> list[Finding]:
                 + (": no gradient passes to the layers before." if everything else "."),
                 {"dead": units.dead, "units": units.units, "share": share, "limit": limits.share}, layer=path,
                 step=step.step, epoch=step.epoch,
-                remedies=(
-                    Remedy(f"use LeakyReLU in {path}, with he_normal weights", 'activation="leaky_relu"',
-                           changes.leaky((path,))),
-                    initial("he_normal"),
-                    slower(record),
-                ),
+                remedies=(_leaky(path), initial("he_normal"), slower(record)),
             )
         )
     return found
+
+
+def _leaky(path: str) -> Remedy:
+    return Remedy(f"use LeakyReLU in {path}, with he_normal weights", 'activation="leaky_relu"', changes.leaky((path,)))
+
+
+def _cut_off(record: Record) -> bool:
+    """Tell whether no path leads from the input to the output: then units that see nothing are no wonder."""
+    found = record.probes.get("ignores")
+    return found is not None and found.drawn <= 1e-6
+
+
+@rule("dead_relu", phase="check",
+      why="of units drawn around 0 half are open for any row, and hardly one in a thousand is closed for all of a "
+          "batch; inputs far from 0 close up to half of them; where 9 of 10 give 0 for every row before the first "
+          "step, the layer was born dead, and no rate wakes it",
+      share=0.9)
+def born_dead(record: Record, limits: Any) -> Iterator[Finding]:
+    """Rectifiers that are closed for every row before training."""
+    signals = record.probes.get("signals") or {}
+    if _cut_off(record):
+        return
+    layers = {layer.path: layer for layer in record.model.layers if layer.activation == "relu"}
+    for path, layer in layers.items():
+        signal = signals.get(path)
+        if signal is None or signal.zero <= limits.share or (layer.units or 1) < 2:
+            continue
+        kernel, bias = layer.parameters.get("kernel"), layer.parameters.get("bias")
+        why = ""
+        if kernel is not None and kernel.mean + kernel.std < 0.0:
+            why = f" Its weights are nearly all below 0 (mean {kernel.mean:.3g}, largest {kernel.maximum:.3g})."
+        elif bias is not None and bias.mean < 0.0:
+            why = f" Its biases are {bias.mean:.3g} in the mean."
+        yield Finding(
+            "dead_relu", "error" if signal.zero == 1.0 else "warning", 0.95,
+            f"{signal.zero:.0%} of the {layer.units} units of layer {path} give 0 for every row of a batch before the "
+            f"first step (limit {limits.share:.0%}): no gradient passes, so they never learn.{why} Draw the weights "
+            f"around 0.",
+            {"share": signal.zero, "units": layer.units, "limit": limits.share}, layer=path,
+            remedies=(initial("he_normal", words="Draw the kernels around 0, and start biases at 0."), _leaky(path)),
+        )
 
 
 @rule("saturated_activation", phase="step",

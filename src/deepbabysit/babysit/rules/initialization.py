@@ -119,61 +119,110 @@ def expected_stds(layer: LayerFacts) -> tuple[float, float]:
 @rule(
     "bad_init_scale", phase="check", low=0.5, high=2.0, shrunk=0.02, grown=4.0,
     why="low, high: RULES, against the smallest and largest of He's, Glorot's and LeCun's standard deviation, so that "
-    "a "
-    "usual initializer on another activation stays silent. What counts is the product over the layers: below `shrunk` "
-    "or above `grown` it is a warning, else a note. Normalized layers do not mind.",
+    "a usual initializer on another activation stays silent. What counts is the product over the layers, those that "
+    "miss by a little included: below `shrunk` or above `grown` it is a warning, else a note. Normalized layers do not "
+    "mind.",
     causes=("symmetric_init",),
 )
 def bad_init_scale(record: Record, limits: Any) -> Iterator[Finding]:
     """First weights too large or too small for their activation."""
     signals = record.probes.get("signals") or {}
     layers = weighted(record)
-    found: list[tuple[LayerFacts, float, float, float]] = []
-    product = 1.0
+    off: list[tuple[LayerFacts, float, float, float]] = []
     for number, layer in enumerate(layers):
         kernel = layer.parameters.get("kernel")
-        if kernel is None or kernel.count < 16 or kernel.std == 0.0 or normalized_after(record, layer):
-            continue
-        equal = (layer.units or 1) > 1 and layer.settings.get("unit_spread", 1.0) <= 1e-6
-        if equal or not layer.settings.get("kernel_initializer"):
+        if kernel is None or not _drawn(record, layer):
             continue
         low, high = expected_stds(layer)
         ratio = kernel.std / low if kernel.std < low else kernel.std / high if kernel.std > high else 1.0
         last = number == len(layers) - 1
-        if last and ratio < 1:
+        if ratio == 1.0 or (last and ratio < 1):
             continue  # a small last layer is a good start
         signal = signals.get(layer.path)
         if signal is not None and signal.raw is not None and signal.incoming > 0 and math.isfinite(signal.raw):
             gain = signal.raw / signal.incoming
             if (ratio < limits.low and gain > limits.low) or (ratio > limits.high and gain < limits.high):
                 continue  # trained, or scaled by data: the signal keeps its size
-        if not limits.low <= ratio <= limits.high:
-            found.append((layer, ratio, low, high))
-            product *= ratio
-    for layer, ratio, low, high in found:
+        off.append((layer, ratio, low, high))
+    product = math.prod(ratio for _, ratio, _, _ in off)
+    strong = product < limits.shrunk or product > limits.grown
+    for layer, ratio, low, high in off:
+        if limits.low <= ratio <= limits.high and not strong:
+            continue
         kernel = layer.parameters["kernel"]
-        strong = product < limits.shrunk or product > limits.grown
         activation = activation_after(record, layer)
         name = advised(activation)
         yield Finding(
             "bad_init_scale", "warning" if strong else "note",
-            min(0.95, 0.6 + 0.15 * abs(math.log10(ratio))) if strong else 0.5,
+            min(0.95, 0.6 + 0.15 * max(abs(math.log10(ratio)), abs(math.log10(product)) / len(off))) if strong else 0.5,
             f"layer {layer.path}: the kernel's standard deviation is {kernel.std:.3g}; for {layer.inputs} inputs "
             f"initializers give {low:.3g} to {high:.3g}, so it is {ratio:.3g} times (limits {limits.low:g} and "
-            f"{limits.high:g}; all such layers together {product:.3g}). Signals and gradients change by this factor. "
-            f'Use "{name}" for {activation}.',
+            f"{limits.high:g}; all such layers together {product:.3g}, limits {limits.shrunk:g} and {limits.grown:g}). "
+            f'Signals and gradients change by this factor. Use "{name}" for {activation}.',
             {"std": kernel.std, "expected_low": low, "expected_high": high, "ratio": ratio, "product": product,
              "limit_low": limits.low, "limit_high": limits.high, "activation": activation},
-            layer=layer.path, remedies=(Remedy(
-                f"Initialize for {activation}, and the other layers for theirs.", f'kernel_initializer="{name}"',
-                changes.both(changes.initialize(), changes.initialize(name, (layer.path,)))),),
+            layer=layer.path, remedies=(_drawn_anew(layer, activation),),
+        )
+
+
+def _drawn(record: Record, layer: LayerFacts) -> bool:
+    """Tell whether a layer's first weights count: drawn, enough of them, and nothing behind them that rescales."""
+    kernel = layer.parameters.get("kernel")
+    if kernel is None or kernel.count < 16 or kernel.std == 0.0 or normalized_after(record, layer):
+        return False
+    equal = (layer.units or 1) > 1 and layer.settings.get("unit_spread", 1.0) <= 1e-6
+    return not equal and bool(layer.settings.get("kernel_initializer"))
+
+
+def _drawn_anew(layer: LayerFacts, activation: str) -> Remedy:
+    name = advised(activation)
+    return Remedy(
+        f"Initialize for {activation}, and the other layers for theirs.", f'kernel_initializer="{name}"',
+        changes.both(changes.initialize(), changes.initialize(name, (layer.path,))),
+    )
+
+
+@rule(
+    "bad_init_scale", phase="check", lean=0.8, common=4.0, surely=6.0, trained=0.7,
+    why="Weights are drawn around 0. Where their mean is as large as their deviation (`lean`), or adds up over the "
+    "inputs to `common` times what chance gives, all units say the same: the mean of their inputs, with one sign. The "
+    "mean itself must be beyond chance `surely`. A model that begins below `trained` of guessing was trained before.",
+    causes=("symmetric_init",),
+)
+def one_sided_init(record: Record, limits: Any) -> Iterator[Finding]:
+    """First weights of one sign."""
+    loss, guess, signals = record.probes.get("loss"), record.run.chance, record.probes.get("signals") or {}
+    if loss is not None and guess and loss.first < limits.trained * guess:
+        return
+    for layer in weighted(record)[:-1]:
+        kernel = layer.parameters.get("kernel")
+        if kernel is None or not _drawn(record, layer) or not layer.trainable:
+            continue
+        if layer.path in signals and signals[layer.path].zero > 0.9:
+            continue  # dead_relu says it
+        lean = abs(kernel.mean) / kernel.std
+        together = lean * math.sqrt(max(layer.inputs or 1, 1))
+        if lean * math.sqrt(kernel.count) < limits.surely or (lean < limits.lean and together < limits.common):
+            continue
+        activation = activation_after(record, layer)
+        side = "above" if kernel.mean > 0.0 else "below"
+        yield Finding(
+            "bad_init_scale", "warning", 0.85,
+            f"layer {layer.path}: the weights begin on one side of 0: their mean is {kernel.mean:.3g}, {side} 0 by "
+            f"{lean:.2g} of their deviation {kernel.std:.3g} (limit {limits.lean:g}; over {layer.inputs} inputs "
+            f"{together:.2g} times what chance gives, limit {limits.common:g}). All units say the same then. Draw them "
+            f"around 0.",
+            {"mean": kernel.mean, "std": kernel.std, "lean": lean, "common": together, "limit": limits.lean},
+            layer=layer.path, remedies=(_drawn_anew(layer, activation),),
         )
 
 
 @rule(
-    "unstable_activation_scale", phase="check", low=0.45, high=2.0, shrunk=0.01, grown=20.0, layers=3,
+    "unstable_activation_scale", phase="check", low=0.45, high=2.0, shrunk=0.01, grown=20.0, layers=3, nothing=3e-3,
     why="low, high: RULES, as the geometric mean over the depth, so that tanh under Glorot (which loses a little) and "
-    "ReLU under Glorot (0.7 per layer) stay silent; shrunk, grown: only where it adds up to 100 or 20 times.",
+    "ReLU under Glorot (0.7 per layer) stay silent; shrunk, grown: only where it adds up to 100 or 20 times. Of deep "
+    "stacks less than `nothing` may be left although each layer loses little: that is noted, and said where the run "
+    "then falls short.",
     causes=("bad_init_scale", "symmetric_init", "bad_bias_init", "input_not_normalized"),
 )
 def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:
@@ -187,7 +236,8 @@ def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:
         return None
     ratio = max(values[-1], 1e-30) / values[0]
     factor = ratio ** (1 / (len(values) - 1))
-    if limits.low <= factor <= limits.high or limits.shrunk <= ratio <= limits.grown:
+    steady = limits.low <= factor <= limits.high
+    if (steady and ratio >= limits.nothing) or limits.shrunk <= ratio <= limits.grown:
         return None
     worst = min(range(1, len(values)), key=lambda i: -abs(math.log(max(values[i], 1e-30) / max(values[i - 1], 1e-30))))
     layer = path[worst]
@@ -198,7 +248,7 @@ def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:
         "Use relu with he_normal instead of sigmoid, or put BatchNorm between the layers."
     )
     return Finding(
-        "unstable_activation_scale", "warning", min(0.9, 0.6 + 0.1 * abs(math.log10(ratio))),
+        "unstable_activation_scale", "note" if steady else "warning", min(0.9, 0.6 + 0.1 * abs(math.log10(ratio))),
         f"the outputs of the {len(values)} hidden layers have standard deviations {shown}: {factor:.2g} times per "
         f"layer (limits {limits.low:g} and {limits.high:g}), {ratio:.2g} times in all (limits {limits.shrunk:g} and "
         f"{limits.grown:g}). Late layers see almost nothing, or saturate. {advice}",

@@ -58,9 +58,9 @@ class Reach:
         """Whether the run ended far below what its data allow."""
         return self.below(FAR_NUMBERS if self.numbers else FAR) or (self.dear is not None and not self.dear < COSTLY)
 
-    def below(self, gap: float) -> bool:
-        """Whether the run ended so far below, and surely so (a score that is not finite is)."""
-        return not self.gap < gap and not self.errors < SURELY
+    def below(self, gap: float, errors: float = SURELY) -> bool:
+        """Whether the run ended so far below, by so many standard errors (a score that is not finite is)."""
+        return not self.gap < gap and not self.errors < errors
 
     def words(self) -> str:
         """Say both scores."""
@@ -100,12 +100,20 @@ def _of_classes(record: Record, known: Yardstick) -> Reach | None:
 
 def _of_numbers(record: Record, known: Yardstick) -> Reach | None:
     losses, train = record.logs("val_loss"), record.logs("data_loss") or record.logs("loss")
-    power = {"mse": 1.0, "rmse": 2.0}.get(record.run.loss or "")
-    if power is None or not losses or not known.spread:
+    if not losses or not known.spread:
         return None
-    left = losses[-1] ** power / known.spread
-    least = max(1.0 - known.best, 1e-3)
+    power = {"mse": 1.0, "rmse": 2.0}.get(record.run.loss or "")
+    best = known.best
+    if power is not None:
+        left = losses[-1] ** power / known.spread
+        fitted = train[-1] ** power / known.spread if train else math.nan
+    elif known.course and known.reached is not None:
+        left = known.left(losses[-1])
+        fitted = known.left(train[-1]) if train else math.nan
+        best = max(1.0 - known.left(known.reached), 0.0)
+    else:
+        return None
+    least = max(1.0 - best, 1e-3)
     errors = math.log(max(left, 1e-9) / least) * math.sqrt(known.held_rows) / 2.0 if math.isfinite(left) else math.inf
-    fitted = 1.0 - train[-1] ** power / known.spread if train and math.isfinite(train[-1]) else None
     lacking = known.allowed - 1.0 + left if known.telling else math.inf
-    return Reach(1.0 - left, known.best, errors, None, fitted, True, lacking)
+    return Reach(1.0 - left, best, errors, None, 1.0 - fitted if math.isfinite(fitted) else None, True, lacking)

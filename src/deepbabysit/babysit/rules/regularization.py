@@ -17,6 +17,7 @@ from deepbabysit.babysit.remedies import (
     slower,
     weaker_penalty,
 )
+from deepbabysit.babysit.rules.reach import reach
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import accuracy, chance, data_losses, finite, last_epoch, usual_ratio, wild
 from deepbabysit.babysit.vitals import Record, StepVitals
@@ -189,8 +190,10 @@ def batch_too_small(record: Record, limits: Any) -> Finding | None:
 
 @rule("batch_too_large", phase="epoch",
       why="far above the gradient noise scale a larger batch brings no better step, only fewer of them; with few steps "
-          "per epoch the run ends before it has learned",
-      ratio=4.0, steps=8, left=0.3, total=400, share=0.1)
+          "per epoch the run ends before it has learned: the loss is poor (`left` of guessing), or the score lies "
+          "`gap` and two standard errors below that of cheap models. A run that passed over its rows fewer than "
+          "`passes` times was too short in the first place",
+      steps=8, left=0.3, total=400, share=0.1, gap=0.04, passes=10)
 def batch_too_large(record: Record, limits: Any) -> Finding | None:
     """So few steps per epoch that the epochs end before anything is learned."""
     run = record.run
@@ -200,7 +203,11 @@ def batch_too_large(record: Record, limits: Any) -> Finding | None:
         return None
     if steps > limits.steps or batch < 64 or batch < limits.share * run.samples or steps * epochs > limits.total:
         return None
-    if len(record.epochs) < 0.5 * epochs or losses[-1] < limits.left * guess:
+    stand = reach(record)
+    behind = stand is not None and stand.below(limits.gap, 2.0)
+    if len(record.epochs) < 0.5 * epochs or (losses[-1] < limits.left * guess and not behind):
+        return None
+    if len(record.epochs) < limits.passes and steps > 1:
         return None
     noise = [s.noise for s in record.steps[-8:] if s.noise is not None and math.isfinite(s.noise)]
     scale = median(noise) if noise else None
@@ -273,4 +280,27 @@ def lagging_statistics(record: Record, limits: Any) -> Finding | None:
         epoch=last_epoch(record),
         remedies=(Remedy("lower the momentum of the statistics", "db.layers.BatchNorm(momentum=0.9)",
                          changes.momentum(0.9)), Remedy("train longer, or in smaller batches")),
+    )
+
+
+@rule("batchnorm_misuse", phase="end",
+      why="mean and variance of `batch` rows or fewer are mostly noise (Wu and He, 2018: errors grow from 16 rows "
+          "down); that is only noted before a run, and is what is wrong where the run then falls behind by `gap` and "
+          "three standard errors, or loses `dear` of guessing",
+      batch=4, gap=0.05, dear=0.12)
+def noisy_statistics(record: Record, limits: Any) -> Finding | None:
+    """Batch statistics of a few rows, in a run that fell behind."""
+    norm = next((la for la in record.model.layers if la.kind.startswith("BatchNorm")), None)
+    batch, stand = record.run.batch_size, reach(record)
+    if norm is None or not batch or batch > limits.batch or norm.settings.get("positions", 1) > 1 or stand is None:
+        return None
+    if not stand.below(limits.gap) and not (stand.dear or 0.0) > limits.dear:
+        return None
+    return Finding(
+        "batchnorm_misuse", "warning", 0.85,
+        f"layer {norm.path} normalizes over batches of {batch} rows (limit {int(limits.batch)}), whose mean and "
+        f"variance are mostly noise, and {stand.words()}. Use larger batches, or LayerNorm.",
+        {"batch_size": batch, "limit": int(limits.batch)}, layer=norm.path, epoch=last_epoch(record),
+        remedies=(batches(32), Remedy("or normalize over features", "db.layers.LayerNorm()",
+                                      changes.layer_norm(norm.path))),
     )

@@ -12,6 +12,7 @@ from deepbabysit.babysit.vitals import ParameterVitals, Record, RunFacts, StepVi
 
 _FEW = 64  # numbers that plain Python is quicker with
 
+TRAINED = 0.7  # a first loss below this share of guessing: no fresh weights give that
 WORST = 20.0  # cross-entropy of an answer that is as wrong as rounding allows
 
 
@@ -123,7 +124,7 @@ def good_from_the_start(record: Record) -> bool:
     """Tell whether the run began far better than guessing: fine-tuning."""
     start = first_level(record.curve(), record.run.batch_size)
     known = record.run.chance
-    return start is not None and known is not None and start < 0.5 * known
+    return start is not None and known is not None and start < TRAINED * known
 
 
 def data_losses(record: Record, name: str = "loss") -> list[float]:

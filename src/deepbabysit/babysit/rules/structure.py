@@ -28,7 +28,12 @@ def by_path(record: Record) -> dict[str, LayerFacts]:
 
 
 def _linear(layer: LayerFacts) -> bool:
-    return layer.kind in LINEAR_LAYERS or (layer.kind == "Activation" and layer.activation == "linear")
+    return layer.kind in LINEAR_LAYERS or _idle(layer)
+
+
+def _idle(layer: LayerFacts) -> bool:
+    """Tell whether a layer hands its input through as it is: what comes behind it has the input's own source."""
+    return layer.kind == "Activation" and layer.activation in (None, "linear")
 
 
 def _affine_before(record: Record, layer: LayerFacts) -> tuple[LayerFacts, bool] | None:
@@ -42,7 +47,7 @@ def _affine_before(record: Record, layer: LayerFacts) -> tuple[LayerFacts, bool]
         if before is None:
             return None
         if before.kind in AFFINE:
-            joined = sum(before.path in other.sources for other in record.model.layers) > 1
+            joined = sum(before.path in other.sources and not _idle(other) for other in record.model.layers) > 1
             return (before, joined) if before.activation in (None, "linear") else None
         if not _linear(before):
             return None
@@ -51,13 +56,37 @@ def _affine_before(record: Record, layer: LayerFacts) -> tuple[LayerFacts, bool]
 
 
 @rule(
-    "missing_hidden_activation", phase="check", layers=1, bent=0.03,
+    "missing_hidden_activation", phase="check", layers=1, bent=0.03, straight=1e-3,
     why="Two affine maps are one affine map. A layer narrower than what comes before and behind it is a bottleneck, "
     "which is often meant so, and an output that others use as well may be meant so, too. Where a kernel model is no "
-    "better than a linear one by `bent`, a linear one is enough, and it is only noted.",
+    "better than a linear one by `bent`, a linear one is enough, and it is only noted. Whatever the layers are called: "
+    "a model with several kernels that maps sums of rows to sums of outputs, within `straight` of how outputs differ "
+    "(float32 rounds to 1e-5 of that), is one affine map.",
 )
 def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
-    """Affine layers whose output goes into another affine layer unchanged."""
+    """Affine layers whose output goes into another affine layer unchanged, or a model that is linear as a whole."""
+    found = list(_two_in_a_row(record, limits))
+    yield from found
+    deviation, kernels = record.probes.get("straight"), weighted(record)
+    if deviation is None or deviation > limits.straight or len(kernels) < 2 or found:
+        return
+    known = yardstick_of(record)
+    enough = known is not None and known.own_curved - known.own_linear < limits.bent
+    named = ", ".join(layer.path for layer in kernels[:-1])
+    yield Finding(
+        "missing_hidden_activation", "note" if enough else "warning", 0.5 if enough else 0.9,
+        f"the whole model is linear: for sums of rows it gives the sums of their outputs, within {deviation:.2g} of "
+        f"how outputs differ (limit {limits.straight:g}), although it has {len(kernels)} layers with weights. They are "
+        f"as good as one. Give the hidden layers ({named}) an activation that bends.",
+        {"deviation": deviation, "limit": limits.straight, "kernels": len(kernels)}, layer=kernels[0].path,
+        remedies=(Remedy(
+            "Give the hidden layers relu.", 'activation="relu", kernel_initializer="he_normal"',
+            changes.activate("relu", tuple(layer.path for layer in kernels[:-1]), "he_normal")),),
+    )
+
+
+def _two_in_a_row(record: Record, limits: Any) -> Iterator[Finding]:
+    """Find affine layers whose output goes into another affine layer unchanged."""
     for layer in record.model.layers:
         if layer.kind not in AFFINE:
             continue
@@ -169,6 +198,30 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
             )
 
 
+@rule(
+    "batchnorm_misuse", phase="check", batch=16,
+    why="A normalized output has the mean and the spread of its batch, whatever the inputs say: numbers to be "
+    "predicted lose their scale. With gamma and beta to learn it back and batches of more than `batch` rows it is only "
+    "noted.",
+)
+def normalized_output(record: Record, limits: Any) -> Finding | None:
+    """Batch normalization of the outputs of a regression."""
+    last = record.model.layers[-1] if record.model.layers else None
+    if last is None or last.kind != "BatchNorm" or record.run.task != "regression":
+        return None
+    bare = "gamma" not in last.parameters
+    size = record.run.batch_size
+    loud = bare or (size is not None and size <= limits.batch)
+    return Finding(
+        "batchnorm_misuse", "warning" if loud else "note", 0.8,
+        f"layer {last.path} (BatchNorm) normalizes the output itself, over batches of {size} rows (limit "
+        f"{int(limits.batch)})" + (", without factors that could give the scale back" if bare else "")
+        + ": every batch of predictions gets the same mean and spread, whatever its targets are. Take it out.",
+        {"batch_size": size, "limit": int(limits.batch), "bare": bare}, layer=last.path,
+        remedies=(Remedy("Take it out.", "", changes.edited(lambda plan: plan.remove(last.path))),),
+    )
+
+
 def _never_updated(norm: LayerFacts, reason: str, kept: float, limits: Any) -> Finding:
     return Finding(
         "batchnorm_misuse", "error" if kept == 1.0 else "warning", 0.95 if kept == 1.0 else 0.8,
@@ -228,7 +281,7 @@ def mode_bug(record: Record, limits: Any) -> Iterator[Finding]:
     "1e-6 it is rounding. With weights drawn anew, only the structure can be the reason.",
     causes=(
         "symmetric_init", "bad_bias_init", "one_unit_softmax", "nan_in_data", "wrong_loss_for_output",
-        "missing_output_activation", "input_not_normalized", "bad_init_scale",
+        "missing_output_activation", "input_not_normalized", "bad_init_scale", "dead_relu",
     ),
 )
 def output_ignores_input(record: Record, limits: Any) -> Finding | None:

@@ -133,8 +133,10 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             f"{limits.ratio:g})",
             {**evidence, "limit": limits.ratio}, last.step, last.epoch,
         )
+    born = record.probes.get("signals") or {}
     dead = [path for path, v in last.layers.items() if v.units and v.units.saturated is None
-            and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64]
+            and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64
+            and not (path in born and born[path].zero > 0.9)]  # those were so before any step
     early = max((r for s in record.steps[:6] if (r := usual_ratio([s])) is not None), default=0.0)
     width = min(10, len(good))
     peak = float(np.convolve(good, np.full(width, 1.0 / width), "valid").max()) if dead else 0.0
@@ -261,15 +263,20 @@ def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
 
 @rule("unchanged_weights", phase="step",
       why="bit for bit the same in 3 measured steps (DeepDiagnosis: equality over 3 checks) although they are to be "
-          "trained",
+          "trained; where a schedule has left less than `gone` of its rate, that is what is wrong, and where the loss "
+          "is below `learned` of guessing, nothing is",
       causes=("dead_relu", "dead_weights", "saturated_activation", "vanishing_gradient", "learning_rate_too_low",
               "output_ignores_input", "nan_loss"),
-      times=3)
+      times=3, gone=1e-3, learned=1e-4)
 def unchanged_weights(record: Record, limits: Any) -> list[Finding]:
     """A tensor that is to be trained never changes."""
     recent = record.steps[-int(limits.times) :]
-    if len(recent) < limits.times or any((s.rate or 0.0) == 0.0 for s in recent):
+    least = limits.gone * (record.run.rate or 0.0)
+    if len(recent) < limits.times or any((s.rate or 0.0) <= least for s in recent):
         return []
+    level, guess = last_level(record.curve()), chance(record)
+    if level is not None and guess and level < limits.learned * guess:
+        return []  # nothing is left to be learned
     found = []
     for path, p in recent[-1].parameters.items():
         seen = [s.parameters[path] for s in recent if path in s.parameters]
