@@ -129,6 +129,7 @@ def run_calls(device: Device, calls: list[Any]) -> None:
         if scratch:
             device.scratch = scratch
         run(outs, *ins)
+    device.scratch = ()  # it would keep the memory of a recording that is gone
 
 
 class Recorder:
