@@ -20,6 +20,11 @@ def _images(r: Recipe) -> bool:
     return not is_table(r) and not is_tokens(r)
 
 
+def _bare(r: Recipe) -> bool:
+    """Tell whether a column can be added: a table that nothing puts into another shape."""
+    return is_table(r) and "shape" not in r["data"]
+
+
 # -- numbers that are none ---------------------------------------------------------------------------------------------
 
 
@@ -133,12 +138,12 @@ def _mean_along_a_wrong_axis(r: Recipe, rng: Any) -> Delta | None:
 
 @operator("feature_leak", wanted=EACH)
 def _mean_target_of_its_group(r: Recipe, rng: Any) -> Delta | None:
-    return spoil("target_encoding") if is_table(r) else None
+    return spoil("target_encoding") if _bare(r) else None
 
 
 @operator("feature_leak", wanted=EACH)
 def _code_of_the_bill(r: Recipe, rng: Any) -> Delta | None:
-    return spoil("billing_code") if is_table(r) else None
+    return spoil("billing_code") if _bare(r) else None
 
 
 # -- splits and counts -------------------------------------------------------------------------------------------------
