@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.conftest import measured_by_children
 from deepbabysit.bench import results
-from deepbabysit.bench.around import EPOCHS, LOADERS, memory, startup
+from deepbabysit.bench.around import EPOCHS, LOADERS, MNIST_ROWS, memory, startup
 from deepbabysit.bench.cases import CASES
 from deepbabysit.bench.contenders import NAMES, Pool, missing
 from deepbabysit.bench.session import Session
@@ -31,7 +31,7 @@ def test_an_epoch_of_batches(replayed: Any, name: str) -> None:
 @measured_by_children
 @pytest.mark.parametrize("name", EPOCHS)
 def test_an_epoch_through_fit(replayed: Any, name: str) -> None:
-    task = {"kind": "epoch", "case": CASES["worked@64"], "rows": _ROWS}
+    task = {"kind": "epoch", "case": CASES["worked@64"], "rows": MNIST_ROWS}
     turns = replayed("one epoch", name, {n: (n, task) for n in EPOCHS})
     ratio = statistics.median(
         a / b for a, b in zip(turns.times[name], turns.times["ours-bare"], strict=True)

@@ -313,6 +313,7 @@ def test_steps_of_double_precision(monkeypatch, two):
 
 
 def test_where_blas_has_the_threads_no_crew_is_woken(monkeypatch, two):
+    monkeypatch.setitem(thin.LEAST, "packed", 1 << 62)
     expected, _ = steps(False, monkeypatch, sizes=(300, 256, 10), rows=100)
     found, programs = steps(True, monkeypatch, sizes=(300, 256, 10), rows=100)
     assert found == expected
@@ -328,6 +329,7 @@ IMAGES = (
 
 @pytest.mark.parametrize("rows", [32, 100])  # of 100 rows the dense layer's products are those of BLAS
 def test_a_crew_shares_convolutions_that_a_team_shares(monkeypatch, two, rows):
+    monkeypatch.setitem(thin.LEAST, "packed", 1 << 62)
     options = {"sizes": (0, 256, 10), "rows": rows, "before": IMAGES, "shape": (16, 16, 3)}
     expected, _ = steps(False, monkeypatch, **options)
     found, programs = steps(True, monkeypatch, **options)

@@ -88,6 +88,8 @@ def _run(device: Any, call: Any) -> None:
     except Exception as error:  # whatever a library refuses while a stream is captured
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Uncapturable(f"{_name(device.backend, call)} cannot be captured ({text})") from error
+    finally:
+        device.scratch = ()
 
 
 def program(device: Any, calls: Sequence[Any], times: int = 1) -> Callable[[], None] | None:

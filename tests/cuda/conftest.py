@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import emulated_cupy
 import emulated_modules
 import pytest
 from emulated_cudnn import EmulatedCudnn
-from emulated_lt import EmulatedLt
+from emulated_device import emulate
 
 from deepbabysit.runtime.device import Device
 
@@ -24,21 +23,8 @@ def pytest_runtest_protocol(item: Any, nextitem: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def emulation() -> Any:
-    """The emulated device's state; `deepbabysit_cupy` is imported anew over it, with g++ in the compiler's place."""
-    state = emulated_modules.install()
-    from deepbabysit_cupy import compiler, dnn, lt
-
-    def missing() -> Any:
-        raise dnn.DnnUnavailable("cuDNN is not installed", installed=False)
-
-    compiler.version = lambda: (12, 9)
-    compiler.architectures = lambda: (75, 80, 90)
-    compiler.machine_code = lambda text, architecture, folder, name="": text.encode()
-    library = EmulatedLt(emulated_cupy.run_library, lambda: emulated_cupy.stream().ptr)
-    lt.load = lambda: library
-    state.matrices = library
-    state.load_dnn, dnn.load = dnn.load, missing  # whatever this machine has
-    return state
+    """The emulated device's state."""
+    return emulate()
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,7 @@ class Memory:
     def __del__(self) -> None:
         allocation = self.allocation
         allocation.check()
-        if self.pool is not None:
+        if self.pool is not None and not self.pool.gone:
             allocation.inside[:] = FREED
             allocation.alive = False
             self.pool.free.setdefault(allocation.size, []).append(allocation)
@@ -224,8 +224,10 @@ class MemoryPool:
     def __init__(self, allocator: Any = None) -> None:
         self.free: dict[int, list[Allocation]] = {}
         self.total = 0
+        self.gone = False  # cyclic garbage: what it gave out may be finalized after it
 
     def __del__(self) -> None:
+        self.gone = True
         self.free_all_blocks()
 
     def malloc(self, size: int) -> MemoryPointer:

@@ -319,3 +319,24 @@ def test_what_a_graph_reads_stays_though_others_need_its_place(cuda, programs, m
         gc.collect()
         assert step(x).numpy()[:, 1].tolist() == [float(number)] * 30
     assert len(programs) == 1 and programs[0] is not None
+
+
+def test_a_recording_that_is_gone_holds_no_memory(cuda, emulation):
+    from deepbabysit.autograd.tensor import apply
+    from deepbabysit.kernels import SPECS
+
+    def used():
+        gc.collect()
+        cuda.backend.free()
+        return emulation.used
+
+    def run():
+        step = db.record(lambda x: apply(SPECS["tensor_statistics"], (x,), {}))  # it needs scratch memory
+        for n in range(4):
+            step(db.tensor(np.full(70_000, float(n), np.float32), device=cuda))
+            assert cuda.scratch == ()
+
+    run()
+    before = used()
+    run()
+    assert used() == before

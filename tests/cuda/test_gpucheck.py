@@ -1,7 +1,9 @@
 """The check of a GPU, on the emulated one: every phase runs, keeps its figures, and sees what is wrong."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -112,11 +114,13 @@ def test_every_phase(cuda, tiny, no_peers, tmp_path, monkeypatch):
 
     lines = []
     path = tmp_path / "deep" / "check.json"
-    found = run(cuda, 500.0, path, lines.append, tiny)
+    found = run(cuda, 5000.0, path, lines.append, tiny)
     assert found["failed"] == [], "\n".join(lines)
     assert json.loads(path.read_text())["phases"].keys() == found["phases"].keys()
     phases = found["phases"]
-    assert phases["versions and ceilings"]["GPU"] == "Emulated device"
+    assert phases["versions"]["GPU"] == "Emulated device"
+    assert phases["ceilings"].keys() >= {"copy", "launch", "node of a graph", "product 16 float32"}
+    assert found["done"] is True and not any("begun" in phase for phase in phases.values())
     assert phases["kernels against the reference"]["operations right"] == 3
     for epilogue in ("bias+relu", "bias+relu+aux", "drelu+bgrad", "bgrada", "bgradb"):
         row = phases["epilogues"][f"float32 {epilogue}"]
@@ -143,6 +147,13 @@ def test_every_phase(cuda, tiny, no_peers, tmp_path, monkeypatch):
     assert phases["convolutions"]["tiny bfloat16 forward"] == {"way": "own kernels", "seconds": {}}
     assert phases["convolutions"]["PyTorch"] == {"skipped": "torch is not installed"}
     assert lines[-1] == "nothing wrong"
+
+
+def test_the_peers_have_time(cuda, tiny):
+    from deepbabysit.bench.gpu.run import _phases
+
+    *ours, peers = _phases(None, cuda, None, tiny)
+    assert peers[0] == "peers" and sum(share for _, share, _ in ours) <= 5 / 6
 
 
 def test_convolutions_by_all_ways(tuned, cudnn, tiny, monkeypatch):
@@ -225,4 +236,82 @@ def test_a_peer_that_cannot_run_says_so(cuda):
     """A process of its own: without a GPU, or without the library, there is an error and no figure."""
     from deepbabysit.bench.gpu import peers
 
-    assert "error" in peers.ask("torch-eager", "no-such-network", 1, 60.0)
+    found = peers.ask("torch-eager", ["no-such-network", "tiny@64"], 1, 60.0)
+    assert found.keys() == {"no-such-network", "tiny@64"} and all("error" in answer for answer in found.values())
+
+
+def test_a_peer_that_is_too_slow_keeps_what_it_has_said(tmp_path, monkeypatch):
+    from deepbabysit.bench.gpu import peers
+
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\necho a warning\necho '{\"a\": {\"seconds\": 1.5, \"spread\": 0.1}}'\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(peers.sys, "executable", str(slow))
+    found = peers.ask("torch-eager", ["a", "b"], 1, 1.0)
+    assert found == {"a": {"seconds": 1.5, "spread": 0.1}, "b": {"error": "not done within 1 s"}}
+
+
+def _supervised(fault, tmp_path):
+    """Check the emulated GPU in processes of their own, with a fault."""
+    from deepbabysit.bench.gpu.supervising import supervise
+
+    lines = []
+    path = tmp_path / "check.json"
+    command = [sys.executable, str(Path(__file__).with_name("emulated_check.py")), fault]
+    found = supervise(path, 3000.0, lines.append, command)
+    assert json.loads(path.read_text()) == found
+    return found, lines
+
+
+LAST = ("choices by timing", "statistics", "memory", "NVIDIA's tools", "peers")
+
+
+def test_a_kernel_that_takes_the_process_along_costs_that_kernel(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPBABYSIT_CACHE", str(tmp_path))
+    found, lines = _supervised("kernel", tmp_path)
+    assert found["done"] is True
+    phases, why = found["phases"], "ended with status 11"
+    # the kernel, where it is checked and where it is timed, and the network that has it
+    assert why in phases["kernels against the reference"]["failed"]["relu"]
+    assert phases["kernels against the reference"]["operations right"] == 2
+    assert why in phases["memory-bound kernels"]["failed"]["relu"]
+    assert phases["memory-bound kernels"]["add"] > 0
+    assert all("seconds" in phases[name] for name in LAST)
+    assert any("add" in line for line in lines) and "wrong" in lines[-1]
+
+
+def test_a_phase_that_takes_the_process_along_costs_that_phase(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPBABYSIT_CACHE", str(tmp_path))
+    found, _ = _supervised("phases", tmp_path)
+    assert found["done"] is True
+    assert set(found["failed"]) == {"choices by timing", "memory"}
+    assert "TypeError" in found["phases"]["memory"]["failed"]["memory"]
+    assert all("seconds" in found["phases"][name] for name in LAST)
+    assert found["phases"]["training steps"]["tiny@64 graph"] > 0
+
+
+HANGS = """
+import json, sys, time
+found = json.load(open(sys.argv[1]))
+print("here", flush=True)
+if "first" not in found["phases"]:
+    found["phases"]["first"] = {"begun": ["a", "b"], "a": 1}
+    json.dump(found, open(sys.argv[1], "w"))
+    time.sleep(60)
+json.dump({**found, "done": True}, open(sys.argv[1], "w"))
+"""
+
+
+def test_what_hangs_is_ended(tmp_path):
+    from deepbabysit.bench.gpu.supervising import supervise
+
+    lines = []
+    found = supervise(tmp_path / "check.json", 60.0, lines.append, [sys.executable, "-c", HANGS], 2.0)
+    assert lines == ["here", "  WRONG b: nothing was heard for 2 s", "here"]
+    assert found["done"] is True and found["failed"] == ["b"]
+    assert found["phases"]["first"]["a"] == 1
+
+
+def test_a_check_that_does_not_begin_ends(tmp_path):
+    found, lines = _supervised("start", tmp_path)
+    assert found["failed"] == ["the check"] and "status 11" in lines[-1]

@@ -23,47 +23,43 @@ template <class T> __device__ __forceinline__ T penalized(T w, T g, T scale, T l
 
 // -- the rules: `prepare` once for a segment, `apply` once for an element ------------------------------------------------
 
-struct Sgd {
+// What most rules share: their decay is a part of the gradient, and only the rate is prepared.
+struct Plain {
   static constexpr bool coupled = true, product = false;
-  static constexpr int states = 0;
   template <class T, class C> __device__ static void prepare(Numbers<T>& n, C rate, C decay, C age, C& mu, Attributes s) { n.a = (T)rate; }
+};
+
+struct Sgd : Plain {
+  static constexpr int states = 0;
   template <class T> __device__ static void apply(T& w, T g, T& s0, T& s1, const Numbers<T>& n, Attributes s) { w = w - n.a * g; }
 };
 
-struct Momentum {  // momentum, nesterov
-  static constexpr bool coupled = true, product = false;
+struct Momentum : Plain {  // momentum, nesterov
   static constexpr int states = 1;
-  template <class T, class C> __device__ static void prepare(Numbers<T>& n, C rate, C decay, C age, C& mu, Attributes s) { n.a = (T)rate; }
   template <class T> __device__ static void apply(T& w, T g, T& v, T& s1, const Numbers<T>& n, Attributes s) {
     v = (T)s.x0 * v + g;
     w = w - n.a * (s.x1 != 0 ? g + (T)s.x0 * v : v);
   }
 };
 
-struct Adagrad {  // epsilon
-  static constexpr bool coupled = true, product = false;
+struct Adagrad : Plain {  // epsilon
   static constexpr int states = 1;
-  template <class T, class C> __device__ static void prepare(Numbers<T>& n, C rate, C decay, C age, C& mu, Attributes s) { n.a = (T)rate; }
   template <class T> __device__ static void apply(T& w, T g, T& total, T& s1, const Numbers<T>& n, Attributes s) {
     total = total + g * g;
     w = w - n.a * g / (sqrt(total) + (T)s.x0);
   }
 };
 
-struct Rmsprop {  // rho, epsilon
-  static constexpr bool coupled = true, product = false;
+struct Rmsprop : Plain {  // rho, epsilon
   static constexpr int states = 1;
-  template <class T, class C> __device__ static void prepare(Numbers<T>& n, C rate, C decay, C age, C& mu, Attributes s) { n.a = (T)rate; }
   template <class T> __device__ static void apply(T& w, T g, T& square, T& s1, const Numbers<T>& n, Attributes s) {
     square = (T)s.x0 * square + (T)(1.0 - s.x0) * g * g;
     w = w - n.a * g / (sqrt(square) + (T)s.x1);
   }
 };
 
-struct RmspropMomentum {  // rho, epsilon, momentum
-  static constexpr bool coupled = true, product = false;
+struct RmspropMomentum : Plain {  // rho, epsilon, momentum
   static constexpr int states = 2;
-  template <class T, class C> __device__ static void prepare(Numbers<T>& n, C rate, C decay, C age, C& mu, Attributes s) { n.a = (T)rate; }
   template <class T> __device__ static void apply(T& w, T g, T& square, T& v, const Numbers<T>& n, Attributes s) {
     square = (T)s.x0 * square + (T)(1.0 - s.x0) * g * g;
     v = (T)s.x2 * v + g / (sqrt(square) + (T)s.x1);
@@ -71,10 +67,8 @@ struct RmspropMomentum {  // rho, epsilon, momentum
   }
 };
 
-struct Adadelta {  // rho, epsilon
-  static constexpr bool coupled = true, product = false;
+struct Adadelta : Plain {  // rho, epsilon
   static constexpr int states = 2;
-  template <class T, class C> __device__ static void prepare(Numbers<T>& n, C rate, C decay, C age, C& mu, Attributes s) { n.a = (T)rate; }
   template <class T> __device__ static void apply(T& w, T g, T& square, T& change, const Numbers<T>& n, Attributes s) {
     square = (T)s.x0 * square + (T)(1.0 - s.x0) * g * g;
     T delta = sqrt(change + (T)s.x1) / sqrt(square + (T)s.x1) * g;

@@ -11,11 +11,11 @@ from deepbabysit_numpy.compiled import thin
 from deepbabysit_numpy.compiled.functions import least
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
-from deepbabysit_numpy.compiled.thin import multiply, rooms_of, takes
+from deepbabysit_numpy.compiled.thin import many, multiply, rooms_of, takes
 from deepbabysit_numpy.kernels import products
 
 _DTYPES = frozenset({"float32", "float64"})
-_KINDS = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
+KINDS = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
 _GRADIENT = Compiled("dense", "gradient")
 _RELU = Compiled("dense", "bias_relu")
 _EPILOGUES = {
@@ -32,7 +32,8 @@ def _takes_linear(forms: Any, *, activation: str = "linear") -> bool:
     fits = x.dtype == kernel.dtype == bias.dtype
     if activation == "tanh":
         fits = fits and size >= LEAST[least("tanh", x.dtype.name)]
-    return fits and size >= LEAST["linear"] and size > 0 and available()
+    long = size >= LEAST["linear"] or many(Form((prod(x.shape[:-1]), x.shape[-1]), x.dtype), kernel)
+    return fits and long and size > 0 and available()
 
 
 def _flat(x: Any) -> Any:
@@ -46,7 +47,9 @@ def _rooms(forms: Any, *, activation: str = "linear") -> tuple[Form, ...]:
 
 def _linear(ctx: Any, outs: Any, x: Any, kernel: Any, bias: Any, *, activation: str = "linear") -> None:
     y = outs[0].reshape(-1, kernel.shape[1])
-    multiply(_flat(x), kernel, y, ctx.scratch)
+    fused = activation in ("linear", "relu")
+    if multiply(_flat(x), kernel, y, ctx.scratch, bias if fused else None, activation == "relu") and fused:
+        return
     epilogue, more = _EPILOGUES[activation]
     epilogue(y.dtype, y, bias, *more)
 
@@ -60,19 +63,21 @@ def _takes_gradient(forms: Any, *, activation: str = "linear") -> bool:
 def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "linear") -> None:
     width = y.shape[-1]
     rows = outs[0].reshape(-1, width)
-    _GRADIENT(y.dtype, g.reshape(-1, width), y.reshape(-1, width), rows, outs[1], _KINDS[activation])
+    _GRADIENT(y.dtype, g.reshape(-1, width), y.reshape(-1, width), rows, outs[1], KINDS[activation])
 
 
-def few_rows(call: Any) -> bool:
-    """Tell whether a recorded call is a product as in `thin`."""
+def ours(call: Any) -> bool:
+    """Tell whether a recorded call is a product as in `thin` or `packed`."""
     run, _, ins, _ = call
-    return getattr(run, "func", None) in _PRODUCTS and ins[0].ndim == ins[1].ndim == 2 and takes(ins[0], ins[1])
+    if getattr(run, "func", None) not in _PRODUCTS or ins[0].ndim != 2 or ins[1].ndim != 2:
+        return False
+    return takes(ins[0], ins[1]) or many(ins[0], ins[1])
 
 
 def threaded(call: Any) -> bool:
     """Tell whether a recorded call is a product that BLAS divides among threads of its own."""
     run, _, ins, _ = call
-    if getattr(run, "func", None) not in _PRODUCTS or few_rows(call):
+    if getattr(run, "func", None) not in _PRODUCTS or ours(call):
         return False
     x, y, *_ = ins
     return 2.0 * prod(x.shape) * y.shape[-1] >= LEAST["threads"]

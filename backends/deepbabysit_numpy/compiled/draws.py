@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.runtime.backend import Kernel
+from deepbabysit_numpy.compiled import team
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
@@ -28,7 +29,8 @@ def _dropout(
     columns, kind = prod(outs[0].shape[1:]), x.dtype
     limit, kept = np.uint32(min(round(rate * 2**32), 2**32 - 1)), 1.0 / (1.0 - rate)
     number, order = np.uint64(stream), np.uint64(call)
-    _DROPOUT(kind, x, y, factor, control, columns, number, order, limit, kept)
+    count = team.parts_awake(x.size, float(x.size))
+    team.TEAM.run(_DROPOUT, kind, count, x, y, factor, control, columns, number, order, limit, kept)
 
 
 def _takes_words(forms: Any, *, shape: Any, stream: int, call: int = 0) -> bool:

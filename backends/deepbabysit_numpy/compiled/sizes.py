@@ -11,11 +11,15 @@ LEAST: dict[str, int] = {
     "update": 4096,
     "update part": 1 << 21,  # elements of a part: at half of that, BLAS' spinning threads took what a second one won
     "update part awake": 1 << 15,
+    "elements awake": 1 << 14,  # of a part of other loops in programs: a few microseconds
     "dropout": 2048,
     "linear": 8192,
     "thin": 1 << 20,  # operations of a product
     "thin part": 1 << 20,  # operations of a part: 8 microseconds
     "thin team": 1 << 26,  # operations, outside of programs: a thread that sleeps takes up to 100 microseconds to wake
+    "packed": 1 << 20,  # operations of a product
+    "packed part": 1 << 18,  # operations of a part: narrow products take longer to copy than to multiply
+    "packed team": 1 << 25,  # operations, outside of programs
     "threads": 1 << 22,  # operations from which on a product of BLAS is divided among its threads
     "linear_gradient": 4096,
     "loss": 512,

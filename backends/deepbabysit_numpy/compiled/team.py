@@ -24,6 +24,7 @@ from typing import Any
 
 from deepbabysit.runtime import blas, subnormals, threads
 from deepbabysit_numpy.compiled.loading import LISTENERS, Compiled
+from deepbabysit_numpy.compiled.sizes import LEAST
 
 
 def parts(rows: int, work: float, least: float = 1 << 17, number: int | None = None) -> int:
@@ -41,6 +42,11 @@ def in_program() -> bool:
     """Tell whether a program with a crew is being made in this thread: its workers are awake, short parts pay."""
     listener = LISTENERS.get(threading.get_ident()) if LISTENERS else None
     return listener is not None and listener.team
+
+
+def parts_awake(rows: int, elements: float) -> int:
+    """Return into how many parts a loop over so many elements is divided: 1 outside of programs."""
+    return parts(rows, elements, LEAST["elements awake"]) if in_program() else 1
 
 
 PATIENCE = 256  # products without a convolution before BLAS gets its threads back

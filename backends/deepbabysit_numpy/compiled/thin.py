@@ -11,7 +11,7 @@ import numpy as np
 
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import team
+from deepbabysit_numpy.compiled import packed, team
 from deepbabysit_numpy.compiled.code import registers
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
@@ -53,8 +53,10 @@ def makes_slopes(x: Any, y: Any, out: Any) -> bool:
     return out.flags.c_contiguous and y.flags.c_contiguous and x.T.flags.c_contiguous and thin(k, m, n)
 
 
-def multiply(x: Any, y: Any, out: Any, rooms: tuple[Any, ...]) -> None:
-    """Write ``x y`` of matrices of one dtype; `rooms` as `rooms_of` says."""
+def multiply(
+    x: Any, y: Any, out: Any, rooms: tuple[Any, ...], bias: Any = None, rectify: bool = False
+) -> bool:
+    """Write ``x y`` of matrices of one dtype; `rooms` as `rooms_of` says. Tells whether bias and rectifier are in."""
     (m, k), n = x.shape, y.shape[1]
     work = 2.0 * m * k * n
     if thin(m, k, n) and out.flags.c_contiguous and x.flags.c_contiguous:  # else `rooms` may be another call's
@@ -62,25 +64,38 @@ def multiply(x: Any, y: Any, out: Any, rooms: tuple[Any, ...]) -> None:
             sums = rooms[0]
             number = len(sums)
             if number == 1:
-                return _run(_FORWARD, 1, work, x, y, out.reshape(1, m, n))
-            _run(_FORWARD, number, work, x, y, sums)
-            return _run(_GATHER, number, work, sums, out)
+                _run(_FORWARD, 1, work, x, y, out.reshape(1, m, n))
+            else:
+                _run(_FORWARD, number, work, x, y, sums)
+                _run(_GATHER, number, work, sums, out)
+            return False
         if len(rooms) > 1 and y.T.flags.c_contiguous:
             np.copyto(rooms[1], x.T)
-            return _run(_BACKWARD, divided(m, n, k), work, rooms[1], y.T, out)
+            _run(_BACKWARD, divided(m, n, k), work, rooms[1], y.T, out)
+            return False
     if makes_slopes(x, y, out):
-        return _run(_SLOPES, divided(k, m, n), work, x.T, y, out)
+        _run(_SLOPES, divided(k, m, n), work, x.T, y, out)
+        return False
+    if many(x, y) and packed.fits(x, y, out, rooms):
+        packed.multiply(x, y, out, rooms, bias, rectify)
+        return True
     if team.LOAN.held:
         team.LOAN.product()
     np.matmul(x, y, out)
-    return None
+    return False
+
+
+def many(x: Any, y: Any) -> bool:
+    """Tell whether a product of matrices of these shapes is one as in `packed`."""
+    (m, k), n = x.shape, y.shape[1]
+    return not takes(x, y) and packed.packs(m, k, n)
 
 
 def rooms_of(x: Any, y: Any, *turned: bool) -> tuple[Form, ...]:
     """Return the scratch space of a product: for the sums of its parts, and for `x` turned around if `y` may be."""
     (m, k), n = x.shape, y.shape[1]
     if not thin(m, k, n):
-        return ()
+        return packed.rooms_of(m, k, n, x.dtype) if many(x, y) else ()
     number = divided(m, k, n)
     sums = Form((number, m, n) if number > 1 else (1, 0, 0), x.dtype)
     return (sums, Form((k, m), x.dtype)) if turned else (sums,)
@@ -94,7 +109,7 @@ def takes(x: Any, y: Any) -> bool:
 
 def _takes_matmul(forms: Any) -> bool:
     x, y = forms
-    return len(x.shape) == len(y.shape) == 2 and x.dtype == y.dtype and takes(x, y)
+    return len(x.shape) == len(y.shape) == 2 and x.dtype == y.dtype and (takes(x, y) or many(x, y))
 
 
 def _rooms(forms: Any) -> tuple[Form, ...]:

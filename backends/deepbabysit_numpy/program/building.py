@@ -16,7 +16,7 @@ from deepbabysit.runtime.buffers import ALIGNMENT
 from deepbabysit.runtime.chains import Chain, extent
 from deepbabysit.runtime.device import Device
 from deepbabysit_numpy.compiled.convolution import convolves
-from deepbabysit_numpy.compiled.dense import few_rows, threaded
+from deepbabysit_numpy.compiled.dense import ours, threaded
 from deepbabysit_numpy.compiled.loading import LISTENERS
 from deepbabysit_numpy.compiled.team import LOAN
 from deepbabysit_numpy.program.crew import CREW
@@ -38,13 +38,14 @@ def _run(device: Device, call: Call) -> None:
     if scratch:
         device.scratch = scratch
     run(outs, *ins)
+    device.scratch = ()
 
 
 def trace(device: Device, call: Call, team: bool = True) -> Trace | None:
     """Return the rows of a call, or None where it has none; `team`: whether a crew may work them off."""
     run, outs, ins, scratch = call
     arrays = [*outs, *ins, *scratch]
-    if isinstance(run, Chain) or isinstance(call, list):  # what reads late inputs finds them anew at every replay
+    if isinstance(run, Chain):
         return None
     if not all(type(a) is np.ndarray for a in arrays):
         return None
@@ -118,6 +119,12 @@ def _room(begin: int, end: int) -> np.ndarray:
     return memory[start : start + end - begin]
 
 
+def _apart(call: Call) -> bool:
+    """Tell whether every large input of a call lies elsewhere: an address says which one is meant."""
+    places = [address(a) for a in call[2] if a.nbytes > LARGEST]
+    return len(set(places)) == len(places)
+
+
 def same_bits(device: Device, call: Call) -> bool:
     """Tell whether the rows of a call give its kernel's bits, on what its arrays hold now and on noise."""
     copy = _Elsewhere(call)
@@ -146,6 +153,30 @@ def _lends(device: Device, call: Call) -> bool:
     return found is not None and found.crew > 0
 
 
+class _Late:
+    """An array that a call reads where each replay finds it (see `runtime.late`): its address in rows.
+
+    Arguments:
+        call: of the recording; who calls the program writes other arrays into it.
+        number: which of its inputs.
+        rows: what was made of the call.
+    """
+
+    def __init__(self, call: list[Any], number: int, rows: Sequence[np.ndarray]) -> None:
+        self._call = call
+        self._number = number
+        self._last = address(call[2][number])
+        self._places = [(row, int(place)) for row in rows for place in np.flatnonzero(row == np.uint64(self._last))]
+
+    def find(self) -> None:
+        """Write its address into the rows."""
+        now = address(self._call[2][self._number])
+        if now != self._last:
+            self._last = now
+            for row, place in self._places:
+                row[place] = now
+
+
 class Program:
     """A step as machine rows and calls of Python, in order.
 
@@ -154,8 +185,9 @@ class Program:
         calls: the calls that stayed in Python.
     """
 
-    def __init__(self, device: Device, parts: list[Any], kept: list[Any]) -> None:
+    def __init__(self, device: Device, parts: list[Any], kept: list[Any], late: Sequence[_Late] = ()) -> None:
         self._device = device
+        self._late = late
         self._parts = parts
         self._kept = kept
         self.rows = sum(len(part[2]) for part in parts if part[0] is not None)
@@ -163,6 +195,8 @@ class Program:
 
     def __call__(self) -> None:
         """Run the step once."""
+        for place in self._late:
+            place.find()
         for rows, call, _, crew in self._parts:
             if rows is None:
                 _run(self._device, call)
@@ -180,14 +214,21 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
     kept: list[Any] = []
     pending: list[Row] = []
     crew = 0
+    late: list[_Late] = []
+    waiting: list[tuple[Any, int, int, list[Rows]]] = []  # calls with late inputs, and which of the rows are theirs
     # threads of BLAS wait by spinning where a crew would work: a step has one of them
-    team = any(_lends(device, call) for call in calls) or any(map(few_rows, calls)) and not any(map(threaded, calls))
+    team = any(_lends(device, call) for call in calls) or any(map(ours, calls)) and not any(map(threaded, calls))
     fused = fuse(calls) if team else {}
 
     def close() -> None:
         nonlocal pending, crew
         if pending:
-            parts.append((Rows(pending), None, pending, crew))
+            made = Rows(pending)
+            parts.append((made, None, pending, crew))
+            for call, first, last, inner in waiting:
+                numbers = [*made.numbers[first:last], *[row for rows in inner for row in rows.numbers]]
+                late.extend(_Late(call, number, numbers) for number, a in enumerate(call[2]) if a.nbytes > LARGEST)
+            waiting.clear()
             pending, crew = [], 0
 
     for number, call in enumerate(calls):
@@ -197,6 +238,8 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
                 raise RuntimeError(_FAILED)
         else:
             found = trace(device, call, team)
+            if isinstance(call, list) and not (found and found.alike and _apart(call)):
+                found = None
             if found is not None and not _large(call) and not same_bits(device, call):
                 found = None
             _run(device, call)
@@ -204,8 +247,12 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
             close()
             parts.append((None, call, (), 0))
             continue
-        kept += [found.kept, call[1], call[2], call[3]]
+        kept += [found.kept, found.made, call[1], call[3]]
+        if isinstance(call, list):
+            waiting.append((call, len(pending), len(pending) + len(found.rows), found.made))
+        else:
+            kept.append(call[2])
         pending += found.rows
         crew = max(crew, found.crew)
     close()
-    return Program(device, parts, kept)
+    return Program(device, parts, kept, late)

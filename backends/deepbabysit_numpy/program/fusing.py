@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.runtime.chains import Call, Chain, extent, same_elements
-from deepbabysit_numpy.compiled import thin, updates
+from deepbabysit_numpy.compiled import dense, packed, thin, updates
 from deepbabysit_numpy.program import machine
-from deepbabysit_numpy.program.rows import address
+from deepbabysit_numpy.program.rows import address, same_place
 from deepbabysit_numpy.program.tracing import Trace
 
 
@@ -88,16 +88,76 @@ def _alone(calls: Sequence[Call], product: int, update: _Update, segment: int) -
     return True
 
 
+def _divides_rows(call: Call) -> bool:
+    """Tell whether a product is one as in `packed`, with rows for each part."""
+    _, (out,), (x, y), scratch = call
+    (m, k), n = x.shape, y.shape[1]
+    return thin.many(x, y) and packed.fits(x, y, out, scratch) and not packed.by_columns(m, k, n, x.itemsize)
+
+
+def _slopes_after(calls: Sequence[Call], product: int) -> int | None:
+    """Return the number of the call that turns a product into the gradient before an activation, if it may come now."""
+    out = calls[product][1][0]
+    for number in range(product + 1, len(calls)):
+        run, outs, ins, scratch = calls[number]
+        touched = any(_meet(a, extent(out)) for a in (*outs, *ins, *scratch))
+        if touched or getattr(run, "func", None) is dense.VARIANTS["linear_gradient"].run:
+            if getattr(run, "func", None) is not dense.VARIANTS["linear_gradient"].run or ins[0].ndim != 2:
+                return None
+            if same_place(ins[0], out) and ins[0].shape == out.shape:
+                break
+            if touched:
+                return None
+    else:
+        return None
+    g, y = ins
+    same = same_place(g, outs[0]) or not _meet(g, extent(outs[0]))
+    flat = all(a.flags.c_contiguous and a.dtype == out.dtype for a in (y, *outs))
+    if not (same and flat) or any(_meet(a, extent(b)) for a, b in ((y, outs[0]), (y, g), (outs[1], g), (outs[1], y))):
+        return None
+    for _, others, read, scratch in calls[product:number]:
+        arrays = [*others, *scratch] if others[0] is not out else list(scratch)
+        if any(_meet(a, extent(b)) for a in arrays for b in (g, y, *outs)):
+            return None
+        if any(_meet(a, extent(b)) for a in read for b in outs):
+            return None
+    return number
+
+
+def _with_slopes(calls: Sequence[Call], product: int, number: int) -> Trace:
+    """Write down a product with what follows it."""
+    call, after = calls[product], calls[number]
+    trace = Trace([a for group in (*call[1:], *after[1:]) for a in group])
+    (x, w), g, y = call[2], call[1][0], after[2][1]
+    count, right, left = packed.operands(x, w, call[3])
+    sums = trace.new((-(-g.shape[0] // packed.high()), g.shape[1]), g.dtype)
+    kind = dense.KINDS[after[0].keywords.get("activation", "linear")]  # type: ignore[attr-defined]
+    arguments = (*left, packed.NONE[g.dtype], g, y, after[1][0], sums, kind)
+    trace.shared("packed", "right", [(part, count, *right) for part in range(count)])
+    trace.shared("packed", "product_slopes", [(part, count, *arguments) for part in range(count)])
+    trace.native("dense", "gather", (sums, after[1][1]))
+    return trace
+
+
 def fuse(calls: Sequence[Call]) -> dict[int, Trace]:
     """Return the rows of the calls that are made another way, by their numbers."""
     found: dict[int, Trace] = {}
+    for number, (run, *_) in enumerate(calls):
+        if getattr(run, "func", None) is thin.VARIANTS["matmul"].run:
+            fits = not isinstance(calls[number], list) and _divides_rows(calls[number])
+            after = _slopes_after(calls, number) if fits else None
+            if after is not None and after not in found:
+                found[number] = _with_slopes(calls, number, after)
+                found[after] = Trace([])
     for update in _updates(calls):
         taken: dict[int, int] = {}
         for number, (run, outs, ins, _) in enumerate(calls[: update.number]):
-            if isinstance(calls[number], list) or getattr(run, "func", None) is not thin.VARIANTS["matmul"].run:
+            if getattr(run, "func", None) is not thin.VARIANTS["matmul"].run:
                 continue
             x, y = ins
-            segment = update.segment(outs[0]) if thin.makes_slopes(x, y, outs[0]) else None
+            if number in found or not (thin.makes_slopes(x, y, outs[0]) or _divides_rows(calls[number])):
+                continue
+            segment = update.segment(outs[0])
             if segment is not None and segment not in taken.values() and _alone(calls, number, update, segment):
                 taken[number] = segment
         first = True
@@ -126,16 +186,22 @@ def _copy(update: _Update) -> machine.Row:
 
 
 def _fused(trace: Trace, call: Call, update: _Update, segment: int) -> None:
-    x, g = call[2][0].T, call[2][1]
+    x, g = call[2]
     out = call[1][0]
     begin = update.begins[segment]
     w, _, states = update.views(begin, begin + out.size)
     keep = np.ones(1, np.int64)
     plan = update.plan(segment, segment + 1)
     trace.kept += [keep, plan]
-    count = thin.divided(x.shape[0], *out.shape)
-    arguments = (x, g, out, keep, plan, w, states, update.own)
-    trace.shared("thin", "slopes_adam", [(part, count, *arguments) for part in range(count)])
+    arguments = (out, keep, plan, w, states, update.own)
+    if thin.makes_slopes(x, g, out):
+        count = thin.divided(x.shape[1], *out.shape)
+        trace.shared("thin", "slopes_adam", [(part, count, x.T, g, *arguments) for part in range(count)])
+        return
+    count, right, left = packed.operands(x, g, call[3])
+    trace.shared("packed", "right", [(part, count, *right) for part in range(count)])
+    bias = packed.NONE[out.dtype]
+    trace.shared("packed", "product_adam", [(part, count, *left, bias, *arguments) for part in range(count)])
 
 
 def _rest(trace: Trace, update: _Update, taken: set[int]) -> Trace:

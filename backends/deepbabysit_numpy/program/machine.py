@@ -356,11 +356,12 @@ class Rows:
 
     Attributes:
         place: where the table of rows lies, and how many there are.
+        numbers: the rows; what is changed in them holds from the next call on.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self._numbers = [np.array([n & (1 << 64) - 1 for n in row], np.uint64) for row in rows]
-        self._table = np.array([row.ctypes.data for row in self._numbers], np.uint64)
+        self.numbers = [np.array([n & (1 << 64) - 1 for n in row], np.uint64) for row in rows]
+        self._table = np.array([row.ctypes.data for row in self.numbers], np.uint64)
         self.place = (self._table.ctypes.data, len(rows))
         self._arguments = (ctypes.c_void_p(self.place[0]), ctypes.c_int64(self.place[1]))
         self._function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(runner())

@@ -34,6 +34,7 @@ class Trace:
         self.rows: list[Row] = []
         self.crew = 0  # how many workers they can use
         self.alike = True  # whether they only move values and call what the kernel calls
+        self.made: list[Rows] = []  # what the crew runs
         self.kept: list[Any] = []  # temporaries and constants: as long as the rows live
         self._known = [_extent(a) for a in arrays]
 
@@ -205,7 +206,8 @@ class Trace:
         """Return the row that lets a crew run lists of rows at the same time."""
         made = [Rows(rows) for rows in parts]
         table = table_of(made)
-        self.kept += [made, table]
+        self.made += made
+        self.kept.append(table)
         self.crew = max(self.crew, len(made) - 1)
         return CREW.row(table, len(made))
 

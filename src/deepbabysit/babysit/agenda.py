@@ -12,7 +12,7 @@ SHORT = 0.05
 GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
 STRIDE = 48  # steps between two looks at the clock and the losses, until the length of a step is known
 NEAR, FAR = 16, 4000  # as many at least, at most
-LOOKS = 0.05  # seconds between two looks
+LOOKS = 0.1  # seconds between two looks
 TOGETHER = 1.0  # measuring, and asking at the ends of epochs, take `GOAL` so many times together
 
 
@@ -72,7 +72,8 @@ class Agenda:
         """Take note of steps that were not measured."""
         if steps > 0:
             one = seconds / steps
-            self.usual = one if self.usual is None else min(self.usual * 1.05, 0.8 * self.usual + 0.2 * one)
+            # the first steps build what later ones use: down at once, up by and by
+            self.usual = one if self.usual is None else min(self.usual * 1.05, 0.8 * self.usual + 0.2 * one, one)
             self.elapsed += seconds
 
     def took(self, step: int, seconds: float) -> None:

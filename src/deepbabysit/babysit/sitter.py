@@ -279,14 +279,15 @@ class Sitter(Listener):
         """Read the losses; measure where it is due."""
         began = perf_counter()
         count = self._done()  # this step included
-        if self._coming:
-            self._land()
+        if self._coming or self._pair is not None:
+            if self._coming:
+                self._land()
+            if self._pair is not None:
+                self._compare()
             spent = perf_counter() - began
             self._agenda.beside(spent)
             self._mark = (self._mark[0], self._mark[1] + spent)
             began += spent
-        if self._pair is not None:
-            self._compare()
         if count <= self._target:
             if self._stop or self._alarmed():
                 self._read()

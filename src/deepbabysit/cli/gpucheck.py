@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deepbabysit.bench.gpu.run import open_device, run
+from deepbabysit.bench.gpu.run import open_device
+from deepbabysit.bench.gpu.supervising import supervise
 from deepbabysit.cli.usage import UsageError
 from deepbabysit.runtime.backend import BackendUnavailable
 
@@ -23,7 +24,7 @@ def gpucheck(options: argparse.Namespace) -> int:
         print(f"no GPU can be checked: {reason}", file=sys.stderr)
         return 1
     path = Path(options.json) if options.json else _default(device)
-    found = run(device, options.budget, path, lambda line: print(line, flush=True))
+    found = supervise(path, options.budget, lambda line: print(line, flush=True))
     print(f"written: {path}")
     return 1 if found["failed"] else 0
 

@@ -114,6 +114,7 @@ class Chain:
                 if scratch:
                     device.scratch = scratch
                 run(outs, *ins)
+        device.scratch = ()
 
 
 def _arrays(call: Call) -> tuple[Any, ...]:

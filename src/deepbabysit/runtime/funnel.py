@@ -210,9 +210,11 @@ def execute(device: Device, plan: Plan, arrays: tuple[Array, ...], outs: tuple[A
     scratch: tuple[Array, ...] = ()
     if plan.scratch:
         scratch = device.scratch = tuple(device.empty(form.shape, form.dtype) for form in plan.scratch)
-    plan.run(outs, *arrays)
-    if scratch:
-        device.scratch = ()
+    try:
+        plan.run(outs, *arrays)
+    finally:
+        if scratch:
+            device.scratch = ()
     if recorder is not None:
         recorder.add(plan.run, outs, arrays, scratch, plan if plan.wide is None else None)
     return outs

@@ -28,14 +28,15 @@ class RecordingRefused(RuntimeError):
 class Recording:
     """A recorded list of kernel calls; `replay` runs them again on what their inputs hold now.
 
-    A recording that is replayed often becomes a program of its backend, with the same bits.
+    A recording that is replayed often becomes a program of its backend, with the same bits; one that is replayed
+    `seldom` stays as it is.
     """
 
     __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "_many", "program")
 
     def __init__(
         self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any],
-        inputs: Sequence[tuple[Array, Any]] = (),
+        inputs: Sequence[tuple[Array, Any]] = (), seldom: bool = False,
     ) -> None:
         self._device = device
         self._arena = arena
@@ -44,7 +45,8 @@ class Recording:
         self._after = after
         self._inputs = inputs
         wait = device.backend.eager_replays
-        self._left = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls) if wait is None else wait * len(calls)
+        often = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls) if wait is None else wait * len(calls)
+        self._left = sys.maxsize if seldom else often
         self.program: Callable[[], None] | None = None
         self._many: tuple[int, Any, Several] | None = None  # how many replays at once, what fills their inputs
 
@@ -127,6 +129,7 @@ def run_calls(device: Device, calls: list[Any]) -> None:
         if scratch:
             device.scratch = scratch
         run(outs, *ins)
+    device.scratch = ()  # it would keep the memory of a recording that is gone
 
 
 class Recorder:
@@ -180,7 +183,7 @@ class Recorder:
     def everything(self, slots: Sequence[Array]) -> Recording:
         """Return all calls as they were made: it is replayed now and then, in memory that the finished one has, too."""
         inputs = [(slot, None) for slot in slots]
-        return Recording(self.device, self.arena, list(self._calls), self._before, self._after, inputs)
+        return Recording(self.device, self.arena, list(self._calls), self._before, self._after, inputs, seldom=True)
 
     def repeat(self, action: Callable[[], None], before: bool) -> None:
         """Let a host action (a step count, a schedule) happen at every replay, before or after the kernel calls."""

@@ -45,9 +45,11 @@ def too_large(
     outputs = _outputs(batches[0], again)
     fits = _largest(rows, lambda n: _fits([a[:n] for a in batches[0]], again, device))
     flats = flats_of(optimizer)
+    copies = [flat.copies for flat in flats if flat.copies is not None]
     kept = [array for flat in flats for array in (*flat.states.values(), flat.average) if array is not None]
     table = [
         ("parameters", sum(p.data.nbytes for p in layer.parameters())),
+        *((f"parameters in {a.dtype.name}", a.nbytes) for a in copies),
         ("gradients", sum(flat.g.nbytes for flat in flats)),
         ("optimizer", sum(a.nbytes for a in kept)),
         *held.items(),

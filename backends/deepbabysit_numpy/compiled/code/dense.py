@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepbabysit_numpy.compiled.code.mathematics import sigmoid, tanh
-from deepbabysit_numpy.compiled.jit import jit
+import numpy as np
 
+from deepbabysit_numpy.compiled.code.mathematics import sigmoid, tanh
+from deepbabysit_numpy.compiled.code.registers import tall_rows
+from deepbabysit_numpy.compiled.jit import exact, jit
+
+TALL = tall_rows()  # bias gradients are sums of the sums of so many rows: a product may make them on its way
 _BLOCK = 4096  # elements: they stay in the first cache
 
 
@@ -56,33 +60,57 @@ def bias_tanh(y: Any, bias: Any) -> None:
             part[k] = tanh(part[k])
 
 
-@jit
-def gradient(g: Any, y: Any, out: Any, by_bias: Any, kind: Any) -> None:
-    """``out = g a'(y)`` and its sum over rows; kinds: 0 linear, 1 relu, 2 sigmoid, 3 tanh."""
+@exact
+def slopes(g: Any, y: Any, out: Any, total: Any, kind: Any) -> None:
+    """``out = g a'(y)`` and its sum over some rows; kinds: 0 linear, 1 relu, 2 sigmoid, 3 tanh."""
     real = y.dtype.type
     zero, one = real(0.0), real(1.0)
     rows, width = y.shape
     for j in range(width):
-        by_bias[j] = zero
+        total[j] = zero
     for i in range(rows):
         if kind == 1:
             for j in range(width):
                 slope = g[i, j]
                 v = slope if y[i, j] > zero else zero
                 out[i, j] = v
-                by_bias[j] += v
+                total[j] += v
         elif kind == 2:
             for j in range(width):
                 v = g[i, j] * (y[i, j] * (one - y[i, j]))
                 out[i, j] = v
-                by_bias[j] += v
+                total[j] += v
         elif kind == 3:
             for j in range(width):
                 v = g[i, j] * (one - y[i, j] * y[i, j])
                 out[i, j] = v
-                by_bias[j] += v
+                total[j] += v
         else:
             for j in range(width):
                 v = g[i, j]
                 out[i, j] = v
-                by_bias[j] += v
+                total[j] += v
+
+
+@exact
+def gather(sums: Any, total: Any) -> None:
+    """Add up what `slopes` found in every `TALL` rows, in order."""
+    for j in range(total.size):
+        total[j] = 0.0
+    for i in range(sums.shape[0]):
+        for j in range(total.size):
+            total[j] += sums[i, j]
+
+
+@exact
+def gradient(g: Any, y: Any, out: Any, by_bias: Any, kind: Any) -> None:
+    """Do what `slopes` does for all rows, and add up its sums as `gather` does."""
+    rows, width = y.shape
+    some = np.empty(width, y.dtype)
+    for j in range(width):
+        by_bias[j] = 0.0
+    for begin in range(0, rows, TALL):
+        end = min(begin + TALL, rows)
+        slopes(g[begin:end], y[begin:end], out[begin:end], some, kind)
+        for j in range(width):
+            by_bias[j] += some[j]

@@ -9,6 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from deepbabysit_numpy.compiled.code.rules import cut
 from deepbabysit_numpy.compiled.jit import jit
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
@@ -71,19 +72,19 @@ def random_words(out: Any, control: Any, columns: Any, stream: Any, call: Any) -
 
 @jit
 def dropout(
-    x: Any, y: Any, factor: Any, control: Any, columns: Any, stream: Any, call: Any, limit: Any, kept: Any
+    part: Any, parts: Any, x: Any, y: Any, factor: Any, control: Any, columns: Any, stream: Any, call: Any, limit: Any,
+    kept: Any,
 ) -> None:
     """Draw some kilobytes of words, then use them: a loop that only draws, and one that only compares, run fast."""
     real = x.dtype.type
     value, none = real(kept), real(0.0)
     seed, step = control[0], control[1]
-    first = control[2] * np.uint64(columns)
+    place, size = cut(part, parts, x)
+    first = control[2] * np.uint64(columns) + np.uint64(place)
     block = first // _EIGHT
     skip = np.int64(first % _EIGHT)
     words = np.empty(4 * _BLOCKS, np.uint64)
     halves = words.view(np.uint32)  # the low half comes first on every machine this kernel is chosen on
-    size = x.size
-    place = 0
     while place < size:
         blocks = min(_BLOCKS, (size - place + skip + 7) // 8)
         _fill(words, blocks, block, step, call, seed, stream)

@@ -35,6 +35,11 @@ def tile_rows(vectors: int) -> int:
     return (_MANY if _machine()[1] else _FEW)[vectors]
 
 
+def tall_rows() -> int:
+    """Return how many rows of two vectors they hold where nothing else needs one."""
+    return 14 if _machine()[1] else 6
+
+
 def vectors_for(columns: int, itemsize: int) -> int:
     """Return how many vectors side by side cover so many columns best."""
     lanes = register_bytes() // itemsize

@@ -284,13 +284,141 @@ def strip(typing: Any, width: Any, height: Any, like: Any, x: Any, x_row: Any, x
     return signature, write
 
 
-def _ask(builder: Any, address: Any) -> None:
-    """Ask for a cache line that is read soon."""
+@intrinsic
+def panel(typing: Any, width: Any, height: Any, like: Any, x: Any, w: Any, count: Any, y: Any, y_row: Any, init: Any,
+          fresh: Any, rectify: Any, rows: Any, valid: Any, ahead: Any, ahead_step: Any) -> Any:
+    """``y[r y_row, :valid] (+)= sum over k of x[k, r] * w[k, :valid]`` for r below `rows`, in one tile.
+
+    Arguments:
+        width, height, like, valid: as in `outer`.
+        x: one number for each row of the tile, step after step.
+        w: two vectors for each step.
+        init: what the sums begin with where `fresh` is not 0, a row like those of `y`; 0: with 0. Else with what is in
+            `y`.
+        rectify: whether numbers below 0 become 0.
+        ahead: the line that the cache is asked for at the first step; `ahead_step`: from each to the next.
+    """
+    signature = types.void(width, height, like, *[types.int64] * 12)
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        out = _Writer(builder, like.dtype, width, height.count)
+        b = builder
+        _, _, _, x, w, count, y, y_row, init, fresh, rectify, rows, valid, ahead, ahead_step = args
+        masks = out.masks(valid)
+        last = b.sub(rows, _long(1))
+        # rows that are not there are stored where the last one is
+        numbers = [b.select(b.icmp_signed("<", _long(row), rows), _long(row), last) for row in range(out.rows)]
+        to = [b.add(y, b.mul(y_row, number)) for number in numbers]
+        for place in to:
+            for line in range(0, out.vectors * out.lanes * out.size, 64):
+                _ask(b, b.add(place, _long(line)), write=True)
+        some = b.icmp_signed("!=", init, _long(0))
+        begin = [b.and_(mask, out.splat(some, _BIT)) for mask in masks]
+        first = [out.load(init, v, begin[v]) for v in range(out.vectors)]
+        sums = _begin(out, to, first, b.icmp_signed("!=", fresh, _long(0)), masks)
+        places = [_long(row * out.size) for row in range(out.rows)]
+
+        def one(k: Any, carried: list[Any]) -> list[Any]:
+            at, left, soon, *sums = carried
+            sums = out.step([b.add(left, place) for place in places], _long(0), at, sums, None, masks)
+            _ask(b, soon)
+            step = 2 * out.lanes * out.size
+            return [b.add(at, _long(step)), b.add(left, _long(out.rows * out.size)), b.add(soon, ahead_step), *sums]
+
+        _, (_, _, _, *sums) = out.loop(_long(0), count, _long(1), [w, x, ahead, *sums], one)
+        # the last row that is there is stored after those that are not
+        sums = [sums[row * out.vectors + v] for row in reversed(range(out.rows)) for v in range(out.vectors)]
+        _finish(out, sums, to[::-1], b.icmp_signed("!=", rectify, _long(0)), masks)
+        return context.get_dummy_value()
+
+    return signature, write
+
+
+@intrinsic
+def beside(typing: Any, like: Any, source: Any, step: Any, valid: Any, count: Any, target: Any, to_step: Any,
+           wide: Any) -> Any:
+    """``target[k to_step, :wide] = source[k step, :valid]``, and 0 beyond `valid`: at most a vector."""
+    signature = types.void(like, *[types.int64] * 7)
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        out = _Writer(builder, like.dtype, types.UniTuple(types.int64, 1))
+        b = builder
+        _, source, step, valid, count, target, to_step, wide = args
+        there, kept = out.masks(valid)[0], out.masks(wide)[0]
+
+        def one(k: Any, carried: list[Any]) -> list[Any]:
+            out.store(out.load(carried[0], 0, there), carried[1], 0, kept)
+            return [b.add(carried[0], step), b.add(carried[1], to_step)]
+
+        out.loop(_long(0), count, _long(1), [source, target], one)
+        return context.get_dummy_value()
+
+    return signature, write
+
+
+@intrinsic
+def turn(typing: Any, like: Any, source: Any, row: Any, rows: Any, count: Any, target: Any, to_step: Any,
+         wide: Any) -> Any:
+    """``target[k to_step, r] = source[r row, k]`` for r below `wide`, at most a vector; beyond `rows` nobody asks."""
+    signature = types.void(like, *[types.int64] * 7)
+
+    def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        out = _Writer(builder, like.dtype, types.UniTuple(types.int64, 1))
+        b = builder
+        _, source, row, rows, count, target, to_step, wide = args
+        kept, lanes = out.masks(wide)[0], out.lanes
+        last = b.sub(rows, _long(1))
+        numbers = [b.select(b.icmp_signed("<", _long(r), rows), _long(r), last) for r in range(lanes)]
+        places = [b.add(source, b.mul(row, number)) for number in numbers]
+        whole = b.and_(count, _long(-lanes))
+
+        def square(offset: Any, mask: Any) -> list[Any]:
+            lines = [out.load(b.add(place, offset), 0, mask) for place in places]
+            step = 1
+            while step < lanes:
+                for r in range(lanes):
+                    if not r & step:
+                        upper, lower = lines[r], lines[r + step]
+                        mixed = [lane if not lane & step else lanes + lane - step for lane in range(lanes)]
+                        other = [lane + step if not lane & step else lanes + lane for lane in range(lanes)]
+                        lines[r], lines[r + step] = (
+                            b.shuffle_vector(upper, lower, ir.Constant(ir.VectorType(_INT, lanes), order))
+                            for order in (mixed, other)
+                        )
+                step *= 2
+            return lines
+
+        def several(k: Any, carried: list[Any]) -> list[Any]:
+            (to,) = carried
+            for line in square(b.mul(k, _long(out.size)), None):
+                out.store(line, to, 0, kept)
+                to = b.add(to, to_step)
+            return [to]
+
+        def rest(k: Any, carried: list[Any]) -> list[Any]:
+            (to,) = carried
+            lines = square(b.mul(k, _long(out.size)), out.masks(b.sub(count, k))[0])
+            none = ir.Constant(out.mask, None)
+            for number, line in enumerate(lines):
+                mask = b.select(b.icmp_signed("<", b.add(k, _long(number)), count), kept, none)
+                out.store(line, to, 0, mask)
+                to = b.add(to, to_step)
+            return [to]
+
+        _, (to,) = out.loop(_long(0), whole, _long(lanes), [target], several)
+        out.loop(whole, count, _long(lanes), [to], rest)
+        return context.get_dummy_value()
+
+    return signature, write
+
+
+def _ask(builder: Any, address: Any, write: bool = False) -> None:
+    """Ask for a cache line that is read, or written, soon."""
     pointer = _BYTE.as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    read, second_level, data = (ir.Constant(_INT, n) for n in (0, 2, 1))
-    builder.call(function, [builder.inttoptr(address, pointer), read, second_level, data])
+    use, second_level, data = (ir.Constant(_INT, n) for n in (int(write), 2, 1))
+    builder.call(function, [builder.inttoptr(address, pointer), use, second_level, data])
 
 
 @intrinsic

@@ -8,11 +8,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-VARIANTS = ("torch-eager", "torch-fused", "torch-compile", "torch-reduce-overhead", "torch-graphed", "jax")
+VARIANTS = ("torch-graphed", "jax", "torch-eager", "torch-fused", "torch-reduce-overhead", "torch-compile")
+LONGEST = 60.0  # seconds that one of them is waited for
 
 
 def missing(variant: str) -> str:
@@ -21,26 +23,33 @@ def missing(variant: str) -> str:
     return "" if find_spec(library) else f"{library} is not installed"
 
 
-def ask(variant: str, case: str, steps: int, timeout: float) -> dict[str, Any]:
-    """Measure a peer in a new process; returns ``{"seconds", "spread"}`` or ``{"error"}``."""
-    return child("peers", [variant, case, str(steps)], timeout)
+def ask(variant: str, cases: Sequence[str], steps: int, timeout: float) -> dict[str, dict[str, Any]]:
+    """Measure a peer in a new process; returns ``{"seconds", "spread"}`` or ``{"error"}`` for each case."""
+    answers = child("peers", [variant, str(steps), *cases], timeout)
+    error = {"error": answers.get("error", "it said nothing about it")}
+    return {case: answers.get(case, error) for case in cases}
 
 
 def child(module: str, arguments: list[str], timeout: float) -> dict[str, Any]:
-    """Run a module of this folder in a new process; returns the JSON of its last line, or ``{"error"}``."""
+    """Run a module of this folder in a new process; returns the JSON of its lines, and ``error`` where it failed."""
     command = [sys.executable, "-m", f"deepbabysit.bench.gpu.{module}", *arguments]
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=max(timeout, 1.0), env=environment, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"not done within {timeout:.0f} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        return {"error": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:300]}
-    answer: dict[str, Any] = json.loads(lines[-1])
-    return answer
+    answers: dict[str, Any] = {}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            out, said = process.communicate(timeout=max(timeout, 1.0))
+            if process.returncode or not out.strip():
+                answers["error"] = (said.strip().splitlines() or ["it ended without a word"])[-1][:300]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, _ = process.communicate()
+            answers["error"] = f"not done within {timeout:.0f} s"
+    for line in out.splitlines():
+        if line.startswith("{"):  # whatever else a library prints
+            answers.update(json.loads(line))
+    return answers
 
 
 def _torch(variant: str, case: dict[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
@@ -109,11 +118,19 @@ def _jax(case: dict[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
 
 
 def main() -> None:
-    """Measure one peer and print one line of JSON."""
+    """Measure one peer on some networks, and print a line of JSON for each."""
     from deepbabysit.bench.cases import GPU_CASES
 
-    variant, name, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    step, wait = _jax(GPU_CASES[name]) if variant == "jax" else _torch(variant, GPU_CASES[name])
+    variant, steps, *names = sys.argv[1:]
+    for name in names:
+        try:
+            found = _measured(*(_jax if variant == "jax" else partial(_torch, variant))(GPU_CASES[name]), int(steps))
+        except Exception as error:  # the next one may work
+            found = {"error": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps({name: found}), flush=True)
+
+
+def _measured(step: Callable[[], Any], wait: Callable[[], None], steps: int) -> dict[str, Any]:
     for _ in range(10):
         step()
     found = []
@@ -125,7 +142,7 @@ def main() -> None:
         wait()
         found.append((time.perf_counter() - start) / steps)
     middle = statistics.median(found)
-    print(json.dumps({"seconds": middle, "spread": (max(found) - min(found)) / middle}))
+    return {"seconds": middle, "spread": (max(found) - min(found)) / middle}
 
 
 if __name__ == "__main__":

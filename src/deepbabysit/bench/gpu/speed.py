@@ -18,31 +18,45 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call
 
 CLOSE = 1.03  # of the best time
+PATIENCE = 1.5  # a peer may take so many times its part: those that are quick leave some
 
 
-def ours(report: Report, device: Device, sizes: Sizes) -> dict[str, float]:
-    """Measure steps call by call, captured, captured with merged launches; returns the best of each network."""
+HOWS = ("merged", "merged, chosen by timing", "graph", "merged, every loss read", "eager")
+
+
+def ours(report: Report, device: Device, sizes: Sizes) -> None:
+    """Measure steps call by call, captured, captured with merged launches."""
     backend: Any = device.backend
-    best: dict[str, float] = {}
+    merging = backend.merging
     for name in sizes.networks:
-        for how in ("merged", "merged, chosen by timing", "graph", "merged, every loss read", "eager"):
+        for how in HOWS:
             if report.over:
                 report.keep(f"{name} {how}", None, "not reached")
-                continue
-            backend.merging = how.startswith("merged")
-            with surroundings(tune=how.endswith("timing")):  # algorithms are part of what is recorded
-                training = Training(GPU_CASES[name], device, how != "eager", network)
-                for _ in range(3):
-                    training.step()
-            work = (lambda t=training: t.step().item()) if how.endswith("read") else training.step  # type: ignore[misc]
-            time_of, spread = seconds(device.backend, work, sizes.steps)
-            report.keep(f"{name} {how}", time_of, f"{time_of * 1e6:.1f} us (spread {spread:.0%})")
-            if not how.endswith("read"):
-                best[name] = min(best.get(name, time_of), time_of)
-            del training
-            gc.collect()
-    backend.merging = True
-    return best
+            elif report.begins(f"{name} {how}"):
+                try:
+                    _time(report, device, name, how, sizes.steps)
+                except Exception as error:
+                    report.fail(f"{name} {how}", f"{type(error).__name__}: {error}")
+                gc.collect()
+    backend.merging = merging
+
+
+def _time(report: Report, device: Device, name: str, how: str, steps: int) -> None:
+    backend: Any = device.backend
+    backend.merging = how.startswith("merged")
+    with surroundings(tune=how.endswith("timing")):  # algorithms are part of what is recorded
+        training = Training(GPU_CASES[name], device, how != "eager", network)
+        for _ in range(3):
+            training.step()
+    work = (lambda: training.step().item()) if how.endswith("read") else training.step
+    time_of, spread = seconds(backend, work, steps)
+    report.keep(f"{name} {how}", time_of, f"{time_of * 1e6:.1f} us (spread {spread:.0%})")
+
+
+def _best(report: Report, name: str) -> float | None:
+    """Return the best time of a network, every loss read left out."""
+    found = [report.figure("training steps", f"{name} {how}") for how in HOWS if not how.endswith("read")]
+    return min((time_of for time_of in found if time_of is not None), default=None)
 
 
 def choices(report: Report, device: Device, plugin: Any) -> None:
@@ -60,21 +74,21 @@ def choices(report: Report, device: Device, plugin: Any) -> None:
     report.keep("choices", found, f"{len(found)}, kept in {backend.tuning.path}")
 
 
-def theirs(report: Report, sizes: Sizes, best: dict[str, float]) -> None:
-    """Measure the peers on the same networks."""
-    for variant in peers.VARIANTS:
+def theirs(report: Report, sizes: Sizes) -> None:
+    """Measure the peers on the same networks, the likely fastest first; each has a part of the time that is left."""
+    for place, variant in enumerate(peers.VARIANTS):
         if reason := peers.missing(variant):
             report.keep(variant, {"skipped": reason}, f"skipped: {reason}")
             continue
-        for name in sizes.networks:
-            if report.over:
-                report.keep(f"{name} {variant}", None, "not reached")
-                continue
-            found = peers.ask(variant, name, sizes.steps, min(report.left, 60.0))
+        if report.over or not report.begins(variant):
+            continue
+        allowed = min(report.left / (len(peers.VARIANTS) - place) * PATIENCE, peers.LONGEST)
+        for name, found in peers.ask(variant, sizes.networks, sizes.steps, allowed).items():
             if "error" in found:
                 report.keep(f"{name} {variant}", found, f"skipped: {found['error']}")
                 continue
-            ratio = found["seconds"] / best[name] if name in best else None
+            best = _best(report, name)
+            ratio = None if best is None else found["seconds"] / best
             text = f"{found['seconds'] * 1e6:.1f} us (spread {found['spread']:.0%})"
             report.keep(f"{name} {variant}", {**found, "ratio": ratio}, f"{text}, {ratio or 0:.2f} times ours")
 
