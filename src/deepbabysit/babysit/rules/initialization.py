@@ -218,7 +218,8 @@ def one_sided_init(record: Record, limits: Any) -> Iterator[Finding]:
 
 
 @rule(
-    "unstable_activation_scale", phase="check", low=0.45, high=2.0, shrunk=0.01, grown=20.0, layers=3, nothing=3e-3, cut=1e-5,
+    "unstable_activation_scale", phase="check", low=0.45, high=2.0, shrunk=0.01, grown=20.0, layers=3, nothing=3e-3,
+    cut=1e-5,
     why="low, high: RULES, as the geometric mean over the depth, so that tanh under Glorot (which loses a little) and "
     "ReLU under Glorot (0.7 per layer) stay silent; shrunk, grown: only where it adds up to 100 or 20 times. Of deep "
     "stacks less than `nothing` may be left although each layer loses little: that is noted, and said where the run "
