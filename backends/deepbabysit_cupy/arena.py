@@ -119,7 +119,7 @@ class StaticArena(Arena):
             prefers = device.backend.chooser().prefers
             rewriting = Rewriting(device, calls, names, self._number, self._private, self._fresh, prefers)
             calls, names = rewriting.run()
-            calls, names = choose(device, calls, names, self._fresh)
+            calls, names = choose(device, calls, names, self._fresh, self._private)
         calls = fuse(calls, names, self._room)
         spans: dict[int, list[int]] = {}
         rooms: dict[int, _Room] = {}

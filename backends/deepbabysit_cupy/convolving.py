@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepbabysit.kernels.spec import Form
-from deepbabysit.runtime.chains import Call
+from deepbabysit.runtime.chains import Call, extent
 from deepbabysit.runtime.notices import NOTICES
 from deepbabysit.runtime.record import run_calls
 from deepbabysit_cupy import dnn
@@ -39,32 +39,63 @@ _APART = {"float32": 2e-5, "float16": 4e-3, "bfloat16": 2e-2}
 _APART_TF32 = 5e-3
 
 
+Fresh = Callable[[Any, Any], Any]  # makes a buffer for a shape and a dtype
+
+
 class Way(NamedTuple):
-    """A way to run a call: its name in the tuning file, the function, the scratch arrays that it needs."""
+    """A way to run a call: its name in the tuning file; ``calls(fresh, outs, ins)`` returns the calls in its place."""
 
     name: str
-    run: Callable[..., None]
-    scratch: tuple[Form, ...]
+    calls: Callable[[Fresh, Any, Any], list[Call]]
 
 
 def choose(
-    device: Any, calls: Sequence[Call], names: Sequence[str], fresh: Callable[[Any, Any], Any]
+    device: Any, calls: Sequence[Call], names: Sequence[str], fresh: Fresh, private: Callable[[Any], bool]
 ) -> tuple[list[Call], list[str]]:
-    """Return recorded calls with convolutions done the way that is fastest, and the names of what is left as it was.
+    """Return recorded calls with convolutions done the way that is fastest, and their names where they are as before.
 
     Arguments:
         device: where they run.
         calls: in order.
         names: their operations.
-        fresh: makes a buffer of the recording for a shape and a dtype.
+        fresh: makes a buffer of the recording.
+        private: tells whether only the recording uses the memory of an array.
     """
-    found, left = list(calls), list(names)
-    for place, (call, name) in enumerate(zip(calls, names, strict=True)):
+    found: list[Call] = []
+    left: list[str] = []
+    for call, name in zip(calls, names, strict=True):
         way = _faster(device, name, call) if name in READ else None
-        if way is not None:
-            scratch = tuple(fresh(form.shape, form.dtype) for form in way.scratch)
-            found[place], left[place] = (way.run, call[1], call[2], scratch), ""
+        if way is None:
+            found.append(call)
+            left.append(name)
+            continue
+        made = way.calls(fresh, call[1], call[2])
+        before = None if private(call[2][1]) else _turned_before(found, made[0])
+        if before is not None:  # forward has turned the same kernel
+            run, outs, (first, _, *more), scratch = made[1]
+            made = [(run, outs, (first, before, *more), scratch)]
+        found += made
+        left += [""] * len(made)
     return found, left
+
+
+def _turned_before(calls: Sequence[Call], turn: Call) -> Any:
+    """Return the kernel that a call turns as an earlier call has left it, where nobody has written since; else None."""
+    if not _turns(turn):
+        return None
+    (kernel,) = turn[2]
+    begin, end = extent(kernel)
+    for call in reversed(calls):
+        if _turns(call) and extent(call[2][0]) == (begin, end) and call[2][0].shape == kernel.shape:
+            (flat,) = call[1]
+            return flat.T.reshape(turn[0].keywords["shape"])  # type: ignore[attr-defined]
+        if any(a < end and begin < b for a, b in map(extent, (*call[1], *call[3]))):
+            return None
+    return None
+
+
+def _turns(call: Call) -> bool:
+    return getattr(call[0], "func", None) is _turn
 
 
 def _faster(device: Any, name: str, call: Call) -> Way | None:
@@ -84,7 +115,7 @@ def _faster(device: Any, name: str, call: Call) -> Way | None:
     ways: list[Way] = []
     if name == "conv_parameter_gradients" and convolution.sums_in_product(device, conv, scratch, *ins, *outs):
         forms = tuple(Form(a.shape, a.dtype) for a in scratch)
-        ways.append(Way(SUMS, partial(convolution.run_with_sums, device, **attrs), forms))
+        ways.append(Way(SUMS, partial(_by_product, partial(convolution.run_with_sums, device, **attrs), forms)))
     why = "" if library is None else _offered(device, library, conv, make, outs, ins, attrs, ways)
     if not ways and not by:
         return None  # nothing to choose from, nothing to say
@@ -160,44 +191,61 @@ def _offered(
         offer = library.offer(wanted)
         why = why or offer.why
         for plan in offer.plans:
-            forms = (
-                Form(tuple(wanted.kernel), conv.dtype), Form((max(plan.workspace, 1),), np.dtype(np.uint8)),
-                *(convolution.bias_scratch(ins[1]) if len(outs) > 1 else ()),
-            )
             added = "" if not wanted.bias else ", bias and ReLU" if wanted.relu else ", bias"
-            run = partial(run_planned, device, plan=plan, task=wanted, activation=activation)
-            ways.append(Way(f"cuDNN{added}: {plan.name}", run, forms))
+            calls = partial(_by_plan, device, plan, wanted, activation)
+            ways.append(Way(f"cuDNN{added}: {plan.name}", calls))
         if offer.plans:
             return ""
     return why
 
 
-def run_planned(
+def _by_product(run: Callable[..., None], forms: Sequence[Form], fresh: Fresh, outs: Any, ins: Any) -> list[Call]:
+    return [(run, outs, ins, tuple(fresh(form.shape, form.dtype) for form in forms))]
+
+
+def _by_plan(
+    device: Any, plan: dnn.Plan, task: dnn.Task, activation: str, fresh: Fresh, outs: Any, ins: Any
+) -> list[Call]:
+    """Return the calls that do a convolution by a plan; those that turn kernels stand alone, and can be merged."""
+    ours = outs[0] if task.make == "kernel" else ins[1]
+    turned = fresh(task.kernel, ours.dtype)
+    flat = turned.reshape(task.kernel[0], -1).T  # as our kernels are: (window and inputs, outputs)
+    ours = ours.reshape(flat.shape)
+    scratch = (fresh((max(plan.workspace, 1),), np.uint8),)
+    run = partial(_run_plan, device, plan=plan, task=task, activation=activation)
+    turn = partial(_turn, device, shape=task.kernel)
+    if task.make != "kernel":
+        return [(turn, (flat,), (ours,), ()), (run, outs, (ins[0], turned, *ins[2:]), scratch)]
+    calls: list[Call] = [(run, (turned,), ins, scratch), (turn, (ours,), (flat,), ())]
+    if len(outs) > 1:
+        sums = tuple(fresh(form.shape, form.dtype) for form in convolution.bias_scratch(ins[1]))
+        calls.append((partial(_sum, device), outs[1:], ins[1:], sums))
+    return calls
+
+
+def _turn(ctx: Any, outs: Any, kernel: Any, *, shape: Any) -> None:
+    """Write a kernel in the other order; `shape`: as cuDNN has it."""
+    run_map("copy", ctx, outs, (kernel,), {})
+
+
+def _sum(ctx: Any, outs: Any, g: Any) -> None:
+    convolution.by_bias(ctx, ctx.scratch, g, outs[0])
+
+
+def _run_plan(
     ctx: Any, outs: Any, first: Any, second: Any, *bias: Any, plan: dnn.Plan, task: dnn.Task, activation: str
 ) -> None:
-    """Run a convolution by one of cuDNN's plans; scratch: the kernel as cuDNN has it, the plan's workspace.
-
-    Arguments:
-        ctx: the device.
-        outs, first, second, bias: as the operation has them.
-        plan: for `task`.
-        task: what cuDNN computes.
-        activation: of the operation.
-    """
-    kernel, workspace = ctx.scratch[:2]
-    turned = kernel.reshape(task.result[3], -1).T  # as our kernels are: (window and inputs, outputs)
-    image, result = {"result": (first, outs[0]), "image": (outs[0], first), "kernel": (first, second)}[task.make]
-    if task.make != "kernel":
-        run_map("copy", ctx, (turned,), (second.reshape(turned.shape),), {})
-    addresses = {dnn.IMAGE: image, dnn.KERNEL: kernel, dnn.RESULT: result, **({dnn.BIAS: bias[0]} if task.bias else {})}
-    ctx.backend.dnn.run(
-        plan, {number: int(a.data.ptr) for number, a in addresses.items()}, int(workspace.data.ptr)
-    )
-    if task.make == "kernel":
-        run_map("copy", ctx, (outs[0].reshape(turned.shape),), (turned,), {})
-        if len(outs) > 1:
-            convolution.by_bias(ctx, ctx.scratch, second, outs[1])
-    elif bias and not task.bias:
+    """Run a plan; kernels are as cuDNN has them, the scratch array is the plan's workspace."""
+    tensors = {
+        "result": {dnn.IMAGE: first, dnn.KERNEL: second, dnn.RESULT: outs[0]},
+        "image": {dnn.IMAGE: outs[0], dnn.KERNEL: second, dnn.RESULT: first},
+        "kernel": {dnn.IMAGE: first, dnn.KERNEL: outs[0], dnn.RESULT: second},
+    }[task.make]
+    if task.bias:
+        tensors[dnn.BIAS] = bias[0]
+    addresses = {number: int(array.data.ptr) for number, array in tensors.items()}
+    ctx.backend.dnn.run(plan, addresses, int(ctx.scratch[0].data.ptr))
+    if bias and not task.bias:
         run_map("biased", ctx, outs, (outs[0], bias[0]), {"activation": activation})
     elif bias and activation not in ("linear", "relu"):
         run_map(activation, ctx, outs, outs, {})
@@ -229,8 +277,7 @@ class _Rehearsal:
 
     def work(self, way: Way) -> Callable[[], None]:
         """Return what runs it another way."""
-        scratch = tuple(self._like(form.shape, form.dtype) for form in way.scratch)
-        return partial(run_calls, self._device, [(way.run, self._outs[1], self._ins, scratch)])
+        return partial(run_calls, self._device, way.calls(self._like, self._outs[1], self._ins))
 
     def agrees(self, way: Way, conv: Conv) -> bool:
         """Tell whether a way computes the same as our kernels, within what the order of sums explains, NaN included."""

@@ -10,6 +10,7 @@ from test_rules_data import ask
 from deepbabysit.babysit.facts import data_facts
 from deepbabysit.babysit.likeness import nearly_same
 from deepbabysit.babysit.vitals import Record
+from deepbabysit.babysit.yardstick import measure
 
 RNG = np.random.default_rng(8)
 
@@ -109,3 +110,50 @@ def test_ids_tell_labels_and_shuffled_ones_do_not() -> None:
     y = ((x == 2).sum(axis=1) > 0).astype(int)
     assert not [f for f in ask("corrupted_labels", record(x, y, ids=True)) if f.severity != "note"]
     assert ask("corrupted_labels", record(x, RNG.permutation(y), ids=True))[0].severity == "warning"
+
+
+def test_training_labels_that_moved_without_their_inputs() -> None:
+    x = RNG.normal(size=(600, 4))
+    y = (x[:, 0] + x[:, 1] > 0).astype(int)
+    marked = np.where((y[:400] == 0) & (RNG.uniform(size=400) < 0.5), 1, y[:400])
+    found = judged(x[:400], marked, x[400:], y[400:])
+    assert [f.severity for f in ask("corrupted_labels", found) if "do not" in f.message] == ["warning"]
+    kept = np.flatnonzero((y[:400] == 1) | (RNG.uniform(size=400) < 0.3))  # rows are missing, not labels changed
+    found = judged(x[kept], y[kept], x[400:], y[400:])
+    assert found.data.drift.labels > 0.15
+    assert not [f for f in ask("corrupted_labels", found) if f.severity != "note"]
+
+
+def judged(x: Any, y: Any, held: Any, targets: Any) -> Record:
+    """Return a record with what cheap models reach."""
+    found = record(x, y, (held, targets))
+    found.probes["yardstick"] = measure([x], y, [held], targets, found.data.labels)
+    return found
+
+
+def test_classes_that_no_training_row_has() -> None:
+    x = RNG.normal(size=(400, 4))
+    y = RNG.integers(0, 12, 400)
+    seen = np.flatnonzero(y[:300] != 5)
+    (found,) = ask("split_drift", record(x[seen], y[seen], (x[300:], y[300:])))
+    assert "no training row has" in found.message
+    assert not ask("split_drift", record(x[:300], y[:300], (x[300:], y[300:])))
+
+
+def test_raw_statistics_taken_off_scaled_numbers() -> None:
+    x = RNG.normal(size=(200, 6))
+    again = (x - RNG.uniform(20, 200, 6)) / RNG.uniform(5, 60, 6)
+    (found,) = ask("input_normalized_twice", record(again, x[:, 0]))
+    assert found.severity == "warning" and found.evidence["features"] > 3
+    assert not ask("input_normalized_twice", record(x, x[:, 0]))
+    assert not ask("input_normalized_twice", record(-again, x[:, 0]))  # raw numbers lie above 0
+
+
+def test_a_feature_that_is_filled_in_for_some_rows_only() -> None:
+    x = RNG.normal(size=(500, 4))
+    y = np.sin(2.0 * x[:, 0]) + x[:, 1]
+    known = np.where(RNG.uniform(size=500) < 0.7, y, 0.0)
+    (found,) = ask("feature_leak", record(np.c_[x, known], y))
+    assert found.severity == "warning" and found.evidence["features"] == [4]
+    honest = np.where(RNG.uniform(size=500) < 0.7, y + RNG.normal(0, 1.0, 500), 0.0)
+    assert not ask("feature_leak", record(np.c_[x, honest], y))

@@ -422,6 +422,53 @@ def test_a_training_uses_it_and_keeps_its_choices(tuned, cudnn, tmp_path):
     assert tuned.asked > 0 and not _equal(first, other)
 
 
+def _nodes(monkeypatch, device, tune=True):
+    """Train; returns what `_fit` does, and the names of a step's nodes."""
+    made = []
+    before = device.backend.program
+    monkeypatch.setattr(device.backend, "program", lambda *a, **k: made.append(before(*a, **k)) or made[-1])
+    found = _fit(device, tune)
+    monkeypatch.setattr(device.backend, "program", before)
+    return found, [node.name for node in made[0].graph.nodes]
+
+
+def test_a_kernel_is_turned_once_for_forward_and_its_gradient(tuned, cudnn, monkeypatch):
+    own, names = (_nodes(monkeypatch, tuned.device, tune)[1] for tune in (False, True))
+    assert names.count("cuDNN") == 5
+    # two kernels before, two gradients of kernels after
+    assert names.count("map_copy") == own.count("map_copy") + 4, " ".join(names)
+
+
+def test_turning_kernels_shares_launches(tuned, cudnn, merging, monkeypatch):
+    merging.backend.merging = False
+    plain, apart = _nodes(monkeypatch, merging)
+    tuned.anew()
+    merging.backend.merging = True
+    merged, names = _nodes(monkeypatch, merging)
+    assert _equal(plain, merged) and names.count("cuDNN") == apart.count("cuDNN") == 5
+    assert names.count("map_copy") + 3 <= apart.count("map_copy"), " ".join(names)
+
+
+def test_a_kernel_that_was_written_is_turned_again(tuned, cudnn):
+    """Forward, an update in place, forward: the second one reads the new kernel."""
+    name, shapes, attrs = CASES["conv"]
+    x, kernel = (tuned.device.asarray(a) for a in _random(shapes, "float32"))
+    recorder = Recorder(tuned.device)
+    with surroundings(recorder=recorder, tune=True):
+        first = call(tuned.device, SPECS[name], (x, kernel), attrs)[0]
+        again = call(tuned.device, SPECS[name], (x, kernel), attrs)[0]
+        call(tuned.device, SPECS["add"], (kernel, kernel), {}, (kernel,))
+        second = call(tuned.device, SPECS[name], (x, kernel), attrs)[0]
+        recording = recorder.finish()
+    expected = 2 * np.asarray(kernel.get())
+    recording.replay()
+    names = [node.name for node in recording.program.graph.nodes]
+    assert names.count("cuDNN") == 3 and names.count("map_copy") == 2
+    assert np.array_equal(kernel.get(), expected)
+    assert np.array_equal(first.get(), again.get())
+    np.testing.assert_allclose(second.get(), 2 * first.get(), rtol=1e-6)
+
+
 def test_a_training_in_half_precision(tuned, cudnn):
     found, plain = _fit(tuned.device, precision="float16"), _fit(tuned.device, tune=False, precision="float16")
     assert ("conv_wgrad",) in {nodes for nodes, _ in cudnn.ran}

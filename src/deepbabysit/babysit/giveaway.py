@@ -10,6 +10,7 @@ BINS = 16  # so many at most, of 15 rows or more each
 BESIDE = 2  # so many rows on either side, in the order of the feature, say what a row's label is
 KNOWING = 0.95  # a feature that knows so much alone is looked at again without it
 OWN = 0.98  # so is one whose variance the label explains
+FILLED, FEWEST, SURE_FILLED = (0.3, 0.9), 40, 0.97  # a feature known for some rows only, and sure of those
 NEAR = 5  # neighbours that the others are judged by
 
 
@@ -23,6 +24,7 @@ class Giveaway:
         givers: features that know nearly everything alone, or are made of the label; empty where there are none, or too
             many for that.
         given, rest: what those know together, and what all others do, by neighbours and by a linear model.
+        made: share of the variance of the givers that the label explains, of the one of which it explains least.
     """
 
     alone: float
@@ -32,6 +34,7 @@ class Giveaway:
     givers: tuple[int, ...] = ()
     given: float = 0.0
     rest: float = 0.0
+    made: float = 0.0
 
 
 def giveaway(values: np.ndarray, tried: np.ndarray, goal: np.ndarray, numbers: bool) -> Giveaway | None:
@@ -58,13 +61,38 @@ def giveaway(values: np.ndarray, tried: np.ndarray, goal: np.ndarray, numbers: b
     found = Giveaway(float(scores[best]), float(scores[order[1]]), int(tried[best]), float(grouped[best]))
     givers = np.flatnonzero((scores >= KNOWING) | (grouped >= OWN))
     others = np.setdiff1d(np.arange(values.shape[1]), tried[givers])
-    if not len(givers) or len(givers) > max(2, 0 if numbers else goal.shape[1]) or not len(others):
+    if not len(others) or len(givers) > max(2, 0 if numbers else goal.shape[1]):
         return found
+    if not len(givers):
+        return _where_filled(values, tried, goal, numbers, found)
     told = [together(values[:, part], goal, numbers, base) for part in (tried[givers], others)]
     return Giveaway(
         found.alone, found.second, found.feature, found.grouped, tuple(int(g) for g in tried[givers]),
-        max(told[0], float(scores[givers].max())), told[1],
+        max(told[0], float(scores[givers].max())), told[1], float(grouped[givers].min()),
     )
+
+
+def _where_filled(
+    values: np.ndarray, tried: np.ndarray, goal: np.ndarray, numbers: bool, found: Giveaway
+) -> Giveaway:
+    """Return what a feature gives away in the rows where it has another value than its most common one."""
+    for column in tried.tolist():
+        levels, number, counts = np.unique(values[:, column], return_inverse=True, return_counts=True)
+        filled = number.reshape(-1) != counts.argmax()
+        if not FILLED[0] <= filled.mean() <= FILLED[1] or filled.sum() < FEWEST or len(levels) == 2:
+            continue
+        part = goal[filled] - (goal[filled].mean(axis=0) if numbers else 0.0)
+        base = 0.0 if numbers else float(np.bincount(part.argmax(axis=1)).max()) / len(part)
+        if base > 0.9 or (numbers and not part.std()):
+            continue
+        alone = values[filled, column]
+        score = max(_binned_score(alone, part, numbers, base), _beside_score(alone, part, numbers, base))
+        if score >= SURE_FILLED:
+            rest = together(np.delete(values[filled], column, axis=1), part, numbers, base)
+            return Giveaway(
+                found.alone, found.second, found.feature, found.grouped, (column,), score, rest,
+                float(_grouped(alone[:, None], part, numbers)[0]))
+    return found
 
 
 def _accuracy(said: np.ndarray, goal: np.ndarray, base: float) -> float:

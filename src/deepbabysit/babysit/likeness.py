@@ -10,9 +10,10 @@ import numpy as np
 from deepbabysit.babysit.columns import Arrays, reader
 
 FAR = 40  # the distance to so many rows says how far apart rows usually are
-HALF = 10  # and that to so many, how many directions they lie in
+HALF = 4  # and that to the fourth part of them, in how many directions
 LIKELY = 0.005  # a nearest row so near that chance brings one in so many rows
-LEAST = 4 * FAR  # rows that are needed
+LEAST = 80  # rows that are needed
+FLOOR = 0.5  # features are scaled by no less than that of the usual spread: noise in empty corners of images is small
 EXAMPLES = 5
 MIXED = 128  # random mixtures stand for more features
 
@@ -35,20 +36,21 @@ def nearly_same(values: np.ndarray, theirs: np.ndarray | None = None) -> tuple[n
     if values.shape[1] > MIXED:
         mixed = np.random.Generator(np.random.Philox(17)).standard_normal((values.shape[1], MIXED))
         values, asked = values @ mixed, asked @ mixed
+    far_rows = min(FAR, len(values) // 4)
     squares = (asked**2).sum(axis=1)[:, None] + (values**2).sum(axis=1) - 2.0 * (asked @ values.T)
     size = float((values**2).sum(axis=1).mean())
     squares[squares < 1e-10 * max(size, 1e-300)] = np.inf  # the same rows, themselves among them
     if own:
         np.fill_diagonal(squares, np.inf)
-    part = np.sort(np.partition(squares, FAR - 1, axis=1)[:, :FAR], axis=1)
-    first, half, far = (np.sqrt(part[:, k - 1]) for k in (1, HALF, FAR))
+    part = np.sort(np.partition(squares, far_rows - 1, axis=1)[:, :far_rows], axis=1)
+    first, half, far = (np.sqrt(part[:, k - 1]) for k in (1, far_rows // HALF, far_rows))
     fine = np.isfinite(far) & (half > 0)
     if not fine.any():
         return None
-    growth = np.log(far[fine] / half[fine]) / np.log(FAR / HALF)
+    growth = np.log(far[fine] / half[fine]) / np.log(far_rows / (far_rows // HALF))
     dimension = 1.0 / max(float(np.median(growth)), 1e-2)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        expected = FAR * (first / far) ** dimension  # so many rows would be so near
+        expected = far_rows * (first / far) ** dimension  # so many rows would be so near
     return fine & (expected < LIKELY), squares.argmin(axis=1)
 
 
@@ -90,6 +92,7 @@ def likeness(
     values = read(x, rows)
     used = values.std(axis=0) > 0
     mean, spread = values[:, used].mean(axis=0), values[:, used].std(axis=0)
+    spread = np.maximum(spread, FLOOR * float(np.median(spread))) if used.any() else spread
     theirs, targets, names = None, y, rows
     if held is not None:
         theirs = (read(held[0], held[2])[:, used] - mean) / spread

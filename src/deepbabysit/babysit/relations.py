@@ -26,9 +26,10 @@ TWINS = 24  # shuffled twins that a probe is compared with
 LINEAR_FEATURES = 200  # the linear probe takes so many features, those that vary most
 FEATURES_ALONE = 64  # so many features are tried alone, those that correlate best with a column of the labels
 EXAMPLES = 5
-ENOUGH, PLENTY = 4.0, 12.0  # rows for each direction of the inputs, so that silence of the probes says something;
-PASSED = 5.0  # so many where validation labels are known by so many standard deviations
+ENOUGH = 4.0  # rows for each direction of the inputs, so that silence of the probes says something
+PASSED, KNOWN = 3.0, 0.4  # where validation labels are known by so many deviations, so much of that is expected
 LABELS_BY_CHANCE = 1e-5  # so seldom labels of two random parts are so far apart
+UNSEEN = 4  # rows of a class that training rows do not have, from which on it counts
 TOLD = 400  # rows of each part that are told apart
 PAIRS = 30  # of equal rows, from which on it is told whether their labels agree
 
@@ -67,6 +68,8 @@ class Drift:
         drifted: how many features are beyond chance.
         labels: total variation distance of the class shares (KS for numbers); `labels_chance` what chance gives.
         rows: rows of training and validation compared.
+        unseen: share of the validation rows whose class no training row has.
+        uneven: how many times as many validation rows the largest class has as the smallest.
         told: how well neighbours or a linear model tell of which part a row is, from 0 (chance) to 1, each row left out
             of its own answer; `told_error` the standard error of it.
     """
@@ -78,6 +81,8 @@ class Drift:
     labels: float | None
     labels_chance: float | None
     rows: tuple[int, int]
+    unseen: float = 0.0
+    uneven: float = 1.0
     told: float = 0.0
     told_error: float = 1.0
 
@@ -94,7 +99,8 @@ class Association:
         alone: score of the best single feature (0 chance, 1 perfect), `second` of the second best, `feature` which;
             None where features were not tried alone.
         grouped: share of the best feature's variance that the label explains.
-        givers, given, rest: features that may be made of the label, what they know together, and what others know.
+        givers, given, rest: features that may be made of the label, what they know together, and what others know;
+            `made` the share of their variance that the label explains, of the one of which it explains least.
         contradicted: of the rows whose neighbours agree on a class, the share that has another one; None for numbers.
         carried_sigma: how far the training neighbours of validation rows, or a linear model, know their labels, in
             standard deviations above shuffled ones; None where nothing was compared. `carried_rows` how many rows that
@@ -123,16 +129,21 @@ class Association:
     givers: tuple[int, ...] = ()
     given: float = 0.0
     rest: float = 0.0
+    made: float = 0.0
 
     @property
     def telling(self) -> bool:
         """Whether it would show if the inputs told the labels.
 
-        Noise columns hide what there is where few rows stand for each direction that the inputs vary in; more of them
-        are needed where the labels of validation rows are known.
+        Noise columns hide what there is where few rows stand for each direction that the inputs vary in. Where the
+        labels of validation rows are known, those of training rows must be known far less than their number explains.
         """
-        passed = self.carried_sigma is not None and self.carried_sigma >= PASSED
-        return self.rows >= (PLENTY if passed else ENOUGH) * self.spanned
+        if self.rows < ENOUGH * self.spanned:
+            return False
+        if self.carried_sigma is None or self.carried_sigma < PASSED or not self.carried_rows:
+            return True
+        expected = self.carried_sigma * (self.rows / self.carried_rows) ** 0.5
+        return max(self.neighbours_sigma, self.linear_sigma) < KNOWN * expected
 
 
 # -- equal rows --------------------------------------------------------------------------------------------------------
@@ -310,6 +321,7 @@ def drift(
     limit = float(np.sqrt(np.log(2 * len(columns) / 0.001) / (2 * effective)))
     distances = np.array([_distance(a[:, c], b[:, c]) for c in columns]) if len(columns) else np.zeros(1)
     found = share = None
+    unseen, uneven = 0.0, 1.0
     if targets is not None and labels is not None:
         mine, other = (t[r].reshape(len(r), -1) for t, r in zip(targets, (rows, held), strict=True))
         if mine.shape[1] != other.shape[1]:
@@ -319,6 +331,9 @@ def drift(
             levels = np.unique(np.concatenate((first, second)))
             shares = [np.array([(part == level).mean() for level in levels]) for part in (first, second)]
             found = float(np.abs(shares[0] - shares[1]).sum() / 2)
+            missed = shares[1][shares[0] == 0]
+            unseen = float(missed.sum()) if (missed * m >= UNSEEN).any() else 0.0
+            uneven = float(shares[1].max() / max(float(shares[1].min()), 0.5 / m))
             whole = (shares[0] * n + shares[1] * m) / (n + m)
             # three times what is expected by chance: sum over classes of sqrt(2 p (1 - p) / (pi n)) / 2
             share = float(3.0 * np.sqrt(2 * whole * (1 - whole) / (np.pi * effective)).sum() / 2)
@@ -328,7 +343,7 @@ def drift(
     best = int(distances.argmax())
     return Drift(
         float(distances[best]), int(columns[best]) if len(columns) else 0, limit, int((distances > limit).sum()),
-        found, share, (n, m), *_told(a, b),
+        found, share, (n, m), unseen, uneven, *_told(a, b),
     )
 
 
@@ -410,7 +425,7 @@ def associate(
     known = giveaway(scaled, tried, goal, labels.kind == "numbers")
     return found if known is None else replace(
         found, alone=known.alone, second=known.second, feature=int(places[known.feature]), grouped=known.grouped,
-        givers=tuple(int(places[g]) for g in known.givers), given=known.given, rest=known.rest,
+        givers=tuple(int(places[g]) for g in known.givers), given=known.given, rest=known.rest, made=known.made,
     )
 
 

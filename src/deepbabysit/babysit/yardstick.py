@@ -7,7 +7,7 @@ closed form to standardized inputs; classes are fitted as columns of 0 and 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,9 @@ class Yardstick:
         spread: variance of the validation targets (numbers only).
         of: how many training rows there are.
         own_guess: `guess` on training rows.
+        moved: of the class whose share differs most between the parts, how far the mean score of a model that was
+            fitted to one of them differs as well; `expected` how far it would as the model knows the class,
+            `moved_error` its standard error.
         course: where a loss is no square: what it is for the errors of guessing times each of `SCALES` (numbers only);
             `reached` what it is for those of the better model.
         wide: whether the inputs are images, sequences or very many numbers, which such models do not know well.
@@ -65,6 +68,9 @@ class Yardstick:
     spread: float | None = None
     of: int = 0
     own_guess: float = 0.0
+    moved: float = 0.0
+    expected: float = 0.0
+    moved_error: float = 1.0
     wide: bool = False
     course: tuple[float, ...] = ()
     reached: float | None = None
@@ -140,7 +146,7 @@ def measure(
     better = min((linear, curved), key=lambda fit: fit[2])
     guess = float(other[:, int(center.argmax())].mean()) if classes else 0.0
     priced = price is not None and not classes
-    return Yardstick(
+    found = Yardstick(
         "classes" if classes else "numbers", len(goal), len(other), guess, scores[0][1], scores[1][1], scores[0][0],
         scores[1][0],
         doubted=_doubted(better[0] + center, goal) if classes else None,
@@ -151,6 +157,17 @@ def measure(
         course=tuple(price((other - center)[:, 0] * scale) for scale in SCALES) if price and priced else (),
         reached=price((other - center - better[1])[:, 0]) if price and priced else None,
     )
+    if not classes:
+        return found
+    theirs_center = other.mean(axis=0)
+    back = _ridge(*_lines(theirs, values), other - theirs_center)  # the other way round: labels of either may be wrong
+    moved = max(
+        _moved(better[0] + center, goal, better[1] + center, other),
+        _moved(back[0] + theirs_center, other, back[1] + theirs_center, goal),
+        key=lambda found: found[1] / max(found[2], 1e-12),
+    )
+    return replace(found, moved=moved[0], expected=moved[1], moved_error=moved[2])
+
 
 
 def _chosen(x: Arrays, y: np.ndarray, most: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -237,6 +254,19 @@ def _score(said: np.ndarray, goal: np.ndarray, classes: bool) -> float:
     if classes:
         return float((said.argmax(axis=1) == goal.argmax(axis=1)).mean())
     return 1.0 - float(((said - goal) ** 2).mean()) / max(float(goal.var()), 1e-300)
+
+
+def _moved(own: np.ndarray, goal: np.ndarray, held: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Return how far scores moved with the class whose share differs most, how far they should have, and the error."""
+    away = other.mean(axis=0) - goal.mean(axis=0)
+    worst = int(np.abs(away).argmax())
+    mine, theirs, true = own[:, worst], held[:, worst], goal[:, worst]
+    knows = 1.0 - float(((mine - true) ** 2).mean()) / max(float(true.var()), 1e-300)
+    error = np.sqrt(float(mine.var()) / len(mine) + float(theirs.var()) / len(theirs))
+    direction = float(np.sign(away[worst]))
+    return (
+        direction * float(theirs.mean() - mine.mean()), max(knows, 0.0) * abs(float(away[worst])), float(error),
+    )
 
 
 def _doubted(said: np.ndarray, goal: np.ndarray) -> float:

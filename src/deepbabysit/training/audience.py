@@ -18,7 +18,7 @@ class Audience:
 
     Attributes:
         hearing: those that hear of steps.
-        wake: the step of the trainer at which the first of them wants to hear.
+        wake: the step of the trainer at which the first of them wants to hear, as `ask` found it.
     """
 
     def __init__(self, listeners: Sequence[Listener], names: Sequence[str]) -> None:
@@ -27,6 +27,10 @@ class Audience:
         self._enders = [li for li in listeners if type(li).step_end is not Listener.step_end]
         self.hearing = [*self._starters, *self._enders]
         self.wake = 0
+
+    def ask(self) -> None:
+        """Ask all when they want to hear next."""
+        self.wake = min([listener.wake for listener in self.hearing], default=sys.maxsize)
 
     def begin(self, epoch: int, step: int, now: int) -> None:
         """Announce a step of the epoch, number `now` of the trainer."""
@@ -43,4 +47,4 @@ class Audience:
         for listener in self._enders:
             if alarmed or listener.wake <= now:
                 listener.step_end(info)
-        self.wake = min((listener.wake for listener in self.hearing), default=sys.maxsize)
+        self.ask()

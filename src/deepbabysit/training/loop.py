@@ -362,13 +362,14 @@ class Trainer:
         for note in notes:
             say(note)
         reason = "epochs" if folder is None else folder.ended or "epochs"
+        heard = Audience(audience, names)
         try:
             with interruptible() as interrupt, np.errstate(all="ignore"), NOTICES.heard_by(say):
                 for epoch in range(info.first_epoch, epochs if reason == "epochs" else 0):
                     for listener in audience:
                         listener.epoch_begin(epoch)
                     stop = self._run_epoch(
-                        epoch, source, step, accumulate, names, audience, watchers, interrupt, stops,
+                        epoch, source, step, accumulate, heard, watchers, interrupt, stops,
                         (epochs - info.first_epoch) * batches,
                     )
                     logs = step.sums.read()
@@ -401,8 +402,7 @@ class Trainer:
         source: Source,
         step: TrainStep,
         accumulate: int,
-        names: Sequence[str],
-        audience: Sequence[Listener],
+        heard: Audience,
         watchers: CallbackList,
         interrupt: Interrupt,
         stops: Sequence[str],
@@ -410,7 +410,7 @@ class Trainer:
     ) -> str:
         """Run the steps of an epoch; returns why the run must end, or an empty string. `planned`: steps of the run."""
         step.sums.clear()
-        heard = Audience(audience, names)
+        heard.ask()
         number = samples = 0
         batches = source.batches(epoch, self.layer.device)
         together = Together(source, step, heard.hearing, planned, accumulate)

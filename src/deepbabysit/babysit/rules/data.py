@@ -182,10 +182,12 @@ def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> 
 
 
 @rule(
-    "input_normalized_twice", phase="check", largest=0.1, std=0.02, outliers=0.5,
+    "input_normalized_twice", phase="check", largest=0.1, std=0.02, outliers=0.5, below=5.0, most=0.5, spread=0.3,
     why="Data scaled once have values near 1; pixels divided by 255 twice end below 0.004, digits by 16 twice below "
     "0.063. In sparse text features the words that occur are above `std`; others may "
-    "have outliers up to `outliers`.",
+    "have outliers up to `outliers`. Statistics of raw numbers that are taken off scaled ones leave "
+    "features that lie far `below` 0 in their own spread, which is small: `most` of them, when raw numbers, where they "
+    "lie far from 0, lie above it.",
 )
 def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
     """All inputs are tiny."""
@@ -197,7 +199,10 @@ def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
         size = max(abs(found.all_minimum), abs(found.all_maximum))
         small = size < limits.largest and found.typical <= limits.std * 2
         outliers = size < limits.outliers and found.typical < limits.std
-        if found.ids or size == 0.0 or not (small or outliers):
+        if found.ids or size == 0.0:
+            continue
+        if not (small or outliers):
+            yield from _scaled_again(found, named("x", len(data.inputs), number), limits, number)
             continue
         if entering and max(value["top"] for value in entering.values()) > 10 * size:
             continue
@@ -210,6 +215,23 @@ def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
             {"input": name, "largest": size, "std": found.all_std, "limit": limits.largest},
             remedies=(Remedy("Remove one of the two scalings."), standardize(number)),
         )
+
+
+def _scaled_again(found: InputFacts, name: str, limits: Any, number: int) -> Iterator[Finding]:
+    mean, std = np.array(found.mean), np.array(found.std)
+    mean, std = mean[std > 0], std[std > 0]
+    below = (mean < -limits.below * std) & (std < limits.spread)
+    if not len(std) or found.rows < 30 or below.mean() < limits.most:
+        return
+    yield Finding(
+        "input_normalized_twice", "warning", 0.85,
+        f"{int(below.sum())} of {len(std)} features of {name} that vary lie more than {limits.below:g} of their "
+        f"standard deviations below 0 (usual mean {float(np.median(mean[below])):.3g}, standard deviation "
+        f"{float(np.median(std[below])):.3g}; limit {percent(limits.most)} of the features): as if the mean of raw "
+        "numbers was taken off scaled ones. Scale once.",
+        {"input": name, "features": int(below.sum()), "of": len(std), "limit": limits.most},
+        remedies=(Remedy("Remove one of the two scalings."), standardize(number)),
+    )
 
 
 @rule(
@@ -303,7 +325,7 @@ def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     share = data.duplicates / data.rows
     numbers = data.labels is not None and data.labels.kind == "numbers" and not data.labels.few
     measured = (data.continuous and not ids) or data.copied
-    copied = (share > limits.share and measured or share > limits.most and numbers) and not _evened(data, limits.evened)
+    copied = (share > limits.share and measured or share > limits.most and numbers) and not evened(data, limits.evened)
     if ids and not copied:
         return None
     return Finding(
@@ -320,7 +342,7 @@ def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     )
 
 
-def _evened(data: DataFacts, limit: float) -> bool:
+def evened(data: DataFacts, limit: float) -> bool:
     """Tell whether copies make classes more equal: rare ones were oversampled on purpose."""
     counts = sorted(data.labels.counts.values()) if data.labels is not None else []
     counts = [count for count in counts if count]
@@ -409,7 +431,9 @@ def class_imbalance(record: Record, limits: Any) -> Finding | None:
     # classes that are rare among training rows only: what is learned of them is not what validation asks
     moved = drift is not None and drift.labels is not None and drift.labels_chance is not None and (
         drift.labels > max(drift.labels_chance, limits.moved))
-    harmless = record.run.weighted or (found is not None and found >= limits.recall and not moved)
+    # where the other part lacks other classes, the parts were cut wrongly
+    split = moved and drift is not None and drift.uneven > limits.ratio
+    harmless = record.run.weighted or split or (found is not None and found >= limits.recall and not moved)
     total = sum(counts.values())
     weights = {int(c): round(total / (len(counts) * n), 3) for c, n in sorted(counts.items())}
     reason = "; weights are given" if record.run.weighted else (

@@ -14,14 +14,15 @@ from deepbabysit.babysit.yardstick import Yardstick
 
 
 @rule(
-    "corrupted_labels", phase="check", doubted=0.2, held=0.5, errors=2.0, sure=3.0, apart=0.2, half=0.5, useless=0.06,
+    "corrupted_labels", phase="check",
+    doubted=0.1, held=0.5, errors=2.0, sure=3.0, wide=0.2, surer=4.5, apart=0.1, half=0.5, useless=0.06,
     rows=30,
     why="A model that never saw a row, and is surer of it than of four fifths of them, is wrong in up to 0.01 of the "
         "cases on clean tables and images, and in a share like that of the wrong labels where labels are wrong. Where "
         "it is wrong of training rows (`doubted`) and not half as often of validation rows (`held`; at least `rows` "
         "of them), and knows training rows less than those (by `apart` and `sure` standard errors), the training "
         "labels are at fault. Numbers have no sure answers: there the share of the variance that is explained must be "
-        "`apart` between the parts, by so many standard `errors`, and that of the training part less than `half`. "
+        "`wide` apart between the parts, by so many standard `errors`, and that of the training part less than `half`. "
         "Where no model explains more than `useless` of any part, the targets are not of these inputs.",
     causes=("conflicting_labels", "class_imbalance"),
 )
@@ -33,12 +34,43 @@ def doubted_labels(record: Record, limits: Any) -> Finding | None:
     return _of_numbers(known, limits) if known.kind == "numbers" else _of_classes(known, limits)
 
 
+@rule(
+    "corrupted_labels", phase="check", labels=0.1, errors=3.5, share=0.4, distance=0.25, rows=30, copies=0.05,
+    why="Where inputs tell labels, a class cannot have another share in the other part while inputs are alike: the "
+        "mean score that a cheap model gives the class would differ, too, by as much of it as the model explains. "
+        "Where that is at least so many standard `errors`, and it differs by less than that `share` of it, labels of "
+        "one part were changed: one class marked as another, a default where a label was missing. A feature that "
+        "moved (`distance`) or `copies` explain it otherwise.",
+)
+def relabelled(record: Record, limits: Any) -> Finding | None:
+    """Labels of the parts differ, and inputs do not."""
+    known, data = yardstick_of(record), data_of(record)
+    found = None if data is None else data.drift
+    if known is None or data is None or found is None or found.labels is None or found.labels_chance is None:
+        return None
+    if record.run.weighted or known.held_rows < limits.rows or found.labels <= max(found.labels_chance, limits.labels):
+        return None
+    if found.distance > max(found.chance, limits.distance) or found.unseen or (
+        data.duplicates > limits.copies * data.rows
+    ):
+        return None
+    if known.expected < limits.errors * known.moved_error or known.moved > limits.share * known.expected:
+        return None
+    return _finding(
+        f"the labels of the parts differ by {found.labels:.2f} (chance gives {found.labels_chance:.2f}) and their "
+        f"inputs do not: the scores of a cheap model differ by {known.moved:.3f}, where {known.expected:.3f} would "
+        f"follow (limit {limits.share * known.expected:.3f})",
+        {"labels": found.labels, "moved": known.moved, "expected": known.expected, "limit": limits.share}, 0.85,
+    )
+
+
 def _of_classes(known: Yardstick, limits: Any) -> Finding | None:
     share, held = known.doubted, known.held_doubted
     if share is None or held is None or share < limits.doubted or held > limits.held * share:
         return None
     spread = known.own * (1.0 - known.own) / known.rows + (known.best * (1.0 - known.best) + 0.01) / known.held_rows
-    if known.best - known.own < max(limits.apart, limits.sure * math.sqrt(spread)):
+    gap, error = known.best - known.own, math.sqrt(spread)
+    if gap < max(limits.wide, limits.sure * error) and gap < max(limits.apart, limits.surer * error):
         return None  # as hard as the validation rows: classes that overlap
     return _finding(
         f"of the training rows of which a cheap model is surest (those rows left out of its fit) {percent(share)} have "
@@ -54,7 +86,7 @@ def _of_numbers(known: Yardstick, limits: Any) -> Finding | None:
             f"variance of any part (limit {percent(limits.useless)}): the targets have nothing to do with the inputs",
             {"own": known.own, "validation": known.best, "limit": limits.useless, "rows": known.rows}, 0.75,
         )
-    if known.best - known.own < limits.apart or known.own > limits.half * known.best:
+    if known.best - known.own < limits.wide or known.own > limits.half * known.best:
         return None
     rows = math.sqrt(2.0 * (1.0 / known.rows + 1.0 / known.held_rows))
     errors = math.log(max(1.0 - known.own, 1e-3) / max(1.0 - known.best, 1e-3)) / rows

@@ -9,7 +9,7 @@ from deepbabysit.babysit import changes
 from deepbabysit.babysit.facts import DataFacts
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import split_again
-from deepbabysit.babysit.rules.data import data_of, percent
+from deepbabysit.babysit.rules.data import data_of, evened, percent
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import Record
 
@@ -23,8 +23,7 @@ from deepbabysit.babysit.vitals import Record
     "`least` rows. Of measured rows that were split at random twice the share of repeats inside the training part is "
     "expected: up to three standard errors more of it, and up to `most` of the part, are only noted. Rows far nearer "
     "to a training row than chance explains (likeness.py: up to 0.25 of clean validation rows) are copies with "
-    "noise, or "
-    "rows of one group, from a share of `near` on, where they have its label, too (`alike`; `numbers` of the "
+    "noise, or rows of one group, from a share of `near` on, where they have its label, too (`alike`; `numbers` of the "
     "variance).",
 )
 def split_leak(record: Record, limits: Any) -> Finding | None:
@@ -71,7 +70,7 @@ def _near_leak(data: DataFacts, limits: Any) -> Finding | None:
         "split_leak", "warning", 0.85,
         f"{near.rows} of {near.of} validation rows ({percent(near.share)}, limit {percent(limits.near)}) lie far "
         f"nearer to a training row than chance explains, and have its label (validation row {pairs}): copies with "
-        f"noise, or "
+        "noise, or "
         f"several rows of one person, day or picture. Validation then measures memory. Split by group.",
         {"rows": near.rows, "of": near.of, "share": near.share, "alike": near.alike, "limit": limits.near,
          "examples": [list(p) for p in near.examples]},
@@ -83,15 +82,15 @@ def _near_leak(data: DataFacts, limits: Any) -> Finding | None:
 
 
 @rule(
-    "feature_leak", phase="check", score=0.8, apart=0.3, sure=0.985, sure_apart=0.05, numbers=0.985, classes=0.97,
-    less=0.1, grouped=0.98, copied=0.995,
+    "feature_leak", phase="check", score=0.8, apart=0.3, sure=0.985, sure_apart=0.05, numbers=0.97, classes=0.97,
+    less=0.1, grouped=0.98, copied=0.995, copies=0.05, near=0.3, causes=("split_drift",),
     why="score: Deepchecks and RULES say 0.8, but the best feature of iris or breast cancer reaches that honestly "
     "(0.95 at most of 23 tables), next to others nearly as good. So it is only noted where it stands `apart` from "
     "the second best. A warning needs a feature that is `sure` alone and not nearly equalled; or some that together "
     "know nearly all (`numbers` of the variance, `classes` of the rows beyond the largest class) where all others "
     "know `less`; or one that has nothing but the label in its variance (`copied`; `grouped` where it stands apart "
-    "as well). One number "
-    "that honestly decides everything looks the same: whether it is known in use is for a person to say.",
+    "as well). One number that honestly decides everything looks the same: whether it is known in use is for a person "
+    "to say. Among `copies` and rows `near` each other any feature knows the label.",
 )
 def feature_leak(record: Record, limits: Any) -> Finding | None:
     """One feature, or a few, give the label away."""
@@ -104,11 +103,14 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
     gap = found.alone - found.second
     wide = found.alone > limits.score and gap > limits.apart
     perfect = found.alone >= limits.sure and gap > limits.sure_apart
-    label = found.alone >= limits.score and (
-        found.grouped >= limits.copied or (found.grouped >= limits.grouped and gap > 2 * limits.sure_apart))
     enough = limits.numbers if data.labels is not None and data.labels.kind == "numbers" else limits.classes
-    without = bool(found.givers) and found.given >= enough and found.given - found.rest >= limits.less
-    sure = perfect or label or without
+    known = bool(found.givers) and found.given >= enough
+    label = (known and found.made >= limits.copied) or found.alone >= limits.score and (
+        found.grouped >= limits.copied or (found.grouped >= limits.grouped and gap > 2 * limits.sure_apart))
+    without = known and (found.given - found.rest >= limits.less or found.made >= limits.copied)
+    # a row whose copies were left in knows its label by any feature
+    fresh = data.copies <= limits.copies * data.rows and (data.near is None or data.near.share < limits.near)
+    sure = label or (fresh and (perfect or without))
     if not (wide or sure):
         return None
     columns = found.givers if without else (found.feature,)
@@ -132,7 +134,8 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
 
 
 @rule(
-    "split_drift", phase="check", distance=0.25, labels=0.15, told=0.3, errors=6.0, copies=0.05,
+    "split_drift", phase="check", distance=0.25, labels=0.15, told=0.3, errors=6.0, copies=0.05, near=0.3,
+    evened=1.5,
     why="Beyond chance (one in a thousand over all features, Kolmogorov-Smirnov; one in 100,000 for labels) and large "
     "enough to matter: a quarter of the rows for a feature, 15 % of the rows for the class shares. Random splits stay "
     "below both. Weighted classes are meant to have other shares. A part that is made of copies differs from any "
@@ -140,7 +143,7 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
     "two-sample test by classifying, Lopez-Paz and Oquab 2017; random splits stay below 4 `errors` and 0.4), "
     "features no longer "
     "belong together as they did: columns in another order, pictures turned or noisy.",
-    causes=("duplicate_rows", "class_imbalance"),
+    causes=("duplicate_rows", "class_imbalance", "corrupted_labels"),
 )
 def split_drift(record: Record, limits: Any) -> Finding | None:
     """Training and validation data differ in distribution."""
@@ -151,12 +154,11 @@ def split_drift(record: Record, limits: Any) -> Finding | None:
     if data.overlap is not None and data.overlap.rows > 0.5 * data.overlap.of:
         return None  # a part of the training rows themselves
     feature = found.distance > max(found.chance, limits.distance)
-    label = (
-        found.labels is not None and found.labels_chance is not None
-        and found.labels > max(found.labels_chance, limits.labels)
+    label = found.labels is not None and found.labels_chance is not None and not evened(data, limits.evened) and (
+        found.labels > max(found.labels_chance, limits.labels) or found.unseen > 0.0
     )
     told = found.told > limits.told and found.told > limits.errors * found.told_error and (
-        data.copies <= limits.copies * data.rows)
+        data.copies <= limits.copies * data.rows) and (data.near is None or data.near.share < limits.near)
     if not feature and not label and not told:
         return None
     if label and record.run.weighted:
@@ -171,7 +173,8 @@ def split_drift(record: Record, limits: Any) -> Finding | None:
     if label:
         parts.append(
             f"the labels differ by {found.labels:.2f} between the parts (chance gives {found.labels_chance:.2f}, limit "
-            f"{limits.labels:g})"
+            f"{limits.labels:g}" + (f"; {percent(found.unseen)} of the validation rows are of classes that no training "
+            f"row has)" if found.unseen else ")")
         )
     if told and not feature:
         parts.append(
