@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.babysitter import draws
-from benchmarks.babysitter.operators import LOOKALIKES, OPERATORS, Operator, apply
+from benchmarks.babysitter.operators import LOOKALIKES, OPERATORS, Operator, changes
 from benchmarks.babysitter.programs import BY_NAME, PROGRAMS
 from benchmarks.babysitter.recipes import Recipe, pool_of
 from benchmarks.babysitter.sources import present
@@ -85,7 +85,7 @@ def _case(pool: str, operator: Operator, program: Recipe, copy: int) -> Case | N
     name = f"{program['name']}/{operator.name}/{copy}"
     rng = _generator(pool, name)
     delta = operator.make(program, rng)
-    if delta is None or apply(program, delta) == program:
+    if delta is None or not changes(program, delta):
         return None
     seeds = FIRST_SEED[pool] + rng.permutation(draws.DRAWS[pool].SEEDS)[:TRIALS]
     return Case(name, pool, program["name"], operator.name, operator.codes, delta, tuple(seeds.tolist()))

@@ -18,14 +18,17 @@ STEPS, BATCH = 150, 32
 class Loop:
     """A hand-written loop; each attribute is one way in which loops go wrong, or only look so."""
 
-    clear: str = "every"  # "never", "epoch", "tenth", "after", "other" (the gradients of another model)
+    # "never", "first" (step), "epoch", "tenth", "after", "other" (another model's gradients), "head" (all others stay)
+    clear: str = "every"
     gather: int = 1  # backward calls with a part of the loss each, then a step
     split: bool = False  # they take parts of one batch, not batches
-    keep: str = "numbers"  # "tensors", "sum", "average", "outputs", "last", "arrays"
+    # "tensors", "sum", "average", "outputs", "last", "arrays", "history", "recent" (five of them)
+    keep: str = "numbers"
     train: str = "training"  # "inference", "until_evaluation"
     evaluate: str = "inference"  # "training", "none"
-    reduce: str = "mean"  # "sum"
-    holds: str = "all"  # what the optimizer was given: "head" (the output layer only), "body" (all but that)
+    reduce: str = "mean"  # "sum", "squares" (the sum of squared errors of one-hot rows)
+    # what the optimizer was given: "head" (the output layer only), "body" (all but that), "tail" (all but the first)
+    holds: str = "all"
     frozen: bool = False  # the first layer is not to be trained
     dropout: float = 0.0
     norm: bool = False
@@ -97,30 +100,33 @@ def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
     model = network(data, middle)
     if kind.frozen:
         model.freeze("0")
-    head = {id(p) for p in model.layers[-1].parameters()} if kind.holds != "all" else set()
-    held = [p for p in model.parameters() if (id(p) in head) == (kind.holds == "head")]
+    every = model.layers
+    given = {"head": every[-1:], "body": every[:-1], "tail": every[1:]}.get(kind.holds, every)
+    held = [p for layer in given for p in layer.parameters()]
     optimizer = db.optimizers.SGD(held, 0.05)
-    other = db.optimizers.SGD(network(data, []).parameters(), 0.05) if kind.clear == "other" else optimizer
+    other = optimizer
+    if kind.clear == "other":
+        other = db.optimizers.SGD(network(data, []).parameters(), 0.05)
+    elif kind.clear == "head":
+        other = db.optimizers.SGD(model.layers[-1].parameters(), 0.05)
     memory = _Memory(kind.keep)
     rows = len(data.train.x) // BATCH
+    seldom = {"epoch": rows, "tenth": 10, "first": STEPS}.get(kind.clear, 0)
     training = True
     with db.babysit.watch(model, optimizer, say=lambda _: None, every=8, batch=BATCH) as sitter:
         for step, (x, y) in zip(range(STEPS), _batches(data, seed), strict=False):
             last = kind.split or step % kind.gather == kind.gather - 1
             first = kind.split or step % kind.gather == 0
-            if (kind.clear in ("every", "other") and first) or (kind.clear == "epoch" and step % rows == 0) or (
-                kind.clear == "tenth" and step % 10 == 0
-            ):
+            if (kind.clear in ("every", "other", "head") and first) or (seldom and step % seldom == 0):
                 other.zero_grad()
             for part in _parts(len(x), kind.gather if kind.split else 1):
                 if training and kind.train != "inference":
                     with db.training():
                         output = model(x[part])
-                        loss = db.losses.cross_entropy(y[part], output)
+                        loss = _loss(kind.reduce, y[part], output)
                 else:
                     output = model(x[part])
-                    loss = db.losses.cross_entropy(y[part], output)
-                loss = loss * float(len(x)) if kind.reduce == "sum" else loss
+                    loss = _loss(kind.reduce, y[part], output)
                 loss.backward()
             if last:
                 optimizer.step(1.0 / kind.gather) if kind.gather > 1 else optimizer.step()
@@ -137,6 +143,15 @@ def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
                     else:
                         model(data.held.x)
     return sitter.findings
+
+
+def _loss(reduce: str, y: np.ndarray, output: Any) -> Any:
+    """Return the loss of a batch, reduced as this kind of loop does it."""
+    if reduce == "squares":
+        wrong = db.ops.softmax(output, axis=-1) - np.eye(output.shape[1], dtype=np.float32)[y]
+        return (wrong * wrong).sum()
+    loss = db.losses.cross_entropy(y, output)
+    return loss * float(len(y)) if reduce == "sum" else loss
 
 
 def _parts(count: int, parts: int) -> list[slice]:
@@ -165,6 +180,10 @@ class _Memory:
             self._total = self._total + loss
         elif self._kind == "average":
             self._total = self._total * 0.9 + loss * 0.1
+        elif self._kind == "history":
+            self._kept.append({"loss": loss, "size": (output * output).mean()})
+        elif self._kind == "recent":
+            self._kept = [*self._kept[-4:], loss]
         elif self._kind == "last":
             self._total = loss
         else:

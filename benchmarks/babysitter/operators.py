@@ -80,6 +80,13 @@ def apply(recipe: Recipe, delta: Mapping[str, Any]) -> Recipe:
     return made
 
 
+def changes(recipe: Recipe, delta: Mapping[str, Any]) -> bool:
+    """Tell whether a delta changes anything."""
+    data = delta.get("data", {})
+    return any(recipe["data"].get(key, delta) != value for key, value in data.items()) or any(
+        recipe.get(key, delta) != value for key, value in delta.items() if key != "data")
+
+
 def pick(rng: np.random.Generator, *values: Any) -> Any:
     """Return one of the values."""
     return values[int(rng.integers(len(values)))]

@@ -144,11 +144,13 @@ def _scaler(how: Any, source: str, x: np.ndarray) -> Callable[[np.ndarray], np.n
         order = np.random.default_rng(count).permutation(count)
         some = order[: max(1, round(how.get("columns", 1.0) * count))]
         slips = {key: value for key, value in how.items() if key not in ("kind", "columns")}
-        again = ZScore().fit(x) if "again" in slips else None
+        again = (MinMax() if slips["again"] == "minmax" else ZScore()).fit(x) if "again" in slips else None
 
         def slip(a: np.ndarray) -> np.ndarray:
             out = np.array(inner(a), np.float64)
             part = out[:, some]
+            if "raw" in slips:  # these columns were passed by
+                part = np.array(a, np.float64)[:, some]
             if "constant" in slips:
                 part = np.full_like(part, slips["constant"])
             if "power" in slips:  # of e: what a forgotten logarithm leaves
@@ -164,6 +166,8 @@ def _scaler(how: Any, source: str, x: np.ndarray) -> Callable[[np.ndarray], np.n
         return slip
     if how == "none":
         return lambda a: a
+    if how == "center":
+        return lambda a: a - x.mean(0)
     if how == "unit":  # pixels to 0..1
         return lambda a: a / IMAGES.get(source, 1.0)
     fitted = (MinMax() if how == "minmax" else ZScore()).fit(x)
@@ -174,7 +178,7 @@ def _target(how: Any, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Return what the program does to its targets: ``zscore``, ``unit``, ``none``, a factor on the bare numbers, or
     ``{"times": ..., "plus": ...}`` on the scaled ones."""
     if isinstance(how, Mapping):
-        inner = _target("zscore", y)
+        inner = _target(how.get("kind", "zscore"), y)
         return lambda t: inner(t) * how.get("times", 1.0) + how.get("plus", 0.0)
     low, wide = float(y.min()), float(y.max() - y.min())
     if how == "none":

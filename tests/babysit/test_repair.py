@@ -145,9 +145,9 @@ def test_what_counts_as_better() -> None:
     assert Comparison(of(0.8, 0.5), of(0.8, 0.49)).judge()[0] is False
     assert Comparison(of(0.8), None).judge() == (False, "its outputs are not finite")
     assert Comparison(None, of(0.1)).judge() == (True, "")
-    assert Comparison(of(0.8), of(0.9), 3.0).sure and not Comparison(of(0.8), of(0.9), 1.9).sure
-    assert not Comparison(of(0.8), of(0.82), 3.0).sure
-    assert Comparison(of(0.8, 0.5), of(0.9, 0.4), 3.0).sure and not Comparison(of(0.8, 0.5), of(0.9, 0.6), 3.0).sure
+    assert Comparison(of(0.8), of(0.9), 3.1).sure and not Comparison(of(0.8), of(0.9), 2.9).sure
+    assert Comparison(of(0.97), of(0.99), 3.1).sure and not Comparison(of(0.8), of(0.82), 3.1).sure
+    assert Comparison(of(0.8, 0.5), of(0.9, 0.4), 3.1).sure and not Comparison(of(0.8, 0.5), of(0.9, 0.6), 3.1).sure
 
 
 def test_where_remedies_do_not_help_a_sound_setup_is_tried() -> None:

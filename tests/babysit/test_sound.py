@@ -97,6 +97,25 @@ def test_inputs_are_scaled_by_what_they_are() -> None:
     assert sound._scaling(pixels) == {"step": "zscore", "axis": None}
     tokens = setup([L.Embedding(9, 4, input_shape=5), L.Flatten(), L.Dense(3, "softmax")])
     assert made(tokens, RNG.integers(0, 9, (200, 5))).inputs == ()
+    words, amounts = db.Input(shape=5, dtype="int32"), db.Input(shape=6)
+    joined = L.Concatenate()([L.Flatten()(L.Embedding(9, 4)(words)), amounts])
+    both = db.Model([words, amounts], L.Dense(3, "softmax")(L.Dense(32, "relu")(joined)))
+    start = setup_of(both.compile("sgd", "sparse_categorical_crossentropy"))
+    done = made(start, (RNG.integers(0, 9, (200, 5)), X), RNG.integers(0, 3, 200))
+    assert done.inputs == ({"step": "zscore", "input": 1},)
+
+
+def test_frozen_layers_stay() -> None:
+    model = db.Sequential([L.Dense(8, "sigmoid", input_shape=6), L.Dense(8, "sigmoid"), L.Dense(3, "softmax")])
+    model.layers[0].trainable = False
+    start = setup_of(model.compile("sgd", "sparse_categorical_crossentropy"))
+    assert "0.kernel" in start.frozen
+    assert shapes_of_units(made(start)) == [(8, "sigmoid"), (sound.WIDTH, "relu"), (3, "softmax")]
+    assert not made(start).build().layers[0].kernel.trainable
+
+
+def shapes_of_units(done: Setup) -> list[tuple[int, str]]:
+    return [(p.config["units"], p.config["activation"]) for p in Blueprint(done.model).layers()]
 
 
 def test_numbers_become_classes_only_where_they_can() -> None:

@@ -291,11 +291,13 @@ def test_a_phase_that_takes_the_process_along_costs_that_phase(tmp_path, monkeyp
 
 
 HANGS = """
-import json, sys, time
+import json, os, subprocess, sys, time
 found = json.load(open(sys.argv[1]))
 print("here", flush=True)
 if "first" not in found["phases"]:
     found["phases"]["first"] = {"begun": ["a", "b"], "a": 1}
+    peer = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    found["peer"] = peer.pid
     json.dump(found, open(sys.argv[1], "w"))
     time.sleep(60)
 json.dump({**found, "done": True}, open(sys.argv[1], "w"))
@@ -310,6 +312,8 @@ def test_what_hangs_is_ended(tmp_path):
     assert lines == ["here", "  WRONG b: nothing was heard for 2 s", "here"]
     assert found["done"] is True and found["failed"] == ["b"]
     assert found["phases"]["first"]["a"] == 1
+    state = Path(f"/proc/{found['peer']}/stat")  # what it has started is ended, too
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_check_that_does_not_begin_ends(tmp_path):

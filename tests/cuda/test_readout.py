@@ -128,9 +128,12 @@ def test_values_are_those_of_the_moment(cuda, emulation):
     backend.write(values, np.zeros(5))
     assert not arrival.ready
     assert arrival.ready
+    late = backend.fetch([values])  # not into what is not read yet
+    assert not late.ready and late.ready
     first, second = arrival.values()
     np.testing.assert_array_equal(first, np.arange(5.0))
     np.testing.assert_array_equal(second, np.arange(12).reshape(3, 4).T)
+    np.testing.assert_array_equal(late.values()[0], np.zeros(5))
     assert emulation.synchronizations == before
     late = backend.fetch([values])
     np.testing.assert_array_equal(late.values()[0], np.zeros(5))

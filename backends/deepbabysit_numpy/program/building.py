@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,8 @@ def _room(begin: int, end: int) -> np.ndarray:
 
 def _apart(call: Call) -> bool:
     """Tell whether every large input of a call lies elsewhere: an address says which one is meant."""
-    places = [address(a) for a in call[2] if a.nbytes > LARGEST]
-    return len(set(places)) == len(places)
+    spans = sorted(extent(a) for a in call[2] if a.nbytes > LARGEST)
+    return all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def same_bits(device: Device, call: Call) -> bool:
@@ -166,15 +167,18 @@ class _Late:
         self._call = call
         self._number = number
         self._last = address(call[2][number])
-        self._places = [(row, int(place)) for row in rows for place in np.flatnonzero(row == np.uint64(self._last))]
+        first, after = np.uint64(self._last), np.uint64(extent(call[2][number])[1])
+        inside = [(row, np.flatnonzero((row >= first) & (row < after))) for row in rows]
+        # what lies how far behind its beginning: parts of a crew begin elsewhere
+        self._places = [(row, int(place), int(row[place]) - self._last) for row, some in inside for place in some]
 
     def find(self) -> None:
         """Write its address into the rows."""
         now = address(self._call[2][self._number])
         if now != self._last:
             self._last = now
-            for row, place in self._places:
-                row[place] = now
+            for row, place, offset in self._places:
+                row[place] = now + offset
 
 
 class Program:

@@ -8,13 +8,17 @@ values away: whatever is not known to be harmless raises `Untraceable`, and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from deepbabysit_numpy.compiled.team import parts_awake
 from deepbabysit_numpy.program import rows as make
 from deepbabysit_numpy.program.crew import CREW, table_of
 from deepbabysit_numpy.program.machine import Row, Rows
+
+_ROUNDED = (np.add, np.subtract, np.multiply)
 
 
 class Untraceable(Exception):
@@ -135,8 +139,23 @@ class Trace:
             if target.dtype != loop[-1] or target.shape != shape:
                 raise Untraceable("a ufunc that casts or repeats its result")
         if target.size:
-            self.add(make.elementwise(ufunc, tuple(loop), [*arrays, target]))
+            self._loops(ufunc, tuple(loop), [*arrays, target])
         return target if out is None else out
+
+    def _loops(self, ufunc: Any, loop: tuple[Any, ...], arrays: list[np.ndarray]) -> None:
+        """Write an elementwise loop down; for a crew in parts, where each element is rounded once."""
+        shape, size = arrays[-1].shape, arrays[-1].size
+        count = 1
+        if ufunc in _ROUNDED and shape and all(a.shape == shape and a.flags.c_contiguous for a in arrays):
+            count = parts_awake(shape[0], float(size))
+        if count == 1:
+            self.add(make.elementwise(ufunc, loop, arrays))
+            return
+        ends = [shape[0] * part // count for part in range(count + 1)]
+        rows = [make.elementwise(ufunc, loop, [a[i:j] for a in arrays]) for i, j in pairwise(ends)]
+        if any(row is None for row in rows):
+            raise Untraceable("an operation without a row")
+        self.add(self.together([[row] for row in rows if row is not None]), True)
 
     def _reduce(self, ufunc: Any, inputs: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> np.ndarray:
         axis, dtype = (keywords.pop(name, default) for name, default in (("axis", 0), ("dtype", None)))

@@ -14,7 +14,8 @@ from deepbabysit.babysit.setup import Setup
 COMPARED = 20  # validation rows that two scores need at least to be compared
 HALF = 0.5  # standard errors by which a score must be better to be kept
 CALMER = 0.9  # or its error so much smaller, at an equal score
-SURE, MORE = 2.0, 0.03  # standard errors, and points, by which a run that looked healthy must be beaten
+# standard errors, and points, by which a run that looked healthy must be beaten; or its errors fall to this share
+SURE, MORE, FEWER = 3.0, 0.03, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class Comparison:
             return False
         before, after = self.before.error, self.after.error
         dearer = before is not None and after is not None and after > before
-        return self.errors >= SURE and self.after.value >= self.before.value + MORE and not dearer
+        better = self.after.value - self.before.value
+        return self.errors >= SURE and not dearer and (
+            better >= MORE or better >= (1.0 - FEWER) * (1.0 - self.before.value))
 
     def judge(self) -> tuple[bool, str]:
         """Tell whether the second one is better by more than chance, or as good with a smaller error; and why not."""

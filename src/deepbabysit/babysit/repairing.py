@@ -365,8 +365,8 @@ def repair(
     next training follows from the findings' rank and confidence, and from short side runs where several could help (a
     tenth of a training each, none begin once 1.5 trainings went into them; what they took is reported). After two of
     them a sound setup is tried, whatever the findings say. A run in which nothing was found is compared with the sound
-    setup once, and changed only where that is better beyond doubt (two standard errors, three points,
-    and nothing is wrong then either).
+    setup once, and changed only where that is better beyond doubt (three standard errors, and three points or
+    half of the errors) and nothing is wrong then either.
 
     Arguments:
         build: ``build(settings)`` returns a compiled model. It is asked with an empty mapping, for the model as it

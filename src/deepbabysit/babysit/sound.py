@@ -5,7 +5,7 @@ It is what repair tries where the findings' own remedies do not help. Every part
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +54,7 @@ FRONT = ("Conv1D", "Conv2D", "Embedding", "MaxPool2D", "AvgPool2D", *RECURRENT)
 def sound(setup: Setup, x: Any, y: Any) -> Change:
     """Return the change to a sound setup: data, output and loss, layers, initial weights, optimizer, batch, epochs."""
     parts = [*scaled_inputs(setup, x), *fitting_output(setup, y), *scaled_targets(setup, y),
-             changes.edited(_sound_layers), trained(setup, len(np.asarray(y)))]
+             changes.edited(lambda plan: _sound_layers(plan, setup.frozen)), trained(setup, len(np.asarray(y)))]
     return changes.both(*parts)
 
 
@@ -68,19 +68,20 @@ def sound_body(setup: Setup, x: Any, y: Any) -> Change:
 
 def scaled_inputs(setup: Setup, x: Any) -> list[Change]:
     """Return changes that standardize inputs; columns with heavy tails are spread like a normal distribution."""
-    if _embeds(setup):
-        return []
-    return [changes.scale_inputs(**_scaling(a), number=n) for n, a in enumerate(as_tuple(x)) if a.dtype.kind in "fiu"]
+    return [changes.scale_inputs(**_scaling(array), number=number) for number, array in _amounts(setup, x)]
 
 
 def tailed(setup: Setup, x: Any) -> bool:
     """Tell whether an input has columns with heavy tails, such as amounts of money."""
-    arrays = [] if _embeds(setup) else as_tuple(x)
-    return any(a.dtype.kind in "fiu" and _scaling(a)["step"] == "normal" for a in arrays)
+    return any(_scaling(array)["step"] == "normal" for _, array in _amounts(setup, x))
 
 
-def _embeds(setup: Setup) -> bool:
-    return any(place.kind == "Embedding" for place in Blueprint(setup.model).layers()[:1])
+def _amounts(setup: Setup, x: Any) -> list[tuple[int, np.ndarray]]:
+    """Return the inputs that hold amounts, with their numbers; not those that an Embedding may read."""
+    arrays, kinds = as_tuple(x), "fiu"
+    if any(place.kind == "Embedding" for place in Blueprint(setup.model).layers()):
+        kinds = "f" if len(arrays) > 1 else ""
+    return [(number, array) for number, array in enumerate(arrays) if array.dtype.kind in kinds]
 
 
 def _scaling(array: np.ndarray) -> dict[str, Any]:
@@ -259,12 +260,21 @@ def _shape_of(config: Mapping[str, Any]) -> tuple[Any, ...]:
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 
-def _sound_layers(plan: Blueprint) -> None:
-    """Ease what regularizes, let every hidden layer bend and be wide enough, and draw its weights as it needs."""
+def _sound_layers(plan: Blueprint, frozen: Collection[str] = ()) -> None:
+    """Ease what regularizes, let every hidden layer bend and be wide enough, and draw its weights as it needs.
+
+    Layers with frozen weights stay as they are.
+    """
     _ease(plan)
+
+    def free(place: Place) -> bool:
+        return f"{place.text.get(ORIGIN)}.kernel" not in frozen
+
     hidden = plan.hidden()
     deep = len(hidden) > DEEP
     for number, place in enumerate(hidden):
+        if not free(place):
+            continue
         bends = place.kind in RECURRENT or _bends(plan, place, plan.weighted()[number + 1])
         now = place.config.get("activation")
         if "activation" in place.config and place.kind not in RECURRENT and (
@@ -278,7 +288,7 @@ def _sound_layers(plan: Blueprint) -> None:
         if place.kind == "Activation" and place.config.get("activation") in ("sigmoid", "tanh") and deep and (
             place.index < plan.last().index):
             place.config["activation"] = "relu"
-    for place in plan.weighted():
+    for place in filter(free, plan.weighted()):
         name = changes.fitting_initializer(place)
         plain = place.kind not in RECURRENT and "bias_initializer" in place.config
         plan.set(place.path, kernel_initializer=name, **({"bias_initializer": "zeros"} if plain else {}))

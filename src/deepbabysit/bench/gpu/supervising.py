@@ -7,7 +7,9 @@ barrier that not all threads reach never ends. The process is then replaced by o
 from __future__ import annotations
 
 import json
+import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -69,12 +71,21 @@ def _blame(found: dict[str, Any], why: str, again: bool) -> str:
     return str(what)
 
 
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process, and the peers and tools that it has started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _follow(command: Sequence[str], path: Path, say: Callable[[str], None], silence: float, until: float) -> str:
     """Pass a process's lines on until it ends; returns how that was."""
     lines: queue.Queue[str | None] = queue.Queue()
     last: deque[str] = deque(maxlen=1)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        start_new_session=True,
     ) as process:
         def read() -> None:
             assert process.stdout is not None
@@ -102,4 +113,5 @@ def _follow(command: Sequence[str], path: Path, say: Callable[[str], None], sile
                 last.extend([line] if line.strip() else [])
             return f"the process ended with status {process.wait()}: {''.join(last)[:200]}"
         finally:
-            process.kill()
+            if process.poll() is None:
+                _end(process)
