@@ -344,3 +344,9 @@ def test_the_worked_example_is_diagnosed(data_dir: Any, monkeypatch: pytest.Monk
     first = [finding.code for finding in history.findings[:2]]
     assert set(first) == {"learning_rate_too_high", "regularization_too_strong"}
     assert math.isfinite(history.history["loss"][-1])
+
+
+def test_a_run_that_knows_much_is_not_stuck() -> None:
+    for level, count in ((2.2, 1), (1.2, 0)):  # guessing costs 2.3; the first epoch may bring it all
+        made = record({"loss": [level] * 5}, losses=[level] * 200)
+        assert len([f for f in found(made, "epoch").values() if f.code == "not_learning"]) == count

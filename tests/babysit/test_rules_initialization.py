@@ -208,3 +208,19 @@ def test_negative_weights_behind_a_rectifier_are_found_dead_before_training() ->
         model.compile("adam", "sparse_categorical_crossentropy")
         said = [f.code for f in check(model, x, y, (xv, yv)) if f.severity != "note"]
         assert (said[:1] == ["dead_relu"]) is expected and "output_ignores_input" not in said
+
+
+def test_a_deep_stack_that_loses_the_signal_bit_by_bit_is_no_path_that_is_cut_off() -> None:
+    layers = [layer(str(i), 0.1, (str(i - 1),) if i else ()) for i in range(9)]
+
+    def said(stds: list[float]) -> list[str]:
+        signals = {str(i): signal(std) for i, std in enumerate(stds)}
+        return [f.code for f in ask("unstable_activation_scale", stack(*layers, signals=signals))]
+
+    assert said([0.1**i for i in range(9)]) == ["unstable_activation_scale"]
+    assert said([1.0, 1.0, 1.0, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9]) == []
+    x, y, xv, yv, _ = scaled("wine")
+    model = db.Sequential([*[L.Dense(20, "sigmoid") for _ in range(12)], L.Dense(3, "softmax")])
+    model.build_for([(13,)], [np.float32])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert check(model, x, y, (xv, yv)).codes[0] == "unstable_activation_scale"

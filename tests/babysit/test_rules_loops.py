@@ -57,3 +57,34 @@ def test_alive_operations_that_double_with_the_steps() -> None:
     assert found(grows)["memory_growth"].evidence["per_step"] > 10
     steady = record(probes={"alive": [(8, 300), (16, 310), (32, 300), (64, 305)]})
     assert "memory_growth" not in found(steady)
+
+
+def test_weights_that_no_optimizer_holds() -> None:
+    for held, frozen, second, expected in (
+        ("head", False, False, True), ("all", False, False, False), ("head", True, False, False),
+        ("head", False, True, False),
+    ):
+        db.set_seed(0)
+        model = db.Sequential([db.layers.Dense(8, "relu", input_shape=4), db.layers.Dense(2)])
+        model.build_for([(4,)], [np.float32])
+        if frozen:
+            model.freeze("0")
+        of_head = model.layers[-1].parameters()
+        optimizer = db.optimizers.SGD(of_head if held == "head" else model.parameters(), 0.1)
+        other = db.optimizers.SGD(model.layers[0].parameters(), 0.1) if second else None
+        x, y = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
+        with db.babysit.watch(model, optimizer, say=lambda _: None, every=1) as sitter:
+            for _ in range(12):
+                optimizer.zero_grad()
+                if other is not None:
+                    other.zero_grad()
+                loss = db.losses.cross_entropy(y, model(x))
+                loss.backward()
+                optimizer.step()
+                if other is not None:
+                    other.step()
+                sitter.step(loss)
+        said = [f for f in sitter.findings if f.code == "unchanged_weights"]
+        assert bool(said) is expected, (held, frozen, second)
+        if said:
+            assert said[0].layer == "0" and said[0].evidence["numbers"] == 40 and said[0].evidence["of"] == 58

@@ -214,7 +214,7 @@ def test_a_bottleneck_and_a_model_without_a_bend_are_too_small() -> None:
     still = [2.0] * 6
     for width, curves, known_as, small in (
         (4, still, GOOD, True), (4, [2.0 * 0.8**n for n in range(6)], GOOD, False), (4, still, lines, False),
-        (6, still, GOOD, False),
+        (6, still, GOOD, False), (3, [2.0 * 0.8**n for n in range(6)], GOOD, True),
     ):
         made = end(0.6, layers=layers(width, 3), known=known_as, curves={"loss": curves})
         assert (too_small(made, Limits) is not None) is small, (width, curves)

@@ -55,7 +55,7 @@ SYMPTOMS = frozenset({
 # what is only noted before a run, and names a cause where the run falls short, or so far below cheap models
 NOTED = frozenset({
     "wrong_loss_for_output", "bad_init_scale", "bad_bias_init", "unstable_activation_scale", "input_not_normalized",
-    "overfitting", "batchnorm_misuse",
+    "overfitting", "batchnorm_misuse", "missing_hidden_activation",
 })
 NOTABLE, SURE = 0.05, 0.7
 PROVED = 0.7  # a warning that is less sure needs a run that fell short

@@ -28,6 +28,7 @@ from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.runtime.context import current, enter, leave
 
 _MODAL = ("Dropout", "BatchNorm", "BatchNormalization", "SpatialDropout")
+_KEPT, _LOOKED = 1, 5  # steps at which weights that the optimizer does not hold are kept, and compared
 _COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024, 4096)  # steps at which what is kept alive is counted
 
 
@@ -69,6 +70,7 @@ class Watch:
         self._last_steps = 0
         self._gradients: list[Any] = []
         self._kept = 0
+        self._unheld: list[tuple[str, Any, np.ndarray]] = []
         self._calls = 0
         self._modal: dict[str, bool] = {}
         self._asleep = 0
@@ -114,6 +116,8 @@ class Watch:
         number = len(self.record.losses) - 1
         self._look_at_gradients(number)
         self._look_at_modes(number)
+        if number in (_KEPT, _LOOKED):
+            self._look_at_unheld(number)
         if number in _COUNTS:
             self._count_alive(number)
         measured = self._change is not None
@@ -199,6 +203,25 @@ class Watch:
             self.record.probes["gradients_kept"] = {"times": self._kept, "norm": norm, "step": number}
         else:
             self.record.probes.pop("gradients_kept", None)
+
+    def _look_at_unheld(self, number: int) -> None:
+        """See whether weights that get gradients are nobody's: not in the optimizer, and the same some steps later."""
+        if number == _KEPT:
+            held = {id(p) for p in self._optimizer.parameters}
+            self._unheld = [
+                (name, p, np.array(p.numpy())) for name, p in self._model.named_parameters()
+                if p.trainable and id(p) not in held and p.grad is not None
+            ]
+            return
+        still = [(name, p.size) for name, p, before in self._unheld if np.array_equal(p.numpy(), before)]
+        self._unheld = []
+        if still:
+            total = sum(p.size for _, p in self._model.named_parameters() if p.trainable)
+            self.record.probes["unheld"] = {
+                "names": [name for name, _ in still], "numbers": sum(size for _, size in still), "of": total,
+                "steps": _LOOKED - _KEPT, "step": number,
+            }
+            self.engine.ask("step")
 
     def _look_at_modes(self, number: int) -> None:
         """See whether layers that must train ran in inference mode."""

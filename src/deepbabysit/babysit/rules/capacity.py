@@ -17,12 +17,12 @@ from deepbabysit.babysit.vitals import Record
 @rule(
     "underfitting", phase="end", units=2, few=4, curved=0.1, near=0.1, gap=0.05, errors=1.5, dear=0.12, falling=0.02,
     why="A hidden layer of one or two units passes on one or two numbers of each row: `units`, where the input and the "
-    "output are wider, or where the data are bent: a kernel model explains more than a linear one by `curved`; up to "
-    "`few` units do not bend much either, where the loss no longer falls. A model with fewer numbers than a linear "
-    "one, and a worse score, cannot even be that. A model without a bend in it is linear: where the data are bent, and "
-    "the run ended no more than `near` above the linear one, that is what is missing. With such a build a small `gap` "
-    "to what cheap models reach is enough, beyond `errors` standard errors, or a loss above theirs by `dear` of "
-    "guessing.",
+    "output are wider. Where the data are bent (a kernel model explains more than a linear one by `curved`) fewer than "
+    "`few` units do not bend enough, nor do `few` where the loss no longer falls. A model with fewer numbers than a "
+    "linear one, and a worse score, cannot even be that. A model without a bend in it is linear: where the data are "
+    "bent, and the run ended no more than `near` above the linear one, that is what is missing. With such a build a "
+    "small `gap` to what cheap models reach is enough, beyond `errors` standard errors, or a loss above theirs by "
+    "`dear` of guessing.",
     causes=("missing_hidden_activation", "nan_in_data"),
 )
 def too_small(record: Record, limits: Any) -> Finding | None:
@@ -38,11 +38,12 @@ def too_small(record: Record, limits: Any) -> Finding | None:
     hidden = layers[:-1]
     outputs = layers[-1].units or 1
     curved = known.curved - known.linear >= limits.curved
-    most = limits.units if outputs > limits.units + 1 or curved else 1
-    if curved and _rests(record, limits.falling):
-        most = limits.few
+    most = limits.units if outputs > limits.units + 1 else 1
+    if curved:
+        most = limits.few if _rests(record, limits.falling) else limits.few - 1
     narrow = [
-        layer for layer in hidden if (layer.units or most + 1) <= most and (layer.inputs or 0) > (layer.units or 0)
+        layer for layer in hidden
+        if (layer.units or most + 1) <= most and (curved or (layer.inputs or 0) > (layer.units or 0))
     ]
     if narrow:
         layer = narrow[0]

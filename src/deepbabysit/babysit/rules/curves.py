@@ -66,8 +66,8 @@ def _falling(record: Record) -> Remedy:
 
 @rule("not_learning", phase="epoch",
       why="< 0.1 % per 10 steps (AUTOTRAINER); over whole epochs that is 2 % from the start; a model that begins well "
-          "(fine-tuning) has nothing to fall",
-      causes=_STUCK, gain=0.02, epochs=2, steps=60)
+          "(fine-tuning) has nothing to fall, and one that is at `known` of guessing knows something",
+      causes=_STUCK, gain=0.02, epochs=2, steps=60, known=0.6)
 def not_learning(record: Record, limits: Any) -> Finding | None:
     """The loss does not leave its start."""
     losses = finite(data_losses(record))
@@ -81,7 +81,7 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
     # the first steps may lie far above guessing; what was learned is measured from whichever is lower
     level = min(start, guess) if guess else start
     gain = (level - now) / level
-    if gain > limits.gain:
+    if gain > limits.gain or (guess and now < limits.known * guess):
         return None
     late = last_level(curve, max(len(curve) // 5, 10))
     if late is not None and (level - late) / level > limits.gain:

@@ -219,10 +219,11 @@ def one_sided_init(record: Record, limits: Any) -> Iterator[Finding]:
 
 @rule(
     "unstable_activation_scale", phase="check", low=0.45, high=2.0, shrunk=0.01, grown=20.0, layers=3, nothing=3e-3,
+    cut=1e-5,
     why="low, high: RULES, as the geometric mean over the depth, so that tanh under Glorot (which loses a little) and "
     "ReLU under Glorot (0.7 per layer) stay silent; shrunk, grown: only where it adds up to 100 or 20 times. Of deep "
     "stacks less than `nothing` may be left although each layer loses little: that is noted, and said where the run "
-    "then falls short.",
+    "then falls short. A single layer that leaves less than `cut` is a path that is cut off, not a scale.",
     causes=("bad_init_scale", "symmetric_init", "bad_bias_init", "input_not_normalized"),
 )
 def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:
@@ -234,6 +235,8 @@ def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:
     values = [signals[layer.path].std for layer in path]
     if values[0] <= 0 or any(normalized_after(record, layer) for layer in path[1:]):
         return None
+    if any(b < limits.cut * a for a, b in zip(values, values[1:], strict=False)):
+        return None  # one place lets nothing through: no matter of scale
     ratio = max(values[-1], 1e-30) / values[0]
     factor = ratio ** (1 / (len(values) - 1))
     steady = limits.low <= factor <= limits.high

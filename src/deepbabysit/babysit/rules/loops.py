@@ -75,6 +75,28 @@ def missing_zero_grad(record: Record, limits: Any) -> Finding | None:
     )
 
 
+@rule("unchanged_weights", phase="step",
+      why="gradients reach these weights, and no optimizer takes them: after `steps` steps they are the same, bit for "
+          "bit. Frozen weights get no gradient, and those of a second optimizer change",
+      steps=4)
+def nobodys_weights(record: Record, limits: Any) -> Finding | None:
+    """Weights that are to be trained and are in no optimizer."""
+    seen = record.probes.get("unheld")
+    if not seen or seen["steps"] < limits.steps:
+        return None
+    names = seen["names"]
+    listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return Finding(
+        "unchanged_weights", "warning", 0.95,
+        f"{listed}: {seen['numbers']} of {seen['of']} numbers that are to be trained get gradients, but the optimizer "
+        f"does not hold them; they did not change in {seen['steps']} steps (limit {limits.steps:g}). Layers that were "
+        f"added after the optimizer was made are not in it.",
+        dict(seen), layer=names[0].rpartition(".")[0] or None, step=seen["step"],
+        remedies=(Remedy("make the optimizer of all parameters", "db.optimizers.Adam(model.parameters(), 1e-3)"),
+                  Remedy("or freeze what is not to be trained", 'model.freeze("0")')),
+    )
+
+
 def _mode(record: Record, probe: str, limits: Any, sure: float, words: str, remedy: Remedy) -> Finding | None:
     """Return the finding about layers in the wrong mode, where a probe counted it often enough."""
     seen = record.probes.get(probe)

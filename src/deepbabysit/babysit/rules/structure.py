@@ -282,6 +282,7 @@ def mode_bug(record: Record, limits: Any) -> Iterator[Finding]:
     causes=(
         "symmetric_init", "bad_bias_init", "one_unit_softmax", "nan_in_data", "wrong_loss_for_output",
         "missing_output_activation", "input_not_normalized", "bad_init_scale", "dead_relu",
+        "unstable_activation_scale",
     ),
 )
 def output_ignores_input(record: Record, limits: Any) -> Finding | None:
