@@ -131,6 +131,15 @@ def test_dropout_draws_the_bits_of_the_specification(compiled, size, row):
     assert y.tobytes() == y_expected.tobytes()
 
 
+@pytest.mark.parametrize("noise_shape", [(90, 1, 70), (1, 40, 70), (90, 40, 1), (90, 1, 1)])
+def test_a_mask_for_many_elements_has_the_bits_of_the_specification(compiled, noise_shape):
+    x = np.random.default_rng(2).standard_normal((90, 40, 70)).astype(np.float32)
+    arguments = (x, np.array([7, 5, 3, 0], np.uint64))
+    attrs = {"rate": 0.37, "stream": 11, "noise_shape": noise_shape}
+    found, expected = (call(d, SPECS["dropout"], arguments, attrs) for d in (compiled, find_device("cpu:reference")))
+    assert [a.tobytes() for a in found] == [a.tobytes() for a in expected]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_seen(compiled, value):
     arguments = adam_arguments(1000)

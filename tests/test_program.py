@@ -147,6 +147,33 @@ def test_compiled_kernels_are_called_by_their_addresses(made):
     assert [call[0] for call in recording.program.calls] == []
 
 
+@pytest.mark.parametrize("shape", [(16, 12, 24), (200, 9, 40)])
+def test_a_mask_for_whole_channels(made, shape):
+    """What is drawn has fewer elements than what it is multiplied with: nothing is written beyond it."""
+    x = db.tensor(np.random.default_rng(0).standard_normal(shape).astype("f"))
+
+    def losses(recorded: bool) -> list[float]:
+        db.set_seed(3)
+        model = db.Sequential([db.layers.Dropout(0.8, per="channel"), db.layers.Flatten(), db.layers.Dense(3)])
+        model(x)
+        optimizer = db.optimizers.SGD(model.parameters(), 0.1)
+
+        def step(x: Any) -> Any:
+            with db.training():
+                value = (model(x) ** 2).mean()
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            return value
+
+        run = db.record(step) if recorded else step
+        return [run(x).item() for _ in range(6)]
+
+    assert losses(True) == losses(False)
+    (recording,) = made
+    assert recording.program is not None
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_fit_with_metrics_has_the_same_numbers_and_no_python(made, loss):
     def run(replays: bool) -> tuple[list[Any], list[bytes]]:

@@ -17,20 +17,24 @@ _DROPOUT, _WORDS = Compiled("draws", "dropout"), Compiled("draws", "random_words
 
 
 def _takes(forms: Any, *, rate: float, stream: int, call: int = 0, noise_shape: Any = None) -> bool:
-    size = prod(forms[0].shape)
-    same = noise_shape is None or tuple(noise_shape) == tuple(forms[0].shape)
-    return same and sys.byteorder == "little" and size >= LEAST["dropout"] and size > 0 and available()
+    size = prod(forms[0].shape if noise_shape is None else noise_shape)
+    return sys.byteorder == "little" and size >= LEAST["dropout"] and size > 0 and available()
 
 
 def _dropout(
     ctx: Any, outs: Any, x: Any, control: Any, *, rate: float, stream: int, call: int = 0, noise_shape: Any = None
 ) -> None:
-    x, y, factor = x.reshape(-1), outs[0].reshape(-1), outs[1].reshape(-1)
-    columns, kind = prod(outs[0].shape[1:]), x.dtype
+    y, factor = outs
+    columns, kind = prod(factor.shape[1:]), x.dtype
     limit, kept = np.uint32(min(round(rate * 2**32), 2**32 - 1)), 1.0 / (1.0 - rate)
     number, order = np.uint64(stream), np.uint64(call)
-    count = team.parts_awake(x.size, float(x.size))
-    team.TEAM.run(_DROPOUT, kind, count, x, y, factor, control, columns, number, order, limit, kept)
+    count = team.parts_awake(factor.size, float(factor.size))
+    shared = factor.shape != x.shape  # a mask that is repeated is drawn by itself, then multiplied
+    source, target = (np.empty_like(factor),) * 2 if shared else (x, y)
+    flat = [array.reshape(-1) for array in (source, target, factor)]
+    team.TEAM.run(_DROPOUT, kind, count, *flat, control, columns, number, order, limit, kept)
+    if shared:
+        np.multiply(x, factor, y)
 
 
 def _takes_words(forms: Any, *, shape: Any, stream: int, call: int = 0) -> bool:
