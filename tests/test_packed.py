@@ -89,6 +89,7 @@ def steps(programs, monkeypatch, activation="relu", rows=150, dtype="float32", c
 
     monkeypatch.setattr(threads, "_CHOSEN", [2])
     monkeypatch.setattr("deepbabysit.runtime.late.LARGE", 1 << 12)
+    monkeypatch.setattr(building, "LARGE", 1 << 12)
     monkeypatch.setattr(building, "LARGEST", 1 << 12)
     monkeypatch.setattr(record, "PROGRAM_CALLS", 1 if programs else 1 << 40)
     monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)

@@ -147,6 +147,14 @@ def test_compiled_kernels_are_called_by_their_addresses(made):
     assert [call[0] for call in recording.program.calls] == []
 
 
+def test_a_product_with_few_results_is_none_that_threads_of_blas_share(made):
+    """Beside products that a crew shares it would run in one thread of BLAS, which adds up in another order than two."""
+    case = ([784, 100, 10], 64, "relu", "", "mse", "adam", "float32")
+    assert train(True, *case) == train(False, *case)
+    (recording,) = made
+    assert [call[0] for call in recording.program.calls] == []
+
+
 @pytest.mark.parametrize("shape", [(16, 12, 24), (200, 9, 40)])
 def test_a_mask_for_whole_channels(made, shape):
     """What is drawn has fewer elements than what it is multiplied with: nothing is written beyond it."""

@@ -32,7 +32,8 @@ def _takes_linear(forms: Any, *, activation: str = "linear") -> bool:
     fits = x.dtype == kernel.dtype == bias.dtype
     if activation == "tanh":
         fits = fits and size >= LEAST[least("tanh", x.dtype.name)]
-    long = size >= LEAST["linear"] or many(Form((prod(x.shape[:-1]), x.shape[-1]), x.dtype), kernel)
+    rows = Form((prod(x.shape[:-1]), x.shape[-1]), x.dtype)
+    long = size >= LEAST["linear"] or takes(rows, kernel) or many(rows, kernel)
     return fits and long and size > 0 and available()
 
 
@@ -69,7 +70,7 @@ def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "
 def ours(call: Any) -> bool:
     """Tell whether a recorded call is a product as in `thin` or `packed`."""
     run, _, ins, _ = call
-    if getattr(run, "func", None) not in _PRODUCTS or ins[0].ndim != 2 or ins[1].ndim != 2:
+    if getattr(run, "func", None) not in _OURS or ins[0].ndim != 2 or ins[1].ndim != 2:
         return False
     return takes(ins[0], ins[1]) or many(ins[0], ins[1])
 
@@ -87,4 +88,5 @@ VARIANTS: dict[str, Kernel] = {
     "linear": Kernel(_linear, scratch=_rooms, dtypes=_DTYPES, supports=_takes_linear),
     "linear_gradient": Kernel(_linear_gradient, dtypes=_DTYPES, supports=_takes_gradient, contiguous=True),
 }
-_PRODUCTS = {_linear, products.KERNELS["linear"].run, products.KERNELS["matmul"].run, thin.VARIANTS["matmul"].run}
+_OURS = {_linear, thin.VARIANTS["matmul"].run}  # the plain ones are BLAS' at every size
+_PRODUCTS = {*_OURS, products.KERNELS["linear"].run, products.KERNELS["matmul"].run}

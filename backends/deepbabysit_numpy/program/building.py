@@ -16,6 +16,7 @@ import numpy as np
 from deepbabysit.runtime.buffers import ALIGNMENT
 from deepbabysit.runtime.chains import Chain, extent
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.late import LARGE
 from deepbabysit_numpy.compiled.convolution import convolves
 from deepbabysit_numpy.compiled.dense import ours, threaded
 from deepbabysit_numpy.compiled.loading import LISTENERS
@@ -122,7 +123,7 @@ def _room(begin: int, end: int) -> np.ndarray:
 
 def _apart(call: Call) -> bool:
     """Tell whether every large input of a call lies elsewhere: an address says which one is meant."""
-    spans = sorted(extent(a) for a in call[2] if a.nbytes > LARGEST)
+    spans = sorted(extent(a) for a in call[2] if a.nbytes > LARGE)
     return all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
@@ -231,7 +232,7 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
             parts.append((made, None, pending, crew))
             for call, first, last, inner in waiting:
                 numbers = [*made.numbers[first:last], *[row for rows in inner for row in rows.numbers]]
-                late.extend(_Late(call, number, numbers) for number, a in enumerate(call[2]) if a.nbytes > LARGEST)
+                late.extend(_Late(call, number, numbers) for number, a in enumerate(call[2]) if a.nbytes > LARGE)
             waiting.clear()
             pending, crew = [], 0
 
