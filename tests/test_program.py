@@ -148,7 +148,7 @@ def test_compiled_kernels_are_called_by_their_addresses(made):
 
 
 def test_a_product_with_few_results_is_none_that_threads_of_blas_share(made):
-    """Beside products that a crew shares it would run in one thread of BLAS, which adds up in another order than two."""
+    """Beside products that a crew shares it would run in one thread of BLAS, which adds up otherwise than two."""
     case = ([784, 100, 10], 64, "relu", "", "mse", "adam", "float32")
     assert train(True, *case) == train(False, *case)
     (recording,) = made

@@ -101,6 +101,26 @@ def test_gradients_added_up_over_micro_batches_on_purpose() -> None:
     assert codes(sitter) == []
 
 
+@pytest.mark.parametrize("parts", [1, 2, 4, 0])
+def test_updates_after_some_steps(parts: int) -> None:
+    """Gradients are gathered over several steps: those between two updates change nothing; 0: there is no update."""
+    model = network()
+    optimizer = db.optimizers.SGD(model.parameters(), 0.05)
+    with db.babysit.watch(model, optimizer, say=lambda _: None, every=8) as sitter:
+        for number in range(160):
+            loss = db.losses.cross_entropy(Y, model(X))
+            loss.backward()
+            if parts and number % parts == parts - 1:
+                optimizer.step(1.0 / parts)
+            if not parts or number % parts == parts - 1:
+                optimizer.zero_grad()
+            sitter.step(loss)
+    assert ("unchanged_weights" in codes(sitter)) is (parts == 0)
+    if parts:
+        assert len(sitter.record.steps) > 10
+        assert all(step.parameters["0.kernel"].update > 0 for step in sitter.record.steps)
+
+
 def test_losses_kept_as_tensors() -> None:
     kept: list[Any] = []
     sitter, _ = loop(network(), steps=140, keep=kept.append)

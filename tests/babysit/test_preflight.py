@@ -255,3 +255,12 @@ def test_a_rate_against_the_range_test(rate: float, codes: list[str]) -> None:
     model.compile(db.optimizers.SGD(rate, momentum=0.9) if rate > 1 else db.optimizers.Adam(rate), model.loss)
     found = check(model, x, y, range_test=True)
     assert loud(found) == codes, found.record.probes["range"]
+
+
+def test_labels_of_the_validation_part_are_held_against_the_output_too() -> None:
+    x, y, _, _, _ = scaled("wine")
+    model = db.Sequential([L.Dense(8, "relu", input_shape=13), L.Dense(3)]).compile("adam", "cross_entropy")
+    right, wrong = ((x[1::2], y[1::2] + more) for more in (0, 3))
+    found = db.babysit.check(model, x[::2], y[::2], validation_data=wrong)
+    assert found.codes[0] == "target_out_of_range" and found[0].message.startswith("validation data: ")
+    assert "target_out_of_range" not in db.babysit.check(model, x[::2], y[::2], validation_data=right).codes

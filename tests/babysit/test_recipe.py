@@ -91,7 +91,7 @@ def test_looking_sees_test_rows_in_the_training_part_and_stops_where_nothing_can
     report = told(look, shop_of(data=mixed))
     assert not report.passed
     assert report.numbers["test_overlap"] == 50
-    beyond = ((X[:160], Y[:160] + 5), DATA[1], DATA[2])
+    beyond = ((X[:160], -1 - Y[:160]), DATA[1], DATA[2])
     with pytest.raises(Halted, match="target_out_of_range"):
         told(look, shop_of(data=beyond))
 

@@ -460,6 +460,10 @@ def _look_at_loss(subject: probes.Subject, now: _Examination) -> None:
     if now.loss is None or now.given.y is None:
         return
     refused = refusal(now.loss, now.given.y, record.model.output_shape, record.data.labels)
+    if refused is None and now.given.validation is not None and now.given.validation[1] is not None:
+        refused = refusal(now.loss, now.given.validation[1], record.model.output_shape, record.data.labels)
+        if refused is not None:  # the run would end where it first comes to them
+            refused["message"] = f"validation data: {refused['message']}"
     if refused is not None:
         record.probes["targets"] = refused
         return

@@ -29,6 +29,7 @@ from deepbabysit.runtime.context import current, enter, leave
 
 _MODAL = ("Dropout", "BatchNorm", "BatchNormalization", "SpatialDropout")
 _KEPT, _LOOKED = 1, 5  # steps at which weights that the optimizer does not hold are kept, and compared
+_PATIENT = 64  # steps without an update that may be parts of one: then the optimizer is forgotten
 _COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024, 4096)  # steps at which what is kept alive is counted
 
 
@@ -68,6 +69,8 @@ class Watch:
         self._token: Any = None
         self._began = 0.0
         self._last_steps = 0
+        self._updates = int(optimizer.steps)
+        self._gathered = 0  # steps since the last update
         self._gradients: list[Any] = []
         self._kept = 0
         self._unheld: list[tuple[str, Any, np.ndarray]] = []
@@ -120,7 +123,12 @@ class Watch:
             self._look_at_unheld(number)
         if number in _COUNTS:
             self._count_alive(number)
-        measured = self._change is not None
+        updates = int(self._optimizer.steps)
+        self._gathered = 0 if updates != self._updates else self._gathered + 1
+        # gradients are gathered over several steps: what an update changes is measured where there is one
+        postponed = self._change is not None and 0 < self._gathered <= _PATIENT
+        self._updates = updates
+        measured = self._change is not None and not postponed
         if self._pair is not None:
             self._compare()
         if measured:
@@ -133,7 +141,7 @@ class Watch:
         else:
             self._agenda.passed(1, now - self._began)
             self._agenda.beside(done - now)
-        self._prepare()
+        self._prepare(postponed)
 
     def epoch(self, **logs: float) -> None:
         """Report an epoch, with numbers such as ``val_loss=0.3``; the mean loss of its steps is added."""
@@ -145,12 +153,12 @@ class Watch:
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        """Decide whether the next step is measured."""
+    def _prepare(self, postponed: bool = False) -> None:
+        """Decide whether the next step is measured; `postponed`: it is."""
         self._calls = 0
         self._tap = self._change = None
         self._modal.clear()
-        if self._agenda.due(len(self.record.losses)) and flats_of(self._optimizer) and self._model.parameters():
+        if (postponed or self._agenda.due(len(self.record.losses))) and flats_of(self._optimizer) and self._model.parameters():
             if self._place is None:
                 self._place = _Place(self._model.device, self._optimizer)
                 self.record.model = model_facts(self._model)
