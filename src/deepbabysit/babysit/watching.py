@@ -158,7 +158,8 @@ class Watch:
         self._calls = 0
         self._tap = self._change = None
         self._modal.clear()
-        if (postponed or self._agenda.due(len(self.record.losses))) and flats_of(self._optimizer) and self._model.parameters():
+        due = postponed or self._agenda.due(len(self.record.losses))
+        if due and flats_of(self._optimizer) and self._model.parameters():
             if self._place is None:
                 self._place = _Place(self._model.device, self._optimizer)
                 self.record.model = model_facts(self._model)
