@@ -3,20 +3,11 @@
 import ml_dtypes  # noqa: F401  (NumPy knows the dtype by name from here on)
 import numpy as np
 import pytest
+from pictures import bars
 
 import deepbabysit as db
 
 L = db.layers
-
-
-def _images():
-    """Return images with a bar at one of three heights."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 96)
-    x = 0.3 * rng.normal(size=(96, 8, 8, 1)).astype(np.float32)
-    for image, label in zip(x, y, strict=True):
-        image[2 * label : 2 * label + 3, 2:6] += 1.0
-    return x, y
 
 
 def _sequences():
@@ -48,7 +39,7 @@ def _mlp():
 
 # what is trained, on what, for how many epochs at which rate, and the accuracy that it reaches
 CASES = {
-    "cnn": (_cnn, _images, 4, 2e-2, 0.98),
+    "cnn": (_cnn, bars, 4, 2e-2, 0.98),
     "lstm": (_lstm, _sequences, 12, 2e-2, 0.9),
     "digits": (_mlp, _digits, 5, 1e-2, 0.94),
 }

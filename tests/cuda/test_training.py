@@ -2,19 +2,11 @@
 
 import numpy as np
 import pytest
+from pictures import bars
 
 import deepbabysit as db
 
 L = db.layers
-
-
-def _images():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 96)
-    x = 0.3 * rng.normal(size=(96, 8, 8, 1)).astype(np.float32)
-    for image, label in zip(x, y, strict=True):
-        image[2 * label : 2 * label + 3, 2:6] += 1.0
-    return x, y
 
 
 def _rows():
@@ -47,7 +39,7 @@ def _fit(build, data, epochs, device):
 
 
 @pytest.mark.parametrize(
-    ("build", "data", "epochs", "accuracy"), [(_cnn, _images(), 4, 0.99), (_mlp, _rows(), 20, 0.9)], ids=["cnn", "mlp"]
+    ("build", "data", "epochs", "accuracy"), [(_cnn, bars(), 4, 0.99), (_mlp, _rows(), 20, 0.9)], ids=["cnn", "mlp"]
 )
 def test_it_converges_as_on_the_cpu(cuda, build, data, epochs, accuracy):
     cuda.misses.clear()
@@ -78,6 +70,6 @@ def test_a_call_that_may_share_a_launch_is_one_launch(cuda, emulation, monkeypat
     seen = []
     before = capture.work_of
     monkeypatch.setattr(capture, "work_of", look)
-    for build, data in ((_cnn, _images()), (_mlp, _rows())):
+    for build, data in ((_cnn, bars()), (_mlp, _rows())):
         _fit(build, data, 2, cuda)
     assert len(seen) > 40

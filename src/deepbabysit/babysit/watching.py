@@ -68,7 +68,6 @@ class Watch:
         self._pair: Pair | None = None
         self._token: Any = None
         self._began = 0.0
-        self._last_steps = 0
         self._updates = int(optimizer.steps)
         self._gathered = 0  # steps since the last update
         self._gradients: list[Any] = []
@@ -199,14 +198,13 @@ class Watch:
     def _look_at_gradients(self, number: int) -> None:
         """See whether the gradients of the step before are still there, added to."""
         gradients = [p.grad for p in self._optimizer.parameters if p.grad is not None]
-        steps = self._optimizer.steps
         same = (
-            bool(gradients) and self._calls > 0 and steps > self._last_steps > 0
+            bool(gradients) and self._calls > 0 and self._optimizer.steps > self._updates > 0
             and len(gradients) == len(self._gradients)
             and all(a is b for a, b in zip(gradients, self._gradients, strict=True))
         )
         self._kept = self._kept + 1 if same else 0
-        self._gradients, self._last_steps = gradients, steps
+        self._gradients = gradients
         if self._kept:
             norm = math.sqrt(sum(float(np.sum(np.square(g.numpy(), dtype=np.float64))) for g in gradients[:8]))
             self.record.probes["gradients_kept"] = {"times": self._kept, "norm": norm, "step": number}
