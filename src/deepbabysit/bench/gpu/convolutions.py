@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepbabysit.bench.gpu.peers import child, missing
+from deepbabysit.bench.gpu.peers import captured, child, missing
 from deepbabysit.bench.gpu.report import Report
 from deepbabysit.bench.gpu.sizes import Sizes
 from deepbabysit.runtime.device import Device
@@ -158,21 +158,12 @@ def main() -> None:
     torch.backends.cudnn.benchmark = torch.backends.cudnn.deterministic = True
     repeats, names = int(sys.argv[1]), sys.argv[2:]
     for key, shape, kind, made in _cases(names):
-        work = _torch(shape, kind, made)
-        side: Any = torch.cuda.Stream()
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                work()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for _ in range(repeats):
-                work()
+        run = captured(_torch(shape, kind, made), repeats)
         times = []
         for _ in range(4):
             torch.cuda.synchronize()
             start = time.perf_counter()
-            graph.replay()
+            run()
             torch.cuda.synchronize()
             times.append((time.perf_counter() - start) / repeats)
         print(json.dumps({key: min(times)}), flush=True)

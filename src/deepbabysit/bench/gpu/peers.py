@@ -52,6 +52,22 @@ def child(module: str, arguments: list[str], timeout: float) -> dict[str, Any]:
     return answers
 
 
+def captured(work: Callable[[], Any], repeats: int = 1) -> Callable[[], Any]:
+    """Return the replay of a CUDA graph of PyTorch in which some work is done so many times; it is warmed up before."""
+    import torch
+
+    side: Any = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(repeats):
+            work()
+    return graph.replay
+
+
 def _torch(variant: str, case: dict[str, Any]) -> tuple[Callable[[], Any], Callable[[], None]]:
     import torch
 
@@ -86,15 +102,7 @@ def _torch(variant: str, case: dict[str, Any]) -> tuple[Callable[[], Any], Calla
 
     run = once
     if graphed:
-        side: Any = torch.cuda.Stream()
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                once()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            once()
-        run = graph.replay
+        run = captured(once)
     count = 0
 
     def step() -> Any:
