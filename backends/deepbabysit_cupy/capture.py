@@ -92,16 +92,13 @@ def _run(device: Any, call: Any) -> None:
         device.scratch = ()
 
 
-def program(
-    device: Any, calls: Sequence[Any], times: int = 1, slots: Sequence[Any] = ()
-) -> Callable[[], None] | None:
+def program(device: Any, calls: Sequence[Any], times: int = 1) -> Callable[[], None] | None:
     """Capture recorded calls, run them once, and return what repeats them; None, and nothing run, where that fails.
 
     Arguments:
         device: where they run.
         calls: `times` the same ones, but for where they read.
         times: the order is chosen once.
-        slots: inputs; they are written before a run.
     """
     backend = device.backend
     pool = backend.xp.cuda.MemoryPool()

@@ -95,10 +95,11 @@ class Backend(ABC):
             there is nothing to say.
         program: ``program(device, calls)`` runs recorded calls ``(run, outs, ins, scratch)`` once, in order, and
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
-            where a backend has no such thing. ``slots=`` are the inputs that are written before each run; where the
-            function has an attribute ``reads``, ``reads(*arrays)`` is 1 if the next run takes these in their place, and
-            it sets the mode of `runtime.subnormals` itself. Where there is `hold`, ``times=n`` says that the calls are
-            `n` times the same ones, but for where they read.
+            where a backend has no such thing. Where there is `hold`, ``times=n`` says that the calls are `n` times the
+            same ones, but for where they read.
+        reads: whether programs take inputs: ``program(device, calls, slots=...)`` is told which arrays are written
+            before each run, and ``reads(*arrays)`` of what it returns is 1 if the next run takes these in their place.
+            Such programs set the mode of `runtime.subnormals` themselves.
         hold: ``with hold() as writes`` collects what this thread writes from the host, as (array, values), in place of
             doing it; None where nothing is gained by several steps at once.
         writer: ``writer(array)`` returns a function that writes numbers into the array, one argument for each element;
@@ -125,6 +126,7 @@ class Backend(ABC):
     abstract: bool = False
     tf32: bool = False
     divides: bool = True
+    reads: bool = False
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
     share: Callable[[Array, Any, Any, Any, Any], Any] | None = None

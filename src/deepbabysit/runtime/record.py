@@ -131,10 +131,12 @@ class Recording:
     def _build(self) -> bool:
         """Let the backend make a program; tells whether that ran the calls."""
         backend = self._device.backend
-        if backend.program is not None:
+        if backend.program is not None and backend.reads:
             slots = [] if any(late for _, late in self._inputs) else [slot for slot, _ in self._inputs]
             self.program = backend.program(self._device, self._calls, slots=slots)
             self.reads = getattr(self.program, "reads", None)
+        elif backend.program is not None:
+            self.program = backend.program(self._device, self._calls)
         if self.program is None:
             self._left = sys.maxsize
         return self.program is not None
