@@ -53,8 +53,8 @@ def sweep_rows(function: Compiled, out: Any, ins: Sequence[Any], numbers: tuple[
     """Run ``function(*ins, out, *numbers)`` over arrays whose first axis can be cut.
 
     Inputs in the memory of the output are copied block by block: a loop is vectorized only where reading and writing do
-    not overlap. float16 is computed in float32, block by block. Several threads share a loop in programs only: elsewhere,
-    waking one takes as long as most of these loops.
+    not overlap. float16 is computed in float32, block by block. Several threads share a loop in programs alone:
+    elsewhere, waking one takes as long as most of these loops.
     """
     half = out.dtype == np.float16
     if not half and not any(np.may_share_memory(out, a) for a in ins):
