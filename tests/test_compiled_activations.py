@@ -97,7 +97,7 @@ ACTIVATIONS = [
 GRADIENTS = [
     ("relu_gradient", {}), ("leaky_relu_gradient", {"slope": 0.2}), ("elu_gradient", {"alpha": 0.7}),
     ("selu_gradient", {}), ("gelu_gradient", {"approximate": "none"}), ("gelu_gradient", {"approximate": "tanh"}),
-    ("silu_gradient", {}), ("sigmoid_gradient", {}), ("tanh_gradient", {}),
+    ("silu_gradient", {}), ("sigmoid_gradient", {}), ("tanh_gradient", {}), ("erf_gradient", {}),
 ]
 
 

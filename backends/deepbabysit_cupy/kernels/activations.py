@@ -9,8 +9,9 @@ from deepbabysit_cupy.kernels.launching import around, launch, rowwise, same_flo
 from deepbabysit_cupy.kernels.maps import mapped
 
 NAMES = (
-    "elu", "elu_gradient", "gelu", "gelu_gradient", "leaky_relu", "leaky_relu_gradient", "relu", "relu_gradient",
-    "selu", "selu_gradient", "sigmoid", "sigmoid_gradient", "silu", "silu_gradient", "softplus", "tanh_gradient",
+    "elu", "elu_gradient", "erf_gradient", "gelu", "gelu_gradient", "leaky_relu", "leaky_relu_gradient", "relu",
+    "relu_gradient", "selu", "selu_gradient", "sigmoid", "sigmoid_gradient", "silu", "silu_gradient", "softplus",
+    "tanh_gradient",
 )  # fmt: skip
 
 

@@ -64,9 +64,9 @@ VARIANTS: dict[str, Kernel] = {
     **{
         name: flat_kernel(_function(function))
         for name, function in (
-            ("erf", "error_function"), ("sigmoid", "logistic"), ("sigmoid_gradient", "sigmoid_gradient"),
-            ("tanh_gradient", "tanh_gradient"), ("silu", "silu"), ("silu_gradient", "silu_gradient"),
-            ("softplus", "softplus"),
+            ("erf", "error_function"), ("erf_gradient", "erf_gradient"), ("sigmoid", "logistic"),
+            ("sigmoid_gradient", "sigmoid_gradient"), ("tanh_gradient", "tanh_gradient"), ("silu", "silu"),
+            ("silu_gradient", "silu_gradient"), ("softplus", "softplus"),
         )
     },
     **{name: flat_kernel(_function(name), "kinked") for name in ("selu", "selu_gradient")},

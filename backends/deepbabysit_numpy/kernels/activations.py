@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels.activations import SELU_ALPHA, SELU_SCALE
+from deepbabysit.kernels.elementwise import TWO_OVER_ROOT_PI
 from deepbabysit.kernels.elementwise import erf as erf_reference
 from deepbabysit.kernels.namespace import Namespace
 from deepbabysit.runtime.backend import Kernel
@@ -155,6 +156,14 @@ def _erf(y: Any, x: Any) -> None:
         np.copyto(y, erf_reference(_NAMESPACE, x))
 
 
+def _erf_gradient(out: Any, g: Any, x: Any) -> None:
+    slope = np.multiply(x, x)
+    np.negative(slope, slope)
+    np.exp(slope, slope)
+    np.multiply(slope, TWO_OVER_ROOT_PI, slope)
+    np.multiply(g, slope, out)
+
+
 def _normal_cdf(x: Any, gauss: Any) -> Any:
     """Return the normal distribution function, given ``gauss = exp(-x^2 / 2)``."""
     scaled = np.multiply(x, x.dtype.type(sqrt(0.5)))
@@ -215,6 +224,7 @@ def _gelu_gradient(out: Any, g: Any, x: Any, *, approximate: str = "none") -> No
 
 KERNELS: dict[str, Kernel] = {
     "erf": _elementwise(_erf),
+    "erf_gradient": _elementwise(_erf_gradient),
     "leaky_relu": _elementwise(_leaky_relu),
     "leaky_relu_gradient": _elementwise(_leaky_relu_gradient),
     "elu": _elementwise(_elu),

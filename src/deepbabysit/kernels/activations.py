@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.kernels import drawing
+from deepbabysit.kernels.elementwise import TWO_OVER_ROOT_PI
 from deepbabysit.kernels.shapes import elementwise_float, need_floating, normalize_axis, result_dtype, show_shape
 from deepbabysit.kernels.spec import BadInput, Form, Sample, Tolerance, define
 
@@ -90,6 +91,15 @@ def tanh_gradient(xp: Any, g: Any, y: Any) -> Any:
 
 TANH_GRADIENT = define(tanh_gradient, infer=elementwise_float("tanh_gradient"), composite=True, inplace=((0, 0),),
                        samples=_pair_samples(-1.0, 1.0))
+
+
+def erf_gradient(xp: Any, g: Any, x: Any) -> Any:
+    """Gradient of the error function from its input: ``g * (2/sqrt(pi) * exp(-x^2))``."""
+    return g * (TWO_OVER_ROOT_PI * xp.exp(-(x * x)))
+
+
+ERF_GRADIENT = define(erf_gradient, infer=elementwise_float("erf_gradient"), composite=True, inplace=((0, 0),),
+                      samples=_pair_samples(-3.0, 3.0))
 
 
 def _along_axis_infer(name: str) -> Any:

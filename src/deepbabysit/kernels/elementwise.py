@@ -270,7 +270,7 @@ _ERF_P = (3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1
 _ERF_Q = (2.56852019228982242e00, 1.87295284992346725e00, 5.27905102951428412e-1, 6.05183413124413191e-2,
           2.33520497626869185e-3)
 _INVERSE_ROOT_PI = 0.56418958354775628695
-_TWO_OVER_ROOT_PI = 1.12837916709551257390
+TWO_OVER_ROOT_PI = 1.12837916709551257390
 
 
 def erf(xp: Any, x: Any) -> Any:
@@ -304,11 +304,8 @@ def erf(xp: Any, x: Any) -> Any:
     return xp.where(x == x, xp.where(x < 0, -value, value), x)  # NaN stays NaN
 
 
-def _erf_vjp(op: Any, g: Any, x: Any, out: Any, needs: Any) -> Any:
-    return (op.multiply(g[0], op.multiply(_TWO_OVER_ROOT_PI, op.exp(op.negative(op.multiply(x[0], x[0]))))),)
-
-
-ERF = define(erf, infer=elementwise_float("erf"), errors=_integers, saves_inputs=(0,), vjp=_erf_vjp, inplace=((0, 0),),
+ERF = define(erf, infer=elementwise_float("erf"), errors=_integers, saves_inputs=(0,), inplace=((0, 0),),
+             vjp=lambda op, g, x, out, needs: (op.erf_gradient(g[0], x[0]),),
              samples=drawing.unary(extremes=(-30.0, -4.0, 0.0, 0.46875, 5.9, 30.0)))
 
 # -- choice ----------------------------------------------------------------------------------------------------------

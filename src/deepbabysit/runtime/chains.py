@@ -15,8 +15,8 @@ import numpy as np
 
 # Operations whose outputs depend, element by element, on the inputs at the same place (after broadcasting) only.
 ELEMENTWISE = frozenset({
-    "absolute", "add", "astype", "copy", "cos", "divide", "elu", "elu_gradient", "equal", "erf", "exp", "expm1",
-    "floor", "gelu", "gelu_gradient", "greater", "greater_equal", "isfinite", "isnan", "leaky_relu",
+    "absolute", "add", "astype", "copy", "cos", "divide", "elu", "elu_gradient", "equal", "erf", "erf_gradient", "exp",
+    "expm1", "floor", "gelu", "gelu_gradient", "greater", "greater_equal", "isfinite", "isnan", "leaky_relu",
     "leaky_relu_gradient", "less", "less_equal", "log", "log1p", "log_cosh", "log_probability", "logical_and",
     "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal", "power", "relu",
     "relu_gradient", "selu", "selu_gradient", "sigmoid", "sigmoid_cross_entropy", "sigmoid_cross_entropy_gradient",

@@ -9,6 +9,7 @@ from math import pi, sqrt
 from typing import Any
 
 from deepbabysit.kernels.activations import SELU_ALPHA, SELU_SCALE
+from deepbabysit.kernels.elementwise import TWO_OVER_ROOT_PI
 from deepbabysit_numpy.compiled.code.mathematics import decay, erf, expm1, sigmoid, softplus_tail, wide
 from deepbabysit_numpy.compiled.jit import jit
 
@@ -101,6 +102,16 @@ def error_function(x: Any, out: Any) -> None:
     wide()
     for i in range(out.size):
         out[i] = erf(x[i])
+
+
+@jit
+def erf_gradient(g: Any, x: Any, out: Any) -> None:
+    """``g 2 / sqrt(pi) exp(-x^2)``."""
+    wide()
+    factor = out.dtype.type(TWO_OVER_ROOT_PI)
+    for i in range(out.size):
+        v = x[i]
+        out[i] = g[i] * (factor * decay(-(v * v)))
 
 
 @jit
