@@ -56,7 +56,7 @@ class Watch:
         self._model = model
         self._optimizer = optimizer
         self._say = say
-        self._agenda = Agenda(None, every)
+        self._agenda = Agenda(every)
         self._batch = batch
         self.record = Record(run=RunFacts(optimizer=type(optimizer).__name__, batch_size=batch))
         self.engine = Engine(self.record, self._hear)
@@ -139,7 +139,6 @@ class Watch:
             self._agenda.took(number, done - self._began)
         else:
             self._agenda.passed(1, now - self._began)
-            self._agenda.beside(done - now)
         self._prepare(postponed)
 
     def epoch(self, **logs: float) -> None:

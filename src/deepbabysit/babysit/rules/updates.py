@@ -23,6 +23,7 @@ from deepbabysit.babysit.rules.signals import (
     kernels,
     last_level,
     layer_of,
+    own_ratio,
     steady_rate,
     update_ratios,
     usual_ratio,
@@ -112,8 +113,8 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     if start is None or now is None:
         return None
     broken = len(good) < len(curve)
-    known = [r for s in record.steps if (r := usual_ratio([s])) is not None and math.isfinite(r)]
-    largest = max(known, default=0.0)
+    ratios = record.each(own_ratio)
+    largest = max((r for r in ratios if r is not None and math.isfinite(r)), default=0.0)
     evidence: dict[str, Any] = {"rate": record.run.rate, "largest_ratio": largest, "start": start, "level": now}
     last = record.steps[-1]
     place = record.probes.get("broken", {})
@@ -137,7 +138,7 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     dead = [path for path, v in last.layers.items() if v.units and v.units.saturated is None
             and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64
             and not (path in born and born[path].zero > 0.9)]  # those were so before any step
-    early = max((r for s in record.steps[:6] if (r := usual_ratio([s])) is not None), default=0.0)
+    early = max((r for r in ratios[:6] if r is not None), default=0.0)
     width = min(10, len(good))
     peak = float(np.convolve(good, np.full(width, 1.0 / width), "valid").max()) if dead else 0.0
     if dead and (early > limits.first or peak > limits.peak * start) and now > 0.7 * start:
@@ -158,7 +159,7 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             f"{limits.turn:g}): the steps jump from wall to wall",
             {**evidence, "turn": median(turns), "limit": limits.turn}, last.step, last.epoch,
         )
-    opening = [r for s in record.steps if s.step <= 2 and (r := usual_ratio([s])) is not None]
+    opening = [r for s, r in zip(record.steps[:3], ratios, strict=False) if s.step <= 2 and r is not None]
     held_up = len(good) >= limits.settled and now > limits.left * start  # small networks may take such steps and learn
     if len(opening) == 3 and min(opening) > limits.opening and held_up and not _by_operation(record):
         return _too_high(
