@@ -14,6 +14,7 @@ FIRST = 3  # so many steps at the start are looked at, then those that are power
 SETTLED = 64  # steps after which lengths are known: steps are recorded, and what repeats them is built
 GOAL = 0.002  # share of the time that looks beside those take if each costs the least; asking about epochs as much
 COARSE = 4  # strides are powers of this
+APART = 1.3  # the end of an epoch is looked at where so many times as many steps are done as at the last look
 NEAR, FAR = 16, 4000  # steps between two looks at least; between two looks at the clock and the losses at most
 LOOKS = 0.1  # seconds between these
 STRIDE = 48  # steps between them, until the length of a step is known
@@ -66,7 +67,7 @@ class Agenda:
             epoch: its number, from 1.
             first, last: its steps.
         """
-        if self._every is not None or last - max(self._last, 0) < NEAR or not self.asks(epoch):
+        if self._every is not None or last < max(APART * self._last, NEAR) or not self.asks(epoch):
             return False
         return not epoch & (epoch - 1) or (self.stride is not None and last - first >= self.stride)
 
