@@ -36,7 +36,7 @@ BUILT = (
     "input_not_normalized", "input_normalized_twice", "target_not_normalized", "bad_init_scale", "bad_bias_init",
     "symmetric_init", "missing_output_activation", "target_out_of_range", "wrong_loss_for_output", "double_softmax",
     "regularization_too_strong", "dropout_too_high", "batchnorm_misuse", "nan_in_data", "unstable_activation_scale",
-    "missing_hidden_activation",
+    "missing_hidden_activation", "loss_reduction_sum", "missing_zero_grad", "wrong_gradient",
 )
 
 
@@ -44,7 +44,8 @@ BUILT = (
       why="1e-3 of the weights per step is usual (Karpathy, CS231n); more than a tenth, again and again, wipes out "
           "what "
           "was learned",
-      causes=("learning_rate_too_high", "exploding_gradient", "regularization_too_strong", "bad_init_scale"),
+      causes=("learning_rate_too_high", "exploding_gradient", "regularization_too_strong", "bad_init_scale",
+              "loss_reduction_sum", "missing_zero_grad"),
       ratio=0.1, after=8, times=3)
 def update_too_large(record: Record, limits: Any) -> Finding | None:
     """Updates are a large part of the weights, step after step."""
@@ -295,11 +296,11 @@ def unchanged_weights(record: Record, limits: Any) -> list[Finding]:
             remedies = faster(record)
         found.append(
             Finding(
-                "unchanged_weights", "warning", 0.9,
+                "unchanged_weights", "warning", 0.9 if gradient is not None else 0.95,
                 f"{path} is to be trained, but did not change in the last {len(recent)} measured steps (steps "
                 f"{', '.join(str(s.step + 1) for s in recent)}): {why}.",
-                {"gradient": gradient, "measured": len(recent)}, layer=layer_of(path), step=recent[-1].step,
-                epoch=recent[-1].epoch, remedies=remedies,
+                {"gradient": gradient, "measured": len(recent), "reached": gradient is not None},
+                layer=layer_of(path), step=recent[-1].step, epoch=recent[-1].epoch, remedies=remedies,
             )
         )
     return found
