@@ -108,8 +108,8 @@ def summed_loss(record: Record, limits: Any) -> Finding | None:
     return Finding(
         "loss_reduction_sum", "warning" if harm else "note", 0.9 if harm else 0.6,
         f"the loss is a sum over a batch of {rows} rows: it goes with {seen['factor']:.3g} times the loss of each "
-        f"row (a mean: {1.0 / rows:.3g}, limit {limits.factor:g}), so gradients are {rows} times those of a mean and grow "
-        f"with the batch; the first step changed the weights by {ratio:.2g} of their norm (usual 0.001, limit "
+        f"row (a mean: {1.0 / rows:.3g}, limit {limits.factor:g}), so gradients are {rows} times those of a mean and "
+        f"grow with the batch; the first step changed the weights by {ratio:.2g} of their norm (usual 0.001, limit "
         f"{limits.ratio:g}).",
         {**seen, "ratio": ratio, "limit": limits.factor, "ratio_limit": limits.ratio}, step=0,
         remedies=(Remedy("take the mean over the rows", "loss = losses.mean()"),
