@@ -68,6 +68,9 @@ def test_batch_normalization_that_cannot_work() -> None:
     assert not severities(usual, before, norm(frozen=True, fresh_moving_var=False))  # fine-tuning
     assert severities(replace(usual, epochs=4), before, norm()) == ["warning"]
     assert not severities(replace(usual, epochs=4), before, norm(momentum=0.9))
+    for size, momentum, said in ((5, 0.1, ["note"]), (32, 0.1, []), (5, 0.9, [])):  # is it the old value's weight?
+        assert severities(replace(usual, batch_size=size), before, norm(momentum=momentum)) == said
+    assert not severities(replace(usual, batch_size=5), before, norm(momentum=0.1, positions=49))
     drop = LayerFacts("a", "Dropout", settings={"rate": 0.5})
     assert severities(usual, drop, norm()) == ["warning"]
     assert severities(usual, dense("a", 8, 4, settings={"use_bias": True}), norm()) == ["note"]

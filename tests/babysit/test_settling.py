@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,19 @@ def test_errors_and_what_makes_validation_doubtful_stay() -> None:
     assert settle(record(WELL), both) == both  # the validation rows prove nothing
     noted = {**found("bad_init_scale"), **found("split_leak", "note")}
     assert settle(record(WELL), noted)["bad_init_scale"].severity == "note"
+
+
+def test_a_doubled_softmax_whose_loss_came_down_to_the_lowest_did_no_harm() -> None:
+    said = Finding("double_softmax", "error", 0.98, "Twice: 2 (limit 1).", {"floor": 1.46})
+    before = {"double_softmax": said, "underfitting": Finding("underfitting", "warning", 0.7, "Poor: 1.5 (limit 0.9).")}
+    settled = settle(record({"val_loss": [2.0, 1.6, 1.5, 1.5]}), before)  # guessing: 2.3
+    assert [settled[code].severity for code in before] == ["note", "note"]
+    for curves, finding in (
+        ({"val_loss": [2.0, 1.9, 1.8, 1.7]}, said),  # far from it
+        ({"val_loss": [2.0, 1.6, 1.5, 1.5]}, replace(said, evidence={"floor": None})),  # wrong outputs
+        ({}, said),
+    ):
+        assert settle(record(curves), {"double_softmax": finding})["double_softmax"].severity == "error"
 
 
 def test_of_numbers_little_variance_must_be_left() -> None:

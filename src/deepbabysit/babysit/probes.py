@@ -311,19 +311,17 @@ def probe_ignoring(subject: Subject, drawn: Layer, undropped: Layer) -> IgnorePr
 def probe_straight(subject: Subject, drawn: Layer, activation: str | None) -> float | None:
     """Return how far outputs before the last activation are from those of an affine map, against how they differ.
 
-    With weights drawn anew, of ``a + b - c`` for rows a, b, c of the batch. None where that cannot be told: inputs
-    that are no floating numbers, an activation that cannot be taken back, outputs that do not differ.
+    With weights drawn anew, of ``a + b - c`` for rows a, b, c of random numbers: real ones may all lie on one side of
+    every bend. None where that cannot be told: inputs that are no floating numbers, an activation that cannot be taken
+    back, outputs that do not differ.
     """
     if activation not in BENDS or not subject.x or any(a.dtype.kind != "f" for a in subject.x):
         return None
     third = len(subject.x[0]) // 3
     if third < 2:
         return None
-    sizes = [STRAIGHT / max(_size(np.where(np.isfinite(a), a, 0.0)), 1e-30) for a in subject.x]
-    parts = [
-        [a.astype(np.float64)[k * third : (k + 1) * third] * size for a, size in zip(subject.x, sizes, strict=True)]
-        for k in range(3)
-    ]
+    rng = np.random.Generator(np.random.Philox(31))
+    parts = [[STRAIGHT * rng.standard_normal((third, *a.shape[1:])) for a in subject.x] for _ in range(3)]
     parts.append([a + b - c for a, b, c in zip(*parts, strict=True)])
     with np.errstate(all="ignore"):
         given = ([subject.tensor(array) for array in part] for part in parts)
