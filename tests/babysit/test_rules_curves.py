@@ -13,6 +13,7 @@ from records import codes, found, kernel, record, step
 import deepbabysit as db
 from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.babysit.vitals import LayerFacts
+from deepbabysit.babysit.yardstick import Yardstick
 
 FALLING = [2.0, 1.5, 1.1, 0.8, 0.6, 0.45, 0.35, 0.3, 0.27, 0.25]
 DOWN = [2.0 * 0.6**i for i in range(12)]
@@ -219,6 +220,34 @@ def test_dropout_that_takes_nearly_everything() -> None:
     assert "dropout_too_high" in codes(record(held, dropout=0.9))
     assert "dropout_too_high" not in found(record(held, dropout=0.5))
     assert "dropout_too_high" not in found(record({"loss": [1.0, 0.5, 0.3], "val_loss": [0.5, 0.2, 0.1]}, dropout=0.6))
+
+
+def test_statistics_that_remember_a_few_rows() -> None:
+    stick = Yardstick("classes", 900, 240, 0.1, 0.9, 0.9, 0.9, 0.9)
+    for momentum, batch, accurate, said in (
+        (0.1, 5, 0.6, True), (0.1, 5, 0.9, False), (0.1, 64, 0.6, False), (0.9, 5, 0.6, False), (0.9, 4, 0.6, True),
+    ):
+        norm = LayerFacts("1", "BatchNorm", settings={"momentum": momentum})
+        curves = {"loss": [1.0] * 6, "val_loss": [1.2] * 6, "val_accuracy": [accurate] * 6}
+        made = record(curves, layers=[norm], batch_size=batch, probes={"yardstick": stick})
+        assert ("batchnorm_misuse" in codes(made, "end")) == said, (momentum, batch, accurate)
+
+
+def test_constraints_that_hold_weights_short() -> None:
+    flat = {"loss": [2.0] * 5}
+    for length, zeros, limit, losses, said in (
+        (0.1, 0, "max_norm(max_value=0.1)", flat, True),
+        (0.1, 0, "max_norm(max_value=0.1)", {"loss": [0.1] * 5}, False),  # it learns all the same
+        (1.3, 0, "max_norm(max_value=3)", flat, False),
+        (0.1, 0, None, flat, False),  # nobody holds them
+        (0.7, 60, "non_neg()", flat, True),
+    ):
+        layer = LayerFacts("0", "Dense", units=4, settings={"constraint": limit} if limit else {})
+        steps = [step(i, [kernel("0.kernel", weight=2.0 * length, zeros=zeros)], epoch=4) for i in range(3)]
+        seen = found(record(losses, steps, layers=[layer]))
+        assert ("regularization_too_strong" in seen) == said, (length, zeros, limit)
+        if said:
+            assert limit in seen["regularization_too_strong"].message
 
 
 def noisy(noise: float, update: float) -> list[Any]:

@@ -150,6 +150,7 @@ class Sitter(Listener):
     def run_begin(self, run: RunInfo) -> None:
         """Take the plan."""
         self._info = run
+        self.record.probes["reading"] = run.reading
 
     def handed(self, controls: Controls) -> None:
         """Read the facts and stand by the step."""
@@ -256,8 +257,8 @@ class Sitter(Listener):
         if count < self._target or self._controls is None:
             return
         now = perf_counter()
-        waited = now - self._ended  # the wait of one step stands for those since the last look
-        self._wait += waited * max(count - self._told[0], 1)
+        waited = now - self._ended if count else 0.0  # the first batch of all may open a file
+        self._wait += waited * max(count - self._told[0], 1)  # one wait stands for those since the last look
         self._told = (count, *self._told[1:])
         self._close(count, now)
         if count == self._last or self._agenda.due(count):
