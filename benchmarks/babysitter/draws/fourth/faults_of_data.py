@@ -284,7 +284,7 @@ def _weights_the_wrong_way(r: Recipe, rng: Any) -> Delta | None:
 
 @operator("duplicate_rows", "overfitting", "overtraining", "regularization_missing", wanted=EACH, lost=True)
 def _few_users_do_everything(r: Recipe, rng: Any) -> Delta | None:
-    return spoil("busy_users", power=pick(rng, 1.3, 1.6, 2.0))
+    return spoil("busy_users", power=pick(rng, 1.6, 2.0, 3.0))
 
 
 @operator("duplicate_rows", "overfitting", "overtraining", "regularization_missing", wanted=EACH, lost=True)

@@ -257,12 +257,12 @@ def _weights_never_negative(r: Recipe, rng: Any) -> Delta | None:
 
 @operator("underfitting", wanted=EACH)
 def _next_to_nothing_at_the_end(r: Recipe, rng: Any) -> Delta | None:
-    """The last hidden layer has one unit, or two."""
+    """The last hidden layer has one unit, on which all classes have to find a place."""
     stack = layers(r)
     dense = [la for la in hidden(stack) if la["class"] == "Dense"]
-    if not dense or _normed(r):
+    if not dense or _normed(r) or task_of(r) != "multiclass":
         return None
-    dense[-1]["config"]["units"] = pick(rng, 1, 2)
+    dense[-1]["config"]["units"] = 1
     return {"layers": stack}
 
 

@@ -115,7 +115,7 @@ def _rate_for_hundreds(r: Recipe, rng: Any) -> Delta | None:
     """One to three rows, with a rate that is meant for hundreds of them."""
     if _normed(r):
         return None
-    rule = {**r["optimizer"], "learning_rate": _rate(r) * pick(rng, 4, 8)}
+    rule = {**r["optimizer"], "learning_rate": _rate(r) * pick(rng, 8, 20)}
     return {"batch_size": pick(rng, 1, 2, 3), "epochs": max(2, r["epochs"] // 8), "optimizer": rule}
 
 
@@ -133,11 +133,11 @@ def _pairs_with_heavy_momentum(r: Recipe, rng: Any) -> Delta | None:
 
 @operator("symmetric_init", wanted=EACH)
 def _all_but_the_first_alike(r: Recipe, rng: Any) -> Delta | None:
-    """The layers that were added later begin with one and the same small number."""
+    """The layers that were added later, and the output, begin with one and the same small number."""
     stack = layers(r)
     if len(hidden(stack)) < 2:
         return None
-    for la in hidden(stack)[1:]:
+    for la in [*hidden(stack)[1:], stack[-1]]:
         la["config"]["kernel_initializer"] = {"name": "constant", "value": pick(rng, 0.01, 0.03, 0.1)}
     return {"layers": stack}
 
@@ -178,10 +178,10 @@ def _one_input_counted(r: Recipe, rng: Any) -> Delta | None:
 
 @operator("bad_init_scale", "unstable_activation_scale", "vanishing_gradient", wanted=EACH)
 def _variance_for_deviation(r: Recipe, rng: Any) -> Delta | None:
-    """2 / n where the root of it was meant, in four or five layers."""
+    """2 / n where the root of it was meant, in six or seven layers."""
     bend = pick(rng, "relu", "elu")
     deep: list[dict[str, Any]] = []
-    for units in (40, 40, 32, 32, 32)[: pick(rng, 4, 5)]:
+    for units in (40, 40, 32, 32, 32, 32, 32)[: pick(rng, 6, 7)]:
         deep.append(layer("Dense", units=units, activation=bend,
                           kernel_initializer={"name": "normal", "stddev": 2.0 / units}))
     out = final(r, kernel_initializer={"name": "normal", "stddev": 2.0 / 32})["layers"][-1]
@@ -240,12 +240,12 @@ def _mean_of_raw_targets(r: Recipe, rng: Any) -> Delta | None:
 
 @operator("bad_bias_init", "initial_loss_off_chance", wanted=EACH)
 def _odds_of_another_table(r: Recipe, rng: Any) -> Delta | None:
-    """The output begins with the odds of a table in which yes, or one class, was one in millions."""
+    """The output begins with the odds of a table in which yes, or one class, was one in a million: in decibels."""
     if task_of(r) == "regression":
         return None
     if task_of(r) == "binary":
-        return final(r, bias_initializer={"name": "constant", "value": -pick(rng, 14.0, 40.0)})
-    return final(r, bias_initializer={"name": "normal", "mean": 0.0, "stddev": pick(rng, 14.0, 40.0)})
+        return final(r, bias_initializer={"name": "constant", "value": -pick(rng, 60.0, 120.0)})
+    return final(r, bias_initializer={"name": "normal", "mean": 0.0, "stddev": pick(rng, 60.0, 120.0)})
 
 
 @operator("bad_bias_init", "unstable_activation_scale", "dead_relu", "saturated_activation", "initial_loss_off_chance",
