@@ -1,5 +1,7 @@
 """Compiled pooling, gathers and scatters: every geometry, ties, NaN, borders, numbers that name no row."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from deepbabysit.kernels import SPECS
 from deepbabysit.runtime import threads
 from deepbabysit.runtime.funnel import call, find_plan
 from deepbabysit.runtime.registry import find_device
+from deepbabysit_numpy.compiled import team
+from deepbabysit_numpy.compiled.pooling import VARIANTS
 
 pytest.importorskip("numba")
 
@@ -132,3 +136,17 @@ def test_a_number_that_names_no_row_is_refused(compiled, wrong):
         call(compiled, SPECS["take"], (x, numbers), {})
     with pytest.raises(IndexError, match=f"scatter_add: index {wrong} is outside"):
         call(compiled, SPECS["scatter_add"], (np.zeros((4, 4), np.float32), numbers), {"shape": (50, 4)})
+
+
+@pytest.mark.parametrize(("images", "asleep"), [(8, 1), (80, 2)])
+def test_threads_that_sleep_are_woken_for_long_pools_only(monkeypatch, images, asleep):
+    monkeypatch.setattr(threads, "_CHOSEN", [2])
+    heard = []
+    monkeypatch.setattr(team.TEAM, "run", lambda function, kind, parts, *arguments: heard.append(parts))
+    x, y, lines = (np.zeros(shape, np.float32) for shape in ((images, 32, 32, 32), (images, 16, 16, 32), (2, 1024)))
+    run = VARIANTS["max_pool"].run
+    context = SimpleNamespace(scratch=(lines,))
+    run(context, (y,), x, **attributes(GEOMETRIES[0]))
+    monkeypatch.setattr(team, "in_program", lambda: True)
+    run(context, (y,), x, **attributes(GEOMETRIES[0]))
+    assert heard == [asleep, 2]

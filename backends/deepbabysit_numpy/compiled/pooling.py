@@ -16,6 +16,7 @@ _DTYPES = frozenset({"float32", "float64"})
 _MAX, _MAX_GRADIENT = Compiled("pooling", "max_pool"), Compiled("pooling", "max_pool_gradient")
 _HALVED_GRADIENT = Compiled("pooling", "halved_gradient")
 _AVG, _AVG_GRADIENT = Compiled("pooling", "avg_pool"), Compiled("pooling", "avg_pool_gradient")
+_ASLEEP = 4  # outside of programs parts are so many times as long: a thread that sleeps takes 100 microseconds to wake
 
 
 def _image(array: Any) -> Any:
@@ -38,13 +39,14 @@ def _takes(forms: Any, *, window: Any, stride: Any, padding: Any, space: Any = (
     return same and wide and len(window) <= 2 and size >= LEAST["pool"] and size > 0 and available()
 
 
-def _parts(shape: Any) -> int:
-    return team.parts(shape[0], float(prod(shape)), max(LEAST["pool part"], 1))
+def _parts(shape: Any, times: int = 1) -> int:
+    return team.parts(shape[0], float(prod(shape)), max(times * LEAST["pool part"], 1))
 
 
-def _run(function: Compiled, parts: int, *arguments: Any) -> None:
-    """Run it in as many parts as were planned, or fewer where the number of threads was lowered since."""
-    team.TEAM.run(function, arguments[0].dtype, min(parts, threads.count()), *arguments)
+def _run(function: Compiled, parts: int, image: Any, *arguments: Any) -> None:
+    """Run it in as many parts as were planned, or fewer: who works on which images changes no bit."""
+    parts = min(parts, threads.count()) if team.in_program() else min(parts, _parts(image, _ASLEEP))
+    team.TEAM.run(function, arguments[0].dtype, parts, *arguments)
 
 
 def _line(forms: Any, **attrs: Any) -> tuple[Form, ...]:
@@ -54,7 +56,7 @@ def _line(forms: Any, **attrs: Any) -> tuple[Form, ...]:
 
 def _max_pool(ctx: Any, outs: Any, x: Any, *, window: Any, stride: Any, padding: Any) -> None:
     (lines,) = ctx.scratch
-    _run(_MAX, len(lines), _image(x), _image(outs[0]), lines, *_geometry(window, stride, padding))
+    _run(_MAX, len(lines), x.shape, _image(x), _image(outs[0]), lines, *_geometry(window, stride, padding))
 
 
 def _lines(forms: Any, **attrs: Any) -> tuple[Form, ...]:
@@ -68,21 +70,21 @@ def _max_pool_gradient(
     (lines,) = ctx.scratch
     arrays = (_image(g), _image(x), _image(y), _image(outs[0]))
     if window == stride == (2, 2) and not any(map(any, padding)):
-        _run(_HALVED_GRADIENT, len(lines), *arrays, lines)
+        _run(_HALVED_GRADIENT, len(lines), x.shape, *arrays, lines)
     else:
-        _run(_MAX_GRADIENT, len(lines), *arrays, lines, *_geometry(window, stride, padding))
+        _run(_MAX_GRADIENT, len(lines), x.shape, *arrays, lines, *_geometry(window, stride, padding))
 
 
 def _avg_pool(ctx: Any, outs: Any, x: Any, *, window: Any, stride: Any, padding: Any) -> None:
     (lines,) = ctx.scratch
-    _run(_AVG, len(lines), _image(x), _image(outs[0]), lines, *_geometry(window, stride, padding))
+    _run(_AVG, len(lines), x.shape, _image(x), _image(outs[0]), lines, *_geometry(window, stride, padding))
 
 
 def _avg_pool_gradient(
     ctx: Any, outs: Any, g: Any, *, space: Any, window: Any, stride: Any, padding: Any
 ) -> None:
     result = _image(outs[0])
-    _run(_AVG_GRADIENT, _parts(result.shape), _image(g), result, *_geometry(window, stride, padding))
+    _run(_AVG_GRADIENT, _parts(result.shape), result.shape, _image(g), result, *_geometry(window, stride, padding))
 
 
 VARIANTS: dict[str, Kernel] = {
