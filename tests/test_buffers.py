@@ -187,3 +187,14 @@ def test_a_recorded_gradient_of_large_arrays_replays_right() -> None:
     recording.replay()
     fresh = step(Tensor(CPU.asarray(values[1]), CPU, requires_grad=True))
     assert gradient.tobytes() == fresh.tobytes()
+
+
+def test_a_recording_gets_the_memory_of_the_steps_before_it():
+    from deepbabysit_numpy import open_backend
+
+    backend = open_backend()
+    held = backend.empty((300, 300), np.dtype(np.float32))
+    backend.empty((300, 300), np.dtype(np.float32))  # nobody uses it any more
+    backend.arena()
+    assert backend.free() == 0
+    assert held.shape == (300, 300)

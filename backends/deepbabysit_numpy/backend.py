@@ -38,7 +38,8 @@ class NumpyBackend(HostBackend):
         return np.empty(shape, dtype) if size < SMALL else self._pools.pool.empty(shape, dtype)
 
     def arena(self) -> Arena:
-        """Return memory for one recording."""
+        """Return memory for one recording; what the steps before it needed goes back: both would make the peak."""
+        self.free()
         return HostArena()
 
     def free(self) -> int:
