@@ -11,7 +11,7 @@ from deepbabysit.runtime import record, threads
 from deepbabysit_numpy.compiled import packed, thin
 from deepbabysit_numpy.program import building, fusing
 
-HIGH = packed.high()
+HIGH = packed.high(4)
 
 
 @pytest.fixture(autouse=True)
