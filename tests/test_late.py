@@ -21,21 +21,41 @@ def copied(request, monkeypatch) -> list[int]:
     monkeypatch.setattr(record, "PROGRAM_CALLS", 10**9 if request.param == "calls" else 1)
     monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)
     counts: list[int] = []
-    take = record.Recording.take
+    now = 0
+    take, replayed, build = (getattr(record.Recording, name) for name in ("take", "replay", "_build"))
+    write = type(DEVICE).write
 
-    def counted(self: Any, arrays: Any) -> None:
-        write = type(DEVICE).write
-        counts.append(0)
-
+    def taking(self: Any, arrays: Any) -> None:
         def writing(device: Any, array: Any, values: Any) -> None:
-            counts[-1] += 1
+            nonlocal now
+            now += 1
             write(device, array, values)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(DEVICE), "write", writing)
             take(self, arrays)
 
-    monkeypatch.setattr(record.Recording, "take", counted)
+    def building(self: Any) -> bool:
+        """A program that takes inputs copies all of them."""
+        found = build(self)
+        reads = self.reads
+
+        def reading(*arrays: Any) -> int:
+            nonlocal now
+            now = len(arrays) * reads(*arrays)
+            return now
+
+        self.reads = reading
+        return found
+
+    def replaying(self: Any) -> None:
+        nonlocal now
+        replayed(self)
+        counts.append(now)
+        now = 0
+
+    for name, function in (("take", taking), ("replay", replaying), ("_build", building)):
+        monkeypatch.setattr(record.Recording, name, function)
     return counts
 
 

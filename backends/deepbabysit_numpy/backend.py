@@ -19,6 +19,7 @@ class NumpyBackend(HostBackend):
     """NumPy arrays on the CPU."""
 
     name = "numpy"
+    reads = True
 
     def __init__(self) -> None:
         self.kernels = with_variants(KERNELS)

@@ -123,3 +123,12 @@ def test_many_rows_are_sampled_and_it_is_said() -> None:
     found = data_facts([x])
     assert found.rows == 3000 and found.looked == 2000
     assert found.copies == 3000 - 251  # copies are looked for among all rows
+
+
+def test_share_of_the_most_frequent_value() -> None:
+    rng = np.random.default_rng(2)
+    some = np.r_[np.ones(20), rng.normal(size=30)]
+    x = np.stack([rng.integers(0, 3, 50), rng.normal(size=50), np.zeros(50), some], 1)
+    (found,) = data_facts([x]).inputs
+    expected = [np.unique(c, return_counts=True)[1].max() / 50 for c in x.T]
+    np.testing.assert_allclose(found.common, expected)

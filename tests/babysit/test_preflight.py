@@ -180,6 +180,15 @@ def test_budget_of_a_run() -> None:
     assert (planned_seconds(long, small) or 0) < (planned_seconds(long, small, 100_000) or 0)
 
 
+def test_more_threads_make_a_run_of_products_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, model = RunFacts(steps=100, epochs=10, batch_size=512), ModelFacts((), parameters=500_000)
+    seconds = []
+    for number in (1, 2):
+        monkeypatch.setattr(module.threads, "count", lambda number=number: number)
+        seconds.append(planned_seconds(run, model) or 0.0)
+    assert 1.8 * seconds[1] < seconds[0] < 2.0 * seconds[1]
+
+
 def test_a_model_that_would_take_too_long_is_left_alone() -> None:
     x, y, _, _, _ = scaled("wine")
     model, run = model_for("wine"), RunFacts(batch_size=16, steps=9, epochs=1)

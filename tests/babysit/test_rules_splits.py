@@ -153,3 +153,79 @@ def test_parts_whose_features_no_longer_belong_together() -> None:
     (found,) = ask("split_drift", Record(data=data_facts([x[:400]], y[:400], ([held], y[400:]))))
     assert "no feature alone" in found.message
     assert not ask("split_drift", Record(data=data_facts([x[:400]], y[:400], ([x[400:]], y[400:]))))
+
+
+def leaking(kind: str, rows: int = 900) -> tuple[np.ndarray, np.ndarray]:
+    """Return a table and targets: inputs that tell the targets well, and a column that was made of them."""
+    rng = np.random.default_rng(17)
+    x = rng.normal(size=(rows, 4))
+    y = x[:, 0] + 0.7 * x[:, 1] + 0.5 * x[:, 2] + 0.3 * rng.normal(size=rows)
+    others = rng.permutation(rows)
+    column = {
+        "encoded": np.where(rng.uniform(size=rows) < 0.7, y, (y + y[others]) / 2),  # its own row and another one
+        "bands": 10.0 * np.digitize(y, np.quantile(y, np.linspace(0, 1, 9)[1:-1])) + rng.integers(0, 3, rows),
+        "noisy": y + 0.3 * rng.normal(size=rows),
+    }.get(kind)
+    if kind == "parts":
+        part = rng.normal(size=rows)
+        return np.concatenate([x, part[:, None], (y - part)[:, None]], 1), y
+    return (x if column is None else np.concatenate([x, column[:, None]], 1)), y
+
+
+@pytest.mark.parametrize(("kind", "said", "columns"), [
+    ("encoded", "is the target itself", [4]), ("bands", "without any overlap", [4]), ("parts", "all others", [4, 5]),
+])
+def test_a_column_made_of_the_target_shows_how(kind: str, said: str, columns: list[int]) -> None:
+    x, y = leaking(kind)
+    (found,) = ask("feature_leak", record_of(x, y))
+    assert found.severity == "warning" and said in found.message and found.evidence["features"] == columns
+
+
+@pytest.mark.parametrize("kind", ["noisy", "none"])
+def test_a_noisy_measurement_of_the_target_is_not_said_to_be_made_of_it(kind: str) -> None:
+    found = ask("feature_leak", record_of(*leaking(kind)))
+    assert [f.severity for f in found] == (["note"] if kind == "noisy" else [])
+
+
+def test_the_mean_class_of_small_groups_leaks() -> None:
+    x, y = leaking("none")
+    classes = np.digitize(y, [-0.5, 0.5])
+    other = np.random.default_rng(3).permutation(900)
+    own = np.arange(900) < 600
+    column = np.where(own, classes, (classes + classes[other]) / 2)
+    (found,) = ask("feature_leak", record_of(np.concatenate([x, column[:, None]], 1), classes))
+    assert found.severity == "warning" and "one value that only rows of that class" in found.message
+    levels = np.digitize(x[:, 0], [-1, 0, 1])  # an honest feature of few levels
+    assert not ask("feature_leak", record_of(np.concatenate([x[:, 1:], levels[:, None]], 1), classes))
+
+
+def test_a_column_that_knows_training_targets_only() -> None:
+    rng = np.random.default_rng(5)
+    x, y = leaking("none")
+    column = np.concatenate([y[:600] + 0.3 * rng.normal(size=600), rng.permutation(y[600:])])
+    whole = np.concatenate([x, column[:, None]], 1)
+    held = ([whole[600:]], y[600:])
+    (found,) = ask("feature_leak", Record(data=data_facts([whole[:600]], y[:600], held)))
+    assert found.severity == "warning" and "of validation rows it knows" in found.message
+    column[600:] = y[600:] + 0.3 * rng.normal(size=300)  # an honest one knows both
+    whole[:, 4] = column
+    found = ask("feature_leak", Record(data=data_facts([whole[:600]], y[:600], ([whole[600:]], y[600:]))))
+    assert [f.severity for f in found] == ["note"]
+
+
+def test_one_feature_that_decides_beside_useless_ones_is_only_noted() -> None:
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(900, 5))
+    y = x[:, 2] + 0.13 * rng.normal(size=900)  # it explains 98 % of the variance
+    assert [f.severity for f in ask("feature_leak", record_of(x, y))] == ["note"]
+    sign = (x[:, 2] > 0).astype(np.int64)
+    assert [f.severity for f in ask("feature_leak", record_of(x, sign))] == ["note"]
+
+
+def test_parts_that_share_no_class_are_an_error_and_one_missing_class_is_a_warning() -> None:
+    x, y, xv, yv, _ = scaled("wine")
+    model = model_for("wine")
+    found = check(model, x[y < 2], y[y < 2], (xv[yv == 2], yv[yv == 2]))
+    assert found.codes[0] == "split_drift" and found[0].severity == "error" and "share no class" in found[0].message
+    found = check(model, x[y < 2], y[y < 2], (xv, yv))
+    assert [f.severity for f in found if f.code == "split_drift"] == ["warning"]

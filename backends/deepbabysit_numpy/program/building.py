@@ -17,11 +17,13 @@ from deepbabysit.runtime.buffers import ALIGNMENT
 from deepbabysit.runtime.chains import Chain, extent
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.late import LARGE
+from deepbabysit.runtime.subnormals import flushed
 from deepbabysit_numpy.compiled.convolution import convolves
 from deepbabysit_numpy.compiled.dense import ours, threaded
 from deepbabysit_numpy.compiled.loading import LISTENERS
 from deepbabysit_numpy.compiled.team import LOAN
-from deepbabysit_numpy.program.crew import CREW
+from deepbabysit_numpy.program.crew import ASLEEP, CREW
+from deepbabysit_numpy.program.entry import Entry
 from deepbabysit_numpy.program.forms import FORMS
 from deepbabysit_numpy.program.fusing import fuse
 from deepbabysit_numpy.program.machine import Row, Rows
@@ -185,51 +187,82 @@ class _Late:
 class Program:
     """A step as machine rows and calls of Python, in order.
 
+    It runs in the mode of `runtime.subnormals`, whatever is in force where it is called.
+
     Attributes:
         rows: how many rows there are.
         calls: the calls that stayed in Python.
+        reads: ``reads(*arrays)`` is 1 where the next run takes these arrays for the inputs of the recording; else they
+            have to be written into its own.
     """
 
-    def __init__(self, device: Device, parts: list[Any], kept: list[Any], late: Sequence[_Late] = ()) -> None:
+    def __init__(self, device: Device, parts: list[Any], kept: list[Any], late: Sequence[_Late], entry: Entry) -> None:
         self._device = device
         self._late = late
         self._parts = parts
         self._kept = kept
         self.rows = sum(len(part[2]) for part in parts if part[0] is not None)
         self.calls = [part[1] for part in parts if part[0] is None]
+        self.reads = entry.reads
+        # all of it in one call
+        self._whole = None if self.calls or late or not parts else parts[0][0].run
+        self._crew = parts[0][3] if self._whole else 0
 
     def __call__(self) -> None:
         """Run the step once."""
+        run = self._whole
+        if run is None:
+            self._by_parts()
+            return
+        if self._crew:
+            LOAN.take()
+        status = run()
+        if status:
+            _settle(run, self._crew, status)
+
+    @flushed()
+    def _by_parts(self) -> None:
         for place in self._late:
             place.find()
-        for rows, call, _, crew in self._parts:
-            if rows is None:
+        for entry, call, _, crew in self._parts:
+            if entry is None:
                 _run(self._device, call)
                 continue
             if crew:
                 LOAN.take()
-                CREW.call(crew)
-            if rows():
-                raise RuntimeError(_FAILED)
+            status = entry.run()
+            if status:
+                _settle(entry.run, crew, status)
 
 
-def build(device: Device, calls: Sequence[Call]) -> Program:
-    """Run a recorded step once, and return the program that repeats it."""
+def _settle(run: Callable[..., int], crew: int, status: int) -> None:
+    """Run rows whose crew was asleep; raise what failed."""
+    if status == ASLEEP:
+        CREW.call(crew)
+        status = run(True)
+    if status:
+        raise RuntimeError(_FAILED)
+
+
+def build(device: Device, calls: Sequence[Call], slots: Sequence[np.ndarray] = ()) -> Program:
+    """Run a recorded step once, and return the program that repeats it; `slots`: inputs that runs may be given."""
     parts: list[Any] = []
     kept: list[Any] = []
-    pending: list[Row] = []
-    crew = 0
     late: list[_Late] = []
     waiting: list[tuple[Any, int, int, list[Rows]]] = []  # calls with late inputs, and which of the rows are theirs
     # threads of BLAS wait by spinning where a crew would work: a step has one of them
     team = any(_lends(device, call) for call in calls) or any(map(ours, calls)) and not any(map(threaded, calls))
     fused = fuse(calls) if team else {}
+    entry = first = Entry(slots)
+    pending, crew = _inputs(entry, kept, team)
 
     def close() -> None:
-        nonlocal pending, crew
+        nonlocal pending, crew, entry
         if pending:
             made = Rows(pending)
-            parts.append((made, None, pending, crew))
+            entry.work_off(made, crew)
+            parts.append((entry, None, pending, crew))
+            entry = Entry()
             for call, first, last, inner in waiting:
                 numbers = [*made.numbers[first:last], *[row for rows in inner for row in rows.numbers]]
                 late.extend(_Late(call, number, numbers) for number, a in enumerate(call[2]) if a.nbytes > LARGE)
@@ -260,4 +293,13 @@ def build(device: Device, calls: Sequence[Call]) -> Program:
         pending += found.rows
         crew = max(crew, found.crew)
     close()
-    return Program(device, parts, kept, late)
+    return Program(device, parts, kept, late, first)
+
+
+def _inputs(entry: Entry, kept: list[Any], team: bool) -> tuple[list[Row], int]:
+    """Return the rows that copy the inputs, and how many threads help."""
+    trace = Trace([], team)
+    for rows in entry.fetching(team):
+        trace.add(rows[0] if len(rows) == 1 else trace.together([[row] for row in rows]))
+    kept += [trace.kept, trace.made]
+    return trace.rows, trace.crew

@@ -29,7 +29,9 @@ from deepbabysit_numpy.program.machine import Row
 # Places in the crew's memory, each in a cache line of its own. The claim says in one word which job it is, how many
 # parts it has and how many are taken: a worker that read an old table cannot take a part of a new job with it.
 _CLAIM, _TABLE, _DONE, _FAILED, _BUSY, _PATIENCE, _AWAKE = range(0, 56, 8)
+_CORE = 1  # behind a worker's word: the core that it is on, counted from 1, or 0 where nobody knows
 _MOST = 64  # workers
+ASLEEP = -1  # what `watching` makes a program say
 _WATCH = 1e-3  # seconds before a worker goes to sleep
 _TRIED = 10_000  # turns of watching that are timed once
 _TURNS = 2000  # pauses before who waits for a part lets others have the core
@@ -47,10 +49,10 @@ def _long(value: int) -> Any:
 
 
 @cache
-def _yielding() -> int:
-    """Return the address of the function that lets others have the core, or 0."""
+def _system(name: str) -> int:
+    """Return the address of a function of the C library, or 0: ``int name(void)``."""
     with suppress(OSError, AttributeError, TypeError):
-        return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
+        return ctypes.cast(ctypes.CDLL(None)[name], ctypes.c_void_p).value or 0
     return 0
 
 
@@ -73,6 +75,16 @@ class _Writer:
 
     def store(self, value: Any, memory: Any, number: int) -> None:
         self.b.store_atomic(value, self.place(memory, number), "release", 8)
+
+    def system(self, name: str) -> Any:
+        """Call a function of the C library."""
+        return self.b.call(self.b.inttoptr(_long(_system(name)), ir.FunctionType(_INT, []).as_pointer()), [])
+
+    def core(self) -> Any:
+        """Return the core that this runs on, counted from 1, or 0."""
+        if not _system("sched_getcpu"):
+            return _long(0)
+        return self.b.sext(self.b.add(self.system("sched_getcpu"), _INT(1)), _LONG)
 
     def pause(self) -> None:
         name = _PAUSES.get(platform.machine())
@@ -146,11 +158,11 @@ def _share() -> ir.Module:
     b.position_at_end(again)
     w.pause()
     following = b.add(turns, _long(1))
-    if _yielding():
+    if _system("sched_yield"):  # lets others have the core
         rest = w.block()
         b.cbranch(b.icmp_signed(">", turns, _long(_TURNS)), lend, rest)
         b.position_at_end(lend)
-        b.call(b.inttoptr(_long(_yielding()), ir.FunctionType(_INT, []).as_pointer()), [])
+        w.system("sched_yield")
         b.branch(rest)
         b.position_at_end(rest)
         turns.add_incoming(following, rest)
@@ -191,6 +203,7 @@ def _serve() -> ir.Module:
     b = w.b
     memory, mine = w.function.args
     awake = b.gep(memory, [mine])
+    b.store_atomic(w.core(), b.gep(awake, [_long(_CORE)]), "release", 8)
     head, some, none, idle, end = (w.block() for _ in range(5))
     before = b.block
     b.branch(head)
@@ -215,6 +228,38 @@ def _serve() -> ir.Module:
     return w.module
 
 
+def _watching() -> ir.Module:
+    """Function of (memory, count): whether so many workers watch for jobs, on other cores than this thread's."""
+    w = _Writer("watching", ir.FunctionType(_LONG, [_POINTER, _LONG]))
+    b = w.b
+    memory, wanted = w.function.args
+    here = w.core()
+    before = b.block
+    head, body, enough, missing = (w.block() for _ in range(4))
+    b.branch(head)
+    b.position_at_end(head)
+    number, found = b.phi(_LONG), b.phi(_LONG)
+    following = w.block()
+    b.cbranch(b.icmp_signed(">=", found, wanted), enough, following)
+    b.position_at_end(following)
+    b.cbranch(b.icmp_signed("<", number, _long(_MOST)), body, missing)
+    b.position_at_end(body)
+    awake = b.gep(memory, [b.add(_long(_AWAKE), b.mul(number, _long(8)))])
+    core = b.load_atomic(b.gep(awake, [_long(_CORE)]), "acquire", 8)
+    elsewhere = b.or_(b.icmp_signed("==", core, _long(0)), b.icmp_signed("!=", core, here))
+    there = b.and_(b.icmp_signed("==", b.load_atomic(awake, "acquire", 8), _long(1)), elsewhere)
+    number.add_incoming(_long(0), before)
+    number.add_incoming(b.add(number, _long(1)), b.block)
+    found.add_incoming(_long(0), before)
+    found.add_incoming(b.add(found, b.zext(there, _LONG)), b.block)
+    b.branch(head)
+    b.position_at_end(enough)
+    b.ret(_long(1))
+    b.position_at_end(missing)
+    b.ret(_long(0))
+    return w.module
+
+
 class Crew:
     """The workers of this process as programs see them."""
 
@@ -233,6 +278,10 @@ class Crew:
     def row(self, table: np.ndarray, parts: int) -> Row:
         """Return the row that lets the crew run a table of parts; the table has to live as long as the row."""
         return [machine.adapter("share", _share), self._memory.ctypes.data, table.ctypes.data, parts]
+
+    def watching(self) -> tuple[int, int]:
+        """Return the address of a function of (memory, count), and the memory: 1 where so many workers are awake."""
+        return machine.adapter("watching", _watching), self._memory.ctypes.data
 
     def call(self, count: int) -> None:
         """Wake so many workers that sleep; does not wait for them."""

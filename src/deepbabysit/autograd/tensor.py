@@ -122,7 +122,7 @@ class Tensor:
 
     def item(self) -> Any:
         """Return the only element as a Python number."""
-        if self.size != 1:
+        if self.data.shape and self.size != 1:
             raise ValueError(f"item() needs a tensor of one element; this one has shape {show_shape(self.shape)}")
         return self._host("item()").item()
 

@@ -311,7 +311,7 @@ def flat(array: np.ndarray) -> np.ndarray:
 def _input(array: np.ndarray, ids: bool) -> InputFacts:
     values = flat(array)
     ordered = np.sort(values, axis=0)
-    count, width = values.shape
+    count = len(values)
     steps = ordered[1:] != ordered[:-1]
     different = steps.sum(axis=0) + 1
     mean, std = values.mean(axis=0), values.std(axis=0)
@@ -325,7 +325,7 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
         ids=ids,
         rows=count,
         mean=_floats(mean), std=_floats(std), minimum=_floats(ordered[0]), maximum=_floats(ordered[-1]),
-        common=tuple(_commonest(steps[:, column], count) for column in range(width)),
+        common=_commonest(steps),
         constant=tuple(int(i) for i in np.flatnonzero(different == 1)) if count > 1 else (),
         most=int(different.max()),
         typical=float(np.sqrt((away**2).mean())) if away.size else 0.0,
@@ -338,10 +338,13 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
     return tuple(values.tolist())
 
 
-def _commonest(steps: np.ndarray, count: int) -> float:
-    """Return the share of the longest run of equal values in a sorted column."""
-    borders = np.concatenate(([-1], np.flatnonzero(steps), [count - 1]))
-    return float(np.diff(borders).max()) / count
+def _commonest(steps: np.ndarray) -> tuple[float, ...]:
+    """Return the share of the longest run of equal values in each sorted column, from where values change."""
+    count = len(steps) + 1
+    place = np.arange(1, count)[:, None]
+    began = np.maximum.accumulate(np.where(steps, place, 0), axis=0)
+    longest = (place - began).max(axis=0, initial=0) + 1
+    return _floats(longest / count)
 
 
 def label_facts(y: np.ndarray) -> LabelFacts:

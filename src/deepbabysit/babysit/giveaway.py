@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,29 @@ KNOWING = 0.95  # a feature that knows so much alone is looked at again without 
 OWN = 0.98  # so is one whose variance the label explains
 FILLED, FEWEST, SURE_FILLED = (0.3, 0.9), 40, 0.97  # a feature known for some rows only, and sure of those
 NEAR = 5  # neighbours that the others are judged by
+PROVEN, TRIED = 0.5, 8  # of features that know so much alone, so many are looked at for proofs
+PAIRS, SAME, DIFFERENT = 60, 1e-4, 20  # lines through two rows; how close others are to it; so many targets on it
+LEVEL, LEVELLED, PIECE = 5, 0.9, 0.03  # rows of a level; share of rows in such levels; share of rows in a piece
+PURE, PURE_ROWS = 0.97, 20  # share and number of rows of one class with the same value
+EXACT, SUMMED = 1e-9, 3  # variance that a sum of so many features at most may leave, to be the target itself
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How a feature was made of the label, as no honest feature comes about.
+
+    Attributes:
+        feature: which one, and its `score` alone.
+        copied: share of the rows in which it is the target itself, but for one scale and shift (numbers).
+        pieces: into so many pieces it cuts the range of the targets, without any overlap (numbers).
+        pure: share of the rows in which it has the one value that only rows of their class have (classes).
+    """
+
+    feature: int
+    score: float
+    copied: float = 0.0
+    pieces: int = 0
+    pure: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +42,13 @@ class Giveaway:
     """What single features know of the label: 0 is chance, 1 perfect.
 
     Attributes:
-        alone: score of the best feature, `second` of the second best, `feature` which the best one is.
+        alone: score of the best feature, `second` of the second best, `feature` and `runner` which these are.
         grouped: share of the best feature's variance that the label explains.
         givers: features that know nearly everything alone, or are made of the label; empty where there are none, or too
             many for that.
         given, rest: what those know together, and what all others do, by neighbours and by a linear model.
         made: share of the variance of the givers that the label explains, of the one of which it explains least.
+        proof: how one of them was made of the label, where that can be seen.
     """
 
     alone: float
@@ -35,6 +59,8 @@ class Giveaway:
     given: float = 0.0
     rest: float = 0.0
     made: float = 0.0
+    proof: Proof | None = None
+    runner: int = 0
 
 
 def giveaway(values: np.ndarray, tried: np.ndarray, goal: np.ndarray, numbers: bool) -> Giveaway | None:
@@ -58,18 +84,39 @@ def giveaway(values: np.ndarray, tried: np.ndarray, goal: np.ndarray, numbers: b
     grouped = _grouped(chosen, goal, numbers)
     order = np.argsort(-scores, kind="stable")
     best = int(order[0])
-    found = Giveaway(float(scores[best]), float(scores[order[1]]), int(tried[best]), float(grouped[best]))
+    proofs = [
+        _proof(int(tried[c]), float(scores[c]), chosen[:, c], goal, numbers)
+        for c in order[:TRIED] if scores[c] >= PROVEN
+    ]
+    found = Giveaway(
+        float(scores[best]), float(scores[order[1]]), int(tried[best]), float(grouped[best]),
+        proof=max(proofs, key=lambda p: (p.copied + p.pure, p.pieces), default=None), runner=int(tried[order[1]]),
+    )
     givers = np.flatnonzero((scores >= KNOWING) | (grouped >= OWN))
     others = np.setdiff1d(np.arange(values.shape[1]), tried[givers])
     if not len(others) or len(givers) > max(2, 0 if numbers else goal.shape[1]):
         return found
     if not len(givers):
-        return _where_filled(values, tried, goal, numbers, found)
+        summed = _summed(values, goal, found) if numbers else None
+        return summed or _where_filled(values, tried, goal, numbers, found)
     told = [together(values[:, part], goal, numbers, base) for part in (tried[givers], others)]
-    return Giveaway(
-        found.alone, found.second, found.feature, found.grouped, tuple(int(g) for g in tried[givers]),
-        max(told[0], float(scores[givers].max())), told[1], float(grouped[givers].min()),
+    return replace(
+        found, givers=tuple(int(g) for g in tried[givers]), given=max(told[0], float(scores[givers].max())),
+        rest=told[1], made=float(grouped[givers].min()),
     )
+
+
+def _summed(values: np.ndarray, goal: np.ndarray, found: Giveaway) -> Giveaway | None:
+    """Return the few features whose sum, with some factors, is the target itself; None where there are none."""
+    if values.shape[1] <= SUMMED or len(values) < 2 * values.shape[1]:
+        return None
+    factors = np.linalg.lstsq(values, goal[:, 0] - goal[:, 0].mean(), rcond=None)[0]
+    left = float((goal[:, 0] - goal[:, 0].mean() - values @ factors).var())
+    parts = np.flatnonzero(np.abs(factors) > 1e-3 * np.abs(factors).max(initial=0.0))
+    if left > EXACT * float(goal[:, 0].var()) or not 1 < len(parts) <= SUMMED:
+        return None
+    rest = together(np.delete(values, parts, axis=1), goal, True, 0.0)
+    return replace(found, givers=tuple(parts.tolist()), given=1.0, rest=rest, made=1.0)
 
 
 def _where_filled(
@@ -89,14 +136,80 @@ def _where_filled(
         score = max(_binned_score(alone, part, numbers, base), _beside_score(alone, part, numbers, base))
         if score >= SURE_FILLED:
             rest = together(np.delete(values[filled], column, axis=1), part, numbers, base)
-            return Giveaway(
-                found.alone, found.second, found.feature, found.grouped, (column,), score, rest,
-                float(_grouped(alone[:, None], part, numbers)[0]))
+            made = float(_grouped(alone[:, None], part, numbers)[0])
+            return replace(found, givers=(column,), given=score, rest=rest, made=made)
     return found
+
+
+def _proof(feature: int, score: float, column: np.ndarray, goal: np.ndarray, numbers: bool) -> Proof:
+    if numbers:
+        return Proof(feature, score, _copied(column, goal[:, 0]), _pieces(column, goal[:, 0]))
+    return Proof(feature, score, pure=_pure(column, goal.argmax(axis=1)))
+
+
+def _copied(column: np.ndarray, goal: np.ndarray) -> float:
+    """Return the share of the rows that lie on one line of column and target, as a line through two rows finds it."""
+    rng = np.random.Generator(np.random.Philox(23))
+    a, b = rng.integers(0, len(goal), (2, PAIRS))
+    apart = np.abs(column[a] - column[b]) > 0.1
+    a, b = a[apart], b[apart]
+    slope = (goal[a] - goal[b]) / (column[a] - column[b])
+    off = np.abs(goal - goal[a][:, None] - slope[:, None] * (column - column[a][:, None]))
+    near = (off < SAME) & (np.abs(slope) > 0.1)[:, None]
+    if not len(a):
+        return 0.0
+    best = near[int(near.sum(axis=1).argmax())]
+    return float(best.mean()) if len(np.unique(goal[best])) >= DIFFERENT else 0.0
+
+
+def _pieces(column: np.ndarray, goal: np.ndarray) -> int:
+    """Return into how many pieces of some rows the levels of a column cut the range of the targets."""
+    levels, place, counts = np.unique(column, return_inverse=True, return_counts=True)
+    place = place.reshape(-1)
+    if counts[counts >= LEVEL].sum() < LEVELLED * len(goal) or len(levels) < 2:
+        return 1
+    least, most = np.full(len(levels), np.inf), np.full(len(levels), -np.inf)
+    np.minimum.at(least, place, goal)
+    np.maximum.at(most, place, goal)
+    order = np.argsort(least + most, kind="stable")
+    below = np.maximum.accumulate(most[order])[:-1]
+    above = np.minimum.accumulate(least[order][::-1])[::-1][1:]
+    cut = np.concatenate((below < above, [True]))
+    rows = np.diff(np.concatenate(([0], np.cumsum(counts[order])[cut])))
+    return int((rows >= PIECE * len(goal)).sum())
+
+
+def _pure(column: np.ndarray, classes: np.ndarray) -> float:
+    """Return the share of the rows whose value is the only one of its kind: rows of one class have it, and many."""
+    levels, place = np.unique(column, return_inverse=True)
+    table = np.zeros((len(levels), int(classes.max()) + 1))
+    np.add.at(table, (place.reshape(-1), classes), 1.0)
+    counts = table.sum(axis=1)
+    pure = (table.max(axis=1) >= PURE * counts) & (counts >= PURE_ROWS)
+    owners = table.argmax(axis=1)[pure]
+    alone = len(owners) >= 2 and len(np.unique(owners)) == len(owners) and not pure.all()
+    return float(counts[pure].sum() / len(classes)) if alone else 0.0
 
 
 def _accuracy(said: np.ndarray, goal: np.ndarray, base: float) -> float:
     return (float((said == goal.argmax(axis=1)).mean()) - base) / (1.0 - base)
+
+
+def carried_score(
+    column: np.ndarray, goal: np.ndarray, theirs: np.ndarray, other: np.ndarray, numbers: bool
+) -> float:
+    """Return what the bins of a feature, filled with training rows, know of the targets of validation rows."""
+    edges = np.unique(np.quantile(column, np.linspace(0, 1, max(3, min(BINS, len(column) // 15)) + 1)[1:-1]))
+    place, their = (np.searchsorted(edges, values, "right") for values in (column, theirs))
+    mine = goal if numbers else np.eye(goal.shape[1])[goal.argmax(axis=1)]
+    table = np.zeros((len(edges) + 1, goal.shape[1]))
+    np.add.at(table, place, mine)
+    counts = np.maximum(np.bincount(place, minlength=len(table)), 1)[:, None]
+    said = (table / counts)[their]
+    if numbers:
+        return 1.0 - float(((other - said) ** 2).mean()) / max(float(other.var()), 1e-300)
+    base = float(np.bincount(other.argmax(axis=1)).max()) / len(other)
+    return _accuracy(said.argmax(axis=1), other, min(base, 0.999))
 
 
 def _binned_score(column: np.ndarray, goal: np.ndarray, numbers: bool, base: float) -> float:

@@ -33,6 +33,7 @@ PLAIN = frozenset({
 AFFINE_OPERATIONS = frozenset({
     "linear", "matmul", "conv", "affine_conv", "conv_transpose", "depthwise_conv", "add", "subtract",
 })
+THINNED, LEAST_ROWS = 200_000, 16  # of larger results of filters so many numbers, and so many rows, are looked at
 SETTINGS = (
     "rate", "per", "momentum", "epsilon", "use_bias", "units", "filters", "kernel_size", "groups", "input_dim",
     "output_dim", "slope", "return_sequences",
@@ -368,19 +369,26 @@ def unit_spread(kernel: np.ndarray) -> float:
     return float((flat.max(axis=1) - flat.min(axis=1)).max() / size)
 
 
+def _thin(values: np.ndarray) -> np.ndarray:
+    """Return the first rows of an array, as many as are needed: filters that work at many places need few rows."""
+    if values.ndim < 3 or values.size <= THINNED:
+        return values
+    return values[: max(LEAST_ROWS, THINNED * len(values) // values.size)]
+
+
 def _signal(visit: _Visit) -> Signal:
-    values = np.asarray(visit.result.numpy(), np.float64)
-    given = np.asarray(visit.given.numpy(), np.float64)
-    fine = np.isfinite(values)
-    bad = int(values.size - fine.sum())
+    result = visit.result.numpy()
+    bad = int(result.size - np.isfinite(result).sum())
+    units = result.reshape(-1, result.shape[-1] if result.ndim > 1 else 1)
+    values = np.asarray(_thin(result), np.float64)
+    given = np.asarray(_thin(visit.given.numpy()), np.float64)
     if bad:
-        values = np.where(fine, values, 0.0)
+        values = np.where(np.isfinite(values), values, 0.0)
     rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
     raw = None
     layer = visit.layer
     if isinstance(layer, Affine):
         raw = _before_activation(visit, layer)
-    units = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else rows
     return Signal(
         std=float(np.sqrt(rows.var(axis=0).mean())),
         raw=raw,
@@ -394,6 +402,8 @@ def _signal(visit: _Visit) -> Signal:
 def _before_activation(visit: _Visit, layer: Affine) -> float:
     """Return the spread of the product before bias and activation."""
     with surroundings(grad=False, training=True, updates=None, recorder=None, streams=Streams(0)):
-        z = np.asarray(layer.affine(visit.given.detach()).numpy(), np.float64)
+        inputs = visit.given.detach()
+        few = len(_thin(visit.result.numpy()))
+        z = np.asarray(layer.affine(inputs[:few] if few < len(inputs) else inputs).numpy(), np.float64)
     z = z.reshape(len(z), -1)
     return float(np.sqrt(z.var(axis=0).mean())) if np.isfinite(z).all() else math.inf

@@ -35,13 +35,14 @@ from deepbabysit.babysit.yardstick import measure, seconds
 from deepbabysit.data.loader import Loader
 from deepbabysit.errors import spelled
 from deepbabysit.layers.layer import Layer
+from deepbabysit.runtime import threads
 from deepbabysit.training.arrays import arrange
 
 BUDGET = 2.0  # seconds
 SHARE = 0.05  # of the planned run, and no more than `BUDGET`
 # for a rough plan: seconds until the first step, of an epoch and a step around its operations, of a layer in a step;
-# operations per second
-START_SECONDS, EPOCH_SECONDS, STEP_SECONDS, LAYER_SECONDS, OPERATIONS = 0.05, 2e-4, 1.2e-5, 3e-6, 1e11
+# operations per second of a thread (large products reach 1.6e11, and inputs need no gradient)
+START_SECONDS, EPOCH_SECONDS, STEP_SECONDS, LAYER_SECONDS, OPERATIONS = 0.05, 2e-4, 1.2e-5, 3e-6, 1.8e11
 HEAVY_SECONDS = 4e-5  # of a layer that is none of these
 LIGHT = ("Dense", "Activation", "LeakyReLU", "ReLU", "Dropout", "Flatten", "Reshape")
 LOOK_SECONDS, LOOKED_LAYER = 4e-3, 4e-4  # what tracing a model takes around its operations, and for each layer
@@ -170,7 +171,7 @@ def planned_seconds(run: RunFacts, model: ModelFacts, products: int | None = Non
         return None
     products = model.parameters if products is None else products
     layers = sum(LAYER_SECONDS if layer.kind in LIGHT else HEAVY_SECONDS for layer in model.layers)
-    step = STEP_SECONDS + layers + 6.0 * products * (run.batch_size or 1) / OPERATIONS
+    step = STEP_SECONDS + layers + 6.0 * products * (run.batch_size or 1) / (OPERATIONS * threads.count())
     return START_SECONDS + run.epochs * (EPOCH_SECONDS + run.steps * step)
 
 

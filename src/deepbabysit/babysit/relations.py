@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbabysit.babysit.columns import Arrays, reader
-from deepbabysit.babysit.giveaway import giveaway, together
+from deepbabysit.babysit.giveaway import Giveaway, Proof, carried_score, giveaway, together
 
 if TYPE_CHECKING:
     from deepbabysit.babysit.facts import LabelFacts
@@ -31,6 +31,7 @@ PASSED, KNOWN = 3.0, 0.4  # where validation labels are known by so many deviati
 LABELS_BY_CHANCE = 1e-5  # so seldom labels of two random parts are so far apart
 UNSEEN = 4  # rows of a class that training rows do not have, from which on it counts
 TOLD = 400  # rows of each part that are told apart
+LOSING, MOVED = 60, 0.25  # validation rows to see what a feature loses there; how far its values may move
 PAIRS = 30  # of equal rows, from which on it is told whether their labels agree
 
 
@@ -101,6 +102,9 @@ class Association:
         grouped: share of the best feature's variance that the label explains.
         givers, given, rest: features that may be made of the label, what they know together, and what others know;
             `made` the share of their variance that the label explains, of the one of which it explains least.
+        proof: how a feature was made of the label, where that can be seen.
+        lost: how much of what the best feature knows of training labels it does not know of those of the validation
+            part, beyond what the second best loses; 0 where its values are distributed otherwise there.
         contradicted: of the rows whose neighbours agree on a class, the share that has another one; None for numbers.
         carried_sigma: how far the training neighbours of validation rows, or a linear model, know their labels, in
             standard deviations above shuffled ones; None where nothing was compared. `carried_rows` how many rows that
@@ -130,6 +134,8 @@ class Association:
     given: float = 0.0
     rest: float = 0.0
     made: float = 0.0
+    proof: Proof | None = None
+    lost: float = 0.0
 
     @property
     def telling(self) -> bool:
@@ -412,9 +418,11 @@ def associate(
         rare=_rare(scaled, goal, labels), contradicted=_contradicted(scaled, goal, labels),
         spanned=_spanned(scaled),
     )
+    theirs, other = None, None
     if held is not None and len(held[2]) >= 20:
         theirs = (read(held[0], held[2])[:, places] - values.mean(axis=0)) / values.std(axis=0)
-        carried = _carried(scaled, goal, theirs, held[1][held[2]], y[rows], labels)
+        other = _goal_of_others(held[1][held[2]], y[rows], labels)
+        carried = None if other is None else _carried(scaled, goal, theirs, other)
         found = replace(found, carried_sigma=carried, carried_rows=len(held[2]))
     single = len(labels.shape) == 0 or labels.kind == "one_hot" or labels.shape == (1,)
     if values.shape[1] < 2 or not single or (deadline is not None and clock() > deadline):
@@ -423,9 +431,12 @@ def associate(
     if len(tried) > FEATURES_ALONE:
         tried = np.sort(np.argsort(-np.abs(scaled.T @ goal).max(axis=1), kind="stable")[:FEATURES_ALONE])
     known = giveaway(scaled, tried, goal, labels.kind == "numbers")
+    if known is not None and theirs is not None and other is not None and len(other) >= LOSING:
+        found = replace(found, lost=_lost(scaled, goal, theirs, other, known, labels))
     return found if known is None else replace(
         found, alone=known.alone, second=known.second, feature=int(places[known.feature]), grouped=known.grouped,
         givers=tuple(int(places[g]) for g in known.givers), given=known.given, rest=known.rest, made=known.made,
+        proof=None if known.proof is None else replace(known.proof, feature=int(places[known.proof.feature])),
     )
 
 
@@ -518,20 +529,34 @@ def _contradicted(values: np.ndarray, goal: np.ndarray, labels: LabelFacts) -> f
     return float((votes.argmax(axis=1) != classes)[sure].mean()) if sure.sum() >= 20 else None
 
 
-def _carried(
-    values: np.ndarray, goal: np.ndarray, theirs: np.ndarray, y: np.ndarray, known: np.ndarray, labels: LabelFacts
-) -> float | None:
-    """Return how far neighbours in the training part know the labels of validation rows, against shuffled ones."""
+def _goal_of_others(y: np.ndarray, known: np.ndarray, labels: LabelFacts) -> np.ndarray | None:
+    """Return labels of the validation part as columns, those that training rows have; None where they differ."""
     mine = np.asarray(known.reshape(len(known), -1), np.float64)
     other = np.asarray(y.reshape(len(y), -1), np.float64)
     if mine.shape[1] != other.shape[1]:
         return None
     if labels.kind == "classes":
         levels = np.array(sorted(labels.counts), np.float64)
-        other = (other == levels).astype(np.float64)
-        other = other[:, (mine == levels).any(axis=0) & ~(mine == levels).all(axis=0)]
-    elif labels.kind != "numbers" or mine.shape[1] > 1:
-        other = other[:, mine.std(axis=0) > 0]
+        return (other == levels).astype(np.float64)[:, (mine == levels).any(axis=0) & ~(mine == levels).all(axis=0)]
+    mean, spread = mine.mean(axis=0), mine.std(axis=0)
+    other = other[:, spread > 0]
+    return (other - mean[spread > 0]) / spread[spread > 0] if labels.kind == "numbers" else other
+
+
+def _lost(
+    values: np.ndarray, goal: np.ndarray, theirs: np.ndarray, other: np.ndarray, known: Giveaway, labels: LabelFacts
+) -> float:
+    """Return how much more of what it knows the best feature loses in the validation part than the second best."""
+    best, second = known.feature, known.runner
+    if _distance(values[:, best], theirs[:, best]) > MOVED:
+        return 0.0
+    numbers = labels.kind == "numbers"
+    held = [carried_score(values[:, c], goal, theirs[:, c], other, numbers) for c in (best, second)]
+    return known.alone - held[0] - max(known.second - held[1], 0.0)
+
+
+def _carried(values: np.ndarray, goal: np.ndarray, theirs: np.ndarray, other: np.ndarray) -> float | None:
+    """Return how far neighbours in the training part know the labels of validation rows, against shuffled ones."""
     if other.shape[1] != goal.shape[1]:
         return None
     spread = other.std(axis=0)

@@ -39,6 +39,9 @@ SQUARES, BROKEN, PENALTIES = range(3)
 _TOLERANCE = {"float32": Tolerance(2e-4, 2e-5)}  # a division by a small root magnifies the rounding of the states
 
 
+AS_WRITTEN = 1.0, 1.0, 0.0, 0.0  # the last four, as the host writes them
+
+
 def host_control(
     step: int,
     rate: float,
@@ -48,7 +51,7 @@ def host_control(
     skip: bool = False,
 ) -> np.ndarray:
     """Return the control array as the host writes it before a step."""
-    return np.array([step, rate, scale, clip_norm, clip_value, float(skip), 1.0, 1.0, 0.0, 0.0])
+    return np.array([step, rate, scale, clip_norm, clip_value, float(skip), *AS_WRITTEN])
 
 
 class _Segments:

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,14 +16,14 @@ from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.errors import nearest, unknown_keywords
 from deepbabysit.kernels import SPECS
 from deepbabysit.kernels.spec import Array
-from deepbabysit.kernels.updates import APPLY, FACTOR, NORM, PENALTY, SQUARES, host_control
+from deepbabysit.kernels.updates import APPLY, AS_WRITTEN, FACTOR, NORM, PENALTY, SQUARES, host_control
 from deepbabysit.optimizers.arguments import Check, above_zero, fraction, read_groups, tell_apart, understand
 from deepbabysit.optimizers.flat import FlatBuffer, Member, Rule, arrays_for, averaged, copied, exported, pack, paths_of
 from deepbabysit.optimizers.scaling import LossScale, accepted, scaling
 from deepbabysit.optimizers.schedules import Schedule, get
 from deepbabysit.runtime.context import CONFIGURATION, current, no_grad
 from deepbabysit.runtime.funnel import call
-from deepbabysit.runtime.random import streams
+from deepbabysit.runtime.random import advance
 from deepbabysit.runtime.record import host_action
 from deepbabysit.runtime.subnormals import flushed
 
@@ -45,7 +46,8 @@ class Optimizer(ABC):
 
     __slots__ = (
         "_applied", "_clip_norm", "_clip_value", "_control", "_ema", "_flats", "_half", "_measure", "_members",
-        "_pending", "_rule", "_scale", "_scaled", "_schedule", "_settings", "_skip", "_steps", "_swapped", "_version",
+        "_pending", "_rule", "_scale", "_scaled", "_schedule", "_settings", "_skip", "_steps", "_swapped", "_tell",
+        "_version",
     )
 
     _schedule: Schedule
@@ -166,7 +168,7 @@ class Optimizer(ABC):
 
     def _rate_at(self, step: int) -> float:
         rate = self._schedule.rate(step)
-        if not (math.isfinite(rate) and rate >= 0.0):
+        if not 0.0 <= rate < math.inf:
             raise ValueError(f"{self._schedule!r} gives the rate {rate} at step {step}; it must be finite, at least 0")
         return rate
 
@@ -321,6 +323,7 @@ class Optimizer(ABC):
         self._put("_members", members)
         self._put("_flats", flats)
         self._put("_control", device.asarray(host_control(0, 0.0)))
+        self._put("_tell", device.writer(self._control))
         self._put("_applied", device.asarray(host_control(0, 0.0)))
         self._put("_scale", LossScale(device, scaling(self)) if self._scaled else None)
         self._put("_version", CONFIGURATION.count)
@@ -356,9 +359,9 @@ class Optimizer(ABC):
             RuntimeError: no parameter has a gradient, or the optimizer has no parameters.
         """
         self._need_parameters()
-        host_action(lambda: self.prepare(scale), before=True)
+        host_action(partial(self.prepare, scale), before=True)
         self.update()
-        host_action(lambda: streams().advance(), before=False)
+        host_action(advance, before=False)
 
     def zero_grad(self) -> None:
         """Forget all gradients (``.grad`` becomes None)."""
@@ -378,13 +381,12 @@ class Optimizer(ABC):
         self._need_parameters()
         if self._swapped:
             raise RuntimeError("a step inside ema_weights() would be lost when the weights come back; leave it first")
-        self._follow()
+        if CONFIGURATION.count != self._version:
+            self._follow()
         rate = self._rate_at(self._steps)
-        self._put("_steps", self._steps + 1)
-        norm = math.inf if self._clip_norm is None else self._clip_norm
-        value = math.inf if self._clip_value is None else self._clip_value
-        values = host_control(self._steps, rate, scale, norm, value, self._skip or self._scaled)
-        self._flats[0].device.write(self._control, values)
+        object.__setattr__(self, "_steps", self._steps + 1)
+        limits = self._clip_norm or math.inf, self._clip_value or math.inf
+        self._tell(self._steps, rate, scale, *limits, self._skip or self._scaled, *AS_WRITTEN)
 
     @flushed()
     def update(self) -> None:

@@ -97,8 +97,13 @@ class Backend(ABC):
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
             where a backend has no such thing. Where there is `hold`, ``times=n`` says that the calls are `n` times the
             same ones, but for where they read.
+        reads: whether programs take inputs: ``program(device, calls, slots=...)`` is told which arrays are written
+            before each run, and ``reads(*arrays)`` of what it returns is 1 if the next run takes these in their place.
+            Such programs set the mode of `runtime.subnormals` themselves.
         hold: ``with hold() as writes`` collects what this thread writes from the host, as (array, values), in place of
             doing it; None where nothing is gained by several steps at once.
+        writer: ``writer(array)`` returns a function that writes numbers into the array, one argument for each element;
+            None where `write` is all there is.
         fetch: ``fetch(arrays)`` begins to copy arrays to the host, as they are when the work that was asked for so far
             is done, and waits for nothing; None where `to_host` does not wait.
         adopt: ``adopt(data)`` returns an array over memory of this backend's devices that another library shares by
@@ -121,6 +126,7 @@ class Backend(ABC):
     abstract: bool = False
     tf32: bool = False
     divides: bool = True
+    reads: bool = False
     eager_replays: int | None = None
     adopt: Callable[[Any], Array | None] | None = None
     share: Callable[[Array, Any, Any, Any, Any], Any] | None = None
@@ -131,6 +137,7 @@ class Backend(ABC):
     program: Callable[..., Callable[[], None] | None] | None = None
     fetch: Callable[[Sequence[Array]], Arrival] | None = None
     hold: Callable[[], AbstractContextManager[list[tuple[Array, np.ndarray]]]] | None = None
+    writer: Callable[[Any], Callable[..., None]] | None = None
 
     @abstractmethod
     def asarray(self, values: Any, dtype: Any = None) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +73,14 @@ class Device:
     def write(self, array: Array, values: np.ndarray) -> None:
         """Copy values from the host into an existing array."""
         self.backend.write(array, values)
+
+    def writer(self, array: Array) -> Callable[..., None]:
+        """Return a function that writes numbers into an array without axes or with one: ``write(1.0, 2.0)``."""
+        make = self.backend.writer
+        if make is not None:
+            return make(array)
+        dtype = array.dtype
+        return lambda *numbers: self.backend.write(array, np.array(numbers, dtype))
 
     def to_host(self, array: Array) -> np.ndarray:
         """Return the values as a NumPy array."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -42,20 +42,18 @@ class Streams:
         self.calls: dict[str, int] = {}
         self._made: dict[str, int] = {}
         self._controls: dict[Device, Any] = {}
+        self._tells: list[Callable[..., None]] = []  # write them
 
     def begin(self, step: int, row: int = 0) -> None:
         """Begin a step, or a micro-batch of one that starts at global row `row`: calls are counted from 0 again."""
         self.step, self.row = step, row
         self.calls.clear()
-        for device, control in self._controls.items():
-            device.write(control, self._values())
+        for tell in self._tells:
+            tell(self.seed, step, row, 0)
 
     def advance(self) -> None:
         """Begin the next step."""
         self.begin(self.step + 1)
-
-    def _values(self) -> np.ndarray:
-        return np.array([self.seed, self.step, self.row, 0], np.uint64)
 
     def next_call(self, path: str) -> int:
         """Return how often this path has drawn in this step, and count one more."""
@@ -73,8 +71,9 @@ class Streams:
         """Return the device's control array (seed, step, row, 0); kernels read it, so a replay sees the new step."""
         control = self._controls.get(device)
         if control is None:
-            control = device.asarray(self._values())
+            control = device.asarray(np.array([self.seed, self.step, self.row, 0], np.uint64))
             self._controls[device] = control
+            self._tells.append(device.writer(control))
         assert control.shape == (CONTROL_SIZE,)
         return control
 
@@ -118,6 +117,11 @@ _OWN = _ThreadStreams()
 def streams() -> Streams:
     """Return the random streams in force: those of the run, or the thread's own."""
     return current().streams or _OWN.streams
+
+
+def advance() -> None:
+    """Begin the next step of the streams in force."""
+    streams().advance()
 
 
 def set_seed(seed: int) -> None:

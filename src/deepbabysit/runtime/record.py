@@ -30,9 +30,14 @@ class Recording:
 
     A recording that is replayed often becomes a program of its backend, with the same bits; one that is replayed
     `seldom` stays as it is.
+
+    Attributes:
+        program: what repeats it faster, or None.
+        reads: ``reads(*arrays)`` is 1 where the program takes these inputs at the next replay, and nothing else has to
+            be done or asked; None where it never does.
     """
 
-    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "_many", "program")
+    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "_many", "program", "reads")
 
     def __init__(
         self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any],
@@ -48,6 +53,7 @@ class Recording:
         often = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls) if wait is None else wait * len(calls)
         self._left = sys.maxsize if seldom else often
         self.program: Callable[[], None] | None = None
+        self.reads: Callable[..., int] | None = None
         self._many: tuple[int, Any, Several] | None = None  # how many replays at once, what fills their inputs
 
     def __len__(self) -> int:
@@ -55,14 +61,23 @@ class Recording:
 
     def take(self, arrays: Sequence[Any]) -> None:
         """Let the next replay read these inputs, where they lie or copied into the recording's own."""
+        if self.reads is not None and self.reads(*arrays):
+            return
         for (slot, late), array in zip(self._inputs, arrays, strict=True):
             if late is None or not late.read(array):
                 self._device.write(slot, array)
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
-        with flushed():
-            self._replay()
+        if self.reads is None:
+            with flushed():
+                self._replay()
+            return
+        for action in self._before:
+            action()
+        self.program()  # type: ignore[misc]  # there is one; it sets the processor's mode itself
+        for action in self._after:
+            action()
 
     def _replay(self) -> None:
         for action in self._before:
@@ -116,7 +131,11 @@ class Recording:
     def _build(self) -> bool:
         """Let the backend make a program; tells whether that ran the calls."""
         backend = self._device.backend
-        if backend.program is not None:
+        if backend.program is not None and backend.reads:
+            slots = [] if any(late for _, late in self._inputs) else [slot for slot, _ in self._inputs]
+            self.program = backend.program(self._device, self._calls, slots=slots)
+            self.reads = getattr(self.program, "reads", None)
+        elif backend.program is not None:
             self.program = backend.program(self._device, self._calls)
         if self.program is None:
             self._left = sys.maxsize

@@ -101,6 +101,19 @@ def supported() -> bool:
     return _mode() is not None
 
 
+def machine_mode() -> tuple[int, int, int, int] | None:
+    """Return what machine code needs to set the mode itself; None where it cannot be set.
+
+    Addresses of C's `fegetenv` and `fesetenv`, the place of the control word in what they hand over, counted in 32
+    bits, and the bits of the mode.
+    """
+    mode = _mode()
+    if mode is None:
+        return None
+    get, put = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in (mode.get, mode.put))
+    return get, put, mode.place, mode.bits
+
+
 def in_force() -> bool:
     """Tell whether this thread reads and writes such numbers as 0 now.
 
