@@ -52,8 +52,8 @@ def _sizes(rows: int, inner: int, columns: int, itemsize: int) -> tuple[int, int
     tall, deep = high(itemsize), min(inner, _DEEP)
     if tiled(itemsize):
         panels, broad = -(-rows // tall), -(-columns // tall)
-        shared, own = (panels if few else broad) * -(-inner // tall), (1 if few else _WIDER) * -(-deep // tall)
-        shared, own = shared * _PIECES, own * _PIECES + _RESULT
+        shared = (panels if few else broad) * -(-inner // tall) * _PIECES
+        own = (1 if few else min(_WIDER, panels)) * -(-deep // tall) * _PIECES + _RESULT
     else:
         wide = 2 * registers.register_bytes() // itemsize
         panels, broad = -(-rows // tall), -(-columns // wide)

@@ -1,9 +1,9 @@
 """Matrix registers (AMX) that multiply numbers of bfloat16, and products of float32 with them.
 
-A float32 number is the sum of three pieces, each the number of bfloat16 that is nearest to what is left: 3 times 8 bits.
-Of the nine products of two numbers' pieces the six largest are made, each exact, and added up in float32; the other three
-are at most 2^-24 of the whole, as much as rounding it once takes away. Infinities, and what is too large for
-float32, become NaN on the way: `settle` tells of every result that is not finite, so that it can be made otherwise.
+A float32 number is the sum of three pieces, each the number of bfloat16 that is nearest to what is left: 3 times 8
+bits. Of the nine products of two numbers' pieces the six largest are made, each exact, and added up in float32; the
+other three are at most 2^-24 of the whole, as much as rounding it once takes away. Infinities, and what is too large
+for float32, become NaN on the way: `settle` tells of every result that is not finite, so that it can be made otherwise.
 Where numbers are below 2^-108, their last pieces count as 0.
 
 Eight registers hold 16 rows of 64 bytes each: four a result of 32 rows by 32 columns, two a piece of 32 rows, two a
@@ -21,7 +21,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from deepbabysit_numpy.compiled.code.tiles import Writer, ask, turned as columns_of
+from deepbabysit_numpy.compiled.code.tiles import Writer, ask
+from deepbabysit_numpy.compiled.code.tiles import turned as columns_of
 
 _LONG, _INT, _SHORT, _BYTE, _VOID = (*map(ir.IntType, (64, 32, 16, 8)), ir.VoidType())
 SIDE = 32  # rows, columns and steps of a block
@@ -100,7 +101,8 @@ def multiply(typing: Any, width: Any, height: Any, left: Any, right: Any, blocks
             soon = b.add(ahead, b.mul(loop.index, _long(64 * _ASKED)))
             before = (-1, -1)
             for number, pieces in enumerate(_ORDER):
-                for some, there, address, first, count in zip(pieces, before, (x, y), (4, 6), (high, wide), strict=True):
+                operands = zip(pieces, before, (x, y), (4, 6), (high, wide), strict=True)
+                for some, there, address, first, count in operands:
                     if some != there:
                         for i in range(count):
                             load(first + i, address, some * _PIECE + i * _REGISTER)
@@ -173,8 +175,8 @@ def split(typing: Any, width: Any, turned: Any, source: Any, step: Any, gap: Any
         width: a tuple of one number.
         turned: not 0: what follows each other in a line goes to rows of their own.
         source, step: where the first line begins, and how far it is from each to the next.
-        lines, more: how many lines there are, and how many of those `gap` further; `valid`, `beyond`: numbers in each. The
-            rest is 0.
+        lines, more: how many lines there are, and how many of those `gap` further; `valid`, `beyond`: numbers in each.
+            The rest is 0.
         target: where the first of the pieces goes.
     """
     signature = types.void(width, *[types.int64] * 9)

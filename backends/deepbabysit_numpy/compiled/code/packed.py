@@ -25,14 +25,14 @@ from deepbabysit_numpy.compiled.jit import exact
 
 _LINE = 64
 _BLOCK, _WIDER = 8, 4  # panels of rows that are computed together: they stay in the second cache with one of columns
-_MATRIX = has_matrix_registers()
+_MATRIX = has_matrix_registers()  # asked by itself: where it is False, no more of it is compiled
 
 
 @exact
 def right(part: Any, parts: Any, high: Any, w: Any, turned: Any, room: Any) -> None:
-    """Copy the right operand: panel after panel, `room` has one element for each of theirs (one and a half as pieces)."""
+    """Copy the right operand: panel after panel; pieces take one and a half times its memory."""
     columns, inner = w.shape if turned else (w.shape[1], w.shape[0])
-    if _MATRIX:
+    if _MATRIX:  # noqa: SIM102
         if high == SIDE:
             begin, end = share(part, parts, (columns + SIDE - 1) // SIDE)
             pieces.right(w, turned, begin, end, room)
@@ -48,7 +48,7 @@ def right(part: Any, parts: Any, high: Any, w: Any, turned: Any, room: Any) -> N
 def _block(high: Any, x: Any, turned: Any, w: Any, other: Any, room: Any, place: Any, begin: Any, end: Any, bias: Any,
            rectify: Any, y: Any) -> None:
     """Compute the rows of some panels, `begin` to `end`; y: these rows; `place`: memory for their left operand."""
-    if _MATRIX:
+    if _MATRIX:  # noqa: SIM102
         if high == SIDE:
             pieces.by_rows(x, turned, w, other, room, place, begin, end, bias, rectify, y)
             return
@@ -86,7 +86,7 @@ def product(part: Any, parts: Any, high: Any, x: Any, turned: Any, w: Any, other
 def left(part: Any, parts: Any, high: Any, x: Any, turned: Any, room: Any) -> None:
     """Copy the left operand: block after block of what is summed, in each panel after panel."""
     rows, inner = (x.shape[1], x.shape[0]) if turned else x.shape
-    if _MATRIX:
+    if _MATRIX:  # noqa: SIM102
         if high == SIDE:
             begin, end = share(part, parts, (rows + SIDE - 1) // SIDE)
             pieces.left(x, turned, begin, end, room)
@@ -115,7 +115,7 @@ def columns(part: Any, parts: Any, high: Any, w: Any, turned: Any, x: Any, other
     lane = BYTES // size
     wide = len(SLIM) * lane
     place = _place(part, parts, rooms)
-    if _MATRIX:
+    if _MATRIX:  # noqa: SIM102
         if high == SIDE:
             begin, end = share(part, parts, (width + SIDE - 1) // SIDE)
             pieces.by_columns(x, other, w, turned, room, place, begin, end, bias, rectify, y)

@@ -48,7 +48,8 @@ def lay(source: Any, first: Any, last: Any, begin: Any, valid: Any, turned: Any,
 
 
 @exact
-def by_panels(x: Any, turned: Any, room: Any, place: Any, begin: Any, end: Any, bias: Any, rectify: Any, y: Any) -> None:
+def by_panels(x: Any, turned: Any, room: Any, place: Any, begin: Any, end: Any, bias: Any, rectify: Any,
+              y: Any) -> None:
     """Compute the rows of some panels, `begin` to `end`; y: these rows; `place`: memory for their left operand."""
     rows, columns = y.shape
     inner = x.shape[0] if turned else x.shape[1]
