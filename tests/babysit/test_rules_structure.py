@@ -68,6 +68,9 @@ def test_batch_normalization_that_cannot_work() -> None:
     assert not severities(usual, before, norm(frozen=True, fresh_moving_var=False))  # fine-tuning
     assert severities(replace(usual, epochs=4), before, norm()) == ["warning"]
     assert not severities(replace(usual, epochs=4), before, norm(momentum=0.9))
+    for size, momentum, said in ((5, 0.1, ["note"]), (32, 0.1, []), (5, 0.9, [])):  # is it the old value's weight?
+        assert severities(replace(usual, batch_size=size), before, norm(momentum=momentum)) == said
+    assert not severities(replace(usual, batch_size=5), before, norm(momentum=0.1, positions=49))
     drop = LayerFacts("a", "Dropout", settings={"rate": 0.5})
     assert severities(usual, drop, norm()) == ["warning"]
     assert severities(usual, dense("a", 8, 4, settings={"use_bias": True}), norm()) == ["note"]
@@ -153,6 +156,9 @@ CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "softmax over rows": (lambda m, x, t: m.b(ops.softmax(m.a(x), axis=0)), ["batch_leak"]),
     "reshape for transpose": (lambda m, x, t: m.b(ops.relu(m.a(x)).reshape((32, x.shape[0])).T), ["batch_leak"]),
     "always batch statistics": (lambda m, x, t: m.b(ops.relu(m.norm(m.a(x), training=True))), ["batch_leak"]),
+    "mean of deviations": (
+        lambda m, x, t: m.b(x[:, :1] * 0.0 + ops.mean(m.a(x) - ops.mean(m.a(x), axis=-1, keepdims=True), axis=-1,
+                                                      keepdims=True)), ["output_ignores_input"]),
     "zeros like": (lambda m, x, t: m.b(ops.relu(m.a(x * 0.0))), ["output_ignores_input"]),
     "always dropout": (lambda m, x, t: m.b(m.drop(ops.relu(m.a(x)), training=True)), ["mode_bug"]),
     "right backward": (lambda m, x, t: m.b(Leaky(True)(m.a(x))), []),

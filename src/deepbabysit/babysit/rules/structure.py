@@ -22,6 +22,15 @@ LINEAR_OPERATIONS = frozenset({
 })
 
 
+def rows_remembered(norm: LayerFacts, batch: int) -> float:
+    """Return of how many rows running statistics are as good as the mean: ``batch (1 + momentum) / (1 - momentum)``.
+
+    Places of an image count as rows.
+    """
+    momentum = min(float(norm.settings.get("momentum", 0.99)), 1.0 - 1e-9)
+    return batch * float(norm.settings.get("positions", 1)) * (1.0 + momentum) / (1.0 - momentum)
+
+
 def by_path(record: Record) -> dict[str, LayerFacts]:
     """Return the layers by path (the last call of a layer that is called twice)."""
     return {layer.path: layer for layer in record.model.layers}
@@ -137,7 +146,7 @@ def dropout_too_high(record: Record, limits: Any) -> Iterator[Finding]:
 
 
 @rule(
-    "batchnorm_misuse", phase="check", batch=2, small=4, kept=0.5, dropped=0.3, steps=20,
+    "batchnorm_misuse", phase="check", batch=2, small=4, kept=0.5, dropped=0.3, steps=20, remembered=24,
     why="One row has no variance and two have one number for it. `kept`: weight that the starting values 0 and 1 still "
     "have in the running statistics when the run ends. Dropout before it changes the variance between training and "
     "test (Li et al. 2019). A bias before it is only superfluous.",
@@ -164,6 +173,15 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
             )
     for norm in norms:
         momentum = float(norm.settings.get("momentum", 0.99))
+        if size is not None and size > limits.small and (kept := rows_remembered(norm, size)) < limits.remembered:
+            yield Finding(
+                "batchnorm_misuse", "note", 0.6,
+                f"layer {norm.path}: with momentum {momentum:g} and batches of {size} the running statistics remember "
+                f"about {kept:.0f} rows (limit {int(limits.remembered)}), so inference hangs on the last batch. The "
+                f"momentum weighs the old value here, the new one in other libraries. Use 0.9.",
+                {"rows": kept, "momentum": momentum, "batch_size": size, "limit": limits.remembered}, layer=norm.path,
+                remedies=(Remedy("Remember more rows.", "db.layers.BatchNorm(momentum=0.9)", changes.momentum(0.9)),),
+            )
         fresh = norm.settings.get("fresh_moving_mean", False) and norm.settings.get("fresh_moving_var", False)
         planned = (record.run.steps or 0) * (record.run.epochs or 0)
         if norm.settings.get("frozen") and fresh:
