@@ -191,7 +191,7 @@ def test_what_is_fused(monkeypatch):
     seen = []
     fuse = fusing.fuse
     monkeypatch.setattr("deepbabysit_numpy.program.building.fuse", lambda calls: seen.append(fuse(calls)) or seen[-1])
-    steps(True, monkeypatch, rows=200)
+    steps(True, monkeypatch, rows=330)
     # two products with Adam, what is left of it, and two products with the gradient of an activation (each two calls)
     assert [len(calls) for calls in seen] == [7]
 

@@ -22,7 +22,8 @@ _BLOCK, _WIDER = 8, 4
 _SIDE, _PIECES, _RESULT = 32, 1536, 1024  # matrix registers: rows of a panel, elements of a block and of a result
 _MOST = 1 << 26  # bytes of the right operand's copy
 _LINE = 64
-_LARGE, _CACHED = 1 << 19, 1 << 20  # bytes: of a right operand, of a left one that stays in the second cache
+_LARGE, _LARGE_AS_PIECES = 1 << 19, 1 << 23  # bytes of a right operand
+_CACHED = 1 << 20  # bytes of a left one that stays in the second cache
 
 
 def tiled(itemsize: int) -> bool:
@@ -43,7 +44,8 @@ def packs(rows: int, inner: int, columns: int) -> bool:
 
 def by_columns(rows: int, inner: int, columns: int, itemsize: int) -> bool:
     """Tell whether the left operand is copied once, and the right one by who needs it: a large one, for few rows."""
-    return inner * columns * itemsize >= _LARGE and rows * min(inner, _DEEP) * itemsize <= _CACHED
+    large = _LARGE_AS_PIECES if tiled(itemsize) else _LARGE
+    return inner * columns * itemsize >= large and rows * min(inner, _DEEP) * itemsize <= _CACHED
 
 
 def _sizes(rows: int, inner: int, columns: int, itemsize: int) -> tuple[int, int, int]:
@@ -53,7 +55,7 @@ def _sizes(rows: int, inner: int, columns: int, itemsize: int) -> tuple[int, int
     if tiled(itemsize):
         panels, broad = -(-rows // tall), -(-columns // tall)
         shared = (panels if few else broad) * -(-inner // tall) * _PIECES
-        own = (1 if few else min(_WIDER, panels)) * -(-deep // tall) * _PIECES + _RESULT
+        own = (1 if few else _WIDER) * -(-deep // tall) * _PIECES + _RESULT
     else:
         wide = 2 * registers.register_bytes() // itemsize
         panels, broad = -(-rows // tall), -(-columns // wide)
