@@ -136,6 +136,9 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "dropped": (lambda: net(*dense(16, last=L.Dropout(0.9)), L.Dense(3, "softmax")), plain, "dropout_too_high"),
     "slow norm": (lambda: net(L.Dense(16, input_shape=6), L.BatchNorm(momentum=0.999), L.Activation("relu"),
                               L.Dense(3, "softmax")), plain, "batchnorm_misuse"),
+    "gate": (lambda: net(*dense(16, last=L.Dense(1, "softmax")), L.Dense(3, "softmax")), plain, "one_unit_softmax"),
+    "forgetful norm": (lambda: net(L.Dense(16, use_bias=False, input_shape=6), L.BatchNorm(momentum=0.05),
+                                   L.Activation("relu"), L.Dense(3, "softmax")), plain, "batchnorm_misuse"),
     "norm behind dropout": (lambda: net(L.Dense(16, "relu", input_shape=6), L.Dropout(0.4), L.BatchNorm(momentum=0.5),
                                         L.Dense(3, "softmax")), plain, "batchnorm_misuse"),
 }
@@ -242,6 +245,16 @@ def test_a_schedule_keeps_its_form_at_another_rate() -> None:
     fixed = setup_of(net(optimizer=db.optimizers.SGD(0.1, momentum=0.9)))
     assert changes.cosine(40)(fixed).build().optimizer.schedule(40) == 0.0
     assert changes.rate(0.01)(fixed).optimizer["momentum"] == 0.9
+
+
+def test_constraints_are_taken_out() -> None:
+    held = setup_of(net(L.Dense(16, input_shape=6, kernel_constraint="max_norm", bias_constraint="non_neg"),
+                        L.Dense(3, "softmax")), batch_size=16, epochs=5)
+    free = changes.unconstrained()(held)
+    assert held.build().layers[0].kernel.constraint is not None
+    assert all(p.constraint is None for p in free.build().parameters())
+    with pytest.raises(ValueError):
+        changes.unconstrained()(free)
 
 
 def test_dropout_layers_and_heads_are_changed_where_they_are() -> None:

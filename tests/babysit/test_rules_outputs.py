@@ -170,6 +170,33 @@ def test_a_softmax_of_softmax_in_the_graph() -> None:
     assert check(model, x, y).codes[0] == "double_softmax"
 
 
+def test_a_gate_of_one_unit_wants_no_softmax() -> None:
+    x, y, _, _, _ = scaled("wine")
+    for activation, units, code in (("softmax", 1, "one_unit_softmax"), ("sigmoid", 1, None), ("softmax", 2, None)):
+        gate = L.Dense(units, activation)
+        model = db.Sequential([L.Dense(16, "relu", input_shape=13), gate, L.Dense(3, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        found = check(model, x, y)
+        assert ("one_unit_softmax" in found.codes) == (code is not None), str(found)
+        if code is not None:
+            assert found.codes[0] == code and found[0].severity == "error" and found[0].layer == "1"
+            assert found.codes[1] == "output_ignores_input"
+
+
+def test_the_loss_that_two_softmax_allow() -> None:
+    for name, activation, loss, floor in (
+        ("wine", "softmax", "cross_entropy", 0.5514),
+        ("breast_cancer", "sigmoid", "binary_crossentropy_with_logits", 0.45),
+    ):
+        x, y, _, _, _ = scaled(name)
+        found = check(model_for(name, last=L.Dense(C.get(name, 1), activation), loss=loss), x, y)
+        assert found[0].code == "double_softmax" and found[0].evidence["floor"] == pytest.approx(floor, abs=0.01)
+    model = db.Sequential([L.Dense(16, "relu", input_shape=13), L.Dense(3, "softmax"), L.Activation("softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x, y, _, _, _ = scaled("wine")
+    assert check(model, x, y)[0].evidence["floor"] is None  # the outputs themselves are wrong
+
+
 def test_a_last_layer_that_is_far_too_large() -> None:
     for name in ("wine", "breast_cancer", "digits"):
         x, y, _, _, task = scaled(name)

@@ -68,6 +68,9 @@ def test_batch_normalization_that_cannot_work() -> None:
     assert not severities(usual, before, norm(frozen=True, fresh_moving_var=False))  # fine-tuning
     assert severities(replace(usual, epochs=4), before, norm()) == ["warning"]
     assert not severities(replace(usual, epochs=4), before, norm(momentum=0.9))
+    for size, momentum, said in ((5, 0.1, ["note"]), (32, 0.1, []), (5, 0.9, [])):  # is it the old value's weight?
+        assert severities(replace(usual, batch_size=size), before, norm(momentum=momentum)) == said
+    assert not severities(replace(usual, batch_size=5), before, norm(momentum=0.1, positions=49))
     drop = LayerFacts("a", "Dropout", settings={"rate": 0.5})
     assert severities(usual, drop, norm()) == ["warning"]
     assert severities(usual, dense("a", 8, 4, settings={"use_bias": True}), norm()) == ["note"]
@@ -153,6 +156,9 @@ CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "softmax over rows": (lambda m, x, t: m.b(ops.softmax(m.a(x), axis=0)), ["batch_leak"]),
     "reshape for transpose": (lambda m, x, t: m.b(ops.relu(m.a(x)).reshape((32, x.shape[0])).T), ["batch_leak"]),
     "always batch statistics": (lambda m, x, t: m.b(ops.relu(m.norm(m.a(x), training=True))), ["batch_leak"]),
+    "mean of deviations": (
+        lambda m, x, t: m.b(x[:, :1] * 0.0 + ops.mean(m.a(x) - ops.mean(m.a(x), axis=-1, keepdims=True), axis=-1,
+                                                      keepdims=True)), ["output_ignores_input"]),
     "zeros like": (lambda m, x, t: m.b(ops.relu(m.a(x * 0.0))), ["output_ignores_input"]),
     "always dropout": (lambda m, x, t: m.b(m.drop(ops.relu(m.a(x)), training=True)), ["mode_bug"]),
     "right backward": (lambda m, x, t: m.b(Leaky(True)(m.a(x))), []),
@@ -173,7 +179,24 @@ def test_a_straight_through_estimate_is_not_surely_wrong() -> None:
     x, y, _, _, _ = scaled("wine")
     found = check(written(lambda m, x, t: m.b(Binary()(m.a(x)))), x, y)
     (finding,) = [f for f in found if f.code == "wrong_gradient"]
-    assert finding.severity == "warning" and finding.confidence <= 0.5 and "straight-through" in finding.message
+    assert finding.severity == "note" and finding.confidence <= 0.5 and "straight-through" in finding.message
+
+
+class Reversed(db.Function):
+    """The input as it is; its gradient turned around."""
+
+    def forward(self, x: Any) -> Any:
+        return x * 1.0
+
+    def backward(self, gradient: Any) -> Any:
+        return gradient * -0.3
+
+
+def test_an_operation_that_hands_its_input_through_may_change_the_gradient() -> None:
+    x, y, _, _, _ = scaled("wine")
+    (finding,) = [f for f in check(written(lambda m, x, t: m.b(ops.relu(Reversed()(m.a(x))))), x, y)
+                  if f.code == "wrong_gradient"]
+    assert finding.severity == "note" and "hands its input through" in finding.message
 
 
 def test_the_layer_of_a_leak_is_named() -> None:

@@ -11,6 +11,8 @@ import pytest
 from records import codes, found, kernel, record, step, units
 
 import deepbabysit as db
+from deepbabysit.babysit.engine import rank
+from deepbabysit.babysit.graph import Signal
 from deepbabysit.babysit.sitter import Sitter
 from deepbabysit.babysit.vitals import Record
 
@@ -101,6 +103,45 @@ def test_units_that_died_while_the_loss_rose_and_came_back() -> None:
     losses = [0.7, 0.7, 0.7, *[3.0] * 20, *[0.69] * 60]
     assert "learning_rate_too_high" in codes(record(losses=losses, steps=early), "step")
     assert "learning_rate_too_high" not in found(record(losses=[0.7] * 83, steps=early), "step")
+
+
+def killing(ratio: float, dead: int = 8, born: float = 0.1, gradient: float = 0.1) -> dict[str, Any]:
+    """Steps in which a layer loses its units (or its gradient) from the third look on."""
+    steps = [
+        step(i * 16, [kernel("0.kernel", update=ratio, gradient=gradient if i > 2 else 0.1)],
+             [units("0", dead=dead if i > 2 else 1)]) for i in range(8)
+    ]
+    signal = Signal(1.0, 1.0, 1.0, 0.0, born, 0)
+    return {"steps": steps, "probes": {"signals": {"0": signal}}}
+
+
+def test_units_that_large_steps_closed_long_after_the_start() -> None:
+    stands = [2.4, *[1.5] * 120]
+    seen = found(record(losses=stands, **killing(0.06)), "step")
+    assert "since step 49" in seen["learning_rate_too_high"].message and "dead_relu" in seen
+    assert [f.code for f in rank(seen.values())][0] == "learning_rate_too_high"  # the cause before what it left
+    gone = killing(0.06, dead=0, gradient=0.0)  # of other activations: no gradient comes back any more
+    assert "learning_rate_too_high" in found(record(losses=stands, **gone), "step")
+
+
+@pytest.mark.parametrize(
+    ("losses", "how"),
+    [
+        ([2.4, *[1.5] * 120], {"ratio": 0.003}),  # usual steps: something else closed them
+        ([2.4, *[0.2] * 120], {"ratio": 0.06}),  # what is left has learned
+        ([2.4, *[1.5] * 120], {"ratio": 0.06, "born": 0.8}),  # they were born so
+        ([2.4, *[1.5] * 120], {"ratio": 0.06, "dead": 4}),  # half of them work
+    ],
+)
+def test_units_that_no_large_step_closed(losses: list[float], how: Any) -> None:
+    assert "learning_rate_too_high" not in found(record(losses=losses, **killing(**how)), "step")
+
+
+def test_a_loss_that_falls_in_every_epoch_is_not_held_up_by_its_steps() -> None:
+    slow = [1.00, 0.98, 0.96, 0.94, 0.92]
+    swinging = [1.0, 0.9, 1.1, 0.95, 1.0]
+    assert "learning_rate_too_high" in found(record({"loss": slow, "val_loss": swinging}, moves(0.06)))
+    assert "learning_rate_too_high" not in found(record({"loss": slow, "val_loss": slow}, moves(0.06)))
 
 
 def test_a_loss_that_crawls() -> None:

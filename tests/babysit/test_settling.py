@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,7 +48,26 @@ def test_errors_and_what_makes_validation_doubtful_stay() -> None:
     assert settle(record(WELL), noted)["bad_init_scale"].severity == "note"
 
 
+def test_a_doubled_softmax_whose_loss_came_down_to_the_lowest_did_no_harm() -> None:
+    said = Finding("double_softmax", "error", 0.98, "Twice: 2 (limit 1).", {"floor": 1.46})
+    before = {"double_softmax": said, "underfitting": Finding("underfitting", "warning", 0.7, "Poor: 1.5 (limit 0.9).")}
+    settled = settle(record({"val_loss": [2.0, 1.6, 1.5, 1.5]}), before)  # guessing: 2.3
+    assert [settled[code].severity for code in before] == ["note", "note"]
+    for curves, finding in (
+        ({"val_loss": [2.0, 1.9, 1.8, 1.7]}, said),  # far from it
+        ({"val_loss": [2.0, 1.6, 1.5, 1.5]}, replace(said, evidence={"floor": None})),  # wrong outputs
+        ({}, said),
+    ):
+        assert settle(record(curves), {"double_softmax": finding})["double_softmax"].severity == "error"
+
+
 def test_of_numbers_little_variance_must_be_left() -> None:
     numbers = {"loss": "mse", "task": "regression", "chance": 1.0, "classes": None}
     assert went_well(record({"val_loss": [0.04, 0.04, 0.045]}, **numbers), {}) == 0.045
     assert went_well(record({"val_loss": [0.04, 0.04, 0.06]}, **numbers), {}) is None
+
+
+def test_weights_that_nothing_reaches_are_said_however_the_run_went() -> None:
+    for reached, severity in ((False, "warning"), (True, "note")):
+        before = {"unchanged_weights": Finding("unchanged_weights", "warning", 0.9, "Seen.", {"reached": reached})}
+        assert settle(record(WELL), before)["unchanged_weights"].severity == severity

@@ -360,6 +360,17 @@ def penalty(factor: float) -> Change:
     return _checked(change)
 
 
+def unconstrained() -> Change:
+    """Take the constraints of all weights out."""
+
+    def edit(plan: Blueprint) -> None:
+        for place in plan.layers():
+            for name in [n for n in place.config if n.endswith("_constraint") and place.config[n] is not None]:
+                place.config[name] = None
+
+    return edited(edit)
+
+
 def dropout_at_most(most: float, path: str | None = None) -> Change:
     """Lower rates of dropout that are above a limit."""
 
@@ -432,7 +443,7 @@ def momentum(value: float) -> Change:
 
     def edit(plan: Blueprint) -> None:
         for place in plan.layers():
-            if place.kind == "BatchNorm" and place.config["momentum"] > value:
+            if place.kind == "BatchNorm" and place.config["momentum"] != value:
                 place.config["momentum"] = value
 
     return edited(edit)

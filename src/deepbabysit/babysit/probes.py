@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from deepbabysit.autograd.tensor import Tensor
-from deepbabysit.babysit.graph import independent_copy, unit_spread
+from deepbabysit.babysit.graph import hands_through, independent_copy, own_functions, unit_spread
 from deepbabysit.initializers import compute_fans
 from deepbabysit.kernels.shapes import is_floating
 from deepbabysit.layers.layer import Layer
@@ -38,6 +38,7 @@ BENDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "softmax": lambda y: np.log(y) - np.log(y).mean(axis=-1, keepdims=True),
     "log_softmax": lambda y: y - y.mean(axis=-1, keepdims=True),
 }
+LITTLE, ROUNDED = 1e-4, 1e-7  # differences of outputs, relative to their size, that may be rounding; in float32
 DRAWS = 5  # sets of weights with which an output must be the same before it is said to ignore its input
 
 
@@ -125,13 +126,17 @@ class FitProbe:
 
 @dataclass(frozen=True, slots=True)
 class DerivativeProbe:
-    """Derivative along a direction, from the tape and from differences; `error` relative to the gradient's norm."""
+    """Derivative along a direction, from the tape and from differences; `error` relative to the gradient's norm.
+
+    `through`: whether all operations with a backward of their own hand their input through.
+    """
 
     error: float
     parameter: str
     analytic: float
     numeric: float
     functions: tuple[str, ...]
+    through: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +220,15 @@ class Subject:
         return twin
 
 
+def doubled(model: Layer) -> Layer:
+    """Have a copy of a model compute in float64, and return it."""
+    for _, held in model._named():
+        if is_floating(held.dtype):
+            held.data = held.device.asarray(held.device.to_host(held.data), np.float64)
+            held.extra = None
+    return model
+
+
 def host(output: Tensor) -> np.ndarray:
     """Return an output as rows of float64."""
     values = np.asarray(output.numpy(), np.float64)
@@ -281,17 +295,20 @@ def _size(values: np.ndarray) -> float:
 def probe_ignoring(subject: Subject, drawn: Layer, undropped: Layer) -> IgnoreProbe:
     """Compare outputs of different rows and of zeroed inputs."""
 
-    def change(model: Layer, training: bool = False) -> float:
-        real = host(subject.run(model, subject.tensors(), training))
-        zero = host(subject.run(model, [subject.tensor(np.zeros_like(a)) for a in subject.x], training))
-        return max(_relative(real, zero, _size(real)), _relative(real, real[:1], _size(real)))
+    def change(model: Layer, training: bool = False, dtype: Any = None) -> float:
+        real = host(subject.run(model, subject.tensors(dtype=dtype), training))
+        zero = host(subject.run(model, [subject.tensor(np.zeros_like(a), dtype=dtype) for a in subject.x], training))
+        found = max(_relative(real, zero, _size(real)), _relative(real, real[:1], _size(real)))
+        return found if np.isfinite(real).all() and np.isfinite(zero).all() else math.inf  # NaN is no equal output
 
     # as they stand in training mode: running statistics of no data would hide the inputs
     now = [change(undropped, training=True), change(drawn)]
     for draw in range(1, DRAWS):
-        if now[1] > 1e-4:
+        if now[1] > LITTLE:
             break
         now[1] = max(now[1], change(subject.drawn(draw)))  # units that happen to be 0 everywhere
+    if ROUNDED < now[1] <= LITTLE:  # so little may be rounding: in float64 that is far less
+        now[1] = max(change(doubled(subject.drawn(draw)), dtype=np.float64) for draw in range(DRAWS))
     spread = max(float(np.abs(a.astype(np.float64) - a[:1].astype(np.float64)).max()) for a in subject.x)
     return IgnoreProbe(now[0], now[1], spread)
 
@@ -299,19 +316,17 @@ def probe_ignoring(subject: Subject, drawn: Layer, undropped: Layer) -> IgnorePr
 def probe_straight(subject: Subject, drawn: Layer, activation: str | None) -> float | None:
     """Return how far outputs before the last activation are from those of an affine map, against how they differ.
 
-    With weights drawn anew, of ``a + b - c`` for rows a, b, c of the batch. None where that cannot be told: inputs
-    that are no floating numbers, an activation that cannot be taken back, outputs that do not differ.
+    With weights drawn anew, of ``a + b - c`` for rows a, b, c of random numbers: real ones may all lie on one side of
+    every bend. None where that cannot be told: inputs that are no floating numbers, an activation that cannot be taken
+    back, outputs that do not differ.
     """
     if activation not in BENDS or not subject.x or any(a.dtype.kind != "f" for a in subject.x):
         return None
     third = len(subject.x[0]) // 3
     if third < 2:
         return None
-    sizes = [STRAIGHT / max(_size(np.where(np.isfinite(a), a, 0.0)), 1e-30) for a in subject.x]
-    parts = [
-        [a.astype(np.float64)[k * third : (k + 1) * third] * size for a, size in zip(subject.x, sizes, strict=True)]
-        for k in range(3)
-    ]
+    rng = np.random.Generator(np.random.Philox(31))
+    parts = [[STRAIGHT * rng.standard_normal((third, *a.shape[1:])) for a in subject.x] for _ in range(3)]
     parts.append([a + b - c for a, b, c in zip(*parts, strict=True)])
     with np.errstate(all="ignore"):
         given = ([subject.tensor(array) for array in part] for part in parts)
@@ -482,10 +497,7 @@ def _error(kind: str, y: np.ndarray, p: np.ndarray, first: float, last: float, t
 def probe_derivative(subject: Subject, functions: Sequence[str], most: int = 12) -> DerivativeProbe | None:
     """Compare the tape's derivative with differences, parameter by parameter, in float64 and inference mode."""
     model = subject.undropped()
-    for _, held in model._named():
-        if is_floating(held.dtype):
-            held.data = held.device.asarray(held.device.to_host(held.data), np.float64)
-            held.extra = None
+    doubled(model)
     inputs = [subject.tensor(a[:4], dtype=np.float64) for a in subject.x]
     rng = np.random.Generator(np.random.Philox(23))
     weights: list[np.ndarray] = []
@@ -501,6 +513,7 @@ def probe_derivative(subject: Subject, functions: Sequence[str], most: int = 12)
     if not value.requires_grad:
         return None
     value.backward()
+    through = all(hands_through(node) for node in own_functions(value))
     worst: DerivativeProbe | None = None
     named = [(n, p) for n, p in model.named_parameters() if p.trainable and is_floating(p.dtype)]
     for name, parameter in named[:most]:
@@ -517,7 +530,7 @@ def probe_derivative(subject: Subject, functions: Sequence[str], most: int = 12)
         size = max(float(np.sqrt((gradient**2).sum())), abs(numeric), 1e-6)
         error = abs(numeric - analytic) / size
         if worst is None or not error <= worst.error:
-            worst = DerivativeProbe(error, name, analytic, numeric, tuple(functions))
+            worst = DerivativeProbe(error, name, analytic, numeric, tuple(functions), through)
     return worst
 
 

@@ -31,6 +31,10 @@ def model_facts(model: Any) -> ModelFacts:
                 settings[name] = value
         if kernel is not None:
             settings["l1"], settings["l2"] = float(kernel.l1), float(kernel.l2)
+            if kernel.constraint is not None:
+                settings["constraint"] = repr(kernel.constraint)
+        if layer.output_shape and len(layer.output_shape) > 2 and None not in layer.output_shape[1:]:
+            settings["positions"] = int(np.prod(layer.output_shape[1:-1]))
         inputs = None if kernel is None else int(np.prod(kernel.shape[:-1]))
         units = layer.output_shape[-1] if layer.output_shape else getattr(layer, "units", None)
         layers.append(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from deepbabysit.babysit.engine import Engine, causes_of
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.rules.capacity import too_small
+from deepbabysit.babysit.rules.initialization import activation_after
 from deepbabysit.babysit.rules.reach import NEAR, Reach, reach
 from deepbabysit.babysit.rules.rule import RULES
 from deepbabysit.babysit.rules.signals import accuracy, finite
@@ -70,6 +71,8 @@ OF_SIZE = frozenset({
     "update_too_small", "oscillating_loss", "stopped_too_early", "initial_loss_off_chance", "bad_init_scale",
     "unstable_activation_scale",
 })
+# share of the way from guessing to the lowest loss that two softmax allow, left in a run that went well
+DOUBLED = 0.12
 CLASSES, ACCURATE = 0.08, 0.97  # validation loss against guessing, and accuracy, of a run that went well
 NUMBERS = 0.05  # share of the variance that is left
 
@@ -98,6 +101,9 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
     Little is left to be learned, or the run ended as well as cheap models that were fitted to the same rows in closed
     form (`rules.reach`): those know nothing of rates, first weights and activations.
     """
+    # that weights which are to be trained get no gradient is true of the code, however the run went
+    certain = {code: found for code, found in findings.items() if found.evidence.get("reached") is False}
+    findings = {code: found for code, found in findings.items() if code not in certain}
     left = went_well(record, findings)
     if left is not None:
         words = f"the validation loss ended at {left:.1%} of guessing"
@@ -105,6 +111,9 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
             code: _harmless(found, words) if found.severity == "warning" and code in SUSPICIONS else found
             for code, found in findings.items()
         }
+    doubled = _as_sure_as_allowed(record, findings)
+    if doubled is not None:  # what the run scored and lost means something else then
+        return doubled
     stand = reach(record)
     findings = _healed(record, findings, stand)
     spoilt = SPOILT - ({"duplicate_rows"} if _few_copies(findings) else set())
@@ -138,11 +147,14 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
             code: _unproved(found) if found.severity == "warning" and code in OF_THE_RUN and found.confidence < PROVED
             else found for code, found in findings.items()
         }
-    if BOTTLENECK.ask(record):
+    narrow = BOTTLENECK.ask(record)
+    if narrow:
+        cut = "one_unit_softmax" in findings or not _rectified(record, narrow[0].layer)
         findings = {
             code: replace(found, severity="note", confidence=0.5 * found.confidence, message=(
                 f"{found.message} A model that is too small explains it."
-            )) if found.severity != "note" and code in OF_SIZE else found
+            )) if found.severity != "note" and code in OF_SIZE and not (
+                cut and code == "output_ignores_input" and found.severity == "error") else found
             for code, found in findings.items()
         }
     findings = _promoted(findings, stand)
@@ -155,7 +167,7 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
             code: replace(found, confidence=found.confidence + SURER * (1.0 - found.confidence))
             if found.severity != "note" else found for code, found in findings.items()
         }
-    return findings
+    return {**findings, **certain}
 
 
 def _promoted(findings: dict[str, Finding], stand: Reach | None) -> dict[str, Finding]:
@@ -196,6 +208,32 @@ def _healed(record: Record, findings: dict[str, Finding], stand: Reach | None) -
         )) if code in passed - explaining else found
         for code, found in findings.items()
     }
+
+
+def _as_sure_as_allowed(record: Record, findings: dict[str, Finding]) -> dict[str, Finding] | None:
+    """Return the findings, those of a doubled softmax notes where the loss came down to the lowest that it allows.
+
+    Answers are right then, and the outputs in front of the loss are as sure as they should be; the loss itself, and
+    accuracies that take the outputs for logits, say nothing. None where it did not.
+    """
+    said, val, guess = findings.get("double_softmax"), finite(record.logs("val_loss")[-2:]), record.run.chance
+    floor = None if said is None else said.evidence.get("floor")
+    if floor is None or len(val) < 2 or not guess or guess <= floor or _loud(findings, DOUBTS):
+        return None
+    left = (max(val) - floor) / (guess - floor)
+    if left > DOUBLED:
+        return None
+    words = f"the validation loss came down to {max(val):.3g}, and {floor:.3g} is the lowest that it can be so"
+    return {
+        code: _harmless(found, words) if found.severity != "note" and code in HELD_UP | OVERFIT | {"double_softmax"}
+        else found for code, found in findings.items()
+    }
+
+
+def _rectified(record: Record, path: str | None) -> bool:
+    """Tell whether a layer's few units may all be closed, so that nothing passes whatever their weights are."""
+    layer = next((layer for layer in record.model.layers if layer.path == path), None)
+    return layer is not None and activation_after(record, layer) == "relu"
 
 
 def _few_copies(findings: dict[str, Finding]) -> bool:

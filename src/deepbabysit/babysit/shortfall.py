@@ -18,6 +18,7 @@ NOISE = 3.0  # the losses of the last quarter must be below those before by so m
 PROGRESS = 0.03  # and by such a share
 STEADY = 0.8  # or so many of the later epochs brought a lower loss
 BRIEF, MISSED = 4, 0.05  # epochs of a run that was cut short where its score is so far below
+HURRIED = 50  # steps with which hardly anything is learned
 FROZEN = 0.5  # share of the numbers that must be trained
 LOST = 0.12  # or its loss so far above, against guessing
 
@@ -48,9 +49,11 @@ def shortfall(record: Record) -> Finding | None:
             record, stand, "learning_rate_too_low", 0.75, f"a step changes the weights by {ratio:.2g} of their norm "
             f"(limit {CRAWLING:g}), and the loss was still falling", faster(record),
         )
-    if fallen is not None or brief:
+    if fallen is not None or brief or len(record.losses) < HURRIED:
         count = len(record.epochs)
-        seen = f"the run was cut short after {count} epochs (limit {BRIEF})" if fallen is None else (
+        seen = (
+            f"the run was over after {len(record.losses)} steps, {count} epochs (limits {HURRIED} and {BRIEF})"
+        ) if fallen is None else (
             f"the loss was still falling: by {fallen:.0%} in the last quarter of the steps (limit {PROGRESS:.0%})")
         return _finding(record, stand, "stopped_too_early", 0.85 if brief else 0.75, seen, (longer(4 * count),))
     if ratio is not None and ratio > HASTY:

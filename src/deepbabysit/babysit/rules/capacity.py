@@ -23,7 +23,7 @@ from deepbabysit.babysit.vitals import Record
     "bent, and the run ended no more than `near` above the linear one, that is what is missing. With such a build a "
     "small `gap` to what cheap models reach is enough, beyond `errors` standard errors, or a loss above theirs by "
     "`dear` of guessing.",
-    causes=("missing_hidden_activation", "nan_in_data"),
+    causes=("missing_hidden_activation", "nan_in_data", "one_unit_softmax", "output_ignores_input"),
 )
 def too_small(record: Record, limits: Any) -> Finding | None:
     """A bottleneck, or no hidden layer, and far less than the data allow."""

@@ -136,7 +136,8 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
       why="validation turns up while training falls; with little data every model does that a bit, without harm to "
           "what it predicts, so a warning needs the loss to rise by a third of guessing, or by 40 % with accuracies "
           "that differ by a tenth, or rows known by heart and 15 points between the accuracies",
-      causes=("split_leak", "corrupted_labels", "split_drift", "batch_too_small", "class_imbalance"), rise=0.2,
+      causes=("split_leak", "corrupted_labels", "split_drift", "batch_too_small", "class_imbalance", "bad_init_scale"),
+      rise=0.2,
       stay=3, harm=0.35, gap=0.1, wide=0.4, chasm=0.15, fitted=0.02, epochs=8)
 def overfitting(record: Record, limits: Any) -> Finding | None:
     """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""

@@ -30,7 +30,7 @@ def _spread(step: StepVitals, depth: int) -> tuple[str, str, float, float] | Non
       why="first/last < 1e-3 and first < 1e-4 (UMLAUT, DeepLocalize); seen in several measured steps, so that one odd "
           "batch says nothing; layers count from 3 on",
       causes=("saturated_activation", "dead_relu", "bad_init_scale", "unstable_activation_scale", "symmetric_init",
-              "input_not_normalized", "learning_rate_too_high", "nan_loss"),
+              "input_not_normalized", "learning_rate_too_high", "nan_loss", "regularization_too_strong"),
       ratio=1e-3, smallest=1e-4, depth=3, times=3)
 def vanishing_gradient(record: Record, limits: Any) -> Finding | None:
     """The gradient of the first layer is far below that of the last one."""
@@ -107,7 +107,8 @@ def _exploding(
       causes=("learning_rate_too_high", "bad_init_scale", "bad_bias_init", "input_not_normalized",
               "regularization_too_strong", "dead_weights", "symmetric_init", "dropout_too_high", "batchnorm_misuse",
               "missing_output_activation", "wrong_loss_for_output", "target_out_of_range", "unstable_activation_scale",
-              "input_normalized_twice", "target_not_normalized"),
+              "input_normalized_twice", "target_not_normalized", "corrupted_labels", "conflicting_labels",
+              "missing_zero_grad", "loss_reduction_sum"),
       share=0.5, rows=192, most=0.9, few=64, learned=0.15)
 def dead_relu(record: Record, limits: Any) -> list[Finding]:
     """More than half of a layer's units give 0 for every sample."""

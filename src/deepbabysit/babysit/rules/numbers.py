@@ -15,7 +15,7 @@ from deepbabysit.babysit.vitals import Record
 _ROOTS = (
     "nan_in_data", "learning_rate_too_high", "exploding_gradient", "bad_init_scale", "input_not_normalized",
     "target_not_normalized", "weights_diverging", "missing_output_activation", "wrong_loss_for_output",
-    "target_out_of_range", "bad_bias_init", "double_softmax",
+    "target_out_of_range", "bad_bias_init", "double_softmax", "missing_zero_grad", "loss_reduction_sum",
 )
 
 
@@ -72,8 +72,8 @@ def nan_in_layer(record: Record, limits: Any) -> Finding | None:
         f"guard {origin['operation']} in {where}: keep its argument away from 0 (add 1e-7, or use db.ops.where)"
     )
     return Finding(
-        "nan_in_layer", "error", 1.0, text, dict(origin), layer=head, step=origin["step"], epoch=origin["epoch"],
-        remedies=(own, *cooler(record)) if local else (*cooler(record), own),
+        "nan_in_layer", "error", 1.0, text, {**origin, "unexplained": local}, layer=head, step=origin["step"],
+        epoch=origin["epoch"], remedies=(own, *cooler(record)) if local else (*cooler(record), own),
     )
 
 

@@ -184,13 +184,28 @@ def double_softmax(record: Record, limits: Any) -> Finding | None:
         f"{seen}: 2 times, limit {int(limits.times)}. The largest probability that {units} outputs can then give is "
         f"{best:.2f}, so the loss stays above {-math.log(best):.2f} and gradients are small. Remove one of the two.",
         {"activation": activation, "loss": record.run.loss, "units": units, "largest_probability": best,
-         "limit": int(limits.times)},
+         "floor": _floor(record, units, best, "softmax_of_softmax" in codes), "limit": int(limits.times)},
         layer=_last_layer(record),
         remedies=(
             Remedy("Remove the activation of the last layer.", f"Dense({units})", changes.output("linear")),
             _swap(record, "Or use the loss of probabilities."),
         ),
     )
+
+
+def _floor(record: Record, units: int, best: float, inside: bool) -> float | None:
+    """Return the loss of answers that are all right and as sure as two softmax (sigmoids) allow.
+
+    None where the outputs themselves went through both: their probabilities are wrong however low the loss is.
+    """
+    if inside:
+        return None
+    if record.run.loss_kind == CLASS_LOGITS:
+        return -math.log(best)
+    data = data_of(record)
+    labels = None if data is None else data.labels
+    ones = 0.5 if labels is None else min(max(labels.mean, 0.0), 1.0)
+    return ones * -math.log(1.0 / (1.0 + math.exp(-1.0))) + (1.0 - ones) * math.log(2.0)
 
 
 @rule("one_unit_softmax", phase="check", units=2, why="A softmax over one unit is 1 whatever its input.")
@@ -200,7 +215,7 @@ def one_unit_softmax(record: Record, limits: Any) -> Finding | None:
     refused = record.probes.get("targets") or {}
     single = record.model.output_units == 1 and record.model.output_activation in ("softmax", "log_softmax")
     if "one_unit_softmax" not in codes and not single and refused.get("code") != "one_unit_softmax":
-        return None
+        return _hidden_softmax(record, limits)
     return Finding(
         "one_unit_softmax", "error", 0.99,
         f"the last layer has 1 unit and {record.run.loss or 'its activation'} takes a softmax over it (at least "
@@ -215,6 +230,27 @@ def one_unit_softmax(record: Record, limits: Any) -> Finding | None:
                    changes.output("softmax", "sparse_categorical_crossentropy", 2)),
         ),
     )
+
+
+def _hidden_softmax(record: Record, limits: Any) -> Finding | None:
+    """Find a softmax over one unit before the output: a gate that is always open, or a score that says nothing."""
+    for layer in record.model.layers:
+        if layer.activation not in ("softmax", "log_softmax") or layer.units != 1:
+            continue
+        value = 1 if layer.activation == "softmax" else 0
+        return Finding(
+            "one_unit_softmax", "error", 0.99,
+            f"layer {layer.path} gives 1 number and takes a softmax over it (at least {int(limits.units)} are needed): "
+            f"the result is always {value}, whatever comes in, and has no gradient. A gate wants a sigmoid; scores of "
+            f"places want the softmax along the axis of the places.",
+            {"units": 1, "limit": int(limits.units), "activation": layer.activation}, layer=layer.path,
+            remedies=(
+                Remedy(f"Give layer {layer.path} a sigmoid.", 'activation="sigmoid"',
+                       changes.activate("sigmoid", (layer.path,))),
+                Remedy("Or take the softmax along the axis whose places compete.", "db.ops.softmax(scores, axis=1)"),
+            ),
+        )
+    return None
 
 
 @rule(
@@ -348,6 +384,7 @@ def _mismatch(record: Record, what: str, sure: float, severity: Any, seen: str) 
     causes=(
         "input_not_normalized", "target_not_normalized", "bad_init_scale", "unstable_activation_scale", "bad_bias_init",
         "loss_reduction_sum", "double_softmax", "missing_output_activation", "wrong_loss_for_output", "nan_in_data",
+        "nan_in_layer",
         "target_out_of_range",
     ),
 )
@@ -393,6 +430,7 @@ def initial_loss_off_chance(record: Record, limits: Any) -> Finding | None:
 @rule(
     "loss_reduction_sum", phase="check", ratio=1.8,
     why="A mean gives the same for a batch and for the batch twice; a sum gives twice as much.",
+    causes=("batch_leak",),
 )
 def loss_reduction_sum(record: Record, limits: Any) -> Finding | None:
     """A loss that grows with the batch."""

@@ -19,7 +19,18 @@ from deepbabysit.babysit.remedies import (
 )
 from deepbabysit.babysit.rules.reach import reach
 from deepbabysit.babysit.rules.rule import rule
-from deepbabysit.babysit.rules.signals import accuracy, chance, data_losses, finite, last_epoch, usual_ratio, wild
+from deepbabysit.babysit.rules.signals import (
+    accuracy,
+    chance,
+    data_losses,
+    finite,
+    kernels,
+    last_epoch,
+    layer_of,
+    usual_ratio,
+    wild,
+)
+from deepbabysit.babysit.rules.structure import rows_remembered
 from deepbabysit.babysit.vitals import Record, StepVitals
 
 
@@ -36,12 +47,14 @@ def _pull(step: StepVitals) -> float | None:
 @rule("regularization_too_strong", phase="epoch",
       why="where the penalty's gradient is as large as the data's, even that of one noisy batch, weights follow the "
           "penalty and not the data; at the end of a good fit both are small, so the loss must be poor, too",
-      pull=0.5, poor=0.05, shrunk=0.3)
+      pull=0.5, poor=0.05, looks=5)
 def regularization_too_strong(record: Record, limits: Any) -> Finding | None:
     """The penalty outweighs the data."""
     if not (record.run.l1 or record.run.l2):
         return None
-    samples = [s for s in record.steps if s.epoch == record.epochs[-1].epoch] or record.steps[-3:]
+    samples = [s for s in record.steps if s.epoch == record.epochs[-1].epoch]
+    if len(samples) < limits.looks:  # the gradient of one batch says little
+        samples = record.steps[-int(limits.looks) :]
     pulls = [p for s in samples if (p := _pull(s)) is not None]
     losses, guess = finite(data_losses(record)), chance(record)
     if not pulls or not losses or not guess:
@@ -96,6 +109,42 @@ def decay_too_strong(record: Record, limits: Any) -> Finding | None:
         {"taken": taken, "ratio": ratio, "limit": limits.pull, "weight_decay": decay, "level": losses[-1]},
         epoch=last_epoch(record),
         remedies=(Remedy(f"use weight decay {weaker:g}", f"weight_decay={weaker:g}", changes.penalty(0.01)),),
+    )
+
+
+@rule("regularization_too_strong", phase="epoch",
+      why="each unit begins with weights of length 1 (LeCun) to 1.4 (He), and they grow; limits of 2 to 4 are usual "
+          "(Srivastava et al., 2014). Where a constraint holds them below `short`, signals and gradients shrink by "
+          "that factor in every layer; one that sets more than `zeros` of them to 0 forbids most of what could be "
+          "learned. Both do harm where the loss is poor only",
+      short=0.4, zeros=0.3, poor=0.2, gap=0.05, epochs=2)
+def held_short(record: Record, limits: Any) -> Finding | None:
+    """A constraint holds the weights far shorter than any start draws them, or at 0."""
+    held = {layer.path: layer for layer in record.model.layers if layer.settings.get("constraint")}
+    losses, guess, stand = finite(data_losses(record)), chance(record), reach(record)
+    if not held or not record.steps or len(losses) < limits.epochs or not guess:
+        return None
+    if losses[-1] < limits.poor * guess and not (stand is not None and stand.below(limits.gap)):
+        return None
+    found = []
+    for p in kernels(record.steps[-1]):
+        layer = held.get(layer_of(p.path))
+        if layer is not None and layer.units:
+            length, zeros = p.weight.norm / math.sqrt(layer.units), p.weight.zeros / max(p.weight.count, 1)
+            if length < limits.short or zeros > limits.zeros:
+                found.append((layer, length, zeros))
+    if not found:
+        return None
+    layer, length, zeros = min(found, key=lambda item: item[1])
+    return Finding(
+        "regularization_too_strong", "warning", 0.9,
+        f"the constraint {layer.settings['constraint']} holds the weights of {layer.path} at a length of {length:.2g} "
+        f"for each unit (limit {limits.short:g}; fresh ones have 1 to 1.4), {zeros:.0%} of them at 0 (limit "
+        f"{limits.zeros:.0%}), and the loss stays at {losses[-1]:.3g} (guessing: {guess:.3g}). Signals shrink by that "
+        f"factor in every layer. Take it out, or allow a length of 3.",
+        {"length": length, "zeros": zeros, "limit": limits.short, "layers": [la.path for la, *_ in found],
+         "level": losses[-1]}, layer=layer.path, epoch=last_epoch(record),
+        remedies=(Remedy("Take the constraints out.", "kernel_constraint=None", changes.unconstrained()),),
     )
 
 
@@ -285,17 +334,36 @@ def lagging_statistics(record: Record, limits: Any) -> Finding | None:
 
 @rule("batchnorm_misuse", phase="end",
       why="mean and variance of `batch` rows or fewer are mostly noise (Wu and He, 2018: errors grow from 16 rows "
-          "down); that is only noted before a run, and is what is wrong where the run then falls behind by `gap` and "
-          "three standard errors, or loses `dear` of guessing",
-      batch=4, gap=0.05, dear=0.12)
+          "down), and so are running statistics that remember no more than `remembered` rows; that is only noted "
+          "before a run, and is what is wrong where the run then falls behind by `gap` and three standard errors, or "
+          "loses `dear` of guessing",
+      batch=4, remembered=24, gap=0.05, dear=0.12)
 def noisy_statistics(record: Record, limits: Any) -> Finding | None:
     """Batch statistics of a few rows, in a run that fell behind."""
-    norm = next((la for la in record.model.layers if la.kind.startswith("BatchNorm")), None)
+    norms = [la for la in record.model.layers if la.kind.startswith("BatchNorm")]
     batch, stand = record.run.batch_size, reach(record)
-    if norm is None or not batch or batch > limits.batch or norm.settings.get("positions", 1) > 1 or stand is None:
+    if not norms or not batch or stand is None:
         return None
     if not stand.below(limits.gap) and not (stand.dear or 0.0) > limits.dear:
         return None
+    norm = min(norms, key=lambda la: rows_remembered(la, batch))
+    kept = rows_remembered(norm, batch)
+    if batch > limits.batch and kept < limits.remembered:
+        momentum = float(norm.settings.get("momentum", 0.99))
+        return Finding(
+            "batchnorm_misuse", "warning", 0.85,
+            f"with momentum {momentum:g} and batches of {batch} the running statistics of layer {norm.path} remember "
+            f"about {kept:.0f} rows (limit {limits.remembered:g}): inference normalizes with the noise of the last "
+            f"batch, and {stand.words()}. The momentum weighs the old value here; use 0.9.",
+            {"rows": kept, "momentum": momentum, "batch_size": batch, "limit": limits.remembered}, layer=norm.path,
+            epoch=last_epoch(record),
+            remedies=(Remedy("Remember more rows.", "db.layers.BatchNorm(momentum=0.9)", changes.both(
+                changes.momentum(0.9), changes.fields(batch_size=max(batch, 32)))), batches(32)),
+        )
+    flat = [la for la in norms if la.settings.get("positions", 1) == 1]
+    if not flat or batch > limits.batch:
+        return None
+    norm = flat[0]
     return Finding(
         "batchnorm_misuse", "warning", 0.85,
         f"layer {norm.path} normalizes over batches of {batch} rows (limit {int(limits.batch)}), whose mean and "

@@ -23,6 +23,15 @@ LINEAR_OPERATIONS = frozenset({
 })
 
 
+def rows_remembered(norm: LayerFacts, batch: int) -> float:
+    """Return of how many rows running statistics are as good as the mean: ``batch (1 + momentum) / (1 - momentum)``.
+
+    Places of an image count as rows.
+    """
+    momentum = min(float(norm.settings.get("momentum", 0.99)), 1.0 - 1e-9)
+    return batch * float(norm.settings.get("positions", 1)) * (1.0 + momentum) / (1.0 - momentum)
+
+
 def by_path(record: Record) -> dict[str, LayerFacts]:
     """Return the layers by path (the last call of a layer that is called twice)."""
     return {layer.path: layer for layer in record.model.layers}
@@ -150,7 +159,7 @@ def dropout_too_high(record: Record, limits: Any) -> Iterator[Finding]:
 
 
 @rule(
-    "batchnorm_misuse", phase="check", batch=2, small=4, kept=0.5, dropped=0.3, steps=20,
+    "batchnorm_misuse", phase="check", batch=2, small=4, kept=0.5, dropped=0.3, steps=20, remembered=24,
     why="One row has no variance and two have one number for it. `kept`: weight that the starting values 0 and 1 still "
     "have in the running statistics when the run ends. Dropout before it changes the variance between training and "
     "test (Li et al. 2019). A bias before it is only superfluous.",
@@ -177,6 +186,15 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
             )
     for norm in norms:
         momentum = float(norm.settings.get("momentum", 0.99))
+        if size is not None and size > limits.small and (kept := rows_remembered(norm, size)) < limits.remembered:
+            yield Finding(
+                "batchnorm_misuse", "note", 0.6,
+                f"layer {norm.path}: with momentum {momentum:g} and batches of {size} the running statistics remember "
+                f"about {kept:.0f} rows (limit {int(limits.remembered)}), so inference hangs on the last batch. The "
+                f"momentum weighs the old value here, the new one in other libraries. Use 0.9.",
+                {"rows": kept, "momentum": momentum, "batch_size": size, "limit": limits.remembered}, layer=norm.path,
+                remedies=(Remedy("Remember more rows.", "db.layers.BatchNorm(momentum=0.9)", changes.momentum(0.9)),),
+            )
         fresh = norm.settings.get("fresh_moving_mean", False) and norm.settings.get("fresh_moving_var", False)
         planned = (record.run.steps or 0) * (record.run.epochs or 0)
         if norm.settings.get("frozen") and fresh:
@@ -359,8 +377,8 @@ def batch_leak(record: Record, limits: Any) -> Finding | None:
 @rule(
     "wrong_gradient", phase="check", error=1e-2,
     why="1e-2: CS231n, gradient checks: probably wrong; in float64 a right one agrees to 1e-6. Where differences see "
-    "no "
-    "slope at all the gradient may be a straight-through estimate, made so on purpose.",
+    "no slope at all the gradient is a straight-through estimate, made so on purpose, and an operation that hands its "
+    "input through is there for its backward (gradients clipped or reversed).",
 )
 def wrong_gradient(record: Record, limits: Any) -> Finding | None:
     """A user's backward that disagrees with differences."""
@@ -368,14 +386,14 @@ def wrong_gradient(record: Record, limits: Any) -> Finding | None:
     if found is None or found.error <= limits.error:
         return None
     flat = abs(found.numeric) < 1e-6 * max(abs(found.analytic), 1e-12)
-    names = ", ".join(found.functions)
+    names, meant = ", ".join(found.functions), flat or found.through
     return Finding(
-        "wrong_gradient", "warning" if flat else "error", 0.5 if flat else 0.95,
+        "wrong_gradient", "note" if meant else "error", 0.5 if meant else 0.95,
         f"by {found.parameter}, along a random direction, the tape gives {found.analytic:.6g} and differences "
         f"{found.numeric:.6g}: {found.error:.2g} of the gradient's size apart (limit {limits.error:g}). Operations "
         f"with a backward of their own: {names}. " + ("Differences see no slope: fine where a straight-through "
-        "estimate is "
-        "meant." if flat else "The optimizer follows the wrong one. Correct the backward."),
+        "estimate is meant." if flat else "It hands its input through: fine where its gradient is to be changed."
+        if found.through else "The optimizer follows the wrong one. Correct the backward."),
         {"error": found.error, "limit": limits.error, "analytic": found.analytic, "numeric": found.numeric,
          "functions": list(found.functions)},
         layer=found.parameter.rpartition(".")[0] or None,

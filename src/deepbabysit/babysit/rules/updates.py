@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -23,12 +24,13 @@ from deepbabysit.babysit.rules.signals import (
     kernels,
     last_level,
     layer_of,
+    own_ratio,
     steady_rate,
     update_ratios,
     usual_ratio,
     warming,
 )
-from deepbabysit.babysit.vitals import Record
+from deepbabysit.babysit.vitals import LayerVitals, Record, StepVitals
 
 _HOT = ("learning_rate_too_high",)
 # what is wrong before the first step: rates look wrong for it
@@ -36,7 +38,7 @@ BUILT = (
     "input_not_normalized", "input_normalized_twice", "target_not_normalized", "bad_init_scale", "bad_bias_init",
     "symmetric_init", "missing_output_activation", "target_out_of_range", "wrong_loss_for_output", "double_softmax",
     "regularization_too_strong", "dropout_too_high", "batchnorm_misuse", "nan_in_data", "unstable_activation_scale",
-    "missing_hidden_activation",
+    "missing_hidden_activation", "loss_reduction_sum", "missing_zero_grad", "wrong_gradient",
 )
 
 
@@ -44,7 +46,8 @@ BUILT = (
       why="1e-3 of the weights per step is usual (Karpathy, CS231n); more than a tenth, again and again, wipes out "
           "what "
           "was learned",
-      causes=("learning_rate_too_high", "exploding_gradient", "regularization_too_strong", "bad_init_scale"),
+      causes=("learning_rate_too_high", "exploding_gradient", "regularization_too_strong", "bad_init_scale",
+              "loss_reduction_sum", "missing_zero_grad"),
       ratio=0.1, after=8, times=3)
 def update_too_large(record: Record, limits: Any) -> Finding | None:
     """Updates are a large part of the weights, step after step."""
@@ -97,11 +100,13 @@ def _gain(record: Record) -> float | None:
 
 @rule("learning_rate_too_high", phase="step",
       why="the cause behind divergence: the loss left its start upwards (or became NaN) while steps were a large part "
-          "of the weights; consecutive gradients that point against each other mean jumping from wall to wall",
-      causes=BUILT,
+          "of the weights; consecutive gradients that point against each other mean jumping from wall to wall; "
+          "units that were open at first and are closed for every row after such steps were thrown there",
+      causes=(*BUILT, "corrupted_labels", "conflicting_labels"),
       ratio=0.03, first=0.3, turn=-0.3,
       usual=0.01, growth=3.0, peak=2.0,
-      opening=0.1, settled=50, left=0.5)
+      opening=0.1, settled=50, left=0.5,
+      closed=0.5, rows=192, learned=0.2, looks=3)
 def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     """Steps overshoot: seen in growth, in jumping gradients, or in units killed by the first steps."""
     curve = record.curve()
@@ -112,8 +117,8 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     if start is None or now is None:
         return None
     broken = len(good) < len(curve)
-    known = [r for s in record.steps if (r := usual_ratio([s])) is not None and math.isfinite(r)]
-    largest = max(known, default=0.0)
+    ratios = record.each(own_ratio)
+    largest = max((r for r in ratios if r is not None and math.isfinite(r)), default=0.0)
     evidence: dict[str, Any] = {"rate": record.run.rate, "largest_ratio": largest, "start": start, "level": now}
     last = record.steps[-1]
     place = record.probes.get("broken", {})
@@ -137,9 +142,8 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     dead = [path for path, v in last.layers.items() if v.units and v.units.saturated is None
             and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64
             and not (path in born and born[path].zero > 0.9)]  # those were so before any step
-    early = max((r for s in record.steps[:6] if (r := usual_ratio([s])) is not None), default=0.0)
-    width = min(10, len(good))
-    peak = float(np.convolve(good, np.full(width, 1.0 / width), "valid").max()) if dead else 0.0
+    early = max((r for r in ratios[:6] if r is not None), default=0.0)
+    peak = _peak(good) if dead else 0.0
     if dead and (early > limits.first or peak > limits.peak * start) and now > 0.7 * start:
         return _too_high(
             record, "error", 0.85,
@@ -148,6 +152,17 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             f"the units of {', '.join(dead)} are dead; the loss stays at {now:.3g}",
             {**evidence, "early_ratio": early, "limit": limits.first, "peak": peak, "peak_limit": limits.peak},
             last.step, last.epoch,
+        )
+    guess = chance(record) or start
+    names, when = _killed(record, limits) if now > limits.learned * guess else ([], 0)
+    fastest = max((r for s in record.steps if s.step <= when for r in update_ratios(s).values()), default=0.0)
+    if names and (fastest > limits.ratio or _peak(good) > limits.peak * max(start, guess)):
+        return _too_high(
+            record, "warning", 0.88,
+            f"{', '.join(names)} worked before the first step, and since step {when + 1} most of the units are closed "
+            f"for every row, or no gradient comes back; until then steps changed a kernel by up to {fastest:.2g} of "
+            f"its norm (usual 0.001, limit {limits.ratio:g}), and the loss stands at {now:.3g} (guessing: {guess:.3g})",
+            {**evidence, "fastest": fastest, "limit": limits.ratio, "layers": names}, last.step, last.epoch,
         )
     turns = [s.turn for s in record.steps[-6:] if s.turn is not None]
     ratio = usual_ratio(record.steps[-4:]) or 0.0
@@ -158,7 +173,7 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             f"{limits.turn:g}): the steps jump from wall to wall",
             {**evidence, "turn": median(turns), "limit": limits.turn}, last.step, last.epoch,
         )
-    opening = [r for s in record.steps if s.step <= 2 and (r := usual_ratio([s])) is not None]
+    opening = [r for s, r in zip(record.steps[:3], ratios, strict=False) if s.step <= 2 and r is not None]
     held_up = len(good) >= limits.settled and now > limits.left * start  # small networks may take such steps and learn
     if len(opening) == 3 and min(opening) > limits.opening and held_up and not _by_operation(record):
         return _too_high(
@@ -169,6 +184,47 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             {**evidence, "opening": min(opening), "limit": limits.opening, "left": limits.left}, last.step, last.epoch,
         )
     return None
+
+
+def _peak(curve: np.ndarray) -> float:
+    """Return the highest mean of ten losses in a row."""
+    width = min(10, len(curve))
+    return float(np.convolve(curve, np.full(width, 1.0 / width), "valid").max())
+
+
+def _killed(record: Record, limits: Any) -> tuple[list[str], int]:
+    """Return layers that lost most of their units, or all of their gradient, in training, and when it was over."""
+    born = record.probes.get("signals") or {}
+    names, over = [], 0
+    for path, layer in record.steps[-1].layers.items():
+        if path in born and born[path].zero <= 0.5 * limits.closed and _closed(layer, limits):
+            names.append(path)
+            over = max(over, next(s.step for s in record.steps if path in s.layers and _closed(s.layers[path], limits)))
+    if names or len(record.steps) < 2 * limits.looks:
+        return names, over
+    first, recent = record.steps[0].parameters, [s.parameters for s in record.steps[-int(limits.looks) :]]
+    for p in kernels(record.steps[-1]):
+        seen = [part[p.path].gradient for part in (first, *recent) if p.path in part]
+        if len(seen) <= limits.looks or seen[0] is None or not seen[0].norm > 0.0:
+            continue
+        if all(g is not None and g.norm == 0.0 for g in seen[1:]):
+            names.append(layer_of(p.path))
+            over = max(over, next(s.step for s in record.steps if _still(s, p.path)))
+    return names, over
+
+
+def _still(step: StepVitals, path: str) -> bool:
+    """Tell whether the gradient of a kernel was exactly 0 in a step."""
+    found = step.parameters.get(path)
+    return found is not None and found.gradient is not None and found.gradient.norm == 0.0
+
+
+def _closed(layer: LayerVitals, limits: Any) -> bool:
+    """Tell whether most units of a layer gave 0 for every one of enough rows."""
+    units = layer.units
+    if units is None or units.saturated is not None or units.units < 2:
+        return False
+    return units.dead > limits.closed * units.units and units.rows >= limits.rows
 
 
 def _by_operation(record: Record) -> bool:
@@ -194,9 +250,10 @@ def _too_high(
 @rule("learning_rate_too_high", phase="epoch",
       why="a run that stands far above what it could reach while each step still changes over 2 % of the weights is "
           "held up by its own steps (usual 0.1 %; small networks with Adam 1e-3 reach 0.6 %); before half of the run "
-          "is over every run moves fast",
+          "is over every run moves fast, and a loss that fell in each of the last `down` epochs, on both parts, has "
+          "not stopped",
       causes=BUILT, late=0.5, ratio=0.015, poor=0.08, epochs=3,
-      progress=0.1, most=0.25)
+      progress=0.1, most=0.25, down=4)
 def restless(record: Record, limits: Any) -> Finding | None:
     """The loss has stopped falling, not at the bottom, while the weights still move fast."""
     losses = finite(data_losses(record))
@@ -217,7 +274,7 @@ def restless(record: Record, limits: Any) -> Finding | None:
         level = min(level, held[-1])  # what dropout adds to the training loss is no fault of the rate
     # the faster the weights move, the more progress is only what slower steps would have had long ago
     allowed = min(limits.progress * math.sqrt(ratio / limits.ratio), limits.most)
-    if gain > allowed or level < limits.poor * guess:
+    if gain > allowed or level < limits.poor * guess or _descends(losses, held, int(limits.down)):
         return None
     strength = min(math.log10(ratio / limits.ratio) / 1.5, 1.0)
     confidence = 0.66 + 0.3 * strength
@@ -230,6 +287,12 @@ def restless(record: Record, limits: Any) -> Finding | None:
         {"rate": record.run.rate, "ratio": ratio, "limit": limits.ratio, "level": level, "chance": guess, "gain": gain},
         last.step, last.epoch,
     )
+
+
+def _descends(losses: Sequence[float], held: Sequence[float], epochs: int) -> bool:
+    """Tell whether the loss fell in each of the last epochs (of all, where there are fewer), on both parts."""
+    ends = [part[-epochs - 1 :] for part in (losses, held)]
+    return all(len(end) > 2 and all(b < a for a, b in zip(end, end[1:], strict=False)) for end in ends)
 
 
 @rule("learning_rate_too_low", phase="epoch",
@@ -295,11 +358,11 @@ def unchanged_weights(record: Record, limits: Any) -> list[Finding]:
             remedies = faster(record)
         found.append(
             Finding(
-                "unchanged_weights", "warning", 0.9,
+                "unchanged_weights", "warning", 0.9 if gradient is not None else 0.95,
                 f"{path} is to be trained, but did not change in the last {len(recent)} measured steps (steps "
                 f"{', '.join(str(s.step + 1) for s in recent)}): {why}.",
-                {"gradient": gradient, "measured": len(recent)}, layer=layer_of(path), step=recent[-1].step,
-                epoch=recent[-1].epoch, remedies=remedies,
+                {"gradient": gradient, "measured": len(recent), "reached": gradient is not None},
+                layer=layer_of(path), step=recent[-1].step, epoch=recent[-1].epoch, remedies=remedies,
             )
         )
     return found
