@@ -179,7 +179,24 @@ def test_a_straight_through_estimate_is_not_surely_wrong() -> None:
     x, y, _, _, _ = scaled("wine")
     found = check(written(lambda m, x, t: m.b(Binary()(m.a(x)))), x, y)
     (finding,) = [f for f in found if f.code == "wrong_gradient"]
-    assert finding.severity == "warning" and finding.confidence <= 0.5 and "straight-through" in finding.message
+    assert finding.severity == "note" and finding.confidence <= 0.5 and "straight-through" in finding.message
+
+
+class Reversed(db.Function):
+    """The input as it is; its gradient turned around."""
+
+    def forward(self, x: Any) -> Any:
+        return x * 1.0
+
+    def backward(self, gradient: Any) -> Any:
+        return gradient * -0.3
+
+
+def test_an_operation_that_hands_its_input_through_may_change_the_gradient() -> None:
+    x, y, _, _, _ = scaled("wine")
+    (finding,) = [f for f in check(written(lambda m, x, t: m.b(ops.relu(Reversed()(m.a(x))))), x, y)
+                  if f.code == "wrong_gradient"]
+    assert finding.severity == "note" and "hands its input through" in finding.message
 
 
 def test_the_layer_of_a_leak_is_named() -> None:

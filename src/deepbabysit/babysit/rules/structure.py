@@ -380,8 +380,8 @@ def batch_leak(record: Record, limits: Any) -> Finding | None:
 @rule(
     "wrong_gradient", phase="check", error=1e-2,
     why="1e-2: CS231n, gradient checks: probably wrong; in float64 a right one agrees to 1e-6. Where differences see "
-    "no "
-    "slope at all the gradient may be a straight-through estimate, made so on purpose.",
+    "no slope at all the gradient is a straight-through estimate, made so on purpose, and an operation that hands its "
+    "input through is there for its backward (gradients clipped or reversed).",
 )
 def wrong_gradient(record: Record, limits: Any) -> Finding | None:
     """A user's backward that disagrees with differences."""
@@ -389,14 +389,14 @@ def wrong_gradient(record: Record, limits: Any) -> Finding | None:
     if found is None or found.error <= limits.error:
         return None
     flat = abs(found.numeric) < 1e-6 * max(abs(found.analytic), 1e-12)
-    names = ", ".join(found.functions)
+    names, meant = ", ".join(found.functions), flat or found.through
     return Finding(
-        "wrong_gradient", "warning" if flat else "error", 0.5 if flat else 0.95,
+        "wrong_gradient", "note" if meant else "error", 0.5 if meant else 0.95,
         f"by {found.parameter}, along a random direction, the tape gives {found.analytic:.6g} and differences "
         f"{found.numeric:.6g}: {found.error:.2g} of the gradient's size apart (limit {limits.error:g}). Operations "
         f"with a backward of their own: {names}. " + ("Differences see no slope: fine where a straight-through "
-        "estimate is "
-        "meant." if flat else "The optimizer follows the wrong one. Correct the backward."),
+        "estimate is meant." if flat else "It hands its input through: fine where its gradient is to be changed."
+        if found.through else "The optimizer follows the wrong one. Correct the backward."),
         {"error": found.error, "limit": limits.error, "analytic": found.analytic, "numeric": found.numeric,
          "functions": list(found.functions)},
         layer=found.parameter.rpartition(".")[0] or None,
