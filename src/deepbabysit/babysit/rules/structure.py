@@ -43,7 +43,8 @@ def _linear(layer: LayerFacts) -> bool:
 
 def _idle(layer: LayerFacts) -> bool:
     """Tell whether a layer hands its input through as it is: what comes behind it has the input's own source."""
-    return layer.kind == "Activation" and layer.activation in (None, "linear")
+    return (layer.kind == "Activation" and layer.activation in (None, "linear")) or (
+        layer.kind == "LeakyReLU" and layer.settings.get("slope") == 1.0)
 
 
 def _affine_before(record: Record, layer: LayerFacts) -> tuple[LayerFacts, bool] | None:
@@ -160,15 +161,17 @@ def dropout_too_high(record: Record, limits: Any) -> Iterator[Finding]:
 
 @rule(
     "batchnorm_misuse", phase="check", batch=2, small=4, kept=0.5, dropped=0.3, steps=20, remembered=24,
+    epsilon=0.01, spread=0.5,
     why="One row has no variance and two have one number for it. `kept`: weight that the starting values 0 and 1 still "
     "have in the running statistics when the run ends. Dropout before it changes the variance between training and "
-    "test (Li et al. 2019). A bias before it is only superfluous.",
+    "test (Li et al. 2019). A bias before it is only superfluous. An "
+    "epsilon above `epsilon` that leaves less than `spread` of the outputs' size hides the variance.",
 )
 def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
     """Batch normalization that cannot work."""
     layers = by_path(record)
     norms = [layer for layer in layers.values() if layer.kind == "BatchNorm"]
-    size = record.run.batch_size
+    size, signals = record.run.batch_size, record.probes.get("signals") or {}
     if norms and size is not None and size <= limits.small:
         norm = norms[0]
         positions = norm.settings.get("positions", 1)
@@ -204,6 +207,19 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
         elif fresh and planned >= limits.steps and momentum**planned > limits.kept:
             yield _never_updated(norm, f"momentum is {momentum:g} and {planned} steps are planned", momentum**planned,
                                  limits)
+        signal, gamma = signals.get(norm.path), norm.parameters.get("gamma")
+        size_of = 1.0 if gamma is None else gamma.norm / math.sqrt(max(gamma.count, 1))
+        epsilon = norm.settings.get("epsilon", 0.0)
+        if signal is not None and epsilon > limits.epsilon and 0.0 < signal.std < limits.spread * size_of:
+            yield Finding(
+                "batchnorm_misuse", "warning", 0.85,
+                f"layer {norm.path}: epsilon is {epsilon:g} (usual 1e-3 to 1e-5, limit {limits.epsilon:g}), so its "
+                f"outputs have a deviation of {signal.std:.2g} instead of {size_of:.2g} (limit {limits.spread:g} of "
+                f"it): epsilon stands beside the variance, and hides it. Use 1e-3.",
+                {"epsilon": epsilon, "std": signal.std, "limit": limits.epsilon}, layer=norm.path,
+                remedies=(Remedy("Use a small epsilon.", "db.layers.BatchNorm(epsilon=1e-3)",
+                                 changes.epsilon(norm.path, 1e-3)),),
+            )
         before = layers.get(norm.sources[0]) if len(norm.sources) == 1 else None
         if before is None:
             continue
