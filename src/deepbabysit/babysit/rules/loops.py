@@ -153,8 +153,8 @@ def broadcast_loss(record: Record, limits: Any) -> Finding | None:
 
 @rule("corrupted_labels", phase="end",
       why="a loop whose loss stands where guessing among equally frequent classes puts it, while the weights move as "
-          "they do in any run: what is to be learned is not in these pairs. Steps of 0.03 % of the weights and more are "
-          "no crawl (usual 0.1 %)",
+          "they do in any run: what is to be learned is not in these pairs. Steps of 0.03 % of the weights and more "
+          "are no crawl (usual 0.1 %)",
       causes=("missing_zero_grad", "unchanged_weights", "output_ignores_input", "wrong_gradient", "batch_leak",
               "double_softmax", "loss_shape_mismatch", "mode_bug", "dead_relu", "learning_rate_too_low",
               "learning_rate_too_high", "loss_reduction_sum", "not_learning", "nan_loss", "vanishing_gradient"),
