@@ -29,7 +29,7 @@ FITTED = 16  # rows that must be learned by heart
 FIT_RATES = (1e-2, 1e-3, 1e-1)
 FIT_STEPS = 400
 PLAIN = 50_000  # copies of models of up to so many numbers run on the reference: compiled kernels would not pay
-STRAIGHT = 3.0  # size of the inputs with which a model is asked whether it is linear: probabilities do not end at 1
+STRAIGHT = 1.0  # deviation of the inputs with which a model is asked whether it is linear: no probability ends at 1
 # how the last activation is taken back; probabilities of classes are known up to a factor
 BENDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda y: y,
