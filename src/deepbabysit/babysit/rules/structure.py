@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import batches, wider
-from deepbabysit.babysit.rules.data import percent
+from deepbabysit.babysit.rules.data import data_of, percent
 from deepbabysit.babysit.rules.initialization import activation_after, weighted
 from deepbabysit.babysit.rules.reach import yardstick_of
 from deepbabysit.babysit.rules.rule import rule
@@ -66,12 +67,13 @@ def _affine_before(record: Record, layer: LayerFacts) -> tuple[LayerFacts, bool]
 
 
 @rule(
-    "missing_hidden_activation", phase="check", layers=1, bent=0.03, straight=1e-3,
+    "missing_hidden_activation", phase="check", layers=1, bent=0.03, straight=1e-3, away=5.0, large=10.0,
     why="Two affine maps are one affine map. A layer narrower than what comes before and behind it is a bottleneck, "
     "which is often meant so, and an output that others use as well may be meant so, too. Where a kernel model is no "
     "better than a linear one by `bent`, a linear one is enough, and it is only noted. Whatever the layers are called: "
     "a model with several kernels that maps sums of rows to sums of outputs, within `straight` of how outputs differ "
-    "(float32 rounds to 1e-5 of that), is one affine map.",
+    "(float32 rounds to 1e-5 of that), is one affine map. Units with an activation are never bent where inputs lie so "
+    "far `away` from 0 in their own spread, or are so `large`: that is a matter of their scale, and only noted.",
 )
 def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
     """Affine layers whose output goes into another affine layer unchanged, or a model that is linear as a whole."""
@@ -82,6 +84,7 @@ def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
         return
     known = yardstick_of(record)
     enough = known is not None and known.own_curved - known.own_linear < limits.bent
+    enough = enough or (any(activation_after(record, k) != "linear" for k in kernels[:-1]) and _off(record, limits))
     named = ", ".join(layer.path for layer in kernels[:-1])
     yield Finding(
         "missing_hidden_activation", "note" if enough else "warning", 0.5 if enough else 0.9,
@@ -93,6 +96,16 @@ def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
             "Give the hidden layers relu.", 'activation="relu", kernel_initializer="he_normal"',
             changes.activate("relu", tuple(layer.path for layer in kernels[:-1]), "he_normal")),),
     )
+
+
+def _off(record: Record, limits: Any) -> bool:
+    """Tell whether inputs are so scaled that no unit's activation is bent by them."""
+    data = data_of(record)
+    for found in data.inputs if data is not None else ():
+        away = [abs(mean) / std for mean, std in zip(found.mean, found.std, strict=True) if std > 0]
+        if not found.ids and away and (median(away) > limits.away or max(found.std) > limits.large):
+            return True
+    return False
 
 
 def _two_in_a_row(record: Record, limits: Any) -> Iterator[Finding]:
