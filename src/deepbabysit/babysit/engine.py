@@ -134,7 +134,7 @@ def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> li
     by_code = {finding.code: finding for finding in findings}
 
     def causes_of_it(finding: Finding) -> list[Finding]:
-        """Return what was found that explains codes like it; what says that it has no cause but itself has sure ones."""
+        """Return what was found that explains codes like it; only errors where it says that it has no other cause."""
         alone = finding.evidence.get("unexplained")
         return [
             by_code[code] for code in causes.get(finding.code, ())
