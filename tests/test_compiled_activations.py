@@ -4,14 +4,17 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deepbabysit.kernels import SPECS
+from deepbabysit.runtime import threads
 from deepbabysit.runtime.funnel import call, find_plan
 from deepbabysit.runtime.registry import find_device
+from deepbabysit_numpy.compiled.loading import LISTENERS, Compiled
 
 pytest.importorskip("numba")
 
@@ -169,6 +172,41 @@ def test_small_arrays_and_those_of_two_shapes_keep_the_plain_kernel():
     pair = np.ones((300, 100), "f"), np.ones(100, "f")
     repeated = find_plan(device, SPECS["silu_gradient"], pair, {}).kernel
     assert repeated is device.backend.kernels["silu_gradient"]
+
+
+class Parts:
+    """Runs what a program would write down, part by part, the last one first; counts the parts."""
+
+    team = True
+
+    def __init__(self):
+        self.counts = []
+
+    def shared(self, module, name, parts):
+        self.counts.append(len(parts))
+        del LISTENERS[threading.get_ident()]
+        for arguments in reversed(parts):
+            Compiled(module, name)(arguments[0].dtype, *arguments)
+        LISTENERS[threading.get_ident()] = self
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["relu_gradient", "gelu", "silu", "softmax"])
+def test_programs_divide_loops_and_keep_their_bits(compiled, monkeypatch, name, dtype):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((1009, 101), dtype)
+    ins = (x, x[::-1].copy()) if name == "relu_gradient" else (x,)
+    attrs = {"axis": 1} if name == "softmax" else {}
+    (expected,) = call(compiled, SPECS[name], ins, attrs)
+    monkeypatch.setattr(threads, "_CHOSEN", [3])
+    parts, out = Parts(), np.full_like(x, np.nan)
+    LISTENERS[threading.get_ident()] = parts
+    try:
+        compiled.backend.kernels[name].variants[0].run(compiled, (out,), *ins, **attrs)
+    finally:
+        del LISTENERS[threading.get_ident()]
+    assert parts.counts == [3]
+    assert out.tobytes() == expected.tobytes()
 
 
 SLOWER = """

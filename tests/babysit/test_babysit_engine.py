@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from records import kernel, record, step
 
-from deepbabysit.babysit.agenda import FAR, LOOKS, NEAR, Agenda
+from deepbabysit.babysit.agenda import FAR, GOAL, LOOKS, NEAR, Agenda
 from deepbabysit.babysit.broken import RING
 from deepbabysit.babysit.engine import Engine, merge, rank
 from deepbabysit.babysit.finding import Finding, Remedy
@@ -112,35 +114,73 @@ def test_the_verdict_fits_a_screen() -> None:
     assert lines[-1].startswith("34 of 40 checks passed")
 
 
-def test_the_first_steps_are_measured_densely_and_later_ones_as_the_time_allows() -> None:
-    agenda = Agenda(planned=100_000)
-    measured = []
+def looks(cost: Callable[[int], float], usual: Callable[[int], float], steps: int = 20_000) -> tuple[list[int], Agenda]:
+    """Return which steps are measured where a step and what a look takes beside it are so long."""
+    agenda, measured, began = Agenda(), [], 0
     target = agenda.next(0)
-    for number in range(100_000):
-        if number == target and agenda.due(number):
-            measured.append(number)
-            agenda.took(number, 0.011)
-        else:
-            agenda.passed(1, 0.001)
-        if number == target:
-            target = agenda.next(number + 1)
-    assert measured[:6] == [0, 1, 2, 4, 8, 16]
-    assert agenda.spent <= 0.02 * agenda.elapsed
-    assert agenda.spent >= 0.006 * agenda.elapsed
-    gaps = [b - a for a, b in zip(measured, measured[1:], strict=False)]
-    assert max(gaps) < 10_000
+    while target < steps:
+        if target > began:
+            agenda.passed(target - began, sum(map(usual, range(began, target))))
+        began = target
+        if agenda.due(target):
+            measured.append(target)
+            agenda.took(target, usual(target) + cost(target))
+            agenda.passed(1, usual(target + 1))  # its gradient is compared with that of the next step
+            began += 1
+        target = agenda.next(target + 1)
+    return measured, agenda
+
+
+def test_the_first_steps_and_powers_of_two_are_measured_and_others_as_their_cost_allows() -> None:
+    powers = [0, 1, 2, *(1 << n for n in range(2, 15))]
+    for cost, stride in ((1e-5, 16), (8e-4, 256), (8e-3, 4096), (10.0, FAR)):
+        measured, agenda = looks(lambda n: cost, lambda n: 1e-3)  # noqa: B023
+        assert set(powers) <= set(measured) and agenda.measured == len(measured)
+        between = [n for n in measured if n & (n - 1)]
+        assert all(n > 64 and n % stride == 0 for n in between)
+        assert len(between) + len(powers) >= 20_000 // stride
+        if 1e-4 < cost < 5e-3:
+            assert 0.5 * GOAL < cost * len(between) / 20.0 < 2.0 * GOAL
+
+
+def test_which_steps_are_measured_does_not_depend_on_how_busy_the_machine_is() -> None:
+    quiet, _ = looks(lambda n: 8e-4, lambda n: 1e-3)
+    rng = np.random.default_rng(0)
+    late = 1.0 + 20.0 * (rng.random(20_000) < 0.3)  # nearly a third of the steps and looks wait for others
+    busy, _ = looks(lambda n: 8e-4 * late[n] + 0.1 * (n % 7 == 0), lambda n: 1e-3 * late[n])
+    assert busy == quiet
+    slow, _ = looks(lambda n: 1e-2, lambda n: 1.1e-2)  # ten times slower
+    assert slow == quiet
+    fewer, _ = looks(lambda n: 8e-3, lambda n: 1e-3)  # looks are what is slow there: fewer of the same steps
+    assert set(fewer) < set(quiet)
 
 
 def test_a_run_that_is_watched_every_so_many_steps() -> None:
-    agenda = Agenda(None, every=5)
-    assert [n for n in range(20) if agenda.due(n)] == [0, 1, 2, 5, 10, 15]
-    assert [agenda.next(n) for n in (0, 3, 5, 6)] == [0, 5, 5, 10]
+    agenda = Agenda(every=5)
+    assert [n for n in range(20) if agenda.due(n)] == [0, 1, 2, 4, 5, 8, 10, 15, 16]
+    assert [agenda.next(n) for n in (0, 3, 5, 6, 9)] == [0, 4, 5, 8, 10]
+    assert all(agenda.asks(epoch) for epoch in range(1, 20))
+    assert not any(agenda.ends(epoch, 100 * epoch - 100, 100 * epoch - 1) for epoch in range(1, 20))
 
 
-def test_looks_follow_the_length_of_a_step_and_the_ring_holds_what_lies_between() -> None:
+def test_short_epochs_are_asked_about_now_and_then() -> None:
+    agenda = Agenda()
+    agenda.passed(100, 100 * 1e-4)
+    assert [n for n in range(1, 100) if agenda.asks(n)] == [1, 2, 4, 8, 16, 32, 64]
+    agenda.asked(16, 128, 4e-4)  # epochs of 0.8 ms, and questions of 0.4 ms
+    assert [n for n in range(65, 1024) if agenda.asks(n)] == [128, 256, 512, 768]
+    agenda = Agenda()
+    agenda.passed(100, 100 * 1e-2)
+    agenda.asked(1, 800, 1e-3)
+    assert all(agenda.asks(n) for n in range(1, 100))
+    assert agenda.ends(1, 0, 799) and not agenda.ends(3, 1600, 2399)  # looks at the ends of others wait for the stride
+    agenda.took(64, 0.012)
+    assert agenda.ends(3, 1600, 2399) and not agenda.ends(3, 66, 79)
+
+
+def test_looks_at_the_losses_follow_the_length_of_a_step_and_the_ring_holds_what_lies_between() -> None:
     for seconds, stride in ((1e-6, FAR), (1e-3, round(LOOKS / 1e-3)), (10.0, NEAR)):
-        agenda = Agenda(None)
+        agenda = Agenda()
         agenda.passed(10, 10 * seconds)
-        assert agenda.next(100) == 100 + stride - 1
-        assert agenda.far(stride) is (stride * seconds >= LOOKS)
+        assert agenda.next(5000) == min(5000 + stride - 1, 8192)
     assert FAR < RING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,42 @@ def test_gradients_added_up_over_micro_batches_on_purpose() -> None:
     assert codes(sitter) == []
 
 
+def cleared(how: str) -> Any:
+    """Return the watch of a loop that clears its gradients in some way."""
+    model = network()
+    optimizer = db.optimizers.SGD(model.parameters(), 0.05)
+    head = db.optimizers.SGD(model.layers[-1].parameters(), 0.05)
+    optimizer.bind(model.parameters())
+    with db.babysit.watch(model, optimizer, say=lambda _: None, every=4) as sitter:
+        for number in range(24):
+            if how == "head":
+                head.zero_grad()
+            elif how == "second" and number % 2 == 0 or how == "skipped once" and number != 7:
+                optimizer.zero_grad()
+            elif how == "by hand":
+                for parameter in model.parameters():
+                    if parameter.grad is not None:
+                        parameter.grad.data[...] = 0.0
+            loss = db.losses.cross_entropy(Y, model(X))
+            loss.backward()
+            optimizer.step()
+            sitter.step(loss)
+    return sitter
+
+
+@pytest.mark.parametrize("how", ["head", "second"])
+def test_gradients_that_are_cleared_in_part(how: str) -> None:
+    finding = cleared(how).findings[0]
+    assert finding.code == "missing_zero_grad"
+    assert finding.evidence["names"] == ["0.kernel", "0.bias", *(["1.kernel", "1.bias"] if how == "second" else [])]
+    assert ("2 of 4 tensors" in finding.message) is (how == "head")
+
+
+@pytest.mark.parametrize("how", ["by hand", "skipped once"])
+def test_gradients_that_are_cleared_in_another_way(how: str) -> None:
+    assert "missing_zero_grad" not in codes(cleared(how))
+
+
 @pytest.mark.parametrize("parts", [1, 2, 4, 0])
 def test_updates_after_some_steps(parts: int) -> None:
     """Gradients are gathered over several steps: those between two updates change nothing; 0: there is no update."""
@@ -187,6 +224,70 @@ def test_a_recorded_step_is_no_missing_zero_grad() -> None:
     assert codes(sitter) == []
 
 
+def reduced(reduce: Callable[[Any], Any], rate: float, batch: int = 32) -> Any:
+    model = network()
+    optimizer = db.optimizers.SGD(model.parameters(), rate)
+    with db.babysit.watch(model, optimizer, say=lambda _: None, every=4) as sitter:
+        for number in range(12):
+            optimizer.zero_grad()
+            rows = slice(number % 2 * batch, number % 2 * batch + batch)
+            loss = reduce((db.ops.softmax(model(X[rows]), axis=-1) - np.eye(2, dtype=np.float32)[Y[rows]]) ** 2)
+            loss.backward()
+            optimizer.step()
+            sitter.step(loss)
+    return sitter
+
+
+@pytest.mark.parametrize("reduce", [lambda e: e.sum(), lambda e: e.sum(axis=-1).mean() * 32.0], ids=["sum", "times"])
+def test_a_sum_with_the_rate_of_a_mean(reduce: Callable[[Any], Any]) -> None:
+    finding = reduced(reduce, 0.1).findings[0]
+    assert (finding.code, finding.severity) == ("loss_reduction_sum", "warning")
+    assert finding.evidence["factor"] == pytest.approx(1.0)
+    assert finding.evidence["rows"] == 32
+
+
+@pytest.mark.parametrize(
+    "reduce", [lambda e: e.mean(), lambda e: e.sum() / 64.0, lambda e: e.sum(axis=-1).mean(), lambda e: e.mean() * 4.0],
+    ids=["mean", "divided", "rows", "weighted"],
+)
+def test_means_in_other_words(reduce: Callable[[Any], Any]) -> None:
+    sitter = reduced(reduce, 0.1)
+    assert "loss_reduction_sum" not in codes(sitter)
+    assert sitter.record.probes["reduction"]["factor"] < 0.1
+
+
+def test_a_sum_with_the_rate_of_a_sum_is_only_noted() -> None:
+    assert [f.severity for f in reduced(lambda e: e.sum(), 0.1 / 32).findings] == ["note"]
+
+
+def waits(pauses: Callable[[int], float], evaluated: float = 0.0) -> tuple[float, float]:
+    """Return the seconds that a loop waited and worked, as they were seen."""
+    model = network()
+    optimizer = db.optimizers.SGD(model.parameters(), 0.05)
+    with db.babysit.watch(model, optimizer, say=lambda _: None) as sitter:
+        for number in range(12):
+            time.sleep(pauses(number))
+            optimizer.zero_grad()
+            loss = db.losses.cross_entropy(Y, model(X))
+            loss.backward()
+            optimizer.step()
+            sitter.step(loss)
+            with db.no_grad():
+                time.sleep(evaluated)
+                model(X)
+    seen = sitter.record.probes["waits"]
+    return seen["waiting"], seen["working"]
+
+
+def test_waiting_for_batches_is_measured() -> None:
+    waiting, _ = waits(lambda number: 0.03)
+    assert waiting >= 10 * 0.03  # neither the first one nor the longest
+
+
+def test_a_slow_start_a_single_stall_and_evaluations_are_no_waiting() -> None:
+    assert waits(lambda number: 0.4 if number in (0, 6) else 0.0, 0.03)[0] < 0.3
+
+
 def test_epochs_of_a_loop_are_judged() -> None:
     model = network()
     optimizer = db.optimizers.SGD(model.parameters(), 1e-7)
@@ -206,7 +307,7 @@ def test_epochs_of_a_loop_are_judged() -> None:
 def test_proxies_of_things_that_are_gone_do_no_harm():
     import weakref
 
-    from deepbabysit.babysit.watching import _alive
+    from deepbabysit.babysit.handwork import alive
 
     class Thing:
         pass
@@ -214,5 +315,5 @@ def test_proxies_of_things_that_are_gone_do_no_harm():
     thing = Thing()
     proxy = weakref.proxy(thing)
     del thing
-    assert _alive() >= 0
+    assert alive() >= 0
     del proxy

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from records import found, record
 
 import deepbabysit as db
@@ -52,6 +54,54 @@ def test_waiting_is_measured() -> None:
     assert 0.1 < waiting < 5.0  # 16 batches of 20 ms at least, most of which were seen
 
 
+def test_rows_that_are_read_one_by_one() -> None:
+    def read(seconds: float, epochs: int, working: float, stopped: str = "") -> Any:
+        made = waited(0.0, working)
+        made.probes["reading"], made.run, made.stopped = seconds, replace(made.run, epochs=epochs), stopped
+        return found(made)
+
+    seen = read(5.0, 3, 0.1)["slow_input"]
+    assert seen.evidence["reading"] == 5.0 and "5.0 s before the first step" in seen.message
+    assert "slow_input" not in read(5.0, 300, 0.1)  # 30 s of training are to come
+    assert "slow_input" in read(5.0, 300, 0.1, "early stopping")
+    assert "slow_input" not in read(0.5, 3, 0.1)
+
+
+def test_loops_that_wait() -> None:
+    def loop(waiting: float, working: float) -> Any:
+        return found(record(probes={"waits": {"waiting": waiting, "working": working, "step": 9}}))
+
+    assert loop(2.0, 1.0)["slow_input"].step == 9
+    assert "slow_input" not in loop(2.0, 9.0)
+    assert "slow_input" not in loop(0.5, 0.1)
+
+
+class Rows:
+    """Rows that are read one by one."""
+
+    def __init__(self, rows: np.ndarray, first: float, pause: float) -> None:
+        self.rows, self.first, self.pause = rows, first, pause
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        row = self.rows[place]
+        time.sleep(self.pause if place else self.first)
+        return row
+
+
+@pytest.mark.parametrize(("first", "pause", "least", "most"), [(0.0, 0.01, 0.63, 9.0), (0.3, 0.0, 0.0, 0.25)])
+def test_reading_is_measured_without_its_first_row(first: float, pause: float, least: float, most: float) -> None:
+    x = np.random.default_rng(0).standard_normal((64, 4)).astype(np.float32)
+    model = db.Sequential([db.layers.Dense(2, input_shape=4)])
+    model.compile("sgd", "cross_entropy")
+    sitter = Sitter()
+    model.fit(Rows(x, first, pause), (x[:, 0] > 0).astype(np.int64), batch_size=32, verbose=0, babysit=sitter)
+    assert least <= sitter.record.probes["reading"] < most
+    assert sitter.record.run.samples == 64
+
+
 def test_alive_operations_that_double_with_the_steps() -> None:
     grows = record(probes={"alive": [(8, 100), (16, 200), (32, 400), (64, 800)]})
     assert found(grows)["memory_growth"].evidence["per_step"] > 10
@@ -61,8 +111,8 @@ def test_alive_operations_that_double_with_the_steps() -> None:
 
 def test_weights_that_no_optimizer_holds() -> None:
     for held, frozen, second, expected in (
-        ("head", False, False, True), ("all", False, False, False), ("head", True, False, False),
-        ("head", False, True, False),
+        ("head", False, 0, True), ("all", False, 0, False), ("head", True, 0, False),
+        ("head", False, 1, False), ("head", False, 6, False),  # another optimizer, which may take its time
     ):
         db.set_seed(0)
         model = db.Sequential([db.layers.Dense(8, "relu", input_shape=4), db.layers.Dense(2)])
@@ -74,14 +124,14 @@ def test_weights_that_no_optimizer_holds() -> None:
         other = db.optimizers.SGD(model.layers[0].parameters(), 0.1) if second else None
         x, y = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
         with db.babysit.watch(model, optimizer, say=lambda _: None, every=1) as sitter:
-            for _ in range(12):
+            for number in range(12):
                 optimizer.zero_grad()
                 if other is not None:
                     other.zero_grad()
                 loss = db.losses.cross_entropy(y, model(x))
                 loss.backward()
                 optimizer.step()
-                if other is not None:
+                if other is not None and number % second == second - 1:
                     other.step()
                 sitter.step(loss)
         said = [f for f in sitter.findings if f.code == "unchanged_weights"]

@@ -156,6 +156,9 @@ CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "softmax over rows": (lambda m, x, t: m.b(ops.softmax(m.a(x), axis=0)), ["batch_leak"]),
     "reshape for transpose": (lambda m, x, t: m.b(ops.relu(m.a(x)).reshape((32, x.shape[0])).T), ["batch_leak"]),
     "always batch statistics": (lambda m, x, t: m.b(ops.relu(m.norm(m.a(x), training=True))), ["batch_leak"]),
+    "mean of deviations": (
+        lambda m, x, t: m.b(x[:, :1] * 0.0 + ops.mean(m.a(x) - ops.mean(m.a(x), axis=-1, keepdims=True), axis=-1,
+                                                      keepdims=True)), ["output_ignores_input"]),
     "zeros like": (lambda m, x, t: m.b(ops.relu(m.a(x * 0.0))), ["output_ignores_input"]),
     "always dropout": (lambda m, x, t: m.b(m.drop(ops.relu(m.a(x)), training=True)), ["mode_bug"]),
     "right backward": (lambda m, x, t: m.b(Leaky(True)(m.a(x))), []),

@@ -65,3 +65,9 @@ def test_of_numbers_little_variance_must_be_left() -> None:
     numbers = {"loss": "mse", "task": "regression", "chance": 1.0, "classes": None}
     assert went_well(record({"val_loss": [0.04, 0.04, 0.045]}, **numbers), {}) == 0.045
     assert went_well(record({"val_loss": [0.04, 0.04, 0.06]}, **numbers), {}) is None
+
+
+def test_weights_that_nothing_reaches_are_said_however_the_run_went() -> None:
+    for reached, severity in ((False, "warning"), (True, "note")):
+        before = {"unchanged_weights": Finding("unchanged_weights", "warning", 0.9, "Seen.", {"reached": reached})}
+        assert settle(record(WELL), before)["unchanged_weights"].severity == severity

@@ -409,8 +409,8 @@ def test_a_training_uses_it_and_keeps_its_choices(tuned, cudnn, tmp_path):
     assert first[0].choices == kept
     ways = {key.partition(":")[0]: c["way"] for key, c in kept["choices"].items() if str(c.get("by")) == BY}
     assert ways == {
-        "affine_conv": "cuDNN, bias: eng5 split", "conv_kernel_gradient": "cuDNN: eng5 split",
-        "conv_input_gradient": "cuDNN: eng5 split", "conv_parameter_gradients": "cuDNN: eng5 split",
+        "affine_conv": "cuDNN, bias: eng5 split", "conv_input_gradient": "cuDNN: eng5 split",
+        "conv_parameter_gradients": "cuDNN: eng5 split",
     }
     tuned.anew()
     tuned.faster = False  # would choose otherwise, were it asked

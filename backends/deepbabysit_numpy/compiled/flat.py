@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled.loading import Compiled, available
+from deepbabysit_numpy.compiled import team
+from deepbabysit_numpy.compiled.loading import LISTENERS, Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 
 FLOATS = frozenset({"float32", "float64"})
@@ -17,6 +20,7 @@ HALF_TOO = frozenset({"float16", *FLOATS})
 Choice = tuple[Compiled, tuple[Any, ...]]
 _BLOCK = 16 * 1024
 _HALF_BLOCK = 64 * 1024  # with fewer, the calls take longer than what they do
+_UNIT = 256  # elements: what is left over after whole vectors is left over at the end of an array alone
 _WIDEN, _NARROW = Compiled("half", "widen"), Compiled("half", "narrow")
 
 
@@ -49,12 +53,16 @@ def sweep_rows(function: Compiled, out: Any, ins: Sequence[Any], numbers: tuple[
     """Run ``function(*ins, out, *numbers)`` over arrays whose first axis can be cut.
 
     Inputs in the memory of the output are copied block by block: a loop is vectorized only where reading and writing do
-    not overlap. float16 is computed in float32, block by block. No team here: waking a thread takes as long as most of
-    these loops, and long ones are bound by memory.
+    not overlap. float16 is computed in float32, block by block. Several threads share a loop in programs alone:
+    elsewhere, waking one takes as long as most of these loops.
     """
     half = out.dtype == np.float16
     if not half and not any(np.may_share_memory(out, a) for a in ins):
-        function(out.dtype, *ins, out, *numbers)
+        count = team.parts_awake(max(len(out) // _UNIT, 1) if out.ndim == 1 else len(out), float(out.size))
+        if count == 1:
+            function(out.dtype, *ins, out, *numbers)
+        else:
+            _shared(function, count, out, ins, numbers)
         return
     step = min(max((_HALF_BLOCK if half else _BLOCK) // prod(out.shape[1:]), 1), len(out))
     blocks = [np.empty((step, *out.shape[1:]), np.float32 if half else out.dtype) for _ in range(len(ins) + half)]
@@ -72,6 +80,16 @@ def sweep_rows(function: Compiled, out: Any, ins: Sequence[Any], numbers: tuple[
             narrow(sources[-1], target)
         else:
             function(out.dtype, *sources, target, *numbers)
+
+
+def _shared(
+    function: Compiled, count: int, out: Any, ins: Sequence[Any], numbers: tuple[Any, ...]
+) -> None:
+    """Write down for a program what `sweep_rows` does in so many parts."""
+    unit = _UNIT if out.ndim == 1 else 1
+    ends = [len(out) // unit * part // count * unit for part in range(count)] + [len(out)]
+    parts = [(*[a[i:j] for a in ins], out[i:j], *numbers) for i, j in pairwise(ends)]
+    LISTENERS[threading.get_ident()].shared(function.module, function.name, parts)
 
 
 def flat_kernel(choose: Compiled | Callable[..., Choice], least: str = "elementwise") -> Kernel:

@@ -1,92 +1,102 @@
-"""Which steps are measured: the first ones densely, later as often as the measured cost allows."""
+"""Which steps are measured, and after which epochs the rules are asked: decided in steps and epochs, not by the clock.
+
+What is seen must not depend on how fast a machine is, or how busy. The first steps and every power of two are always
+looked at, whatever that costs; between them steps that a power of four divides. Which one follows from how much longer
+a look takes than a step (the least of several, so that other work on the machine hardly counts), and is only ever made
+coarser: a slower machine sees some of the steps that a faster one sees, and no others. Epochs are asked about alike.
+"""
 
 from __future__ import annotations
 
-DENSE = (0, 1, 2, 4, 8, 16)
-ALWAYS = 3  # so many of them are measured whatever it costs
-GOAL = 0.007  # share of the time that passes which measuring may take
-AHEAD = 0.002  # share of the whole planned run that may be spent beside that, a part of it at once
-AT_ONCE = 0.4  # that part
-LEAST = 0.002  # seconds that every run may spend, but no more than `SHORT` of it
-SHORT = 0.05
-GROWTH = 1.3  # early on, each measured step is at least this factor later than the one before
-STRIDE = 48  # steps between two looks at the clock and the losses, until the length of a step is known
-NEAR, FAR = 16, 4000  # as many at least, at most
-LOOKS = 0.1  # seconds between two looks
-TOGETHER = 1.0  # measuring, and asking at the ends of epochs, take `GOAL` so many times together
+import math
+
+FIRST = 3  # so many steps at the start are looked at, then those that are powers of two
+SETTLED = 64  # steps after which lengths are known: steps are recorded, and what repeats them is built
+GOAL = 0.002  # share of the time that looks beside those take if each costs the least; asking about epochs as much
+COARSE = 4  # strides are powers of this
+APART = 1.3  # the end of an epoch is looked at where so many times as many steps are done as at the last look
+NEAR, FAR = 16, 4000  # steps between two looks at least; between two looks at the clock and the losses at most
+LOOKS = 0.1  # seconds between these
+STRIDE = 48  # steps between them, until the length of a step is known
 
 
 class Agenda:
-    """Decides which steps are measured, from what measuring has cost so far.
+    """Decides which steps are measured.
 
     Arguments:
-        planned: steps of the whole run, or None where nobody knows.
-        every: measure every so many steps instead, whatever it costs; runs are then watched alike on every machine.
+        every: measure every so many steps beside the first ones and powers of two, whatever it costs, and ask about
+            every epoch; None takes what costs little.
 
     Attributes:
         usual: seconds of a step that is not measured, as far as that is known.
-        spent: seconds that watching took; `elapsed` what the run took so far; `measured` how many steps were.
+        stride: steps between two looks, epochs between two questions; None until what they cost is known.
+        measured: how many steps were.
     """
 
-    def __init__(self, planned: int | None, every: int | None = None) -> None:
-        self._planned = planned
+    def __init__(self, every: int | None = None) -> None:
         self._every = every
-        self._last = 0
-        self._one = 0.0
+        self.stride = every
         self.usual: float | None = None
-        self.spent = 0.0
-        self.elapsed = 0.0
         self.measured = 0
+        self._look = self._asking = math.inf
+        self._last = 0
+        self._epochs = None if every is None else 1
 
     def next(self, step: int) -> int:
-        """Return the first step from this one on at which `due` is to be asked."""
-        if self._every is not None:
-            return step if step < min(self._every, 3) else min(-(-step // self._every) * self._every, step + STRIDE - 1)
-        stride = STRIDE if self.usual is None else int(min(max(LOOKS / max(self.usual, 1e-9), NEAR), FAR))
-        return next((s for s in DENSE if s >= step), step + stride - 1)
+        """Return the first step from this one on that is measured, or at which clock and losses are looked at."""
+        stride = STRIDE
+        if self._every is None and self.usual is not None:
+            stride = int(min(max(LOOKS / max(self.usual, 1e-9), NEAR), FAR))
+        due = step if step < FIRST else 1 << (step - 1).bit_length()
+        if self.stride is not None:
+            due = min(due, -(-step // self.stride) * self.stride)
+        return min(due, step + stride - 1)
 
-    def due(self, step: int, wanted: bool = False) -> bool:
-        """Tell whether a step is measured; `wanted` ones (the last of an epoch) go before others."""
-        if self._every is not None:
-            return step % self._every == 0 or step < min(self._every, 3)
-        if step in DENSE[:ALWAYS]:
-            return True
-        whole = (self._planned or 0) * (self._one if self.usual is None else self.usual)
-        extra = max(AHEAD * whole, min(LEAST, SHORT * whole))
-        allowed = GOAL * self.elapsed + extra * (AT_ONCE + (1.0 - AT_ONCE) * step / max(self._planned or 1, 1))
-        if self.spent + self._one > allowed:
+    def due(self, step: int) -> bool:
+        """Tell whether a step is measured."""
+        return step < FIRST or not step & (step - 1) or (self.stride is not None and step % self.stride == 0)
+
+    def asks(self, epoch: int) -> bool:
+        """Tell whether the rules are asked after so many epochs."""
+        return not epoch & (epoch - 1) or (self._epochs is not None and not epoch % self._epochs)
+
+    def ends(self, epoch: int, first: int, last: int) -> bool:
+        """Tell whether the last step of an epoch is measured; the first look after it may be far away.
+
+        Arguments:
+            epoch: its number, from 1.
+            first, last: its steps.
+        """
+        if self._every is not None or last < max(APART * self._last, NEAR) or not self.asks(epoch):
             return False
-        if step in DENSE or wanted or step >= GROWTH * self._last:
-            return True
-        return self.spent + self._one <= GOAL * self.elapsed
-
-    def spare(self, seconds: float) -> bool:
-        """Tell whether so much may be spent beside the steps."""
-        return self._every is not None or self.spent + seconds <= TOGETHER * GOAL * self.elapsed
-
-    def far(self, steps: int) -> bool:
-        """Tell whether so many steps take so long that a look at their end costs nothing."""
-        return steps >= STRIDE if self.usual is None else steps * self.usual >= LOOKS
+        return not epoch & (epoch - 1) or (self.stride is not None and last - first >= self.stride)
 
     def passed(self, steps: int, seconds: float) -> None:
         """Take note of steps that were not measured."""
         if steps > 0:
-            one = seconds / steps
-            # the first steps build what later ones use: down at once, up by and by
-            self.usual = one if self.usual is None else min(self.usual * 1.05, 0.8 * self.usual + 0.2 * one, one)
-            self.elapsed += seconds
+            self.usual = min(self.usual or math.inf, seconds / steps)
 
     def took(self, step: int, seconds: float) -> None:
         """Take note of a measured step: its whole duration, everything that came with measuring included."""
-        cost = max(seconds - (self.usual or 0.0), 0.0)
-        if step > 1:  # the first step builds everything, the second one is recorded
-            self.spent += cost
-            self._one = cost if not self._one else 0.7 * self._one + 0.3 * cost
         self.measured += 1
         self._last = step
-        self.elapsed += seconds
+        if step > 1:  # the first step builds everything, the second one is recorded
+            self._look = min(self._look, seconds)
+        if self._every is None and step >= SETTLED and not step & (step - 1) and self.usual:
+            self.stride = max(self.stride or 0, _coarse(self._look / self.usual - 1.0, NEAR))
 
-    def beside(self, seconds: float) -> None:
-        """Take note of time that watching took between steps."""
-        self.spent += seconds
-        self.elapsed += seconds
+    def asked(self, epoch: int, steps: int, seconds: float) -> None:
+        """Take note of how long the rules took after so many epochs and steps."""
+        self._asking = min(self._asking, seconds)
+        if self._every is None and steps >= SETTLED and self.usual:
+            self._epochs = max(self._epochs or 0, _coarse(self._asking * epoch / (self.usual * steps), 1))
+
+
+def _coarse(cost: float, least: int) -> int:
+    """Return the power of `COARSE` that is nearest to so many steps or epochs that a cost of so many is `GOAL`.
+
+    >>> _coarse(0.1, 16), _coarse(2.0, 16), _coarse(20.0, 16)
+    (64, 1024, 16384)
+    """
+    power = math.log(max(cost / GOAL, 1.0), COARSE)
+    return max(least, COARSE ** round(power))

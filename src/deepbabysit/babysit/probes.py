@@ -38,6 +38,7 @@ BENDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "softmax": lambda y: np.log(y) - np.log(y).mean(axis=-1, keepdims=True),
     "log_softmax": lambda y: y - y.mean(axis=-1, keepdims=True),
 }
+LITTLE, ROUNDED = 1e-4, 1e-7  # differences of outputs, relative to their size, that may be rounding; in float32
 DRAWS = 5  # sets of weights with which an output must be the same before it is said to ignore its input
 
 
@@ -215,6 +216,15 @@ class Subject:
         return twin
 
 
+def doubled(model: Layer) -> Layer:
+    """Have a copy of a model compute in float64, and return it."""
+    for _, held in model._named():
+        if is_floating(held.dtype):
+            held.data = held.device.asarray(held.device.to_host(held.data), np.float64)
+            held.extra = None
+    return model
+
+
 def host(output: Tensor) -> np.ndarray:
     """Return an output as rows of float64."""
     values = np.asarray(output.numpy(), np.float64)
@@ -281,17 +291,19 @@ def _size(values: np.ndarray) -> float:
 def probe_ignoring(subject: Subject, drawn: Layer, undropped: Layer) -> IgnoreProbe:
     """Compare outputs of different rows and of zeroed inputs."""
 
-    def change(model: Layer, training: bool = False) -> float:
-        real = host(subject.run(model, subject.tensors(), training))
-        zero = host(subject.run(model, [subject.tensor(np.zeros_like(a)) for a in subject.x], training))
+    def change(model: Layer, training: bool = False, dtype: Any = None) -> float:
+        real = host(subject.run(model, subject.tensors(dtype=dtype), training))
+        zero = host(subject.run(model, [subject.tensor(np.zeros_like(a), dtype=dtype) for a in subject.x], training))
         return max(_relative(real, zero, _size(real)), _relative(real, real[:1], _size(real)))
 
     # as they stand in training mode: running statistics of no data would hide the inputs
     now = [change(undropped, training=True), change(drawn)]
     for draw in range(1, DRAWS):
-        if now[1] > 1e-4:
+        if now[1] > LITTLE:
             break
         now[1] = max(now[1], change(subject.drawn(draw)))  # units that happen to be 0 everywhere
+    if ROUNDED < now[1] <= LITTLE:  # so little may be rounding: in float64 that is far less
+        now[1] = max(change(doubled(subject.drawn(draw)), dtype=np.float64) for draw in range(DRAWS))
     spread = max(float(np.abs(a.astype(np.float64) - a[:1].astype(np.float64)).max()) for a in subject.x)
     return IgnoreProbe(now[0], now[1], spread)
 
@@ -480,10 +492,7 @@ def _error(kind: str, y: np.ndarray, p: np.ndarray, first: float, last: float, t
 def probe_derivative(subject: Subject, functions: Sequence[str], most: int = 12) -> DerivativeProbe | None:
     """Compare the tape's derivative with differences, parameter by parameter, in float64 and inference mode."""
     model = subject.undropped()
-    for _, held in model._named():
-        if is_floating(held.dtype):
-            held.data = held.device.asarray(held.device.to_host(held.data), np.float64)
-            held.extra = None
+    doubled(model)
     inputs = [subject.tensor(a[:4], dtype=np.float64) for a in subject.x]
     rng = np.random.Generator(np.random.Philox(23))
     weights: list[np.ndarray] = []

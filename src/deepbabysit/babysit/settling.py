@@ -101,6 +101,9 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
     Little is left to be learned, or the run ended as well as cheap models that were fitted to the same rows in closed
     form (`rules.reach`): those know nothing of rates, first weights and activations.
     """
+    # that weights which are to be trained get no gradient is true of the code, however the run went
+    certain = {code: found for code, found in findings.items() if found.evidence.get("reached") is False}
+    findings = {code: found for code, found in findings.items() if code not in certain}
     left = went_well(record, findings)
     if left is not None:
         words = f"the validation loss ended at {left:.1%} of guessing"
@@ -164,7 +167,7 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
             code: replace(found, confidence=found.confidence + SURER * (1.0 - found.confidence))
             if found.severity != "note" else found for code, found in findings.items()
         }
-    return findings
+    return {**findings, **certain}
 
 
 def _promoted(findings: dict[str, Finding], stand: Reach | None) -> dict[str, Finding]:

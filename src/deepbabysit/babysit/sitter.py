@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deepbabysit.babysit.agenda import NEAR, Agenda
+from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
@@ -30,7 +30,7 @@ from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
 CLOSE = 8  # steps between two looks at the losses where errors end the run
 GROWN = 4.0  # a loss so many times the best so far, and above the first, is a reason to ask the rules
-ASKED_AGAIN = 1.5  # epochs are asked about when this factor more of them are done, whatever that costs
+BLOCK = 64  # losses are judged at steps that this divides, whenever they are read
 UNHURRIED = 60.0  # seconds of the check before the first step where findings must not depend on the machine's speed
 
 
@@ -75,8 +75,9 @@ class Sitter(Listener):
     Arguments:
         stop: end the run at a finding that is surely an error.
         record: what is known already (facts about the data); a fresh one by default.
-        every: measure every so many steps, whatever it costs (None: as the cost allows); the check before the first
-            step then takes its time, too, so that findings do not depend on the machine's speed.
+        every: measure every so many steps beside the first ones and powers of two, whatever it costs (None: what costs
+            little); the check before the first step then takes its time, too, so that findings do not depend on the
+            machine's speed.
         callbacks: the run's callbacks, for the facts.
         verdict: say the verdict at the end where there is something to say.
         check: look at data and model before the first step (once for the same model and data of one form); a number
@@ -106,7 +107,7 @@ class Sitter(Listener):
         self._controls: Controls | None = None
         self._guard: Guard | None = None
         self._info = RunInfo(epochs=0)
-        self._agenda = Agenda(None)
+        self._agenda = Agenda(every)
         self._activity: dict[str, np.ndarray] = {}
         self._slab: Slab | None = None
         self._means: tuple[Tap, Change]
@@ -121,11 +122,10 @@ class Sitter(Listener):
         self._least = math.inf  # the smallest loss so far
         self._grown = 0  # so many losses are known when it is time again to ask because of one far above it
         self._target = 0  # the next step of this run that may be measured
-        self._last = -1  # the last step of the epoch
+        self._last = -1  # the last step of the epoch, where it is measured
         self._mark = (0, 0.0)  # step and time since which nothing was measured
         self._ended = 0.0
         self._asked = 0
-        self._asking = 0.0
         self._since = 0
         self._time = self._wait = 0.0
         self._told = (0, 0.0, 0.0)
@@ -150,8 +150,7 @@ class Sitter(Listener):
     def run_begin(self, run: RunInfo) -> None:
         """Take the plan."""
         self._info = run
-        planned = None if run.steps is None else run.steps * (run.epochs - run.first_epoch)
-        self._agenda = Agenda(planned, self._every)
+        self.record.probes["reading"] = run.reading
 
     def handed(self, controls: Controls) -> None:
         """Read the facts and stand by the step."""
@@ -204,12 +203,13 @@ class Sitter(Listener):
         self._epoch_began = (self._time, self._wait)
         count = self._done()
         self._epoch, self._start = epoch, count
-        self._last = -1 if self._info.steps is None else count + self._info.steps - 1
+        last = -1 if self._info.steps is None else count + self._info.steps - 1
+        self._last = last if last >= 0 and self._agenda.ends(epoch + 1, count, last) else -1
         if count >= self._target:
             self._plan(count)
-        elif self._last - count >= NEAR or self._pair is not None or self._stop:
+        elif self._last >= 0 or self._pair is not None or self._stop:
             self._aim(count)
-        else:  # an epoch of a few steps: the target stands, and with it where to wake up
+        else:  # the target stands, and with it where to wake up
             self._ended = perf_counter()
             self._mark = (count, self._ended)
 
@@ -225,12 +225,10 @@ class Sitter(Listener):
     def _aim(self, count: int) -> None:
         """Begin to take the time of steps that are not measured, and choose where to wake up: a step before the target.
 
-        Between two wakings nothing of ours runs in Python. The last step of an epoch is a target where it is far away,
-        or is measured for sure: many short epochs are not worth as many looks.
+        Between two wakings nothing of ours runs in Python. The last step of some epochs is a target, too.
         """
-        last, agenda = self._last, self._agenda
-        if count <= last < self._target and (agenda.far(last - count) or agenda.due(last, wanted=True)):
-            self._target = last
+        if count <= self._last < self._target:
+            self._target = self._last
         self._sleep(count if self._pair is not None else self._waking(count))
         self._ended = perf_counter()
         self._mark = (count, self._ended)
@@ -259,11 +257,11 @@ class Sitter(Listener):
         if count < self._target or self._controls is None:
             return
         now = perf_counter()
-        waited = now - self._ended  # the wait of one step stands for those since the last look
-        self._wait += waited * max(count - self._told[0], 1)
+        waited = now - self._ended if count else 0.0  # the first batch of all may open a file
+        self._wait += waited * max(count - self._told[0], 1)  # one wait stands for those since the last look
         self._told = (count, *self._told[1:])
         self._close(count, now)
-        if self._agenda.due(count, wanted=count == self._last):
+        if count == self._last or self._agenda.due(count):
             self._stand_by(self._controls)
 
     def _stand_by(self, controls: Controls) -> None:
@@ -280,14 +278,13 @@ class Sitter(Listener):
         began = perf_counter()
         count = self._done()  # this step included
         if self._coming or self._pair is not None:
+            self._close(count, began)  # a single step: the least of several has not waited for other work
             if self._coming:
                 self._land()
             if self._pair is not None:
                 self._compare()
-            spent = perf_counter() - began
-            self._agenda.beside(spent)
-            self._mark = (self._mark[0], self._mark[1] + spent)
-            began += spent
+            began = perf_counter()
+            self._mark = (count, began)
         if count <= self._target:
             if self._stop or self._alarmed():
                 self._read()
@@ -303,7 +300,6 @@ class Sitter(Listener):
         else:
             self._read()
             self._close(count, began)
-            self._agenda.beside(perf_counter() - began)
         self._plan(count)
 
     def evaluation_begin(self, steps: int | None) -> None:
@@ -314,19 +310,18 @@ class Sitter(Listener):
         """Take the numbers of the epoch and ask."""
         if self._info.validation_samples is None:
             self._close(self._done(), perf_counter())
-        self._land(wait=True)
+        if self._coming:
+            self._land(wait=True)
         time, wait = self._epoch_began
         waited = min(self._wait - wait, self._time - time)
         self.record.epochs.append(EpochVitals(epoch, dict(logs), self._time - time - waited, waited))
-        # short epochs are asked about now and then; the end of the run always is
-        if self._agenda.spare(self._asking) or epoch + 1 >= ASKED_AGAIN * self._asked:
+        if self._agenda.asks(epoch + 1):  # of short epochs some; the end of the run always is
             began = perf_counter()
             self._read()
             self._land(wait=True)
             self._asked = epoch + 1
             self.engine.ask("epoch")
-            self._asking = perf_counter() - began
-            self._agenda.beside(self._asking)
+            self._agenda.asked(epoch + 1, self._done(), perf_counter() - began)
 
     def run_end(self, stopped: str) -> None:
         """Ask a last time; say the verdict where something is wrong."""
@@ -336,8 +331,8 @@ class Sitter(Listener):
         self._read()
         self._land(wait=True)
         self.record.stopped = stopped
-        if self.record.epochs and self._asked != self.record.epochs[-1].epoch + 1:
-            self.engine.ask("epoch")
+        if self.record.epochs and (stopped != "epochs" or self._asked != self.record.epochs[-1].epoch + 1):
+            self.engine.ask("epoch")  # what is asked once much of the plan is done holds at an early end, too
         self.engine.ask("end")
         self.engine.found = settle(self.record, self.engine.found)
         if self._verdict and any(f.severity != "note" for f in self.findings):
@@ -369,27 +364,37 @@ class Sitter(Listener):
         guard, known = self._guard, len(self.record.losses)
         assert guard is not None
         ring, *taken = values
-        fresh = guard.losses(ring, self._before + known + 1, self._before + count)
-        self.record.losses.frombytes(fresh)
-        losses = np.frombuffer(fresh)
-        lost = not np.isfinite(losses).all()
+        fresh = np.frombuffer(guard.losses(ring, self._before + known + 1, self._before + count))
+        lost = not np.isfinite(fresh).all()
+        if not lost:  # whether they grow is judged as if they were read step by step
+            for end in range(known - known % BLOCK + BLOCK, count, BLOCK):
+                self._add(fresh[: end - known], judged=True)
+                fresh, known = fresh[end - known :], end
+        self._add(fresh, judged=not lost and not count % BLOCK)
         kept = None if self._broken else guard.step(taken)
         if kept is not None:
             self._find_origin(kept)
-        elif (lost and not self._lost) or (not lost and len(losses) and self._running_away(losses)):
+        elif lost and not self._lost:
             self.engine.ask("step")
         if self._broken and (lost or count - self.record.probes["broken"]["step"] > CLOSE):
             guard.quiet()
         self._lost = self._lost or lost
 
+    def _add(self, fresh: np.ndarray, judged: bool) -> None:
+        """Write losses down; ask the rules where they have grown, where that is to be judged."""
+        if len(fresh):
+            self.record.losses.frombytes(fresh.tobytes())
+            self._least = min(self._least, float(fresh.min()))
+            if judged and self._running_away():
+                self.engine.ask("step")
+
     def _alarmed(self) -> bool:
         alarm = None if self._controls is None else self._controls.step.alarm
         return alarm is not None and alarm[0] != 0.0
 
-    def _running_away(self, fresh: np.ndarray) -> bool:
-        """Tell whether the losses since the last look have grown so much that it is time to ask the rules."""
+    def _running_away(self) -> bool:
+        """Tell whether the losses have grown so much that it is time to ask the rules."""
         losses = self.record.losses
-        self._least = min(self._least, float(fresh.min()))
         if not (losses[-1] > GROWN * self._least and losses[-1] > losses[0]) or len(losses) < self._grown:
             return False
         self._grown = len(losses) + max(CLOSE, len(losses) // 20)

@@ -6,11 +6,13 @@ Any framework could fill them in; the rules read nothing else. What was not meas
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ class Record:
     _curve: np.ndarray = field(default_factory=lambda: _read_only(np.empty(0)), init=False, repr=False, compare=False)
     _columns: dict[str, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _read: list[EpochVitals] = field(default_factory=list, init=False, repr=False, compare=False)
+    _each: dict[Any, list[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def logs(self, name: str) -> list[float]:
         """Return one number of every epoch that has it."""
@@ -251,6 +254,14 @@ class Record:
                     self._columns.setdefault(key, []).append(value)
             self._read += self.epochs[len(self._read) :]
         return list(self._columns.get(name, ()))
+
+    def each(self, function: Callable[[StepVitals], T]) -> list[T]:
+        """Return what a function makes of every measured step; it is asked once about each."""
+        known: list[T] = self._each.setdefault(function, [])
+        if len(known) > len(self.steps):
+            known.clear()
+        known += [function(step) for step in self.steps[len(known) :]]
+        return known
 
     def curve(self) -> np.ndarray:
         """Return the losses of all steps that are known, in order; read-only."""

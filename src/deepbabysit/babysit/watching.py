@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,11 +11,11 @@ from typing import Any, final
 
 import numpy as np
 
-from deepbabysit.autograd.tape import Node
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
+from deepbabysit.babysit.handwork import Handwork
 from deepbabysit.babysit.measures import Slab
 from deepbabysit.babysit.reading import model_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap
@@ -27,10 +26,7 @@ from deepbabysit.io.text import printable
 from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.runtime.context import current, enter, leave
 
-_MODAL = ("Dropout", "BatchNorm", "BatchNormalization", "SpatialDropout")
-_KEPT, _LOOKED = 1, 5  # steps at which weights that the optimizer does not hold are kept, and compared
 _PATIENT = 64  # steps without an update that may be parts of one: then the optimizer is forgotten
-_COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024, 4096)  # steps at which what is kept alive is counted
 
 
 class _Place:
@@ -56,7 +52,7 @@ class Watch:
         self._model = model
         self._optimizer = optimizer
         self._say = say
-        self._agenda = Agenda(None, every)
+        self._agenda = Agenda(every)
         self._batch = batch
         self.record = Record(run=RunFacts(optimizer=type(optimizer).__name__, batch_size=batch))
         self.engine = Engine(self.record, self._hear)
@@ -70,14 +66,8 @@ class Watch:
         self._began = 0.0
         self._updates = int(optimizer.steps)
         self._gathered = 0  # steps since the last update
-        self._gradients: list[Any] = []
-        self._kept = 0
-        self._unheld: list[tuple[str, Any, np.ndarray]] = []
-        self._calls = 0
-        self._modal: dict[str, bool] = {}
-        self._asleep = 0
+        self._work: Handwork | None = None
         self._epoch_start = 0
-        self._base = 0
 
     @property
     def findings(self) -> list[Finding]:
@@ -91,8 +81,8 @@ class Watch:
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Watch:
-        self._token = enter(current().but(tap=self._see))
-        self._base = _alive()
+        self._work = Handwork(self.record, self._model, self._optimizer)
+        self._token = enter(current().but(tap=self._work))
         self._prepare()
         return self
 
@@ -101,7 +91,10 @@ class Watch:
     ) -> None:
         leave(self._token)
         self._tap = self._change = self._pair = None
+        if self._work is not None:
+            self._work.end()
         self.record.stopped = "" if error is None else f"{type(error).__name__}: {error}"
+        self.engine.ask("epoch")
         self.engine.ask("end")
         if any(f.severity != "note" for f in self.findings):
             self._line(self.verdict())
@@ -116,12 +109,8 @@ class Watch:
         value = float(loss.item()) if isinstance(loss, Tensor) else float(loss)
         self.record.losses.append(value)
         number = len(self.record.losses) - 1
-        self._look_at_gradients(number)
-        self._look_at_modes(number)
-        if number in (_KEPT, _LOOKED):
-            self._look_at_unheld(number)
-        if number in _COUNTS:
-            self._count_alive(number)
+        assert self._work is not None
+        ask = self._work.step(number, loss, now)
         updates = int(self._optimizer.steps)
         self._gathered = 0 if updates != self._updates else self._gathered + 1
         # gradients are gathered over several steps: what an update changes is measured where there is one
@@ -132,14 +121,15 @@ class Watch:
             self._compare()
         if measured:
             self._measure(number, value)
-        if measured or not math.isfinite(value):
+        if measured or ask or not math.isfinite(value):
             self.engine.ask("step")
+        if ask:
+            self.engine.ask("epoch")
         done = perf_counter()
         if measured:
             self._agenda.took(number, done - self._began)
         else:
             self._agenda.passed(1, now - self._began)
-            self._agenda.beside(done - now)
         self._prepare(postponed)
 
     def epoch(self, **logs: float) -> None:
@@ -154,9 +144,8 @@ class Watch:
 
     def _prepare(self, postponed: bool = False) -> None:
         """Decide whether the next step is measured; `postponed`: it is."""
-        self._calls = 0
-        self._tap = self._change = None
-        self._modal.clear()
+        assert self._work is not None
+        self._tap = self._change = self._work.beside = None
         due = postponed or self._agenda.due(len(self.record.losses))
         if due and flats_of(self._optimizer) and self._model.parameters():
             if self._place is None:
@@ -164,85 +153,21 @@ class Watch:
                 self.record.model = model_facts(self._model)
             self._slab = Slab(self._place.device)
             self._tap, self._change = Tap(self._slab, self._activity), Change(self._place, self._slab)
+            self._work.beside = self._show
             self._change.before()
         self._began = perf_counter()
+        self._work.rest()
 
-    def _see(self, layer: Any, output: Any) -> None:
-        """Look at what a layer computes: its mode always, its output where the step is measured."""
-        self._calls += 1
-        mode = current()
-        kind = type(layer).__name__
-        training = bool(mode.training)
-        if kind in _MODAL and mode.training is not None:
-            learning = isinstance(output, Tensor) and output.requires_grad
-            if training and not mode.grad:
-                self._wrong_evaluation(layer.path)
-            elif learning or training:
-                self._modal[layer.path] = self._modal.get(layer.path, False) or training
-        if self._tap is not None and mode.grad:
-            if self._batch is None and isinstance(output, Tensor) and output.ndim > 1:
-                self._batch = output.shape[0]
-                self.record.run = RunFacts(
-                    optimizer=type(self._optimizer).__name__, batch_size=self._batch,
-                    rate=float(self._optimizer.applied_rate), schedule=self._optimizer.schedule.name,
-                )
-            self._tap(layer, output)
-
-    def _wrong_evaluation(self, path: str) -> None:
-        seen = self.record.probes.setdefault("evaluation_in_training", {"times": 0, "layers": [], "step": 0})
-        seen["times"] += 1
-        seen["step"] = len(self.record.losses)
-        if path not in seen["layers"]:
-            seen["layers"].append(path)
-
-    def _look_at_gradients(self, number: int) -> None:
-        """See whether the gradients of the step before are still there, added to."""
-        gradients = [p.grad for p in self._optimizer.parameters if p.grad is not None]
-        same = (
-            bool(gradients) and self._calls > 0 and self._optimizer.steps > self._updates > 0
-            and len(gradients) == len(self._gradients)
-            and all(a is b for a, b in zip(gradients, self._gradients, strict=True))
-        )
-        self._kept = self._kept + 1 if same else 0
-        self._gradients = gradients
-        if self._kept:
-            norm = math.sqrt(sum(float(np.sum(np.square(g.numpy(), dtype=np.float64))) for g in gradients[:8]))
-            self.record.probes["gradients_kept"] = {"times": self._kept, "norm": norm, "step": number}
-        else:
-            self.record.probes.pop("gradients_kept", None)
-
-    def _look_at_unheld(self, number: int) -> None:
-        """See whether weights that get gradients are nobody's: not in the optimizer, and the same some steps later."""
-        if number == _KEPT:
-            held = {id(p) for p in self._optimizer.parameters}
-            self._unheld = [
-                (name, p, np.array(p.numpy())) for name, p in self._model.named_parameters()
-                if p.trainable and id(p) not in held and p.grad is not None
-            ]
-            return
-        still = [(name, p.size) for name, p, before in self._unheld if np.array_equal(p.numpy(), before)]
-        self._unheld = []
-        if still:
-            total = sum(p.size for _, p in self._model.named_parameters() if p.trainable)
-            self.record.probes["unheld"] = {
-                "names": [name for name, _ in still], "numbers": sum(size for _, size in still), "of": total,
-                "steps": _LOOKED - _KEPT, "step": number,
-            }
-            self.engine.ask("step")
-
-    def _look_at_modes(self, number: int) -> None:
-        """See whether layers that must train ran in inference mode."""
-        asleep = [path for path, training in self._modal.items() if not training]
-        self._asleep = self._asleep + 1 if asleep else 0
-        if self._asleep:
-            self.record.probes["inference_steps"] = {
-                "times": self._asleep, "layers": asleep, "step": number
-            }
-
-    def _count_alive(self, number: int) -> None:
-        """Count the steps of computation that somebody keeps alive."""
-        counts = self.record.probes.setdefault("alive", [])
-        counts.append((number, max(_alive() - self._base, 0)))
+    def _show(self, layer: Any, output: Any) -> None:
+        """Look at what a layer computes in a step that is measured."""
+        assert self._tap is not None
+        if self._batch is None and isinstance(output, Tensor) and output.ndim > 1:
+            self._batch = output.shape[0]
+            self.record.run = RunFacts(
+                optimizer=type(self._optimizer).__name__, batch_size=self._batch,
+                rate=float(self._optimizer.applied_rate), schedule=self._optimizer.schedule.name,
+            )
+        self._tap(layer, output)
 
     def _measure(self, number: int, loss: float) -> None:
         change, tap = self._change, self._tap
@@ -279,12 +204,6 @@ class Watch:
     def _line(self, text: str) -> None:
         for line in text.splitlines():
             self._say(printable(line))
-
-
-def _alive() -> int:
-    """Return how many steps of computation are kept by somebody."""
-    # by type: asking a proxy of something that is gone for its class raises
-    return sum(1 for thing in gc.get_objects() if issubclass(type(thing), Node))
 
 
 def watch(

@@ -39,12 +39,9 @@ def _infer(shapes: Any, dtypes: Any, *, activation: str = "linear", **attrs: Any
 
 
 def _vjp(op: Any, g: Any, x: Any, out: Any, needs: Any, activation: str, **attrs: Any) -> Any:
-    window, slope, by_bias, by_kernel = x[1].shape[:-2], g[0], None, None
-    if activation != "linear":
-        slope, by_bias = op.linear_gradient(g[0], out[0], activation=activation)
-        if needs[1]:
-            by_kernel = op.conv_kernel_gradient(x[0], slope, window=window, **attrs)
-    elif needs[1] or needs[2]:
+    window, by_bias, by_kernel = x[1].shape[:-2], None, None
+    slope = g[0] if activation == "linear" else getattr(op, f"{activation}_gradient")(g[0], out[0])
+    if needs[1] or needs[2]:
         by_kernel, by_bias = op.conv_parameter_gradients(x[0], slope, window=window, **attrs)
     by_input = op.conv_input_gradient(slope, x[1], space=x[0].shape[1:-1], **attrs) if needs[0] else None
     return (

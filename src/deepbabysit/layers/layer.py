@@ -128,6 +128,8 @@ class Layer(ABC):
                 k: self._convert(v) if isinstance(v, np.ndarray) else v for k, v in options.items() if k != "training"
             }
         tensors = tuple([x if isinstance(x, Tensor) else self._convert(x) for x in inputs])
+        if mode.scope == "" and (entering := getattr(mode.tap, "entering", None)) is not None:
+            entering(self, tensors)
         token = enter(mode.scoped(self.path or type(self).__name__, mode_training, updates))
         try:
             if not self.built:

@@ -29,7 +29,8 @@ class Mode:
         strict: whether running a reference instead of a kernel is an error.
         updates: where layers leave their new state, or None outside of training.
         deterministic: whether an operation without a deterministic path is an error.
-        tap: ``tap(layer, output)`` is shown what every layer computes, or None.
+        tap: ``tap(layer, output)`` is shown what every layer computes, or None; its ``entering(layer, inputs)``, where
+            it has one, is shown what the outermost layer is called with.
         stand_ins: ``id(parameter)`` -> the tensor that is computed with in its place (a copy in half precision), or
             None.
         tune: whether a backend may choose by timing.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,36 @@ def arrange(x: Any, layer: Any) -> Any:
         alone = len(x) == len(inputs) == 1 and len(getattr(x[0], "shape", ())) == len(inputs[0].shape)
         return tuple(x) if alone or len(inputs) > 1 else x
     return x
+
+
+def read_rows(value: Any) -> tuple[Any, float]:
+    """Return rows that are no array as one, read one by one, and the seconds that those after the first one took.
+
+    The first row is left out of the time: a file is opened, a cache filled. Arrays, lists and what makes an array of
+    itself come back as they are.
+    """
+    known = (list, tuple, str, bytes, Mapping, Loader, Tensor)
+    if isinstance(value, known) or not (hasattr(value, "__getitem__") and hasattr(value, "__len__")):
+        return value, 0.0
+    if any(hasattr(value, name) for name in ("__array__", "__array_interface__", "to_numpy", "get", "__buffer__")):
+        return value, 0.0
+    rows = iter(value)
+    read = list(islice(rows, 1))
+    began = perf_counter()
+    read += rows
+    seconds = perf_counter() - began
+    try:
+        return np.asarray(read), seconds
+    except ValueError:  # of different lengths: what takes the data says so
+        return read, seconds
+
+
+def read_pair(given: Any) -> tuple[Any, float]:
+    """Read what is no array of (x, y) or (x, y, sample_weight); return it and the seconds that this took."""
+    if not isinstance(given, list | tuple) or len(given) not in (2, 3):
+        return given, 0.0
+    (x, of_x), (y, of_y) = read_rows(given[0]), read_rows(given[1])
+    return (x, y, *given[2:]), of_x + of_y
 
 
 def as_arrays(name: str, value: Any, dtype: np.dtype[Any], notes: list[str]) -> Leaves:

@@ -34,6 +34,7 @@ class RunInfo:
         validation: a sentence about what was held out, or an empty one.
         monitor, mode: what the best epoch is chosen by, and whether ``min`` or ``max`` is best.
         directions: ``min`` or ``max`` for metrics that know it.
+        reading: seconds that reading data row by row took, where they were no arrays.
     """
 
     epochs: int
@@ -52,6 +53,7 @@ class RunInfo:
     monitor: str = "loss"
     mode: str = "min"
     directions: Mapping[str, str] = field(default_factory=dict)
+    reading: float = 0.0
 
     @property
     def validated(self) -> bool:

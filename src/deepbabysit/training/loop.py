@@ -22,7 +22,7 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.notices import NOTICES
 from deepbabysit.runtime.random import Streams, streams
 from deepbabysit.runtime.registry import find_device
-from deepbabysit.training.arrays import Source, arrange, as_arrays, check_rows, leaves, weights_of
+from deepbabysit.training.arrays import Source, arrange, as_arrays, check_rows, leaves, read_pair, read_rows, weights_of
 from deepbabysit.training.audience import Audience
 from deepbabysit.training.callback import CallbackList, check_monitor
 from deepbabysit.training.callbacks import EarlyStopping
@@ -278,6 +278,8 @@ class Trainer:
         if not isinstance(shuffle, bool | np.bool_):
             raise TypeError(f"shuffle is True or False; got {shuffle!r}")
         notes: list[str] = []
+        (x, of_x), (y, of_y) = read_rows(x), read_rows(y)
+        validation_data, of_held = read_pair(validation_data)
         run_seed = streams().seed if seed is None else seed
         run_seed = run_seed if folder is None else folder.seed(seed, run_seed)
         run_streams = Streams(run_seed)
@@ -331,6 +333,7 @@ class Trainer:
             validation=sentence, seed=run_seed,
             model=type(self.layer).__name__,
             monitor=monitor, mode=mode,
+            reading=of_x + of_y + of_held,
         )
         history = History()
         if folder is not None:

@@ -127,7 +127,7 @@ CODES: tuple[Code, ...] = (
         also=("loss_reduction_sum", "bad_init_scale", "input_not_normalized"),
     ),
     Code(
-        "loss_reduction_sum", "the loss grows with the batch size", ("check",),
+        "loss_reduction_sum", "the loss grows with the batch size", ("check", "step"),
         "Loss of a batch and of the same batch twice: the second is the double.",
         "The gradient then grows with the batch too: a rate found for one batch size is wrong for any other, and the "
         "ragged last batch counts for less.",

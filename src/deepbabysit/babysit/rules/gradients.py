@@ -107,7 +107,8 @@ def _exploding(
       causes=("learning_rate_too_high", "bad_init_scale", "bad_bias_init", "input_not_normalized",
               "regularization_too_strong", "dead_weights", "symmetric_init", "dropout_too_high", "batchnorm_misuse",
               "missing_output_activation", "wrong_loss_for_output", "target_out_of_range", "unstable_activation_scale",
-              "input_normalized_twice", "target_not_normalized", "corrupted_labels", "conflicting_labels"),
+              "input_normalized_twice", "target_not_normalized", "corrupted_labels", "conflicting_labels",
+              "missing_zero_grad", "loss_reduction_sum"),
       share=0.5, rows=192, most=0.9, few=64, learned=0.15)
 def dead_relu(record: Record, limits: Any) -> list[Finding]:
     """More than half of a layer's units give 0 for every sample."""

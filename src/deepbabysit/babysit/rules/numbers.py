@@ -15,7 +15,7 @@ from deepbabysit.babysit.vitals import Record
 _ROOTS = (
     "nan_in_data", "learning_rate_too_high", "exploding_gradient", "bad_init_scale", "input_not_normalized",
     "target_not_normalized", "weights_diverging", "missing_output_activation", "wrong_loss_for_output",
-    "target_out_of_range", "bad_bias_init", "double_softmax",
+    "target_out_of_range", "bad_bias_init", "double_softmax", "missing_zero_grad", "loss_reduction_sum",
 )
 
 

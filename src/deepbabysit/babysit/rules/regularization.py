@@ -47,12 +47,14 @@ def _pull(step: StepVitals) -> float | None:
 @rule("regularization_too_strong", phase="epoch",
       why="where the penalty's gradient is as large as the data's, even that of one noisy batch, weights follow the "
           "penalty and not the data; at the end of a good fit both are small, so the loss must be poor, too",
-      pull=0.5, poor=0.05, shrunk=0.3)
+      pull=0.5, poor=0.05, looks=5)
 def regularization_too_strong(record: Record, limits: Any) -> Finding | None:
     """The penalty outweighs the data."""
     if not (record.run.l1 or record.run.l2):
         return None
-    samples = [s for s in record.steps if s.epoch == record.epochs[-1].epoch] or record.steps[-3:]
+    samples = [s for s in record.steps if s.epoch == record.epochs[-1].epoch]
+    if len(samples) < limits.looks:  # the gradient of one batch says little
+        samples = record.steps[-int(limits.looks) :]
     pulls = [p for s in samples if (p := _pull(s)) is not None]
     losses, guess = finite(data_losses(record)), chance(record)
     if not pulls or not losses or not guess:

@@ -82,6 +82,11 @@ def usual_ratio(steps: Sequence[StepVitals]) -> float | None:
     return median(values) if values else None
 
 
+def own_ratio(step: StepVitals) -> float | None:
+    """Return the median update ratio over the kernels of one step, or None."""
+    return usual_ratio((step,))
+
+
 def gradient_rms(p: ParameterVitals) -> float | None:
     """Return the root mean square of a parameter's gradient."""
     return None if p.gradient is None else p.gradient.norm / math.sqrt(max(p.gradient.count, 1))
@@ -115,9 +120,9 @@ def last_epoch(record: Record) -> int | None:
 
 
 def done(record: Record) -> float:
-    """Return the share of the planned epochs that is done (1 where no plan is known)."""
+    """Return the share of the planned epochs that is done (1 where no plan is known, or the run stopped early)."""
     planned = record.run.epochs
-    return len(record.epochs) / planned if planned else 1.0
+    return len(record.epochs) / planned if planned and "early" not in record.stopped else 1.0
 
 
 def good_from_the_start(record: Record) -> bool:

@@ -24,6 +24,7 @@ from deepbabysit.babysit.rules.signals import (
     kernels,
     last_level,
     layer_of,
+    own_ratio,
     steady_rate,
     update_ratios,
     usual_ratio,
@@ -37,7 +38,7 @@ BUILT = (
     "input_not_normalized", "input_normalized_twice", "target_not_normalized", "bad_init_scale", "bad_bias_init",
     "symmetric_init", "missing_output_activation", "target_out_of_range", "wrong_loss_for_output", "double_softmax",
     "regularization_too_strong", "dropout_too_high", "batchnorm_misuse", "nan_in_data", "unstable_activation_scale",
-    "missing_hidden_activation",
+    "missing_hidden_activation", "loss_reduction_sum", "missing_zero_grad", "wrong_gradient",
 )
 
 
@@ -45,7 +46,8 @@ BUILT = (
       why="1e-3 of the weights per step is usual (Karpathy, CS231n); more than a tenth, again and again, wipes out "
           "what "
           "was learned",
-      causes=("learning_rate_too_high", "exploding_gradient", "regularization_too_strong", "bad_init_scale"),
+      causes=("learning_rate_too_high", "exploding_gradient", "regularization_too_strong", "bad_init_scale",
+              "loss_reduction_sum", "missing_zero_grad"),
       ratio=0.1, after=8, times=3)
 def update_too_large(record: Record, limits: Any) -> Finding | None:
     """Updates are a large part of the weights, step after step."""
@@ -115,8 +117,8 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     if start is None or now is None:
         return None
     broken = len(good) < len(curve)
-    known = [r for s in record.steps if (r := usual_ratio([s])) is not None and math.isfinite(r)]
-    largest = max(known, default=0.0)
+    ratios = record.each(own_ratio)
+    largest = max((r for r in ratios if r is not None and math.isfinite(r)), default=0.0)
     evidence: dict[str, Any] = {"rate": record.run.rate, "largest_ratio": largest, "start": start, "level": now}
     last = record.steps[-1]
     place = record.probes.get("broken", {})
@@ -140,7 +142,7 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
     dead = [path for path, v in last.layers.items() if v.units and v.units.saturated is None
             and v.units.dead > 0.9 * v.units.units and v.units.rows >= 64
             and not (path in born and born[path].zero > 0.9)]  # those were so before any step
-    early = max((r for s in record.steps[:6] if (r := usual_ratio([s])) is not None), default=0.0)
+    early = max((r for r in ratios[:6] if r is not None), default=0.0)
     peak = _peak(good) if dead else 0.0
     if dead and (early > limits.first or peak > limits.peak * start) and now > 0.7 * start:
         return _too_high(
@@ -171,7 +173,7 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
             f"{limits.turn:g}): the steps jump from wall to wall",
             {**evidence, "turn": median(turns), "limit": limits.turn}, last.step, last.epoch,
         )
-    opening = [r for s in record.steps if s.step <= 2 and (r := usual_ratio([s])) is not None]
+    opening = [r for s, r in zip(record.steps[:3], ratios, strict=False) if s.step <= 2 and r is not None]
     held_up = len(good) >= limits.settled and now > limits.left * start  # small networks may take such steps and learn
     if len(opening) == 3 and min(opening) > limits.opening and held_up and not _by_operation(record):
         return _too_high(
@@ -356,11 +358,11 @@ def unchanged_weights(record: Record, limits: Any) -> list[Finding]:
             remedies = faster(record)
         found.append(
             Finding(
-                "unchanged_weights", "warning", 0.9,
+                "unchanged_weights", "warning", 0.9 if gradient is not None else 0.95,
                 f"{path} is to be trained, but did not change in the last {len(recent)} measured steps (steps "
                 f"{', '.join(str(s.step + 1) for s in recent)}): {why}.",
-                {"gradient": gradient, "measured": len(recent)}, layer=layer_of(path), step=recent[-1].step,
-                epoch=recent[-1].epoch, remedies=remedies,
+                {"gradient": gradient, "measured": len(recent), "reached": gradient is not None},
+                layer=layer_of(path), step=recent[-1].step, epoch=recent[-1].epoch, remedies=remedies,
             )
         )
     return found

@@ -1,0 +1,285 @@
+"""What only a hand-written loop can get wrong, seen from its layers, its losses and its optimizer."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, final
+
+import numpy as np
+
+from deepbabysit.autograd.tape import Node, collect, edge_of
+from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.babysit.vitals import Record
+from deepbabysit.runtime.context import current
+
+MODAL = ("Dropout", "BatchNorm", "BatchNormalization", "SpatialDropout")
+KEPT, LOOKED, SECOND = 1, 5, 24  # steps at which weights that the optimizer does not hold are kept, and compared
+COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024, 4096)  # steps at which what is kept alive is counted
+OFTEN = 3  # updates with gradients that were kept, until the rules are asked
+ROWS = 8  # of fewer rows a loss does not say whether it is a sum
+ASKED = 1.0  # seconds of waiting after which the rules are asked for the first time
+
+
+class _Glance:
+    """A look at the gradient of a parameter right before the first backward pass of a step adds to it.
+
+    Attributes:
+        parameter: whose gradient is looked at.
+        empty: whether it was None or all 0; None where no backward pass came to it since `again`.
+    """
+
+    def __init__(self, parameter: Any) -> None:
+        self.parameter = parameter
+        self.empty: bool | None = None
+        self.end: Callable[[], None] = parameter.register_hook(self._see)
+
+    def again(self) -> bool | None:
+        """Return what was seen, and look anew."""
+        seen, self.empty = self.empty, None
+        return seen
+
+    def _see(self, _: Any) -> None:
+        if self.empty is None:
+            known = self.parameter.grad
+            self.empty = known is None or not np.any(known.numpy())
+
+
+@final
+class Handwork:
+    """Is shown every layer's output and every step of a hand-written loop; puts what it sees into a record.
+
+    Arguments:
+        record: its probes get what was seen.
+        model: what is trained.
+        optimizer: what trains it.
+
+    Attributes:
+        beside: shown every layer's output as well, while a step is measured.
+        calls: of layers since the last step.
+        rows: of the last output of the model that gradients flow through.
+    """
+
+    def __init__(self, record: Record, model: Any, optimizer: Any) -> None:
+        self._record = record
+        self._model = model
+        self._optimizer = optimizer
+        self.beside: Callable[[Any, Any], None] | None = None
+        self.calls = self.rows = 0
+        self._before = alive()
+        self._updates = int(optimizer.steps)
+        self._updated: dict[int, Any] = {}  # gradients that went through the last update
+        self._kept: dict[int, int] = {}
+        self._glance: _Glance | None = None
+        self._by_hand = False  # gradients are the same tensors, and emptied
+        self._unheld: list[tuple[str, Any, np.ndarray]] = []  # tensors that the optimizer does not hold
+        self._of_unheld: _Glance | None = None
+        self._modal: dict[str, bool] = {}
+        self._asleep = 0
+        self._mark = perf_counter()
+        self._begun = 0.0
+        self._waiting = self._working = self._longest = 0.0
+        self._again = ASKED
+
+    # -- layers --------------------------------------------------------------------------------------------------------
+
+    def entering(self, layer: Any, inputs: Sequence[Any]) -> None:
+        """Take note of a forward pass that begins; what lies before the first one of a step is waiting for data."""
+        if current().grad:
+            if not self._begun:
+                self._begun = perf_counter()
+        else:
+            self._mark = math.inf  # an evaluation: until its end nothing is known of the time
+
+    def __call__(self, layer: Any, output: Any) -> None:
+        """Look at what a layer computes: its mode always, its output where the step is measured."""
+        self.calls += 1
+        mode = current()
+        if type(layer).__name__ in MODAL and mode.training is not None:
+            training = bool(mode.training)
+            learning = isinstance(output, Tensor) and output.requires_grad
+            if training and not mode.grad:
+                self._wrong_evaluation(layer.path)
+            elif learning or training:
+                self._modal[layer.path] = self._modal.get(layer.path, False) or training
+        if not mode.grad:
+            if mode.scope == "":
+                self._mark = perf_counter()
+            return
+        if layer is self._model and isinstance(output, Tensor) and output.ndim:
+            self.rows = output.shape[0]
+        if self.beside is not None:
+            self.beside(layer, output)
+
+    def _wrong_evaluation(self, path: str) -> None:
+        seen = self._record.probes.setdefault("evaluation_in_training", {"times": 0, "layers": [], "step": 0})
+        seen["times"] += 1
+        seen["step"] = len(self._record.losses)
+        if path not in seen["layers"]:
+            seen["layers"].append(path)
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def step(self, number: int, loss: Any, now: float) -> bool:
+        """Look at a step that is done; returns whether the rules should be asked.
+
+        Arguments:
+            number: of the step, from 0.
+            loss: as the loop reports it.
+            now: when it was reported.
+        """
+        ask = self._look_at_time(number, now)
+        ask |= self._look_at_gradients(number)
+        self._look_at_modes(number)
+        if number == 0 and isinstance(loss, Tensor):
+            self._look_at_reduction(loss)
+        if number in (KEPT, LOOKED - 1, LOOKED, SECOND):
+            ask |= self._look_at_unheld(number)
+        if number in COUNTS:
+            counts = self._record.probes.setdefault("alive", [])
+            counts.append((number, max(alive() - self._before, 0)))
+        return ask
+
+    def rest(self) -> None:
+        """Begin to wait for the next step."""
+        self.calls = 0
+        self._modal.clear()
+        self._begun = 0.0
+        self._mark = perf_counter()
+
+    def end(self) -> None:
+        """Compare what is still to be compared."""
+        self._ended(self._glance)
+        if self._unheld and len(self._record.losses) > LOOKED:
+            self._look_at_unheld(SECOND)
+        self._ended(self._of_unheld)
+
+    def _look_at_time(self, number: int, now: float) -> bool:
+        """Add up the seconds before and after the first layer's turn; those before the first step of all do not count.
+
+        A file is opened there, or a cache filled.
+        """
+        if not self._begun or not number:
+            return False
+        waited = max(self._begun - self._mark, 0.0)
+        self._longest = max(self._longest, waited)
+        self._waiting += waited
+        self._working += now - self._begun
+        known = self._waiting - self._longest  # the longest of all may be anything: a lid that was shut
+        self._record.probes["waits"] = {"waiting": known, "working": self._working, "step": number}
+        if known < self._again:
+            return False
+        self._again = 2.0 * known
+        return True
+
+    def _look_at_gradients(self, number: int) -> bool:
+        """See which gradients went through two updates, added to in between."""
+        updates = int(self._optimizer.steps)
+        updated, self._updates = updates > self._updates, updates
+        if not updated or not self.calls:
+            return False
+        emptied = None if self._glance is None else self._glance.again()
+        parameters = [p for p in self._optimizer.parameters if p.trainable and p.grad is not None]
+        kept = [p for p in parameters if self._updated.get(id(p)) is p.grad]
+        self._updated = {id(p): p.grad for p in parameters}
+        if not kept or self._by_hand:
+            return False
+        known = self._record.probes.get("gradients_kept", {"sure": False})
+        if self._glance is not None and any(p is self._glance.parameter for p in kept):
+            known["sure"], self._by_hand = not emptied, bool(emptied)
+            self._glance.end()
+            self._glance = None
+        for p in kept:
+            self._kept[id(p)] = self._kept.get(id(p), 0) + 1
+        times = max(self._kept.values())
+        norm = math.sqrt(sum(float(np.sum(np.square(p.grad.numpy(), dtype=np.float64))) for p in kept[:8]))
+        self._record.probes["gradients_kept"] = {
+            "times": times, "norm": norm, "step": number, "names": [p.name for p in parameters if id(p) in self._kept],
+            "of": len(parameters), "sure": known["sure"],
+        }
+        if not known["sure"] and self._glance is None and not self._by_hand:
+            self._glance = _Glance(min(kept, key=lambda p: p.size))
+        return times == OFTEN
+
+    def _look_at_unheld(self, number: int) -> bool:
+        """See whether weights that get gradients are nobody's: not in the optimizer, and the same some steps later.
+
+        Those whose gradient nobody clears are surely nobody's; another optimizer may take its time.
+        """
+        if number == KEPT:
+            held = {id(p) for p in self._optimizer.parameters}
+            self._unheld = [
+                (name, p, np.array(p.numpy())) for name, p in self._model.named_parameters()
+                if p.trainable and id(p) not in held and p.grad is not None
+            ]
+        if number == LOOKED - 1 and self._unheld:
+            self._of_unheld = _Glance(min((p for _, p, _ in self._unheld), key=lambda p: p.size))
+        if number < LOOKED:
+            return False
+        cleared, self._of_unheld = self._ended(self._of_unheld), None
+        self._unheld = [u for u in self._unheld if np.array_equal(u[1].numpy(), u[2])]
+        if number == LOOKED and cleared is not False:
+            return False
+        still, self._unheld, last = self._unheld, [], len(self._record.losses) - 1
+        if still:
+            self._record.probes["unheld"] = {
+                "names": [name for name, _, _ in still], "numbers": sum(p.size for _, p, _ in still),
+                "of": sum(p.size for _, p in self._model.named_parameters() if p.trainable), "steps": last - KEPT,
+                "step": last,
+            }
+        return bool(still)
+
+    @staticmethod
+    def _ended(glance: _Glance | None) -> bool | None:
+        if glance is None:
+            return None
+        glance.end()
+        return glance.again()
+
+    def _look_at_modes(self, number: int) -> None:
+        """See whether layers that must train ran in inference mode."""
+        asleep = [path for path, training in self._modal.items() if not training]
+        self._asleep = self._asleep + 1 if asleep else 0
+        if self._asleep:
+            self._record.probes["inference_steps"] = {"times": self._asleep, "layers": asleep, "step": number}
+
+    def _look_at_reduction(self, loss: Tensor) -> None:
+        """See with which factor the losses of the rows went into the loss: 1 / n in a mean, 1 in a sum."""
+        if self.rows < ROWS or loss.node is None:
+            return
+        try:
+            factors = _factors(loss, self.rows)
+        except (RuntimeError, ValueError, AssertionError):  # what was saved for backward is gone
+            return
+        if factors:
+            self._record.probes["reduction"] = {"factor": max(factors), "rows": self.rows}
+
+
+def _factors(loss: Tensor, rows: int) -> list[float]:
+    """Return the mean derivatives of a loss by the rows of numbers that it was reduced from."""
+    border: dict[tuple[int, int], tuple[Node, int]] = {}
+    waiting: list[Any] = [edge_of(loss)]
+    while waiting:
+        node, index = waiting.pop()
+        if index < 0:
+            continue
+        shape = node.outputs[index].shape
+        if math.prod(shape) == 1:
+            waiting.extend(edge for edge in node.parents if edge is not None)
+        elif shape[0] == rows:
+            border[id(node), index] = node, index
+    found = []
+    seed = loss.device.asarray(np.ones(loss.shape, loss.dtype))
+    for node, index in border.values():
+        for target, place, gradient in collect([loss], [seed], False, stop=node.number):
+            if target is node and place == index:
+                found.append(float(np.abs(np.asarray(loss.device.to_host(gradient), np.float64)).mean()))
+    return found
+
+
+def alive() -> int:
+    """Return how many steps of computation are kept by somebody."""
+    # by type: asking a proxy of something that is gone for its class raises
+    return sum(1 for thing in gc.get_objects() if issubclass(type(thing), Node))
