@@ -148,12 +148,6 @@ def _likelihood_of_bare_outputs(r: Recipe, rng: Any) -> Delta | None:
 
 
 @operator("wrong_loss_for_output", "target_out_of_range", wanted=EACH)
-def _hinge_of_zero_and_one(r: Recipe, rng: Any) -> Delta | None:
-    """The hinge wants -1 and 1; the labels are 0 and 1, and half of the rows say nothing."""
-    return final(r, "hinge", activation=pick(rng, None, "tanh")) if task_of(r) == "binary" else None
-
-
-@operator("wrong_loss_for_output", "target_out_of_range", wanted=EACH)
 def _divergence_of_numbers(r: Recipe, rng: Any) -> Delta | None:
     """A divergence, or a cross-entropy of many classes, for one number."""
     return {"loss": pick(rng, "kl_divergence", "categorical_crossentropy")} if task_of(r) == "regression" else None

@@ -112,11 +112,11 @@ def _half_of_all_rows(r: Recipe, rng: Any) -> Delta | None:
 
 @operator("batch_too_small", "learning_rate_too_high", wanted=EACH)
 def _rate_for_hundreds(r: Recipe, rng: Any) -> Delta | None:
-    """One to three rows, with a rate that is meant for hundreds of them."""
+    """One row or two, with a rate that is meant for hundreds of them."""
     if _normed(r):
         return None
-    rule = {**r["optimizer"], "learning_rate": _rate(r) * pick(rng, 8, 20)}
-    return {"batch_size": pick(rng, 1, 2, 3), "epochs": max(2, r["epochs"] // 8), "optimizer": rule}
+    rule = {**r["optimizer"], "learning_rate": _rate(r) * pick(rng, 10, 30)}
+    return {"batch_size": pick(rng, 1, 2), "epochs": max(2, r["epochs"] // 8), "optimizer": rule}
 
 
 @operator("batch_too_small", "learning_rate_too_high", wanted=EACH)
@@ -296,12 +296,12 @@ def _behind_a_shut_door(r: Recipe, rng: Any) -> Delta | None:
 
 
 @operator("vanishing_gradient", "bad_init_scale", "unstable_activation_scale", "dead_relu", wanted=EACH)
-def _fourteen_by_default(r: Recipe, rng: Any) -> Delta | None:
-    """Twelve to eighteen layers with rectifiers, with the start that is the default, which is that of tanh."""
+def _twenty_by_default(r: Recipe, rng: Any) -> Delta | None:
+    """Eighteen to twenty-six layers with rectifiers, with the start that is the default, which is that of tanh."""
     if _normed(r):
         return None
     deep = [layer("Dense", units=20, activation="relu", kernel_initializer="glorot_uniform")
-            for _ in range(pick(rng, 12, 15, 18))]
+            for _ in range(pick(rng, 18, 22, 26))]
     return {"layers": [*_front(r), *deep, layers(r)[-1]], "epochs": max(4, r["epochs"] // 3)}
 
 
