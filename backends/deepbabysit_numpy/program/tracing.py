@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.code.dense import TALL
 from deepbabysit_numpy.compiled.team import parts_awake
 from deepbabysit_numpy.program import rows as make
 from deepbabysit_numpy.program.crew import CREW, table_of
@@ -229,7 +228,7 @@ class Trace:
         elif (module, name) != ("dense", "gradient") or not self._by_blocks(*plain):
             self.add(make.native(module, name, plain), True)
 
-    def _by_blocks(self, g: Any, y: Any, out: Any, by_bias: Any, kind: int, tall: int = TALL) -> bool:
+    def _by_blocks(self, g: Any, y: Any, out: Any, by_bias: Any, kind: int, tall: int) -> bool:
         """Divide the gradient before an activation by the blocks of rows whose sums its bias is the sum of."""
         blocks = [slice(begin, begin + tall) for begin in range(0, len(y), tall)]
         count = parts_awake(len(blocks), 3.0 * y.size)
