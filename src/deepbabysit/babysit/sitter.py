@@ -128,6 +128,7 @@ class Sitter(Listener):
         self._asked = 0
         self._since = 0
         self._time = self._wait = 0.0
+        self._waits: list[float] = []  # the last three seconds that were waited for a batch
         self._told = (0, 0.0, 0.0)
         self._epoch_began = (0.0, 0.0)
 
@@ -258,7 +259,8 @@ class Sitter(Listener):
             return
         now = perf_counter()
         waited = now - self._ended if count else 0.0  # the first batch of all may open a file
-        self._wait += waited * max(count - self._told[0], 1)  # one wait stands for those since the last look
+        self._waits = [*self._waits[-2:], waited]  # one stands for all since the last look, so that none decides alone
+        self._wait += sorted(self._waits)[(len(self._waits) - 1) // 2] * max(count - self._told[0], 1)
         self._told = (count, *self._told[1:])
         self._close(count, now)
         if count == self._last or self._agenda.due(count):
