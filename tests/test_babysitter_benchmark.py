@@ -103,8 +103,20 @@ def test_a_sealed_pool_is_large_enough_for_what_is_claimed(name: str) -> None:
     assert kinds["lookalike"] > kinds["clean"] > 200
 
 
+def test_the_newest_draw_has_enough_of_each_kind() -> None:
+    name = draws.NEWEST
+    assert len(draws.parts("programs")[name].PROGRAMS) >= 45
+    assert sum(o.pool == name for o in OPERATORS) >= 80
+    cases = code_pool(name)  # its code cases need no files
+    counts = Counter(case.codes[0] if case.codes else "healthy" for case in cases)
+    assert len(cases) >= 300 and counts["healthy"] >= 100
+    assert min(counts.values()) >= 12 and len(counts) >= 10
+    before = {code for other in draws.NAMES[:-1] for way in WAYS[other].values() for code in way.codes[:1]}
+    assert before <= set(counts)
+
+
 def test_draws_are_in_the_order_of_their_seeds() -> None:
-    assert draws.NAMES[:3] == (DEV, "first", "second")
+    assert draws.NAMES[:4] == (DEV, "first", "second", "third")
     seeds = [draw.FIRST_SEED for draw in draws.DRAWS.values()]
     assert seeds == sorted(set(seeds))
     assert draws.draw_of(draws.parts("programs")[draws.NEWEST].__name__) == draws.NEWEST == draws.NAMES[-1]

@@ -221,3 +221,15 @@ def test_symbolic_tensors_passed_by_keyword_are_part_of_the_graph() -> None:
     q, v = (RNG.standard_normal((2, n, 4)).astype(np.float32) for n in (3, 5))
     layer = model.layers[0]
     np.testing.assert_allclose(model.predict((q, v)), layer(q, value=db.tensor(v)).numpy(), rtol=1e-6)
+
+
+def test_zeros_and_ones_of_a_symbolic_input_take_the_length_of_each_batch() -> None:
+    """`ones_like(Input)` is no constant of the unknown length: batches of any length go through, NaN or not."""
+    x = db.Input((5,))
+    model = db.Model(x, db.ops.cumsum(db.ops.ones_like(x), axis=1) + db.ops.zeros_like(x))
+    for rows in (1, 3, 8):
+        values = np.full((rows, 5), np.nan, np.float32)
+        np.testing.assert_array_equal(model(values).numpy(), np.tile(np.arange(1.0, 6.0, dtype=np.float32), (rows, 1)))
+    counted = db.layers.Lambda(lambda v: db.ops.cumsum(db.ops.ones_like(v), axis=1))
+    written = db.Sequential([counted, db.layers.Dense(2)])
+    assert written.build_for([(5,)], [np.float32]).shape[1:] == (2,)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,17 +19,26 @@ STEPS, BATCH = 150, 32
 class Loop:
     """A hand-written loop; each attribute is one way in which loops go wrong, or only look so."""
 
-    # "never", "first" (step), "epoch", "tenth", "after", "other" (another model's gradients), "head" (all others stay)
+    # "never", "first" (step), "epoch", "second", "tenth", "better" (where the loss fell), "after", "other" (another
+    # model's gradients), "head" (all others stay)
     clear: str = "every"
     gather: int = 1  # backward calls with a part of the loss each, then a step
     split: bool = False  # they take parts of one batch, not batches
-    # "tensors", "sum", "average", "outputs", "last", "arrays", "history", "recent" (five of them)
+    # "tensors", "sum", "average", "outputs", "last", "arrays", "history", "recent" (five of them), "pairs" (outputs and
+    # labels), "center" (a running mean of outputs)
     keep: str = "numbers"
-    train: str = "training"  # "inference", "until_evaluation"
+    train: str = "training"  # "inference", "until_evaluation", "toggled" (by each evaluation)
     evaluate: str = "inference"  # "training", "none"
-    reduce: str = "mean"  # "sum", "squares" (the sum of squared errors of one-hot rows)
-    # what the optimizer was given: "head" (the output layer only), "body" (all but that), "tail" (all but the first)
+    often: int = 0  # steps between two evaluations, 0 for an epoch
+    # "sum", "squares" (the sum of squared errors of one-hot rows), "logs" (the same sum written out), "distances"
+    reduce: str = "mean"
+    # what the optimizer was given: "head" (the output layer only), "body" (all but that), "tail" (all but the first),
+    # "old_first", "old_head" (the layer that stood there before it was replaced)
     holds: str = "all"
+    apart: str = ""  # an optimizer of its own for the first layer: "both" are used, it is not "stepped", not "cleared"
+    rule: str = "SGD"  # "Adam", "clipped" (Adam with clipped gradients)
+    wait: float = 0.0  # seconds before a batch is there
+    pause: float = 0.0  # seconds after each evaluation
     frozen: bool = False  # the first layer is not to be trained
     dropout: float = 0.0
     norm: bool = False
@@ -100,25 +110,25 @@ def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
     model = network(data, middle)
     if kind.frozen:
         model.freeze("0")
-    every = model.layers
-    given = {"head": every[-1:], "body": every[:-1], "tail": every[1:]}.get(kind.holds, every)
-    held = [p for layer in given for p in layer.parameters()]
-    optimizer = db.optimizers.SGD(held, 0.05)
-    other = optimizer
+    optimizer, first_layer = _optimizers(kind, model, data)
+    other: Any = optimizer
     if kind.clear == "other":
         other = db.optimizers.SGD(network(data, []).parameters(), 0.05)
     elif kind.clear == "head":
         other = db.optimizers.SGD(model.layers[-1].parameters(), 0.05)
     memory = _Memory(kind.keep)
     rows = len(data.train.x) // BATCH
-    seldom = {"epoch": rows, "tenth": 10, "first": STEPS}.get(kind.clear, 0)
-    training = True
+    seldom = {"epoch": rows, "second": 2, "tenth": 10, "first": STEPS}.get(kind.clear, 0)
+    often = kind.often or rows
+    training, best = True, float("inf")
     with db.babysit.watch(model, optimizer, say=lambda _: None, every=8, batch=BATCH) as sitter:
-        for step, (x, y) in zip(range(STEPS), _batches(data, seed), strict=False):
+        for step, (x, y) in zip(range(STEPS), _batches(data, seed, kind.wait), strict=False):
             last = kind.split or step % kind.gather == kind.gather - 1
             first = kind.split or step % kind.gather == 0
             if (kind.clear in ("every", "other", "head") and first) or (seldom and step % seldom == 0):
                 other.zero_grad()
+                if kind.apart in ("both", "stepped"):
+                    first_layer.zero_grad()
             for part in _parts(len(x), kind.gather if kind.split else 1):
                 if training and kind.train != "inference":
                     with db.training():
@@ -130,19 +140,40 @@ def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
                 loss.backward()
             if last:
                 optimizer.step(1.0 / kind.gather) if kind.gather > 1 else optimizer.step()
-            if kind.clear == "after":
+                if kind.apart in ("both", "cleared"):
+                    first_layer.step()
+            if kind.clear == "after" or (kind.clear == "better" and loss.item() < best):
                 optimizer.zero_grad()
-            memory.keep(loss, output)
+                best = loss.item()
+            memory.keep(loss, output, y)
             sitter.step(loss)
-            if step % rows == rows - 1 and kind.evaluate != "none":
-                training = kind.train != "until_evaluation"
+            if step % often == often - 1 and kind.evaluate != "none":
+                training = not training if kind.train == "toggled" else kind.train != "until_evaluation"
                 with db.no_grad():
                     if kind.evaluate == "training":
                         with db.training():
                             model(data.held.x)
                     else:
                         model(data.held.x)
+                time.sleep(kind.pause)
     return sitter.findings
+
+
+def _optimizers(kind: Loop, model: Any, data: Prepared) -> tuple[Any, Any]:
+    """Return the optimizer of what it was given, and that of the first layer where it has one of its own."""
+    every = model.layers
+    if kind.holds.startswith("old_"):
+        old = network(data, []).layers
+        every = [old[0], *every[1:]] if kind.holds == "old_first" else [*every[:-1], old[-1]]
+    given = {"head": every[-1:], "body": every[:-1], "tail": every[1:]}.get(kind.holds, every)
+
+    def make(held: Iterable[Any]) -> Any:
+        parameters = [p for layer in held for p in layer.parameters()]
+        if kind.rule == "SGD":
+            return db.optimizers.SGD(parameters, 0.05)
+        return db.optimizers.Adam(parameters, 3e-3, clip_norm=1.0 if kind.rule == "clipped" else None)
+
+    return (make(given[1:]), make(given[:1])) if kind.apart else (make(given), None)
 
 
 def _loss(reduce: str, y: np.ndarray, output: Any) -> Any:
@@ -150,6 +181,11 @@ def _loss(reduce: str, y: np.ndarray, output: Any) -> Any:
     if reduce == "squares":
         wrong = db.ops.softmax(output, axis=-1) - np.eye(output.shape[1], dtype=np.float32)[y]
         return (wrong * wrong).sum()
+    if reduce == "logs":
+        chosen = np.eye(output.shape[1], dtype=np.float32)[y]
+        return -(db.ops.log_softmax(output, axis=-1) * chosen).sum()
+    if reduce == "distances":
+        return db.ops.abs(db.ops.softmax(output, axis=-1) - np.eye(output.shape[1], dtype=np.float32)[y]).sum()
     loss = db.losses.cross_entropy(y, output)
     return loss * float(len(y)) if reduce == "sum" else loss
 
@@ -168,7 +204,7 @@ class _Memory:
         self._kept: list[Any] = []
         self._total: Any = 0.0
 
-    def keep(self, loss: Any, output: Any) -> None:
+    def keep(self, loss: Any, output: Any, y: np.ndarray) -> None:
         """Keep what this kind of loop keeps."""
         if self._kind == "tensors":
             self._kept.append(loss)
@@ -182,6 +218,10 @@ class _Memory:
             self._total = self._total * 0.9 + loss * 0.1
         elif self._kind == "history":
             self._kept.append({"loss": loss, "size": (output * output).mean()})
+        elif self._kind == "pairs":
+            self._kept.append((output, y))
+        elif self._kind == "center":
+            self._total = self._total * 0.99 + output.mean() * 0.01
         elif self._kind == "recent":
             self._kept = [*self._kept[-4:], loss]
         elif self._kind == "last":
@@ -190,10 +230,11 @@ class _Memory:
             self._kept.append(loss.item())
 
 
-def _batches(data: Prepared, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(data: Prepared, seed: int, wait: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     rng, y = np.random.default_rng(seed), labels(data.train)
     while True:
         order = rng.permutation(len(y))
         for start in range(0, len(y) - BATCH + 1, BATCH):
             rows = order[start : start + BATCH]
+            time.sleep(wait)
             yield data.train.x[rows], y[rows]

@@ -184,3 +184,12 @@ def test_looks_at_the_losses_follow_the_length_of_a_step_and_the_ring_holds_what
         agenda.passed(10, 10 * seconds)
         assert agenda.next(5000) == min(5000 + stride - 1, 8192)
     assert FAR < RING
+
+
+def test_what_has_no_cause_but_itself_stands_before_warnings_that_usually_explain_it() -> None:
+    heat = Finding("learning_rate_too_high", "warning", 0.9, "x")
+    for alone, expected in (
+        (True, ["nan_in_layer", "learning_rate_too_high"]), (False, ["learning_rate_too_high", "nan_in_layer"])
+    ):
+        bad = Finding("nan_in_layer", "error", 1.0, "x", {"unexplained": alone})
+        assert [f.code for f in rank([heat, bad])] == expected

@@ -260,6 +260,78 @@ def test_a_sum_with_the_rate_of_a_sum_is_only_noted() -> None:
     assert [f.severity for f in reduced(lambda e: e.sum(), 0.1 / 32).findings] == ["note"]
 
 
+class Leaky(db.Function):
+    """A leaky rectifier; `right`: whether its backward knows of the slope."""
+
+    def __init__(self, right: bool) -> None:
+        self.right = right
+
+    def forward(self, x: Any) -> Any:
+        self.save(x)
+        return db.ops.where(x > 0.0, x, x * 0.1)
+
+    def backward(self, gradient: Any) -> Any:
+        (x,) = self.saved
+        return db.ops.where(x > 0.0, gradient, gradient * (0.1 if self.right else 1.0))
+
+
+OF_LAYERS: dict[str, tuple[Callable[[Any], Any], list[str]]] = {
+    "wrong backward": (lambda x: Leaky(False)(x), ["wrong_gradient"]),
+    "right backward": (lambda x: Leaky(True)(x), []),
+    "mean of the batch": (lambda x: x - x.mean(axis=0, keepdims=True), ["batch_leak"]),
+    "mean of the row": (lambda x: x - x.mean(axis=-1, keepdims=True), []),
+    "nothing": (lambda x: x * 0.0, ["output_ignores_input"]),
+    "logarithm": (lambda x: db.ops.log(db.ops.relu(x)), ["nan_in_layer", "nan_loss"]),
+}
+
+
+@pytest.mark.parametrize("case", OF_LAYERS)
+def test_layers_of_a_loop_are_tried_out(case: str) -> None:
+    function, expected = OF_LAYERS[case]
+    db.set_seed(0)
+    model = db.Sequential([
+        db.layers.Dense(16, input_shape=6), db.layers.Lambda(function), db.layers.Dense(8, "tanh"), db.layers.Dense(2)])
+    before = [np.array(w) for w in model.get_weights()]
+    optimizer = db.optimizers.SGD(model.parameters(), 0.05)
+    with np.errstate(all="ignore"), db.babysit.watch(model, optimizer, say=lambda _: None, every=8) as sitter:
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss = db.losses.cross_entropy(Y, model(X))
+            loss.backward()
+            optimizer.step()
+            sitter.step(loss)
+    assert codes(sitter)[: max(len(expected), 1)] == expected
+    assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    if case == "logarithm":
+        finding = sitter.findings[0]
+        assert finding.evidence["operation"] == "log" and finding.layer == "1" and finding.step == 0
+
+
+LOSSES: dict[str, tuple[Callable[[Any], Any], list[str]]] = {
+    "softmax twice": (lambda p: db.losses.cross_entropy(Y, db.ops.softmax(p, axis=-1)), ["double_softmax"]),
+    "probabilities": (
+        lambda p: db.losses.get("sparse_categorical_crossentropy")(Y, db.ops.softmax(p, axis=-1)), []),
+    "rows against rows": (lambda p: ((p[:, :1] - Y.astype(np.float32)) ** 2).mean(), ["loss_shape_mismatch"]),
+    "columns": (lambda p: ((p[:, :1] - Y.astype(np.float32)[:, None]) ** 2).mean(), []),
+    "every pair": (lambda p: db.ops.exp(p[:, 0] - p[:, :1]).mean(), []),
+}
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_losses_written_by_hand(case: str) -> None:
+    function, expected = LOSSES[case]
+    model = network()
+    optimizer = db.optimizers.SGD(model.parameters(), 0.01)
+    with db.babysit.watch(model, optimizer, say=lambda _: None, every=8) as sitter:
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss = function(model(X))
+            loss.backward()
+            optimizer.step()
+            sitter.step(loss)
+    assert codes(sitter) == expected
+
+
 def waits(pauses: Callable[[int], float], evaluated: float = 0.0) -> tuple[float, float]:
     """Return the seconds that a loop waited and worked, as they were seen."""
     model = network()

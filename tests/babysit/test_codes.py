@@ -16,11 +16,11 @@ PHASES = {
     "saturated_activation update_too_large update_too_small unchanged_weights missing_zero_grad slow_input "
     "memory_growth",
     "check": "nan_in_data unstable_activation_scale symmetric_init bad_init_scale bad_bias_init "
-    "initial_loss_off_chance wrong_loss_for_output missing_output_activation double_softmax "
-    "one_unit_softmax missing_hidden_activation target_out_of_range loss_shape_mismatch input_not_normalized "
+    "initial_loss_off_chance wrong_loss_for_output missing_output_activation "
+    "one_unit_softmax missing_hidden_activation target_out_of_range input_not_normalized "
     "input_normalized_twice target_not_normalized constant_feature duplicate_rows conflicting_labels class_imbalance "
     "output_ignores_input batch_leak split_leak feature_leak split_drift mode_bug batchnorm_misuse wrong_gradient",
-    "check step": "loss_reduction_sum",
+    "check step": "loss_reduction_sum double_softmax loss_shape_mismatch",
     "step epoch": "learning_rate_too_high learning_rate_too_low",
     "epoch": "not_learning oscillating_loss dead_weights weights_diverging overfitting overtraining "
     "regularization_too_strong batch_too_small batch_too_large wrong_optimizer class_collapse suspicious_validation",

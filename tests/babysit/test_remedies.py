@@ -139,6 +139,8 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "gate": (lambda: net(*dense(16, last=L.Dense(1, "softmax")), L.Dense(3, "softmax")), plain, "one_unit_softmax"),
     "forgetful norm": (lambda: net(L.Dense(16, use_bias=False, input_shape=6), L.BatchNorm(momentum=0.05),
                                    L.Activation("relu"), L.Dense(3, "softmax")), plain, "batchnorm_misuse"),
+    "wide epsilon": (lambda: net(L.Dense(16, use_bias=False, input_shape=6), L.BatchNorm(momentum=0.9, epsilon=50.0),
+                                 L.Activation("relu"), L.Dense(3, "softmax")), plain, "batchnorm_misuse"),
     "norm behind dropout": (lambda: net(L.Dense(16, "relu", input_shape=6), L.Dropout(0.4), L.BatchNorm(momentum=0.5),
                                         L.Dense(3, "softmax")), plain, "batchnorm_misuse"),
 }

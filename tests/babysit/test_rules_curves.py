@@ -235,17 +235,18 @@ def test_statistics_that_remember_a_few_rows() -> None:
 
 def test_constraints_that_hold_weights_short() -> None:
     flat = {"loss": [2.0] * 5}
-    for length, zeros, limit, losses, said in (
-        (0.1, 0, "max_norm(max_value=0.1)", flat, True),
-        (0.1, 0, "max_norm(max_value=0.1)", {"loss": [0.1] * 5}, False),  # it learns all the same
-        (1.3, 0, "max_norm(max_value=3)", flat, False),
-        (0.1, 0, None, flat, False),  # nobody holds them
-        (0.7, 60, "non_neg()", flat, True),
+    for length, taken, limit, losses, said in (
+        (0.1, 1e-3, "max_norm(max_value=0.1)", flat, True),
+        (0.1, 1e-3, "max_norm(max_value=0.1)", {"loss": [0.1] * 5}, False),  # it learns all the same
+        (1.3, 1e-3, "max_norm(max_value=3)", flat, False),
+        (0.1, 1e-3, None, flat, False),  # nobody holds them
+        (0.7, 1.0, "non_neg()", flat, True),
+        (1.0, 0.41, "unit_norm()", flat, False),
     ):
         layer = LayerFacts("0", "Dense", units=4, settings={"constraint": limit} if limit else {})
-        steps = [step(i, [kernel("0.kernel", weight=2.0 * length, zeros=zeros)], epoch=4) for i in range(3)]
+        steps = [step(i, [kernel("0.kernel", weight=2.0 * length, update=2.0 * length * taken)]) for i in range(3)]
         seen = found(record(losses, steps, layers=[layer]))
-        assert ("regularization_too_strong" in seen) == said, (length, zeros, limit)
+        assert ("regularization_too_strong" in seen) == said, (length, taken, limit)
         if said:
             assert limit in seen["regularization_too_strong"].message
 

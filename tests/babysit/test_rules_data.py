@@ -252,3 +252,44 @@ def test_heart_is_silent(data_dir: Any, monkeypatch: pytest.MonkeyPatch) -> None
         (scale.transform(p.x), p.y.reshape(-1, 1).astype(np.float32)) for p in (train, held)
     )
     assert not loud(check(network(29, "binary", hidden=(16,)), x, y, (xv, yv)))
+
+
+def test_features_that_were_scaled_again_with_the_range_of_raw_numbers() -> None:
+    rng = np.random.default_rng(9)
+    z = rng.normal(size=(300, 3))
+    flags = rng.integers(0, 2, (300, 4))
+    again = np.concatenate([z / [40.0, 90.0, 700.0], flags], 1)
+    (found,) = ask("input_normalized_twice", record_of(again, rng.integers(0, 2, 300)))
+    assert found.evidence["features"] == 3 and found.severity == "warning"
+    assert not ask("input_normalized_twice", record_of(np.concatenate([z, flags], 1), rng.integers(0, 2, 300)))
+    outliers = np.exp(4 * z)  # min-max scaled: nearly all values lie at 0
+    outliers /= outliers.max(axis=0)
+    assert not ask("input_normalized_twice", record_of(np.concatenate([outliers, flags], 1), rng.integers(0, 2, 300)))
+
+
+def test_numbers_that_stand_for_missing_values() -> None:
+    rng = np.random.default_rng(11)
+    y = rng.integers(0, 2, 300)
+    x = np.stack([rng.gamma(2.0, 10.0, 300), rng.normal(size=300)], 1)
+    gone = x.copy()
+    gone[rng.uniform(size=300) < 0.15, 0] = -999.0
+    (found,) = ask("nan_in_data", record_of(gone, y))
+    assert found.severity == "warning" and found.evidence["value"] == -999 and found.evidence["features"] == [0]
+    gone[:, 0] = np.where(gone[:, 0] < 0, 9999.0, gone[:, 0])
+    assert ask("nan_in_data", record_of((gone - gone.mean(axis=0)) / gone.std(axis=0), y))[0].evidence["value"] > 1
+    zeros = x.copy()
+    zeros[rng.uniform(size=300) < 0.4, 0] = 0.0  # nothing was bought
+    flag = np.stack([rng.integers(0, 2, 300), 100 * rng.integers(0, 2, 300) + rng.integers(0, 3, 300)], 1)
+    assert not ask("nan_in_data", record_of(zeros, y)) and not ask("nan_in_data", record_of(flag, y))
+
+
+def test_a_few_wild_values_take_the_scale_from_a_feature() -> None:
+    rng = np.random.default_rng(12)
+    y = rng.integers(0, 2, 400)
+    x = rng.normal(size=(400, 3))
+    x[[3, 50], 1] = 1e4, -1e4
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    (found,) = ask("input_not_normalized", record_of(x, y))
+    assert found.severity == "warning" and found.evidence["feature"] == 1
+    tails = np.exp(2.0 * rng.normal(size=(400, 3)))  # incomes
+    assert not ask("input_not_normalized", record_of((tails - tails.mean(axis=0)) / tails.std(axis=0), y))

@@ -9,6 +9,7 @@ import pytest
 from records import codes, found, kernel, record, step, units
 
 import deepbabysit as db
+from deepbabysit.babysit.graph import Signal
 from deepbabysit.babysit.sitter import Sitter
 
 LOSSES = list(np.linspace(2.4, 2.0, 60))
@@ -62,6 +63,13 @@ def test_dead_units_that_did_no_harm_are_a_note() -> None:
     half, whole = units("0", dead=6), units("0", dead=10)
     assert found(record(losses=learned, steps=[step(9, layers=[half])]))["dead_relu"].severity == "note"
     assert found(record(losses=learned, steps=[step(9, layers=[whole])]))["dead_relu"].severity == "error"
+
+
+def test_units_that_were_closed_by_chance_before_the_first_step() -> None:
+    for born, dead, severity in ((0.6, 6, "note"), (0.1, 6, "warning"), (1.0, 10, "error")):
+        made = record(losses=LOSSES, steps=[step(9, layers=[units("0", dead=dead)])],
+                      probes={"signals": {"0": Signal(1.0, 1.0, 1.0, 0.0, born, 0)}})
+        assert found(made)["dead_relu"].severity == severity
 
 
 @pytest.mark.parametrize(

@@ -229,3 +229,62 @@ def test_parts_that_share_no_class_are_an_error_and_one_missing_class_is_a_warni
     assert found.codes[0] == "split_drift" and found[0].severity == "error" and "share no class" in found[0].message
     found = check(model, x[y < 2], y[y < 2], (xv, yv))
     assert [f.severity for f in found if f.code == "split_drift"] == ["warning"]
+
+
+def parts_of(seed: int = 8, rows: int = 700, held: int = 300) -> tuple[Any, Any, Any, Any]:
+    """Return two parts of a curved task of three features, as they are on clean data."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows + held, 3))
+    y = np.sin(1.5 * x[:, 0]) + 0.5 * x[:, 1] ** 2 + 0.6 * x[:, 2] + 0.1 * rng.normal(size=rows + held)
+    return x[:rows], y[:rows], x[rows:], y[rows:]
+
+
+def judged(x: Any, y: Any, xv: Any, yv: Any, code: str) -> list[str]:
+    model = network(3, "regression")
+    return [f.severity for f in check(model, x, y, (xv, yv)) if f.code == code]
+
+
+def test_a_noisier_sensor_costs_what_a_cheap_model_knows() -> None:
+    x, y, xv, yv = parts_of()
+    noisy = xv + np.random.default_rng(1).normal(size=xv.shape)
+    assert judged(x, y, noisy, yv, "split_drift") == ["warning"]
+    assert not judged(x, y, xv, yv, "split_drift")
+
+
+def test_wrong_labels_of_the_validation_part_are_told_from_other_inputs() -> None:
+    x, y, xv, yv = parts_of()
+    some = np.random.default_rng(2).uniform(size=300) < 0.5
+    mixed = np.where(some, np.roll(yv, 1), yv)
+    assert judged(x, y, xv, mixed, "corrupted_labels") == ["warning"]
+    assert not judged(x, y, xv, mixed, "split_drift")
+    assert not judged(x, y, xv * 1.8 + 0.3, yv, "corrupted_labels")
+    assert not judged(x, y, xv, yv, "corrupted_labels")
+
+
+def test_a_difference_that_costs_nothing_is_only_noted() -> None:
+    rng = np.random.default_rng(3)
+    x, xv = rng.normal(size=(700, 4)), rng.normal(size=(300, 4))
+    y, yv = (a[:, 0] - 0.6 * a[:, 2] + 0.3 * rng.normal(size=len(a)) for a in (x, xv))
+    xv[:, 3] += 0.8  # a feature that says nothing
+    assert judged(np.delete(x, 3, 1), y, np.delete(xv, 3, 1), yv, "split_drift") == []
+    found = check(network(4, "regression"), x, y, (xv, yv))
+    assert [f.severity for f in found if f.code == "split_drift"] == ["note"]
+
+
+def test_near_rows_of_the_one_common_class_are_no_leak() -> None:
+    rng = np.random.default_rng(4)
+    centers = np.array([[-6.0, 0.0], [6.0, 0.0], [0.0, 8.0]])
+    classes = np.r_[np.zeros(200, int), [1] * 4, [2] * 4]
+    x = centers[classes] + rng.normal(size=(208, 2))
+    held = rng.integers(0, 3, 300)
+    found = data_facts([x], classes, ([centers[held] + rng.normal(size=(300, 2))], held))
+    assert found.held_near is not None and found.held_near.share < 0.2
+    assert not ask("split_leak", Record(data=found))
+
+
+def test_repeats_between_the_parts_within_what_chance_brings() -> None:
+    few = record_of(RNG.integers(0, 9, (1000, 3)), RNG.integers(0, 2, 1000))
+    few.data = replace(few.data, copies=12, overlap=Overlap(16, 350, ((0, 5),)))
+    assert [f.severity for f in ask("split_leak", few)] == ["note"]
+    few.data = replace(few.data, overlap=Overlap(40, 350, ((0, 5),)))
+    assert [f.severity for f in ask("split_leak", few)] == ["error"]

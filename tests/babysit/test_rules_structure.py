@@ -179,7 +179,24 @@ def test_a_straight_through_estimate_is_not_surely_wrong() -> None:
     x, y, _, _, _ = scaled("wine")
     found = check(written(lambda m, x, t: m.b(Binary()(m.a(x)))), x, y)
     (finding,) = [f for f in found if f.code == "wrong_gradient"]
-    assert finding.severity == "warning" and finding.confidence <= 0.5 and "straight-through" in finding.message
+    assert finding.severity == "note" and finding.confidence <= 0.5 and "straight-through" in finding.message
+
+
+class Reversed(db.Function):
+    """The input as it is; its gradient turned around."""
+
+    def forward(self, x: Any) -> Any:
+        return x * 1.0
+
+    def backward(self, gradient: Any) -> Any:
+        return gradient * -0.3
+
+
+def test_an_operation_that_hands_its_input_through_may_change_the_gradient() -> None:
+    x, y, _, _, _ = scaled("wine")
+    (finding,) = [f for f in check(written(lambda m, x, t: m.b(ops.relu(Reversed()(m.a(x))))), x, y)
+                  if f.code == "wrong_gradient"]
+    assert finding.severity == "note" and "hands its input through" in finding.message
 
 
 def test_the_layer_of_a_leak_is_named() -> None:
@@ -253,6 +270,9 @@ def test_an_activation_that_does_nothing_is_none() -> None:
     idle = LayerFacts("i", "Activation", "linear", 32, sources=("a",))  # what it hands on keeps its source
     (found,) = ask("missing_hidden_activation", stack(dense("a", 32, 13), idle, dense("b", 3, 32, "a")))
     assert found.layer == "a"
+    for slope, bends in ((1.0, 1), (0.3, 0)):
+        leak = LayerFacts("l", "LeakyReLU", "leaky_relu", 32, sources=("a",), settings={"slope": slope})
+        assert len(ask("missing_hidden_activation", stack(dense("a", 32, 13), leak, dense("b", 3, 32, "l")))) == bends
     both = stack(dense("a", 32, 13), dense("b", 3, 32, "a"), dense("c", 3, 32, "a"))
     assert not ask("missing_hidden_activation", both)  # two layers use what the first one gives
 
@@ -277,6 +297,22 @@ def test_outputs_of_sums_of_rows(middle: tuple[Any, ...], straight: bool) -> Non
         model.compile("adam", loss)
         probe = check(model, x, y, (xv, yv)).record.probes["straight"]
         assert (probe < 1e-5) is straight and (probe > 0.05) is not straight
+
+
+def test_rows_on_one_side_of_every_bend_do_not_make_a_model_linear() -> None:
+    x, y, xv, yv, _ = scaled("wine")
+    model = db.Sequential([L.Dense(16, "leaky_relu", input_shape=13), L.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert check(model, 0.01 * x - 4.0, y, (0.01 * xv - 4.0, yv)).record.probes["straight"] > 0.05
+
+
+def test_an_epsilon_that_hides_the_variance() -> None:
+    x, y, xv, yv, _ = scaled("wine")
+    for epsilon, said in ((100.0, ["batchnorm_misuse"]), (0.1, []), (1e-3, [])):
+        model = db.Sequential([L.Dense(16, use_bias=False, input_shape=13), L.BatchNorm(0.9, epsilon=epsilon),
+                               L.Activation("relu"), L.Dense(3, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        assert [f.code for f in check(model, x, y, (xv, yv)) if f.severity == "warning"] == said
 
 
 def test_outputs_that_are_normalized_lose_their_scale() -> None:

@@ -225,6 +225,14 @@ def test_a_bottleneck_and_a_model_without_a_bend_are_too_small() -> None:
     assert said is not None and "fewer than the 903 of a linear model" in said.message
     few.model = replace(few.model, parameters=1000)
     assert too_small(few, Limits) is None
+    pooling = [LayerFacts("p", "GlobalAvgPool2D", None, 3), *layers(16, 10)]
+    few = end(0.6, layers=pooling)
+    few.data = type("Facts", (), {"features": 300, "association": None, "labels": None})()
+    few.model = replace(few.model, parameters=10_000)
+    said = too_small(few, Limits)
+    assert said is not None and said.layer == "p" and "3 numbers of the 300" in said.message
+    few.model = replace(few.model, layers=(replace(pooling[0], settings={"positions": 16}), *pooling[1:]))
+    assert too_small(few, Limits) is None
     settled = settle(end(0.6, layers=layers(16, 1, 10)), warned("not_learning", "error"))
     assert settled["not_learning"].severity == "note"
     wide = settle(end(0.6, layers=layers(16, 16, 10)), warned("not_learning", "error"))

@@ -59,11 +59,18 @@ class TensorOperations:
 
     def zeros_like(self, x: Tensor) -> Tensor:
         """Return zeros of the same form."""
-        return self.full(x.shape, 0, x.dtype)
+        return self._filled_like(x, 0)
 
     def ones_like(self, x: Tensor) -> Tensor:
         """Return ones of the same form."""
-        return self.full(x.shape, 1, x.dtype)
+        return self._filled_like(x, 1)
+
+    def _filled_like(self, x: Tensor, value: int) -> Tensor:
+        if not x.device.abstract:
+            return self.full(x.shape, value, x.dtype)
+        # a symbolic batch has no length yet: a choice between equals takes that of each batch, NaN or not
+        scalar = Tensor(self.device.constant(value, x.dtype), self.device)
+        return self.where(self.equal(x, x), scalar, scalar)
 
     def _constant(self, values: np.ndarray) -> Tensor:
         return Tensor(self.device.asarray(values), self.device)

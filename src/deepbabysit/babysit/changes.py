@@ -459,6 +459,11 @@ def layer_norm(path: str) -> Change:
     return edited(edit)
 
 
+def epsilon(path: str, value: float) -> Change:
+    """Give a normalization another epsilon."""
+    return edited(lambda plan: plan.set(path, epsilon=value))
+
+
 def unbias(path: str) -> Change:
     """Leave the bias of a layer out."""
     return edited(lambda plan: plan.set(path, use_bias=False))

@@ -133,9 +133,15 @@ def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> li
     causes = _causes(known)
     by_code = {finding.code: finding for finding in findings}
 
+    def causes_of_it(finding: Finding) -> list[Finding]:
+        """Return what was found that explains codes like it, unless it says that it has no cause but itself."""
+        if finding.evidence.get("unexplained"):
+            return []
+        return [by_code[code] for code in causes.get(finding.code, ()) if code in by_code and code != finding.code]
+
     def explained(finding: Finding) -> bool:
         """Whether a cause of it was found that is not a mere note beside it."""
-        found = [by_code[code] for code in causes.get(finding.code, ()) if code in by_code and code != finding.code]
+        found = causes_of_it(finding)
         return any(cause.severity != "note" or finding.severity == "note" for cause in found)
 
     waiting = sorted(
@@ -148,7 +154,7 @@ def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> li
         if finding in ranked or finding.code in visiting:
             return
         visiting.add(finding.code)
-        first = [by_code[c] for c in causes.get(finding.code, ()) if c in by_code]
+        first = causes_of_it(finding)
         # a cause that is only a note explains nothing that is worse
         for cause in sorted(first, key=lambda f: (SEVERITIES.index(f.severity), -f.confidence)):
             if cause.severity != "note" or finding.severity == "note":

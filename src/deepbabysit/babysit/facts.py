@@ -25,6 +25,8 @@ RELATED = 800  # so many rows are compared with each other
 MANY = 10  # a feature with so many values is a measurement, with fewer a category
 OTHERS = 20  # validation rows from which on their copies of training rows are counted
 MANY_COPIES = 0.05  # share of copies below which it is not asked where they come from
+STANDS, SOME = 3.0, (0.02, 0.6)  # a value so far out, in ranges of the others, that so many rows have
+CRUSHED = 5.0  # a spread so many times the range of nearly all rows
 SHOWN = 8  # so many row numbers are kept as examples
 
 # seconds that the parts roughly take, on a slow machine: they are left out where less is left
@@ -52,6 +54,10 @@ class InputFacts:
             features only what is there counts.
         most: how many different values the feature has that has most of them.
         all_std, all_minimum, all_maximum: over everything.
+        stand_ins: (feature, value, share of the rows, times) where many rows have one value that lies so many times
+            the range of all other values away from them.
+        crushed: (feature, largest value, times) where few rows make the spread so many times as large as the range
+            of 98 % of the rows.
     """
 
     shape: tuple[int, ...]
@@ -70,6 +76,8 @@ class InputFacts:
     all_std: float
     all_minimum: float
     all_maximum: float
+    stand_ins: tuple[tuple[int, float, float, float], ...] = ()
+    crushed: tuple[tuple[int, float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +339,38 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
         typical=float(np.sqrt((away**2).mean())) if away.size else 0.0,
         bits=float(np.log2(different[different >= MANY]).sum()),
         all_std=float(spread), all_minimum=float(ordered[0].min()), all_maximum=float(ordered[-1].max()),
+        stand_ins=() if ids else _stand_ins(values, ordered, different),
+        crushed=() if ids else _crushed(ordered, std, different),
     )
+
+
+def _stand_ins(
+    values: np.ndarray, ordered: np.ndarray, different: np.ndarray
+) -> tuple[tuple[int, float, float, float], ...]:
+    """Return values that many rows have at the end of a feature's range, far from all others."""
+    found = []
+    for end, turned in ((ordered[0], ordered), (ordered[-1], ordered[::-1])):
+        count = (values == end).sum(axis=0)
+        inner = np.take_along_axis(turned, np.minimum(count, len(values) - 1)[None], axis=0)[0]
+        wide, gap = np.abs(turned[-1] - inner), np.abs(inner - end)
+        far = (gap > STANDS * wide) & (wide > 0) & (different > MANY)
+        far &= (count >= SOME[0] * len(values)) & (count <= SOME[1] * len(values))
+        found += [
+            (int(c), float(end[c]), float(count[c]) / len(values), float(gap[c] / wide[c])) for c in np.flatnonzero(far)
+        ]
+    return tuple(sorted(found))
+
+
+def _crushed(ordered: np.ndarray, std: np.ndarray, different: np.ndarray) -> tuple[tuple[int, float, float], ...]:
+    """Return features whose spread is that of a few rows."""
+    rows = len(ordered)
+    cut = math.ceil(0.01 * rows)
+    if rows < 100:
+        return ()
+    inner = ordered[rows - 1 - cut] - ordered[cut]
+    far = (inner > 0) & (std > CRUSHED * inner) & (different > 0.3 * rows)
+    ends = np.where(np.abs(ordered[0]) > np.abs(ordered[-1]), ordered[0], ordered[-1])
+    return tuple((int(c), float(ends[c]), float(std[c] / inner[c])) for c in np.flatnonzero(far))
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

@@ -158,7 +158,7 @@ def trace(model: Layer, inputs: Sequence[Tensor], seed: int = 0) -> Traced:
             walker.embedded[roots[id(visit.given)]] = True
     if isinstance(output, list | tuple):
         output = output[0]
-    _find_functions(walker, output)
+    walker.functions = dict.fromkeys(node.name() for node in own_functions(output))
     facts = ModelFacts(
         layers=tuple(_layer_facts(visit) for visit in walker.visits),
         output_units=output.shape[-1] if output.ndim > 1 else 1,
@@ -212,18 +212,33 @@ def _flat(values: Any) -> list[Any]:
     return found
 
 
-def _find_functions(walker: _Walker, output: Tensor) -> None:
-    """Note the operations with a derivative of the user's own."""
+def own_functions(output: Tensor) -> list[Any]:
+    """Return the nodes behind an output whose derivative is of the user's own."""
     waiting = [output.node] if output.node is not None else []
     seen: set[int] = set()
+    found = []
     while waiting:
         node = waiting.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
         if isinstance(getattr(node, "_function", None), Function):
-            walker.functions[node.name()] = None
+            found.append(node)
         waiting.extend(edge[0] for edge in node.parents if edge is not None and edge[1] >= 0)
+    return found
+
+
+def hands_through(node: Any) -> bool:
+    """Tell whether a user's operation returns its only input as it is, so that it is there for its backward alone."""
+    if len(node.parents) != 1 or len(node.outputs) != 1:
+        return False
+    values = np.random.Generator(np.random.Philox(41)).standard_normal(node.outputs[0].shape)
+    given = Tensor(node.device.asarray(values.astype(node.outputs[0].dtype)), node.device)
+    try:
+        with surroundings(grad=False):
+            return np.array_equal(node._function._method("forward")(given).numpy(), given.numpy())
+    except Exception:  # it wants other inputs: what it does is not known
+        return False
 
 
 def _last_activation(walker: _Walker, output: Tensor) -> str | None:

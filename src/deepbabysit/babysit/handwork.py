@@ -10,8 +10,9 @@ from typing import Any, final
 
 import numpy as np
 
-from deepbabysit.autograd.tape import Node, collect, edge_of
+from deepbabysit.autograd.tape import Node
 from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.babysit import losstail
 from deepbabysit.babysit.vitals import Record
 from deepbabysit.runtime.context import current
 
@@ -19,6 +20,7 @@ MODAL = ("Dropout", "BatchNorm", "BatchNormalization", "SpatialDropout")
 KEPT, LOOKED, SECOND = 1, 5, 24  # steps at which weights that the optimizer does not hold are kept, and compared
 COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024, 4096)  # steps at which what is kept alive is counted
 OFTEN = 3  # updates with gradients that were kept, until the rules are asked
+BATCH = 64  # rows of the first batch that are kept
 ROWS = 8  # of fewer rows a loss does not say whether it is a sum
 ASKED = 1.0  # seconds of waiting after which the rules are asked for the first time
 
@@ -60,6 +62,7 @@ class Handwork:
         beside: shown every layer's output as well, while a step is measured.
         calls: of layers since the last step.
         rows: of the last output of the model that gradients flow through.
+        inputs: what the model was first called with; None before.
     """
 
     def __init__(self, record: Record, model: Any, optimizer: Any) -> None:
@@ -68,10 +71,12 @@ class Handwork:
         self._optimizer = optimizer
         self.beside: Callable[[Any, Any], None] | None = None
         self.calls = self.rows = 0
+        self.inputs: list[np.ndarray] | None = None
         self._before = alive()
         self._updates = int(optimizer.steps)
         self._updated: dict[int, Any] = {}  # gradients that went through the last update
         self._kept: dict[int, int] = {}
+        self._broken = False  # a loss was not finite
         self._glance: _Glance | None = None
         self._by_hand = False  # gradients are the same tensors, and emptied
         self._unheld: list[tuple[str, Any, np.ndarray]] = []  # tensors that the optimizer does not hold
@@ -90,6 +95,8 @@ class Handwork:
         if current().grad:
             if not self._begun:
                 self._begun = perf_counter()
+            if self.inputs is None and layer is self._model:
+                self.inputs = [np.array(t.numpy()[:BATCH]) for t in inputs if isinstance(t, Tensor) and t.ndim]
         else:
             self._mark = math.inf  # an evaluation: until its end nothing is known of the time
 
@@ -133,8 +140,11 @@ class Handwork:
         ask = self._look_at_time(number, now)
         ask |= self._look_at_gradients(number)
         self._look_at_modes(number)
-        if number == 0 and isinstance(loss, Tensor):
-            self._look_at_reduction(loss)
+        if isinstance(loss, Tensor) and loss.node is not None:
+            if number == 0:
+                ask |= self._look_at_tail(loss)
+            if not self._broken and not math.isfinite(self._record.losses[-1]):
+                self._find_origin(loss, number)
         if number in (KEPT, LOOKED - 1, LOOKED, SECOND):
             ask |= self._look_at_unheld(number)
         if number in COUNTS:
@@ -245,38 +255,27 @@ class Handwork:
         if self._asleep:
             self._record.probes["inference_steps"] = {"times": self._asleep, "layers": asleep, "step": number}
 
-    def _look_at_reduction(self, loss: Tensor) -> None:
-        """See with which factor the losses of the rows went into the loss: 1 / n in a mean, 1 in a sum."""
-        if self.rows < ROWS or loss.node is None:
-            return
-        try:
-            factors = _factors(loss, self.rows)
-        except (RuntimeError, ValueError, AssertionError):  # what was saved for backward is gone
-            return
-        if factors:
-            self._record.probes["reduction"] = {"factor": max(factors), "rows": self.rows}
+    def _look_at_tail(self, loss: Tensor) -> bool:
+        """See what stands between the model's output and the first loss."""
+        probes = self._record.probes
+        found = losstail.factors(loss, self.rows) if self.rows >= ROWS else []
+        if found:
+            probes["reduction"] = {"factor": max(found), "rows": self.rows}
+        probes["stacked"] = losstail.stacked(loss)
+        probes["broadcast"] = losstail.broadcast(loss, self.rows)
+        return bool(probes["stacked"] or probes["broadcast"])
 
-
-def _factors(loss: Tensor, rows: int) -> list[float]:
-    """Return the mean derivatives of a loss by the rows of numbers that it was reduced from."""
-    border: dict[tuple[int, int], tuple[Node, int]] = {}
-    waiting: list[Any] = [edge_of(loss)]
-    while waiting:
-        node, index = waiting.pop()
-        if index < 0:
-            continue
-        shape = node.outputs[index].shape
-        if math.prod(shape) == 1:
-            waiting.extend(edge for edge in node.parents if edge is not None)
-        elif shape[0] == rows:
-            border[id(node), index] = node, index
-    found = []
-    seed = loss.device.asarray(np.ones(loss.shape, loss.dtype))
-    for node, index in border.values():
-        for target, place, gradient in collect([loss], [seed], False, stop=node.number):
-            if target is node and place == index:
-                found.append(float(np.abs(np.asarray(loss.device.to_host(gradient), np.float64)).mean()))
-    return found
+    def _find_origin(self, loss: Tensor, number: int) -> None:
+        """Find where the first number that is not finite came from."""
+        self._broken = True
+        place = {"step": number, "epoch": len(self._record.epochs)}
+        self._record.probes["broken"] = {**place, "growth": None}
+        found = losstail.origin(loss)
+        if found is not None:
+            self._record.probes["origin"] = {
+                **place, "pass": found.pass_, "layer": found.layer, "operation": found.operation, "rows": found.rows,
+                "nan": found.nan, "infinite": found.infinite, "largest": found.largest,
+            }
 
 
 def alive() -> int:

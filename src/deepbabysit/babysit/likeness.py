@@ -11,6 +11,7 @@ from deepbabysit.babysit.columns import Arrays, reader
 
 FAR = 40  # the distance to so many rows says how far apart rows usually are
 HALF = 4  # and that to the fourth part of them, in how many directions
+SOME = 200  # rows that say how distances grow
 LIKELY = 0.005  # a nearest row so near that chance brings one in so many rows
 LEAST = 80  # rows that are needed
 FLOOR = 0.5  # features are scaled by no less than that of the usual spread: noise in empty corners of images is small
@@ -47,11 +48,26 @@ def nearly_same(values: np.ndarray, theirs: np.ndarray | None = None) -> tuple[n
     fine = np.isfinite(far) & (half > 0)
     if not fine.any():
         return None
-    growth = np.log(far[fine] / half[fine]) / np.log(far_rows / (far_rows // HALF))
+    usual = (half[fine], far[fine]) if own else _usual(values, far_rows)
+    growth = np.log(usual[1] / usual[0]) / np.log(far_rows / (far_rows // HALF))
     dimension = 1.0 / max(float(np.median(growth)), 1e-2)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         expected = far_rows * (first / far) ** dimension  # so many rows would be so near
     return fine & (expected < LIKELY), squares.argmin(axis=1)
+
+
+def _usual(values: np.ndarray, far_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far the fourth part of the nearest rows is, and all of them, for some of the rows themselves.
+
+    Not for the rows that are asked about: where they lie elsewhere, all rows of a cluster are equally far from them.
+    """
+    some = values[:: max(1, len(values) // SOME)]
+    squares = (some**2).sum(axis=1)[:, None] + (values**2).sum(axis=1) - 2.0 * (some @ values.T)
+    squares[squares < 1e-10 * max(float((values**2).sum(axis=1).mean()), 1e-300)] = np.inf
+    part = np.sort(np.partition(squares, far_rows - 1, axis=1)[:, :far_rows], axis=1)
+    half, far = (np.sqrt(part[:, k - 1]) for k in (far_rows // HALF, far_rows))
+    fine = np.isfinite(far) & (half > 0)
+    return (half[fine], far[fine]) if fine.any() else (np.ones(1), np.full(1, 2.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from deepbabysit.runtime import threads
 from deepbabysit.training.arrays import arrange
 
 BUDGET = 2.0  # seconds
+UNHURRIED = 60.0  # seconds where findings must not depend on the machine's speed
 SHARE = 0.05  # of the planned run, and no more than `BUDGET`
 # for a rough plan: seconds until the first step, of an epoch and a step around its operations, of a layer in a step;
 # operations per second of a thread (large products reach 1.6e11, and inputs need no gradient)
@@ -48,6 +49,7 @@ LIGHT = ("Dense", "Activation", "LeakyReLU", "ReLU", "Dropout", "Flatten", "Resh
 LOOK_SECONDS, LOOKED_LAYER = 4e-3, 4e-4  # what tracing a model takes around its operations, and for each layer
 TRACED = 0.01  # seconds of tracing that every run may spend: without it nothing is known of the model
 BATCH = 64  # rows of the batch on which experiments are made
+OF_CODE = ("wrong_gradient", "batch_leak", "output_ignores_input", "mode_bug")  # what a model shows without targets
 READ = 4096  # rows that are read of a source that is no array
 
 # what a code's rule looks at; where it is missing the code was not looked for
@@ -163,6 +165,20 @@ def preflight(
     given = gather(model, x, y, validation, until=begun + 0.2 * budget_seconds)
     found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun, True, facts)
     return found.record, found
+
+
+def look_into(model: Layer, x: Sequence[np.ndarray], run: RunFacts, budget: float) -> tuple[Record, list[Finding]]:
+    """Try a model on one batch without targets: own derivatives, leaks across rows, modes, outputs for no input."""
+    record = Record(run=run)
+    now = _Examination(Given(tuple(x), None, None), None, record, time.perf_counter(), budget, {})
+    with np.errstate(all="ignore"):
+        subject = _look_at_model(model, now)
+        now.pass_seconds = time.perf_counter() - now.begun
+        if subject is not None:
+            _experiment(subject, now)
+    engine = Engine(record)
+    engine.ask("check")
+    return record, [f for f in explained(engine.ranked()) if f.code in OF_CODE and f.severity != "note"]
 
 
 def planned_seconds(run: RunFacts, model: ModelFacts, products: int | None = None) -> float | None:
@@ -333,7 +349,7 @@ def _examine(
     now = _Examination(given, loss, record, begun, budget, {})
     with np.errstate(all="ignore"):
         subject = None
-        if facts is not None and _looking(facts, run) > max(budget, TRACED):
+        if facts is not None and looking(facts, run) > max(budget, TRACED):
             now.failure = f"the run is too short for it: {now.budget:.2g} s may be spent"
         else:
             subject = _look_at_model(model, now)
@@ -392,7 +408,7 @@ def _guessing(now: _Examination) -> float | None:
     return _price(now.loss)(numbers - numbers.mean()) or None if len(numbers) else None
 
 
-def _looking(facts: ModelFacts, run: RunFacts) -> float:
+def looking(facts: ModelFacts, run: RunFacts) -> float:
     """Return the seconds that tracing a model roughly takes: a copy, forward and backward on a batch."""
     products = 6.0 * facts.parameters * min(BATCH, run.samples or BATCH)
     return LOOK_SECONDS + LOOKED_LAYER * len(facts.layers) + products / OPERATIONS

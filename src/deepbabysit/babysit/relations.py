@@ -30,6 +30,7 @@ ENOUGH = 4.0  # rows for each direction of the inputs, so that silence of the pr
 PASSED, KNOWN = 3.0, 0.4  # where validation labels are known by so many deviations, so much of that is expected
 LABELS_BY_CHANCE = 1e-5  # so seldom labels of two random parts are so far apart
 UNSEEN = 4  # rows of a class that training rows do not have, from which on it counts
+TREMBLE = 0.05  # so much of its spread a feature may move
 TOLD = 400  # rows of each part that are told apart
 LOSING, MOVED = 60, 0.25  # validation rows to see what a feature loses there; how far its values may move
 PAIRS = 30  # of equal rows, from which on it is told whether their labels agree
@@ -73,6 +74,8 @@ class Drift:
         uneven: how many times as many validation rows the largest class has as the smallest.
         told: how well neighbours or a linear model tell of which part a row is, from 0 (chance) to 1, each row left out
             of its own answer; `told_error` the standard error of it.
+        widened: how far spreads of a feature differ, in standard errors (of their logarithm), beyond what the largest
+            of so many features does by chance.
     """
 
     distance: float
@@ -86,6 +89,7 @@ class Drift:
     uneven: float = 1.0
     told: float = 0.0
     told_error: float = 1.0
+    widened: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,13 +301,13 @@ def overlap(
 # -- train against validation ------------------------------------------------------------------------------------------
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the Kolmogorov-Smirnov distance of two samples."""
+def _distance(a: np.ndarray, b: np.ndarray, moved: float = 0.0) -> float:
+    """Return the Kolmogorov-Smirnov distance of two samples; values may have `moved` by so much (Levy's distance)."""
     a, b = np.sort(a), np.sort(b)
     both = np.concatenate((a, b))
-    return float(
-        np.abs(np.searchsorted(a, both, "right") / len(a) - np.searchsorted(b, both, "right") / len(b)).max()
-    )
+    here = [np.searchsorted(part, both, "right") / len(part) for part in (a, b)]
+    below = [np.searchsorted(part, both - moved, "right") / len(part) for part in (a, b)] if moved else here
+    return float(max((below[0] - here[1]).max(), (below[1] - here[0]).max(), 0.0))
 
 
 def drift(
@@ -325,7 +329,9 @@ def drift(
     effective = n * m / (n + m)
     # one in a thousand by chance over all features together: 2 exp(-2 d^2 n) = 0.001 / features
     limit = float(np.sqrt(np.log(2 * len(columns) / 0.001) / (2 * effective)))
-    distances = np.array([_distance(a[:, c], b[:, c]) for c in columns]) if len(columns) else np.zeros(1)
+    # each part may have been scaled by itself: that moves a feature of few values as a whole, and does no harm
+    slack = TREMBLE * a.std(axis=0)
+    distances = np.array([_distance(a[:, c], b[:, c], slack[c]) for c in columns]) if len(columns) else np.zeros(1)
     found = share = None
     unseen, uneven = 0.0, 1.0
     if targets is not None and labels is not None:
@@ -349,8 +355,22 @@ def drift(
     best = int(distances.argmax())
     return Drift(
         float(distances[best]), int(columns[best]) if len(columns) else 0, limit, int((distances > limit).sum()),
-        found, share, (n, m), unseen, uneven, *_told(a, b),
+        found, share, (n, m), unseen, uneven, *_told(a, b), _widened(a[:, columns], b[:, columns]),
     )
+
+
+def _widened(a: np.ndarray, b: np.ndarray) -> float:
+    """Return by how many standard errors spreads of a feature differ most, less what that is by chance."""
+    first, second = a.std(axis=0), b.std(axis=0)
+    used = (first > 0) & (second > 0)
+    if not used.any():
+        return 0.0
+    parts = [part[:, used] - part[:, used].mean(axis=0) for part in (a, b)]
+    scaled = np.concatenate([part / part.std(axis=0) for part in parts])
+    tails = (scaled**4).mean(axis=0) - 1.0  # 2 of a normal distribution; more where few rows decide
+    error = np.sqrt(np.maximum(tails, 0.5) / 4.0 * (1.0 / len(a) + 1.0 / len(b)))
+    away = np.abs(np.log(second[used] / first[used])) / error
+    return float(away.max() - np.sqrt(2.0 * np.log(used.sum())))
 
 
 def _told(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from deepbabysit.babysit.broken import Guard, find_origin
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.measures import Slab, of_segments
-from deepbabysit.babysit.preflight import budget_for, planned_seconds, preflight
+from deepbabysit.babysit.preflight import UNHURRIED, budget_for, planned_seconds, preflight
 from deepbabysit.babysit.reading import model_facts, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
 from deepbabysit.babysit.settling import settle
@@ -31,7 +31,6 @@ from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 CLOSE = 8  # steps between two looks at the losses where errors end the run
 GROWN = 4.0  # a loss so many times the best so far, and above the first, is a reason to ask the rules
 BLOCK = 64  # losses are judged at steps that this divides, whenever they are read
-UNHURRIED = 60.0  # seconds of the check before the first step where findings must not depend on the machine's speed
 
 
 _LOOKED: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # model -> form of the data that it was checked with

@@ -17,6 +17,7 @@ from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.handwork import Handwork
 from deepbabysit.babysit.measures import Slab
+from deepbabysit.babysit.preflight import BUDGET, SHARE, UNHURRIED, look_into, looking
 from deepbabysit.babysit.reading import model_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap
 from deepbabysit.babysit.sitter import spoken
@@ -24,8 +25,9 @@ from deepbabysit.babysit.verdict import verdict
 from deepbabysit.babysit.vitals import EpochVitals, Record, RunFacts, StepVitals
 from deepbabysit.io.text import printable
 from deepbabysit.optimizers.flat import flats_of
-from deepbabysit.runtime.context import current, enter, leave
+from deepbabysit.runtime.context import current, enter, leave, surroundings
 
+_LOOKS = 12.0  # so many times a trace of the model is what trying it out takes
 _PATIENT = 64  # steps without an update that may be parts of one: then the optimizer is forgotten
 
 
@@ -68,6 +70,9 @@ class Watch:
         self._gathered = 0  # steps since the last update
         self._work: Handwork | None = None
         self._epoch_start = 0
+        self._tried = False
+        self._entered = math.inf
+        self._every = every
 
     @property
     def findings(self) -> list[Finding]:
@@ -81,6 +86,7 @@ class Watch:
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Watch:
+        self._entered = perf_counter()
         self._work = Handwork(self.record, self._model, self._optimizer)
         self._token = enter(current().but(tap=self._work))
         self._prepare()
@@ -93,6 +99,7 @@ class Watch:
         self._tap = self._change = self._pair = None
         if self._work is not None:
             self._work.end()
+            self._try_model(1.0)
         self.record.stopped = "" if error is None else f"{type(error).__name__}: {error}"
         self.engine.ask("epoch")
         self.engine.ask("end")
@@ -125,6 +132,7 @@ class Watch:
             self.engine.ask("step")
         if ask:
             self.engine.ask("epoch")
+        self._try_model(_LOOKS)
         done = perf_counter()
         if measured:
             self._agenda.took(number, done - self._began)
@@ -139,6 +147,25 @@ class Watch:
         mean = sum(curve) / len(curve) if curve else math.nan
         self.record.epochs.append(EpochVitals(len(self.record.epochs), {"loss": mean, **logs}))
         self.engine.ask("epoch")
+
+    def _try_model(self, looks: float) -> None:
+        """Try the model on the first batch, on a copy, once it is worth it: as the check before `fit` does."""
+        work, record = self._work, self.record
+        if self._tried or work is None or not work.inputs or not record.losses:
+            return
+        budget = UNHURRIED if self._every is not None else min(BUDGET, SHARE * (perf_counter() - self._entered))
+        if budget < looks * looking(record.model, record.run):
+            return
+        self._tried = True
+        with surroundings(tap=None):
+            try:
+                seen, found = look_into(self._model, work.inputs, record.run, budget)
+                record.probes.update({name: value for name, value in seen.probes.items() if value is not None})
+            except (TypeError, ValueError) as error:  # a model of a kind that cannot be tried out
+                record.probes["unchecked"] = str(error)
+                found = []
+        work.inputs = []
+        self.engine.take(found)
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 

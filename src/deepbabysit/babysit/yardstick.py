@@ -6,6 +6,7 @@ closed form to standardized inputs; classes are fitted as columns of 0 and 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -96,6 +97,16 @@ class Yardstick:
     def telling(self) -> bool:
         """Whether it says what the data allow: it learned something, and knows inputs of this kind."""
         return self.own - self.own_guess >= LEARNED and (not self.wide or self.best >= KNOWS)
+
+    @property
+    def missed(self) -> tuple[float, float]:
+        """How much less is known of validation rows than of training rows left out, and that in standard errors."""
+        gap = self.own - self.best
+        if self.kind == "numbers":
+            spread = 2.0 * (1.0 / self.rows + 1.0 / self.held_rows)
+            return gap, math.log(max(1.0 - self.best, 1e-3) / max(1.0 - self.own, 1e-3)) / math.sqrt(spread)
+        spread = self.own * (1.0 - self.own) / self.rows + (self.best * (1.0 - self.best) + 0.01) / self.held_rows
+        return gap, gap / math.sqrt(spread)
 
     @property
     def own(self) -> float:

@@ -1,4 +1,4 @@
-"""The third draw that is sealed: run once per release."""
+"""The third draw that was sealed; its misses have been read."""
 
 FIRST_SEED = 48_300_000
 SEEDS = 5  # different ones in this draw; twins are trained once for each

@@ -34,7 +34,7 @@ CODES: tuple[Code, ...] = (
         also=("double_softmax", "wrong_loss_for_output"),
     ),
     Code(
-        "double_softmax", "softmax or sigmoid is applied twice", ("check",),
+        "double_softmax", "softmax or sigmoid is applied twice", ("check", "step"),
         "A loss that takes logits on the output of a softmax or sigmoid.",
         "The softmax of probabilities lies near uniform (for 10 classes at most 0.23 for the right one): the loss "
         "cannot fall far, and its gradients are small.",
@@ -60,7 +60,7 @@ CODES: tuple[Code, ...] = (
 """,
     ),
     Code(
-        "loss_shape_mismatch", "targets and outputs have different shapes", ("check",),
+        "loss_shape_mismatch", "targets and outputs have different shapes", ("check", "step"),
         "(N,) against (N, 1), class numbers against one-hot rows, another number of columns.",
         "Elsewhere such shapes are broadcast to (N, N) and a wrong number is minimized; here it is refused.",
         ("Give both one shape: y.reshape(-1, 1).", "Class numbers: sparse_categorical_crossentropy or cross_entropy.",

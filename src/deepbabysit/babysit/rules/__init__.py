@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 FAMILIES = (
-    "data", "labels", "splits", "outputs", "initialization", "structure", "rates",
+    "data", "values", "labels", "splits", "outputs", "initialization", "structure", "rates",
     "numbers", "gradients", "updates", "curves", "regularization", "capacity", "loops",
 )  # fmt: skip
 _loaded: list[str] = []

@@ -19,10 +19,10 @@ from deepbabysit.babysit.vitals import Record
     why="A hidden layer of one or two units passes on one or two numbers of each row: `units`, where the input and the "
     "output are wider. Where the data are bent (a kernel model explains more than a linear one by `curved`) fewer than "
     "`few` units do not bend enough, nor do `few` where the loss no longer falls. A model with fewer numbers than a "
-    "linear one, and a worse score, cannot even be that. A model without a bend in it is linear: where the data are "
-    "bent, and the run ended no more than `near` above the linear one, that is what is missing. With such a build a "
-    "small `gap` to what cheap models reach is enough, beyond `errors` standard errors, or a loss above theirs by "
-    "`dear` of guessing.",
+    "linear one, and a worse score, cannot even be that. A pooling that leaves so few numbers does the same. A model "
+    "without a bend in it is linear: where the data are bent, and the run ended no more than `near` above the linear "
+    "one, that is what is missing. With such a build a small `gap` to what cheap models reach is enough, beyond "
+    "`errors` standard errors, or a loss above theirs by `dear` of guessing.",
     causes=("missing_hidden_activation", "nan_in_data", "one_unit_softmax", "output_ignores_input"),
 )
 def too_small(record: Record, limits: Any) -> Finding | None:
@@ -53,6 +53,17 @@ def too_small(record: Record, limits: Any) -> Finding | None:
             {"units": layer.units, "limit": int(most)}, layer.path, (wider(32.0 / (layer.units or 1)),),
         )
     features = getattr(record.data, "features", None) or 0
+    pooled = next((
+        layer for layer in record.model.layers[:-1]
+        if layer.inputs is None and layer.units and layer.units * layer.settings.get("positions", 1) <= most < features
+    ), None)
+    if pooled is not None:
+        count = (pooled.units or 0) * int(pooled.settings.get("positions", 1))
+        return _finding(
+            record, f"layer {pooled.path} ({pooled.kind}) passes on {count} numbers of the {features} of each row "
+            f"(limit {int(most)})", stand.words(), {"units": count, "limit": int(most), "features": features},
+            pooled.path, (Remedy("Pool less, or convolve before."), wider()),
+        )
     of_lines, numbers = (features + 1) * outputs, record.model.parameters
     if hidden and 0 < numbers < of_lines and stand.score < known.linear - limits.gap:
         return _finding(

@@ -20,6 +20,7 @@ from deepbabysit.babysit.remedies import (
     weigh_classes,
     wider,
 )
+from deepbabysit.babysit.rules.data import otherwise
 from deepbabysit.babysit.rules.reach import reach, yardstick_of
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import (
@@ -404,9 +405,11 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
     known = yardstick_of(record)
     if known is not None and known.best > known.guess + limits.known:
         return None  # the inputs tell the labels of the validation rows; it is the model that does not
-    told = getattr(record.data, "association", None)
+    told, drift = (getattr(record.data, name, None) for name in ("association", "drift"))
     if told is not None and not told.telling:
         return None  # so few rows for so many columns are learned by heart whatever their labels are
+    if drift is not None and otherwise(drift):
+        return None  # it is the inputs of the validation part that are others
     knows = bool(held) and max(held) > 1.0 / classes + 0.15
     falling = min(val[-2:]) <= min(val)  # running statistics that lag behind look the same at first
     if min(val) < limits.never * guess or train[-1] > limits.learned * guess or knows or falling:

@@ -11,7 +11,7 @@ import numpy as np
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.facts import DataFacts, InputFacts, NotFinite
 from deepbabysit.babysit.finding import Finding, Remedy, Severity
-from deepbabysit.babysit.relations import Association
+from deepbabysit.babysit.relations import Association, Drift
 from deepbabysit.babysit.remedies import standardize, standardize_target, weigh_classes
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import Record
@@ -36,6 +36,21 @@ def number_of(name: str) -> int:
 def data_of(record: Record) -> DataFacts | None:
     """Return the data facts of a record, where there are any."""
     return record.data if isinstance(record.data, DataFacts) else None
+
+
+OTHERWISE, SPREAD = 4.0, 5.0  # standard errors by which parts are told apart, and by which spreads differ
+
+
+def otherwise(found: Drift) -> bool:
+    """Tell whether inputs of the parts differ more than chance explains, however little that is."""
+    return (
+        found.distance > found.chance or found.told > OTHERWISE * found.told_error or found.widened > SPREAD
+    )
+
+
+def alone_in(data: DataFacts, limits: Any) -> bool:
+    """Tell whether rows stand for themselves: neither copied nor nearly the same as others."""
+    return data.copies <= limits.copies * data.rows and (data.near is None or data.near.share < limits.near)
 
 
 def percent(share: float) -> str:
@@ -183,11 +198,13 @@ def _unscaled(name: str, found: InputFacts, scales: np.ndarray, limits: Any) -> 
 
 @rule(
     "input_normalized_twice", phase="check", largest=0.1, std=0.02, outliers=0.5, below=5.0, most=0.5, spread=0.3,
+    lost=0.03, tails=12.0, measured=0.05,
     why="Data scaled once have values near 1; pixels divided by 255 twice end below 0.004, digits by 16 twice below "
     "0.063. In sparse text features the words that occur are above `std`; others may "
     "have outliers up to `outliers`. Statistics of raw numbers that are taken off scaled ones leave "
     "features that lie far `below` 0 in their own spread, which is small: `most` of them, when raw numbers, where they "
-    "lie far from 0, lie above it.",
+    "lie far from 0, lie above it. Or they leave `most` of the `measured` features (no value as often as that) with a "
+    "spread below `lost` beside others that are larger; outliers (values beyond `tails` spreads) explain that, too.",
 )
 def input_normalized_twice(record: Record, limits: Any) -> Iterator[Finding]:
     """All inputs are tiny."""
@@ -221,7 +238,10 @@ def _scaled_again(found: InputFacts, name: str, limits: Any, number: int) -> Ite
     mean, std = np.array(found.mean), np.array(found.std)
     mean, std = mean[std > 0], std[std > 0]
     below = (mean < -limits.below * std) & (std < limits.spread)
-    if not len(std) or found.rows < 30 or below.mean() < limits.most:
+    if not len(std) or found.rows < 30:
+        return
+    if below.mean() < limits.most:
+        yield from _lost_beside_others(found, name, limits, number)
         return
     yield Finding(
         "input_normalized_twice", "warning", 0.85,
@@ -230,6 +250,26 @@ def _scaled_again(found: InputFacts, name: str, limits: Any, number: int) -> Ite
         f"{float(np.median(std[below])):.3g}; limit {percent(limits.most)} of the features): as if the mean of raw "
         "numbers was taken off scaled ones. Scale once.",
         {"input": name, "features": int(below.sum()), "of": len(std), "limit": limits.most},
+        remedies=(Remedy("Remove one of the two scalings."), standardize(number)),
+    )
+
+
+def _lost_beside_others(found: InputFacts, name: str, limits: Any, number: int) -> Iterator[Finding]:
+    std = np.array(found.std)
+    wide = np.array(found.maximum) - np.array(found.minimum)
+    measured = (np.array(found.common) < limits.measured) & (std > 0)
+    lost = measured & (std < limits.lost) & (wide < limits.tails * std)
+    if not lost.any() or lost.sum() < limits.most * measured.sum():
+        return
+    if std.max() < limits.tails * float(np.median(std[lost])):
+        return
+    yield Finding(
+        "input_normalized_twice", "warning", 0.75,
+        f"{int(lost.sum())} of {int(measured.sum())} measured features of {name} have standard deviations of "
+        f"{float(std[lost].min()):.2g} to {float(std[lost].max()):.2g} (limit {limits.lost:g}), without outliers, and "
+        f"others of up to {float(std.max()):.2g}: as if they were scaled once more with the range of the raw numbers. "
+        "The first layer hardly sees them. Scale once.",
+        {"input": name, "features": int(lost.sum()), "of": int(measured.sum()), "limit": limits.lost},
         remedies=(Remedy("Remove one of the two scalings."), standardize(number)),
     )
 
@@ -467,7 +507,7 @@ def _one_class(counts: Any, rows: int) -> Finding | None:
 
 @rule(
     "corrupted_labels", phase="check", sigma=3.5, shifted=6.0, rows=60, known=8.0, carried=2.0, held=30,
-    contradicted=0.25, drift=0.25, causes=("class_imbalance", "constant_feature"),
+    contradicted=0.25, causes=("class_imbalance", "constant_feature"),
     why="Neighbours and a linear model on the true pairing are compared with 24 pairings whose rows are shuffled. On "
     "real "
     "tables they win by 9 to 150 standard deviations; shuffled labels stay below 3.5 in 99 of 100 cases. A pairing "
@@ -483,7 +523,7 @@ def corrupted_labels(record: Record, limits: Any) -> Finding | None:
         return None
     sigma = max(found.neighbours_sigma, found.linear_sigma)
     if sigma >= limits.sigma:
-        drifted = data.drift is not None and data.drift.distance > max(data.drift.chance, limits.drift)
+        drifted = data.drift is not None and otherwise(data.drift)
         return (None if drifted else _validation_labels(found, sigma, limits)) or _contradictions(found, limits)
     if not found.telling:
         return None

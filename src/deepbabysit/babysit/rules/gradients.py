@@ -103,13 +103,14 @@ def _exploding(
 
 @rule("dead_relu", phase="step",
       why="95th percentile < 1e-5 in > 50 % of a layer (UMLAUT); a unit counts as dead when it was 0 for every one of "
-          "the last rows, so that sparse layers (80 % zeros) stay silent; where the rest has learned well it is a note",
+          "the last rows, so that sparse layers (80 % zeros) stay silent. It is a note where the rest learned well, "
+          "and where not `more` of them are closed than before the first step: of a few filters as many are by chance",
       causes=("learning_rate_too_high", "bad_init_scale", "bad_bias_init", "input_not_normalized",
               "regularization_too_strong", "dead_weights", "symmetric_init", "dropout_too_high", "batchnorm_misuse",
               "missing_output_activation", "wrong_loss_for_output", "target_out_of_range", "unstable_activation_scale",
               "input_normalized_twice", "target_not_normalized", "corrupted_labels", "conflicting_labels",
               "missing_zero_grad", "loss_reduction_sum"),
-      share=0.5, rows=192, most=0.9, few=64, learned=0.15)
+      share=0.5, rows=192, most=0.9, few=64, learned=0.15, more=0.15)
 def dead_relu(record: Record, limits: Any) -> list[Finding]:
     """More than half of a layer's units give 0 for every sample."""
     if not record.steps or _cut_off(record):
@@ -117,6 +118,7 @@ def dead_relu(record: Record, limits: Any) -> list[Finding]:
     step = record.steps[-1]
     guess, level = chance(record), last_level(record.curve())
     learned = bool(guess and level is not None and level < limits.learned * guess)
+    born = record.probes.get("signals") or {}
     found = []
     for path, layer in step.layers.items():
         units = layer.units
@@ -127,7 +129,8 @@ def dead_relu(record: Record, limits: Any) -> list[Finding]:
         if share <= limits.share or units.rows < (limits.few if share > limits.most else limits.rows):
             continue
         everything = units.dead == units.units
-        harmless = not everything and learned
+        natural = path in born and share <= born[path].zero + limits.more and share <= limits.most
+        harmless = not everything and (learned or natural)
         found.append(
             Finding(
                 "dead_relu", "error" if everything else "note" if harmless else "warning", min(0.6 + 0.4 * share, 0.99),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from deepbabysit.babysit.finding import Finding, Remedy
-from deepbabysit.babysit.rules.data import data_of, percent
+from deepbabysit.babysit.rules.data import alone_in, data_of, otherwise, percent
 from deepbabysit.babysit.rules.reach import yardstick_of
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import Record
@@ -64,13 +63,45 @@ def relabelled(record: Record, limits: Any) -> Finding | None:
     )
 
 
+@rule(
+    "corrupted_labels", phase="check", gap=0.1, errors=5.0, labels=0.1, score=0.8, apart=0.3, rows=30, copies=0.05,
+    near=0.3,
+    why="Cheap models know validation rows as well as training rows that were left out of their fit: on clean data the "
+        "scores are at most 2 standard errors apart. Where they are this far apart and inputs are alike in both parts, "
+        "labels of the validation part are wrong. Classes in other shares (`labels`), `copies` and rows `near` each "
+        "other, and a feature that knows the training labels alone (`score`, `apart` from the next) explain it, too.",
+)
+def wrong_validation_labels(record: Record, limits: Any) -> Finding | None:
+    """Validation labels that inputs do not tell, while they tell training labels."""
+    known, data = yardstick_of(record), data_of(record)
+    if known is None or data is None or data.drift is None or record.run.weighted or known.held_rows < limits.rows:
+        return None
+    gap, errors = known.missed
+    if gap < limits.gap or errors < limits.errors or otherwise(data.drift) or not alone_in(data, limits):
+        return None
+    told = data.association
+    if told is not None and told.alone is not None and told.second is not None and (
+        told.alone > limits.score and told.alone - told.second > limits.apart
+    ):
+        return None
+    moved = data.drift.labels
+    if data.drift.unseen or (moved is not None and moved > max(data.drift.labels_chance or 0.0, limits.labels)):
+        return None
+    return _finding(
+        f"a cheap model is right about {percent(known.own)} of the training targets (each row left out of its fit) and "
+        f"about {percent(max(known.best, 0.0))} of the validation targets: {errors:.1f} standard errors less (limit "
+        f"{limits.errors:g}), and inputs of the parts are alike. Labels of the validation part are wrong",
+        {"own": known.own, "validation": known.best, "errors": errors, "limit": limits.errors, "part": "validation"},
+        0.85,
+    )
+
+
 def _of_classes(known: Yardstick, limits: Any) -> Finding | None:
     share, held = known.doubted, known.held_doubted
     if share is None or held is None or share < limits.doubted or held > limits.held * share:
         return None
-    spread = known.own * (1.0 - known.own) / known.rows + (known.best * (1.0 - known.best) + 0.01) / known.held_rows
-    gap, error = known.best - known.own, math.sqrt(spread)
-    if gap < max(limits.wide, limits.sure * error) and gap < max(limits.apart, limits.surer * error):
+    gap, errors = (-value for value in known.missed)
+    if not (gap >= limits.wide and errors >= limits.sure) and not (gap >= limits.apart and errors >= limits.surer):
         return None  # as hard as the validation rows: classes that overlap
     return _finding(
         f"of the training rows of which a cheap model is surest (those rows left out of its fit) {percent(share)} have "
@@ -88,8 +119,7 @@ def _of_numbers(known: Yardstick, limits: Any) -> Finding | None:
         )
     if known.best - known.own < limits.wide or known.own > limits.half * known.best:
         return None
-    rows = math.sqrt(2.0 * (1.0 / known.rows + 1.0 / known.held_rows))
-    errors = math.log(max(1.0 - known.own, 1e-3) / max(1.0 - known.best, 1e-3)) / rows
+    errors = -known.missed[1]
     if errors < limits.errors:
         return None
     return _finding(

@@ -117,6 +117,39 @@ def summed_loss(record: Record, limits: Any) -> Finding | None:
     )
 
 
+@rule("double_softmax", phase="step", times=1,
+      why="the graph of a hand-written loop's loss shows that a loss of logits stands on a softmax or sigmoid")
+def loss_of_probabilities(record: Record, limits: Any) -> Finding | None:
+    """A loss of logits is given probabilities by a hand-written loop."""
+    seen = record.probes.get("stacked")
+    if not seen:
+        return None
+    return Finding(
+        "double_softmax", "error", 0.95,
+        f"the loss takes logits and applies its own, and it was given the result of a {seen[1]}: 2 times, limit "
+        f"{int(limits.times)}. The loss cannot come near 0, and gradients are small. Leave one of the two out.",
+        {"loss": seen[0], "activation": seen[1], "limit": int(limits.times)}, step=0,
+        remedies=(Remedy("give the loss what the last layer computes before its activation",
+                         "db.losses.cross_entropy(y, logits)"),),
+    )
+
+
+@rule("loss_shape_mismatch", phase="step",
+      why="outputs (n, 1) and targets (n,) broadcast to (n, n): each output is compared with every target")
+def broadcast_loss(record: Record, limits: Any) -> Finding | None:
+    """A hand-written loss compares every row with every other."""
+    seen = record.probes.get("broadcast")
+    if not seen:
+        return None
+    return Finding(
+        "loss_shape_mismatch", "error", 0.95,
+        f"the loss compares outputs of shape {seen[0]} with targets of shape {seen[1]}: they broadcast, so each output "
+        f"is drawn to all targets at once, which is their mean. Give both one shape.",
+        {"output": seen[0], "targets": seen[1], "limit": "one shape"}, step=0,
+        remedies=(Remedy("give both one shape", "y = y.reshape(-1, 1)"),),
+    )
+
+
 @rule("unchanged_weights", phase="step",
       why="gradients reach these weights, and no optimizer takes them: after `steps` steps they are the same, bit for "
           "bit. Frozen weights get no gradient, and those of a second optimizer change",

@@ -72,8 +72,8 @@ def nan_in_layer(record: Record, limits: Any) -> Finding | None:
         f"guard {origin['operation']} in {where}: keep its argument away from 0 (add 1e-7, or use db.ops.where)"
     )
     return Finding(
-        "nan_in_layer", "error", 1.0, text, dict(origin), layer=head, step=origin["step"], epoch=origin["epoch"],
-        remedies=(own, *cooler(record)) if local else (*cooler(record), own),
+        "nan_in_layer", "error", 1.0, text, {**origin, "unexplained": local}, layer=head, step=origin["step"],
+        epoch=origin["epoch"], remedies=(own, *cooler(record)) if local else (*cooler(record), own),
     )
 
 

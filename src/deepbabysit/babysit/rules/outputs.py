@@ -384,6 +384,7 @@ def _mismatch(record: Record, what: str, sure: float, severity: Any, seen: str) 
     causes=(
         "input_not_normalized", "target_not_normalized", "bad_init_scale", "unstable_activation_scale", "bad_bias_init",
         "loss_reduction_sum", "double_softmax", "missing_output_activation", "wrong_loss_for_output", "nan_in_data",
+        "nan_in_layer",
         "target_out_of_range",
     ),
 )
@@ -429,6 +430,7 @@ def initial_loss_off_chance(record: Record, limits: Any) -> Finding | None:
 @rule(
     "loss_reduction_sum", phase="check", ratio=1.8,
     why="A mean gives the same for a batch and for the batch twice; a sum gives twice as much.",
+    causes=("batch_leak",),
 )
 def loss_reduction_sum(record: Record, limits: Any) -> Finding | None:
     """A loss that grows with the batch."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deepbabysit.babysit.yardstick import Yardstick
 
 NEAR, ERRORS = 0.02, 1.5  # a score so close, or within so many standard errors, is as good
-DEAR = 0.08  # loss above that of the cheap models, against guessing, that is still as good
+DEAR = 0.11  # loss above that of the cheap models, against guessing, that is still as good
 FAR, SURELY = 0.1, 3.0  # a score so far below, and by so many standard errors, is held up
 COSTLY = 0.25  # loss above that of the cheap models, against guessing, with which a run is held up whatever it scores
 FAR_NUMBERS = 0.15  # the same of the share of the variance: smooth functions are a kernel model's best case

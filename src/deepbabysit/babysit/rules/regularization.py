@@ -27,6 +27,7 @@ from deepbabysit.babysit.rules.signals import (
     kernels,
     last_epoch,
     layer_of,
+    update_ratios,
     usual_ratio,
     wild,
 )
@@ -115,34 +116,35 @@ def decay_too_strong(record: Record, limits: Any) -> Finding | None:
 @rule("regularization_too_strong", phase="epoch",
       why="each unit begins with weights of length 1 (LeCun) to 1.4 (He), and they grow; limits of 2 to 4 are usual "
           "(Srivastava et al., 2014). Where a constraint holds them below `short`, signals and gradients shrink by "
-          "that factor in every layer; one that sets more than `zeros` of them to 0 forbids most of what could be "
-          "learned. Both do harm where the loss is poor only",
-      short=0.4, zeros=0.3, poor=0.2, gap=0.05, epochs=2)
+          "that factor in every layer; one that changes them by more than `taken` of what it leaves in the first step "
+          "forbids most of what could be learned (unit length: 0.4). Both do harm where the loss is poor only",
+      short=0.4, taken=0.6, poor=0.2, gap=0.05, epochs=2)
 def held_short(record: Record, limits: Any) -> Finding | None:
-    """A constraint holds the weights far shorter than any start draws them, or at 0."""
+    """A constraint holds the weights far shorter than any start draws them, or took most of the first ones away."""
     held = {layer.path: layer for layer in record.model.layers if layer.settings.get("constraint")}
     losses, guess, stand = finite(data_losses(record)), chance(record), reach(record)
     if not held or not record.steps or len(losses) < limits.epochs or not guess:
         return None
     if losses[-1] < limits.poor * guess and not (stand is not None and stand.below(limits.gap)):
         return None
+    begun = update_ratios(record.steps[0]) if record.steps[0].step == 0 else {}
     found = []
     for p in kernels(record.steps[-1]):
         layer = held.get(layer_of(p.path))
         if layer is not None and layer.units:
-            length, zeros = p.weight.norm / math.sqrt(layer.units), p.weight.zeros / max(p.weight.count, 1)
-            if length < limits.short or zeros > limits.zeros:
-                found.append((layer, length, zeros))
+            length, taken = p.weight.norm / math.sqrt(layer.units), begun.get(p.path, 0.0)
+            if length < limits.short or taken > limits.taken:
+                found.append((layer, length, taken))
     if not found:
         return None
-    layer, length, zeros = min(found, key=lambda item: item[1])
+    layer, length, taken = min(found, key=lambda item: item[1])
     return Finding(
         "regularization_too_strong", "warning", 0.9,
         f"the constraint {layer.settings['constraint']} holds the weights of {layer.path} at a length of {length:.2g} "
-        f"for each unit (limit {limits.short:g}; fresh ones have 1 to 1.4), {zeros:.0%} of them at 0 (limit "
-        f"{limits.zeros:.0%}), and the loss stays at {losses[-1]:.3g} (guessing: {guess:.3g}). Signals shrink by that "
-        f"factor in every layer. Take it out, or allow a length of 3.",
-        {"length": length, "zeros": zeros, "limit": limits.short, "layers": [la.path for la, *_ in found],
+        f"for each unit (limit {limits.short:g}; fresh ones have 1 to 1.4) and changed them by {taken:.2g} of that in "
+        f"the first step (limit {limits.taken:g}), and the loss stays at {losses[-1]:.3g} (guessing: {guess:.3g}). "
+        f"Take it out, or allow a length of 3.",
+        {"length": length, "taken": taken, "limit": limits.short, "layers": [la.path for la, *_ in found],
          "level": losses[-1]}, layer=layer.path, epoch=last_epoch(record),
         remedies=(Remedy("Take the constraints out.", "kernel_constraint=None", changes.unconstrained()),),
     )

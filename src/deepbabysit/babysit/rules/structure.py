@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import batches, wider
-from deepbabysit.babysit.rules.data import percent
+from deepbabysit.babysit.rules.data import data_of, percent
 from deepbabysit.babysit.rules.initialization import activation_after, weighted
 from deepbabysit.babysit.rules.reach import yardstick_of
 from deepbabysit.babysit.rules.rule import rule
@@ -42,7 +43,8 @@ def _linear(layer: LayerFacts) -> bool:
 
 def _idle(layer: LayerFacts) -> bool:
     """Tell whether a layer hands its input through as it is: what comes behind it has the input's own source."""
-    return layer.kind == "Activation" and layer.activation in (None, "linear")
+    return (layer.kind == "Activation" and layer.activation in (None, "linear")) or (
+        layer.kind == "LeakyReLU" and layer.settings.get("slope") == 1.0)
 
 
 def _affine_before(record: Record, layer: LayerFacts) -> tuple[LayerFacts, bool] | None:
@@ -65,12 +67,13 @@ def _affine_before(record: Record, layer: LayerFacts) -> tuple[LayerFacts, bool]
 
 
 @rule(
-    "missing_hidden_activation", phase="check", layers=1, bent=0.03, straight=1e-3,
+    "missing_hidden_activation", phase="check", layers=1, bent=0.03, straight=1e-3, away=5.0, large=10.0,
     why="Two affine maps are one affine map. A layer narrower than what comes before and behind it is a bottleneck, "
     "which is often meant so, and an output that others use as well may be meant so, too. Where a kernel model is no "
     "better than a linear one by `bent`, a linear one is enough, and it is only noted. Whatever the layers are called: "
     "a model with several kernels that maps sums of rows to sums of outputs, within `straight` of how outputs differ "
-    "(float32 rounds to 1e-5 of that), is one affine map.",
+    "(float32 rounds to 1e-5 of that), is one affine map. Units with an activation are never bent where inputs lie so "
+    "far `away` from 0 in their own spread, or are so `large`: that is a matter of their scale, and only noted.",
 )
 def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
     """Affine layers whose output goes into another affine layer unchanged, or a model that is linear as a whole."""
@@ -81,6 +84,7 @@ def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
         return
     known = yardstick_of(record)
     enough = known is not None and known.own_curved - known.own_linear < limits.bent
+    enough = enough or (any(activation_after(record, k) != "linear" for k in kernels[:-1]) and _off(record, limits))
     named = ", ".join(layer.path for layer in kernels[:-1])
     yield Finding(
         "missing_hidden_activation", "note" if enough else "warning", 0.5 if enough else 0.9,
@@ -92,6 +96,16 @@ def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
             "Give the hidden layers relu.", 'activation="relu", kernel_initializer="he_normal"',
             changes.activate("relu", tuple(layer.path for layer in kernels[:-1]), "he_normal")),),
     )
+
+
+def _off(record: Record, limits: Any) -> bool:
+    """Tell whether inputs are so scaled that no unit's activation is bent by them."""
+    data = data_of(record)
+    for found in data.inputs if data is not None else ():
+        away = [abs(mean) / std for mean, std in zip(found.mean, found.std, strict=True) if std > 0]
+        if not found.ids and away and (median(away) > limits.away or max(found.std) > limits.large):
+            return True
+    return False
 
 
 def _two_in_a_row(record: Record, limits: Any) -> Iterator[Finding]:
@@ -147,15 +161,17 @@ def dropout_too_high(record: Record, limits: Any) -> Iterator[Finding]:
 
 @rule(
     "batchnorm_misuse", phase="check", batch=2, small=4, kept=0.5, dropped=0.3, steps=20, remembered=24,
+    epsilon=0.01, spread=0.5,
     why="One row has no variance and two have one number for it. `kept`: weight that the starting values 0 and 1 still "
     "have in the running statistics when the run ends. Dropout before it changes the variance between training and "
-    "test (Li et al. 2019). A bias before it is only superfluous.",
+    "test (Li et al. 2019). A bias before it is only superfluous. An "
+    "epsilon above `epsilon` that leaves less than `spread` of the outputs' size hides the variance.",
 )
 def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
     """Batch normalization that cannot work."""
     layers = by_path(record)
     norms = [layer for layer in layers.values() if layer.kind == "BatchNorm"]
-    size = record.run.batch_size
+    size, signals = record.run.batch_size, record.probes.get("signals") or {}
     if norms and size is not None and size <= limits.small:
         norm = norms[0]
         positions = norm.settings.get("positions", 1)
@@ -191,6 +207,19 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
         elif fresh and planned >= limits.steps and momentum**planned > limits.kept:
             yield _never_updated(norm, f"momentum is {momentum:g} and {planned} steps are planned", momentum**planned,
                                  limits)
+        signal, gamma = signals.get(norm.path), norm.parameters.get("gamma")
+        size_of = 1.0 if gamma is None else gamma.norm / math.sqrt(max(gamma.count, 1))
+        epsilon = norm.settings.get("epsilon", 0.0)
+        if signal is not None and epsilon > limits.epsilon and 0.0 < signal.std < limits.spread * size_of:
+            yield Finding(
+                "batchnorm_misuse", "warning", 0.85,
+                f"layer {norm.path}: epsilon is {epsilon:g} (usual 1e-3 to 1e-5, limit {limits.epsilon:g}), so its "
+                f"outputs have a deviation of {signal.std:.2g} instead of {size_of:.2g} (limit {limits.spread:g} of "
+                f"it): epsilon stands beside the variance, and hides it. Use 1e-3.",
+                {"epsilon": epsilon, "std": signal.std, "limit": limits.epsilon}, layer=norm.path,
+                remedies=(Remedy("Use a small epsilon.", "db.layers.BatchNorm(epsilon=1e-3)",
+                                 changes.epsilon(norm.path, 1e-3)),),
+            )
         before = layers.get(norm.sources[0]) if len(norm.sources) == 1 else None
         if before is None:
             continue
@@ -364,8 +393,8 @@ def batch_leak(record: Record, limits: Any) -> Finding | None:
 @rule(
     "wrong_gradient", phase="check", error=1e-2,
     why="1e-2: CS231n, gradient checks: probably wrong; in float64 a right one agrees to 1e-6. Where differences see "
-    "no "
-    "slope at all the gradient may be a straight-through estimate, made so on purpose.",
+    "no slope at all the gradient is a straight-through estimate, made so on purpose, and an operation that hands its "
+    "input through is there for its backward (gradients clipped or reversed).",
 )
 def wrong_gradient(record: Record, limits: Any) -> Finding | None:
     """A user's backward that disagrees with differences."""
@@ -373,14 +402,14 @@ def wrong_gradient(record: Record, limits: Any) -> Finding | None:
     if found is None or found.error <= limits.error:
         return None
     flat = abs(found.numeric) < 1e-6 * max(abs(found.analytic), 1e-12)
-    names = ", ".join(found.functions)
+    names, meant = ", ".join(found.functions), flat or found.through
     return Finding(
-        "wrong_gradient", "warning" if flat else "error", 0.5 if flat else 0.95,
+        "wrong_gradient", "note" if meant else "error", 0.5 if meant else 0.95,
         f"by {found.parameter}, along a random direction, the tape gives {found.analytic:.6g} and differences "
         f"{found.numeric:.6g}: {found.error:.2g} of the gradient's size apart (limit {limits.error:g}). Operations "
         f"with a backward of their own: {names}. " + ("Differences see no slope: fine where a straight-through "
-        "estimate is "
-        "meant." if flat else "The optimizer follows the wrong one. Correct the backward."),
+        "estimate is meant." if flat else "It hands its input through: fine where its gradient is to be changed."
+        if found.through else "The optimizer follows the wrong one. Correct the backward."),
         {"error": found.error, "limit": limits.error, "analytic": found.analytic, "numeric": found.numeric,
          "functions": list(found.functions)},
         layer=found.parameter.rpartition(".")[0] or None,

@@ -194,17 +194,20 @@ def _peak(curve: np.ndarray) -> float:
 
 def _killed(record: Record, limits: Any) -> tuple[list[str], int]:
     """Return layers that lost most of their units, or all of their gradient, in training, and when it was over."""
-    born = record.probes.get("signals") or {}
+    born, first = record.probes.get("signals") or {}, record.steps[0]
     names, over = [], 0
-    for path, layer in record.steps[-1].layers.items():
-        if path in born and born[path].zero <= 0.5 * limits.closed and _closed(layer, limits):
+    for path in record.steps[-1].layers:
+        worked = path in born and born[path].zero <= 0.5 * limits.closed and path in first.layers and not _shut(
+            first.layers[path], 0.5 * limits.closed, 0)
+        looks = [s for s in record.steps if path in s.layers and _shut(s.layers[path], limits.closed, limits.rows)]
+        if worked and looks and looks[-1] is record.steps[-1]:
             names.append(path)
-            over = max(over, next(s.step for s in record.steps if path in s.layers and _closed(s.layers[path], limits)))
+            over = max(over, looks[0].step)
     if names or len(record.steps) < 2 * limits.looks:
         return names, over
-    first, recent = record.steps[0].parameters, [s.parameters for s in record.steps[-int(limits.looks) :]]
+    recent = [s.parameters for s in record.steps[-int(limits.looks) :]]
     for p in kernels(record.steps[-1]):
-        seen = [part[p.path].gradient for part in (first, *recent) if p.path in part]
+        seen = [part[p.path].gradient for part in (first.parameters, *recent) if p.path in part]
         if len(seen) <= limits.looks or seen[0] is None or not seen[0].norm > 0.0:
             continue
         if all(g is not None and g.norm == 0.0 for g in seen[1:]):
@@ -213,18 +216,20 @@ def _killed(record: Record, limits: Any) -> tuple[list[str], int]:
     return names, over
 
 
+def _shut(layer: LayerVitals, share: float, rows: float) -> bool:
+    """Tell whether more than a share of a layer is closed for each of so many rows, or on the flat part of its bend."""
+    units = layer.units
+    if units is None or units.units < 2:
+        return False
+    if units.saturated is not None:
+        return units.saturated > share
+    return units.dead > share * units.units and units.rows >= rows
+
+
 def _still(step: StepVitals, path: str) -> bool:
     """Tell whether the gradient of a kernel was exactly 0 in a step."""
     found = step.parameters.get(path)
     return found is not None and found.gradient is not None and found.gradient.norm == 0.0
-
-
-def _closed(layer: LayerVitals, limits: Any) -> bool:
-    """Tell whether most units of a layer gave 0 for every one of enough rows."""
-    units = layer.units
-    if units is None or units.saturated is not None or units.units < 2:
-        return False
-    return units.dead > limits.closed * units.units and units.rows >= limits.rows
 
 
 def _by_operation(record: Record) -> bool:
