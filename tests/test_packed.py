@@ -8,17 +8,24 @@ pytest.importorskip("numba")
 import deepbabysit as db
 from deepbabysit.autograd import replay
 from deepbabysit.runtime import record, threads
+from deepbabysit.runtime.registry import default_device
 from deepbabysit_numpy.compiled import packed, thin
+from deepbabysit_numpy.compiled.code import registers
 from deepbabysit_numpy.program import building, fusing
 
-HIGH = packed.high()
+KINDS = [False, True] if registers.matrix_registers() else [False]  # whether matrix registers multiply
 
 
-@pytest.fixture(autouse=True)
-def all_sizes(monkeypatch):
+@pytest.fixture(autouse=True, params=KINDS, ids=lambda kind: "matrix" if kind else "vectors")
+def all_sizes(request, monkeypatch):
+    plans = default_device().plans  # they know how much memory products take
+    plans.clear()
+    monkeypatch.setattr(registers, "matrix_registers", lambda: request.param)
     monkeypatch.setitem(packed.LEAST, "packed", 1)
     monkeypatch.setitem(packed.LEAST, "thin", 1 << 62)
     monkeypatch.setitem(packed.LEAST, "packed part", 1)
+    yield
+    plans.clear()
 
 
 def product(x, y, count, monkeypatch, bias=None, rectify=False):
@@ -34,7 +41,8 @@ def product(x, y, count, monkeypatch, bias=None, rectify=False):
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("m", "k", "n"), [(1, 1, 1), (HIGH, 16, 32), (257, 2100, 65), (33, 7, 10), (65, 17, 16), (130, 1030, 48)]
+    ("m", "k", "n"),
+    [(1, 1, 1), (14, 16, 32), (32, 32, 32), (257, 2100, 65), (33, 7, 10), (65, 17, 16), (130, 1030, 48)],
 )
 def test_products(monkeypatch, dtype, columns, m, k, n):
     monkeypatch.setattr(packed, "by_columns", lambda *sizes: columns)
@@ -64,6 +72,43 @@ def test_nan_and_infinity_pass_through(monkeypatch, columns):
         found = product(x, w, 2, monkeypatch, np.zeros(70, np.float32), rectify)
         expected = np.maximum(x @ w, 0) if rectify else x @ w
         assert np.array_equal(found, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_what_is_too_large_is_infinite(monkeypatch, columns):
+    monkeypatch.setattr(packed, "by_columns", lambda *sizes: columns)
+    x, w = np.ones((70, 1100), np.float32), np.full((1100, 40), 1e-3, np.float32)
+    x[3], x[40], x[41] = 1e30, np.finfo(np.float32).max, 1e38  # sums, numbers and products beyond the largest
+    w[:, 7], w[5, 9] = -1e10, -np.inf
+    with np.errstate(over="ignore"):
+        expected = (x.astype(np.float64) @ w).astype(np.float32)
+    for count in (1, 3):
+        found = product(x, w, count, monkeypatch, np.zeros(40, np.float32))
+        assert np.array_equal(np.isfinite(found), np.isfinite(expected))
+        finite = np.isfinite(expected)
+        assert np.array_equal(found[~finite], expected[~finite])
+        assert np.allclose(found[finite], expected[finite], rtol=1e-4)
+
+
+def test_all_digits_count():
+    """Errors are no larger than those of sums in float32, whatever the sizes of the numbers."""
+    rng = np.random.default_rng(3)
+    size = (96, 600)
+    for low, high in ((0, 1), (-20, 20), (-60, -40)):
+        x = (rng.standard_normal(size) * 2.0 ** rng.integers(low, high, size)).astype(np.float32)
+        w = (rng.standard_normal(size).T * 2.0 ** rng.integers(low, high, size).T).astype(np.float32)
+        y = np.empty((96, 96), np.float32)
+        rooms = tuple([np.empty(form.shape, form.dtype) for form in thin.rooms_of(x, w)])
+        assert thin.multiply(x, w, y, rooms)
+        exact, sizes = x.astype(np.float64) @ w.astype(np.float64), np.abs(x).astype(np.float64) @ np.abs(w)
+        plain = sum((x[:, k : k + 1] * w[k] for k in range(600)), np.zeros((96, 96), np.float32))
+        errors, theirs = np.abs(y - exact) / sizes, np.abs(plain - exact) / sizes
+        assert errors.max() <= 1.2 * theirs.max() and np.sqrt((errors**2).mean()) <= np.sqrt((theirs**2).mean())
+    one = np.float32(1 + 2**-12 + 2**-23)  # a product of whole numbers that needs the last bits of both
+    x, w = np.full((96, 32), one), np.zeros((32, 96), np.float32)
+    w[5] = one
+    rooms = tuple([np.empty(form.shape, form.dtype) for form in thin.rooms_of(x, w)])
+    assert thin.multiply(x, w, y, rooms) and np.abs(y / (float(one) ** 2) - 1).max() < 2.0**-23
 
 
 def test_what_lies_otherwise_goes_to_blas():
@@ -146,7 +191,7 @@ def test_what_is_fused(monkeypatch):
     seen = []
     fuse = fusing.fuse
     monkeypatch.setattr("deepbabysit_numpy.program.building.fuse", lambda calls: seen.append(fuse(calls)) or seen[-1])
-    steps(True, monkeypatch)
+    steps(True, monkeypatch, rows=330)
     # two products with Adam, what is left of it, and two products with the gradient of an activation (each two calls)
     assert [len(calls) for calls in seen] == [7]
 

@@ -389,3 +389,18 @@ def test_proxies_of_things_that_are_gone_do_no_harm():
     del thing
     assert alive() >= 0
     del proxy
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_labels_that_do_not_belong_to_their_rows(apart: bool) -> None:
+    model, rng = network(), np.random.default_rng(0)
+    optimizer = db.optimizers.SGD(model.parameters(), 0.05)
+    with db.babysit.watch(model, optimizer, say=lambda _: None, every=8) as sitter:
+        for _ in range(120):
+            rows, others = rng.permutation(64)[:32], rng.permutation(64)[:32]
+            optimizer.zero_grad()
+            loss = db.losses.cross_entropy(Y[others if apart else rows], model(X[rows]))
+            loss.backward()
+            optimizer.step()
+            sitter.step(loss)
+    assert codes(sitter) == (["corrupted_labels"] if apart else [])

@@ -279,6 +279,9 @@ def test_numbers_that_stand_for_missing_values() -> None:
     assert ask("nan_in_data", record_of((gone - gone.mean(axis=0)) / gone.std(axis=0), y))[0].evidence["value"] > 1
     zeros = x.copy()
     zeros[rng.uniform(size=300) < 0.4, 0] = 0.0  # nothing was bought
+    one = x[:40].copy()
+    one[3, 0] = 999.0  # the only such row of the few that were looked at
+    assert not ask("nan_in_data", record_of(one, y[:40]))
     flag = np.stack([rng.integers(0, 2, 300), 100 * rng.integers(0, 2, 300) + rng.integers(0, 3, 300)], 1)
     assert not ask("nan_in_data", record_of(zeros, y)) and not ask("nan_in_data", record_of(flag, y))
 

@@ -29,16 +29,18 @@ def test_a_loop_that_waits_for_its_data() -> None:
 
 
 class Slow:
-    """Rows that take their time."""
+    """Rows that take their time; `once`: only at that call."""
 
-    def __init__(self, rows: np.ndarray, pause: float) -> None:
-        self.rows, self.pause = rows, pause
+    def __init__(self, rows: np.ndarray, pause: float, once: int | None = None) -> None:
+        self.rows, self.pause, self.once, self.asked = rows, pause, once, 0
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        time.sleep(self.pause)
+        self.asked += 1
+        if self.once in (None, self.asked):
+            time.sleep(self.pause)
         return self.rows[places]
 
 
@@ -52,6 +54,20 @@ def test_waiting_is_measured() -> None:
     model.fit(loader, epochs=2, verbose=0, babysit=sitter)
     waiting = sum(epoch.waiting or 0.0 for epoch in sitter.record.epochs)
     assert 0.1 < waiting < 5.0  # 16 batches of 20 ms at least, most of which were seen
+
+
+def test_one_stall_is_no_waiting() -> None:
+    x = np.random.default_rng(0).standard_normal((64, 4)).astype(np.float32)
+    model = db.Sequential([db.layers.Dense(2, input_shape=4)])
+    model.compile("sgd", "cross_entropy")
+    sitter = Sitter(every=1, check=False)
+    loader = db.data.Loader(Slow(x, 0.6, once=6), (x[:, 0] > 0).astype(np.int64), batch_size=8, prefetch=0)
+    model.fit(loader, epochs=2, verbose=0, babysit=sitter)
+    waiting = sum(epoch.waiting or 0.0 for epoch in sitter.record.epochs)
+    assert waiting >= 0.6 and sitter.record.probes["stall"] >= 0.6
+    made = waited(1.0, 1.0)
+    made.probes["stall"] = 2.9
+    assert "slow_input" not in found(made)
 
 
 def test_rows_that_are_read_one_by_one() -> None:

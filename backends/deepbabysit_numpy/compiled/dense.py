@@ -7,7 +7,7 @@ from typing import Any
 
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled import thin
+from deepbabysit_numpy.compiled import packed, thin
 from deepbabysit_numpy.compiled.functions import least
 from deepbabysit_numpy.compiled.loading import Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
@@ -64,7 +64,8 @@ def _takes_gradient(forms: Any, *, activation: str = "linear") -> bool:
 def _linear_gradient(ctx: Any, outs: Any, g: Any, y: Any, *, activation: str = "linear") -> None:
     width = y.shape[-1]
     rows = outs[0].reshape(-1, width)
-    _GRADIENT(y.dtype, g.reshape(-1, width), y.reshape(-1, width), rows, outs[1], KINDS[activation])
+    tall = packed.high(y.itemsize)  # a product may make the sums on its way
+    _GRADIENT(y.dtype, g.reshape(-1, width), y.reshape(-1, width), rows, outs[1], KINDS[activation], tall)
 
 
 def ours(call: Any) -> bool:

@@ -17,20 +17,23 @@ from deepbabysit_numpy.compiled.sizes import LEAST
 
 _RIGHT, _PRODUCT, _LEFT, _COLUMNS = (Compiled("packed", name) for name in ("right", "product", "left", "columns"))
 NONE = {np.dtype(kind): np.zeros(0, kind) for kind in (np.float32, np.float64)}  # in place of a bias
-_BLOCK, _DEEP = 8, 1024  # as in the code
+_DEEP = 1024  # as in the code
+_BLOCK, _WIDER = 8, 4
+_SIDE, _PIECES, _RESULT = 32, 1536, 1024  # matrix registers: rows of a panel, elements of a block and of a result
 _MOST = 1 << 26  # bytes of the right operand's copy
 _LINE = 64
-_LARGE, _CACHED = 1 << 19, 1 << 20  # bytes: of a right operand, of a left one that stays in the second cache
+_LARGE, _LARGE_AS_PIECES = 1 << 19, 1 << 23  # bytes of a right operand
+_CACHED = 1 << 20  # bytes of a left one that stays in the second cache
 
 
-def _wide(itemsize: int) -> int:
-    """Return how many columns a panel has."""
-    return 2 * registers.register_bytes() // itemsize
+def tiled(itemsize: int) -> bool:
+    """Tell whether matrix registers multiply."""
+    return itemsize == 4 and registers.matrix_registers()
 
 
-def high() -> int:
+def high(itemsize: int) -> int:
     """Return how many rows a panel has."""
-    return registers.tall_rows()
+    return _SIDE if tiled(itemsize) else registers.tall_rows()
 
 
 def packs(rows: int, inner: int, columns: int) -> bool:
@@ -41,18 +44,24 @@ def packs(rows: int, inner: int, columns: int) -> bool:
 
 def by_columns(rows: int, inner: int, columns: int, itemsize: int) -> bool:
     """Tell whether the left operand is copied once, and the right one by who needs it: a large one, for few rows."""
-    return inner * columns * itemsize >= _LARGE and rows * min(inner, _DEEP) * itemsize <= _CACHED
+    large = _LARGE_AS_PIECES if tiled(itemsize) else _LARGE
+    return inner * columns * itemsize >= large and rows * min(inner, _DEEP) * itemsize <= _CACHED
 
 
 def _sizes(rows: int, inner: int, columns: int, itemsize: int) -> tuple[int, int, int]:
     """Return elements of memory: for what all share, and for each part; and into how many parts it can be divided."""
-    tall, wide = registers.tall_rows(), _wide(itemsize)
-    high, broad = -(-rows // tall), -(-columns // wide)
-    if by_columns(rows, inner, columns, itemsize):
-        shared, own, most = high * tall * inner, wide, broad
+    few = by_columns(rows, inner, columns, itemsize)
+    tall, deep = high(itemsize), min(inner, _DEEP)
+    if tiled(itemsize):
+        panels, broad = -(-rows // tall), -(-columns // tall)
+        shared = (panels if few else broad) * -(-inner // tall) * _PIECES
+        own = (1 if few else _WIDER) * -(-deep // tall) * _PIECES + _RESULT
     else:
-        shared, own, most = broad * wide * inner, _BLOCK * tall, high
-    return shared, (own * min(inner, _DEEP) // _LINE + 2) * _LINE, most
+        wide = 2 * registers.register_bytes() // itemsize
+        panels, broad = -(-rows // tall), -(-columns // wide)
+        shared, own = (panels * tall, wide * deep) if few else (broad * wide, _BLOCK * tall * deep)
+        shared *= inner
+    return shared, (own // _LINE + 2) * _LINE, broad if few else panels
 
 
 def rooms_of(rows: int, inner: int, columns: int, dtype: Any) -> tuple[Form, ...]:
@@ -88,7 +97,8 @@ def operands(x: Any, y: Any, rooms: tuple[Any, ...]) -> tuple[int, tuple[Any, ..
     left = (x, 0) if x.flags.c_contiguous else (x.T, 1)
     right = (y, 0) if y.flags.c_contiguous else (y.T, 1)
     first, second = (left, right) if by_columns(m, k, n, x.itemsize) else (right, left)
-    return count, (*first, rooms[0]), (*second, *rooms)
+    panel = high(x.itemsize)
+    return count, (panel, *first, rooms[0]), (panel, *second, *first, *rooms)
 
 
 def multiply(x: Any, y: Any, out: Any, rooms: tuple[Any, ...], bias: Any, rectify: bool) -> None:
@@ -103,7 +113,7 @@ def multiply(x: Any, y: Any, out: Any, rooms: tuple[Any, ...], bias: Any, rectif
 
 def _together(function: Compiled, count: int, work: float, *arguments: Any) -> None:
     """Run all parts, by a team where they take longer than waking one."""
-    kind = arguments[0].dtype
+    kind = arguments[1].dtype
     if count > 1 and (team.in_program() or work >= LEAST["packed team"]):
         team.LOAN.take()
         team.TEAM.run(function, kind, count, *arguments)

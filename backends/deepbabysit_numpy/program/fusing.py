@@ -130,7 +130,7 @@ def _with_slopes(calls: Sequence[Call], product: int, number: int) -> Trace:
     trace = Trace([a for group in (*call[1:], *after[1:]) for a in group])
     (x, w), g, y = call[2], call[1][0], after[2][1]
     count, right, left = packed.operands(x, w, call[3])
-    sums = trace.new((-(-g.shape[0] // packed.high()), g.shape[1]), g.dtype)
+    sums = trace.new((-(-g.shape[0] // packed.high(g.itemsize)), g.shape[1]), g.dtype)
     kind = dense.KINDS[after[0].keywords.get("activation", "linear")]  # type: ignore[attr-defined]
     arguments = (*left, packed.NONE[g.dtype], g, y, after[1][0], sums, kind)
     trace.shared("packed", "right", [(part, count, *right) for part in range(count)])

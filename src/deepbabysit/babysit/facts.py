@@ -25,7 +25,7 @@ RELATED = 800  # so many rows are compared with each other
 MANY = 10  # a feature with so many values is a measurement, with fewer a category
 OTHERS = 20  # validation rows from which on their copies of training rows are counted
 MANY_COPIES = 0.05  # share of copies below which it is not asked where they come from
-STANDS, SOME = 3.0, (0.02, 0.6)  # a value so far out, in ranges of the others, that so many rows have
+STANDS, SOME, FEW = 3.0, (0.02, 0.6), 5  # a value so far out, in ranges of the others, that so many rows have
 CRUSHED = 5.0  # a spread so many times the range of nearly all rows
 SHOWN = 8  # so many row numbers are kept as examples
 
@@ -354,7 +354,7 @@ def _stand_ins(
         inner = np.take_along_axis(turned, np.minimum(count, len(values) - 1)[None], axis=0)[0]
         wide, gap = np.abs(turned[-1] - inner), np.abs(inner - end)
         far = (gap > STANDS * wide) & (wide > 0) & (different > MANY)
-        far &= (count >= SOME[0] * len(values)) & (count <= SOME[1] * len(values))
+        far &= (count >= max(SOME[0] * len(values), FEW)) & (count <= SOME[1] * len(values))
         found += [
             (int(c), float(end[c]), float(count[c]) / len(values), float(gap[c] / wide[c])) for c in np.flatnonzero(far)
         ]

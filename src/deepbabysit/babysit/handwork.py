@@ -261,6 +261,9 @@ class Handwork:
         found = losstail.factors(loss, self.rows) if self.rows >= ROWS else []
         if found:
             probes["reduction"] = {"factor": max(found), "rows": self.rows}
+            count = losstail.classes(loss)
+            if count is not None and abs(max(found) * self.rows - 1.0) < 1e-3:
+                probes["guessing"] = math.log(count)
         probes["stacked"] = losstail.stacked(loss)
         probes["broadcast"] = losstail.broadcast(loss, self.rows)
         return bool(probes["stacked"] or probes["broadcast"])

@@ -55,6 +55,14 @@ def stacked(loss: Tensor) -> tuple[str, str] | None:
     return None
 
 
+def classes(loss: Tensor) -> int | None:
+    """Return among how many classes a cross-entropy behind a loss chooses; None where there is none."""
+    for node in _behind(loss, _FAR):
+        if isinstance(node, KernelNode) and node.name() == "softmax_cross_entropy":
+            return int(node.plan.inputs[0].shape[-1])
+    return None
+
+
 def broadcast(loss: Tensor, rows: int) -> tuple[str, str] | None:
     """Return the shapes of an output (n, 1) and of targets (n,) that were broadcast to (n, n); else None."""
     for node in _behind(loss, _FAR):

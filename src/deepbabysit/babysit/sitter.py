@@ -28,6 +28,7 @@ from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.runtime.arrival import Arrival
 from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 
+STALL = 5.0  # a wait so many times the next longest one stands for itself only: a lid that was shut
 CLOSE = 8  # steps between two looks at the losses where errors end the run
 GROWN = 4.0  # a loss so many times the best so far, and above the first, is a reason to ask the rules
 BLOCK = 64  # losses are judged at steps that this divides, whenever they are read
@@ -127,7 +128,7 @@ class Sitter(Listener):
         self._asked = 0
         self._since = 0
         self._time = self._wait = 0.0
-        self._waits: list[float] = []  # the last three seconds that were waited for a batch
+        self._longest, self._second = (0.0, 0.0), 0.0  # the longest wait, and what it stands for; the next one
         self._told = (0, 0.0, 0.0)
         self._epoch_began = (0.0, 0.0)
 
@@ -258,9 +259,16 @@ class Sitter(Listener):
             return
         now = perf_counter()
         waited = now - self._ended if count else 0.0  # the first batch of all may open a file
-        self._waits = [*self._waits[-2:], waited]  # one stands for all since the last look, so that none decides alone
-        self._wait += sorted(self._waits)[(len(self._waits) - 1) // 2] * max(count - self._told[0], 1)
+        standing = waited * max(count - self._told[0], 1)  # one wait stands for those since the last look
+        self._wait += standing
+        if waited > self._longest[0]:
+            self._longest, self._second = (waited, standing), self._longest[0]
+        else:
+            self._second = max(self._second, waited)
+        self.record.probes["stall"] = self._longest[1] if self._longest[0] > STALL * self._second else 0.0
         self._told = (count, *self._told[1:])
+        if count == self._mark[0]:
+            self._time += waited  # right after another step that was measured
         self._close(count, now)
         if count == self._last or self._agenda.due(count):
             self._stand_by(self._controls)

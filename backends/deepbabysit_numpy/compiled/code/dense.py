@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from deepbabysit_numpy.compiled.code.mathematics import sigmoid, tanh
-from deepbabysit_numpy.compiled.code.registers import tall_rows
 from deepbabysit_numpy.compiled.jit import exact, jit
 
-TALL = tall_rows()  # bias gradients are sums of the sums of so many rows: a product may make them on its way
 _BLOCK = 4096  # elements: they stay in the first cache
 
 
@@ -94,7 +92,7 @@ def slopes(g: Any, y: Any, out: Any, total: Any, kind: Any) -> None:
 
 @exact
 def gather(sums: Any, total: Any) -> None:
-    """Add up what `slopes` found in every `TALL` rows, in order."""
+    """Add up what `slopes` found in some rows each, in order."""
     for j in range(total.size):
         total[j] = 0.0
     for i in range(sums.shape[0]):
@@ -103,14 +101,14 @@ def gather(sums: Any, total: Any) -> None:
 
 
 @exact
-def gradient(g: Any, y: Any, out: Any, by_bias: Any, kind: Any) -> None:
-    """Do what `slopes` does for all rows, and add up its sums as `gather` does."""
+def gradient(g: Any, y: Any, out: Any, by_bias: Any, kind: Any, tall: Any) -> None:
+    """Do what `slopes` does for all rows, and add up its sums of `tall` rows each as `gather` does."""
     rows, width = y.shape
     some = np.empty(width, y.dtype)
     for j in range(width):
         by_bias[j] = 0.0
-    for begin in range(0, rows, TALL):
-        end = min(begin + TALL, rows)
+    for begin in range(0, rows, tall):
+        end = min(begin + tall, rows)
         slopes(g[begin:end], y[begin:end], out[begin:end], some, kind)
         for j in range(width):
             by_bias[j] += some[j]

@@ -25,6 +25,29 @@ def _machine() -> tuple[int, bool]:
     return 16, platform.machine().lower() in ("arm64", "aarch64")
 
 
+@cache
+def has_matrix_registers() -> bool:
+    """Tell whether the processor has matrix registers that multiply bfloat16 numbers (Intel's AMX)."""
+    import llvmlite.binding
+
+    features = llvmlite.binding.get_host_cpu_features()
+    return all(features.get(name) for name in ("avx512f", "avx512bw", "avx512dq", "amx-tile", "amx-bf16"))
+
+
+@cache
+def matrix_registers() -> bool:
+    """Tell whether this process may use them: Linux gives them to those who ask."""
+    import ctypes
+    import platform
+
+    if platform.system() != "Linux" or platform.machine() != "x86_64" or not has_matrix_registers():
+        return False
+    try:
+        return ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0  # arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)
+    except (OSError, AttributeError):
+        return False
+
+
 def register_bytes() -> int:
     """Return how many bytes a vector register has."""
     return _machine()[0]

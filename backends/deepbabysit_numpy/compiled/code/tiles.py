@@ -25,7 +25,7 @@ def _long(value: int) -> Any:
     return ir.Constant(_LONG, value)
 
 
-class _Writer:
+class Writer:
     """Writes the instructions of one tile."""
 
     def __init__(self, builder: Any, real: Any, width: Any, rows: int = 0) -> None:
@@ -120,7 +120,7 @@ class _Writer:
         return result
 
 
-def _begin(w: _Writer, targets: list[Any], init: Any, fresh: Any, masks: list[Any]) -> list[Any]:
+def _begin(w: Writer, targets: list[Any], init: Any, fresh: Any, masks: list[Any]) -> list[Any]:
     """Return the first values of the sums: those of `init` (an address, or vectors), or what the result holds."""
     b = w.b
     new, old, start = (b.append_basic_block() for _ in range(3))
@@ -141,7 +141,7 @@ def _begin(w: _Writer, targets: list[Any], init: Any, fresh: Any, masks: list[An
     return sums
 
 
-def _finish(w: _Writer, sums: list[Any], targets: list[Any], rectify: Any, masks: list[Any]) -> None:
+def _finish(w: Writer, sums: list[Any], targets: list[Any], rectify: Any, masks: list[Any]) -> None:
     """Store the sums, rectified where that is asked for; NaN stays."""
     b = w.b
     flag = w.splat(rectify, _BIT)
@@ -172,7 +172,7 @@ def tile(typing: Any, width: Any, like: Any, x: Any, rows: Any, runs: Any, count
     signature = types.void(width, like, *[types.int64] * 11)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out = _Writer(builder, like.dtype, width)
+        out = Writer(builder, like.dtype, width)
         b = builder
         _, _, x, rows, runs, count, w, y, targets, init, fresh, rectify, valid = args
         masks = out.masks(valid)
@@ -221,7 +221,7 @@ def outer(typing: Any, width: Any, height: Any, like: Any, x: Any, rows: Any, ru
     signature = types.void(width, height, like, *[types.int64] * 10)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out = _Writer(builder, like.dtype, width, height.count)
+        out = Writer(builder, like.dtype, width, height.count)
         b = builder
         _, _, _, x, rows, runs, count, w, y, targets, valid, x_step, w_step = args
         masks = out.masks(valid)
@@ -263,7 +263,7 @@ def strip(typing: Any, width: Any, height: Any, like: Any, x: Any, x_row: Any, x
     signature = types.void(width, height, like, *[types.int64] * 11)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out = _Writer(builder, like.dtype, width, height.count)
+        out = Writer(builder, like.dtype, width, height.count)
         b = builder
         _, _, _, x, x_row, x_step, w, w_step, count, y, y_row, fresh, valid, ahead = args
         masks = out.masks(valid)
@@ -274,7 +274,7 @@ def strip(typing: Any, width: Any, height: Any, like: Any, x: Any, x_row: Any, x
         def one(k: Any, carried: list[Any]) -> list[Any]:
             at, offset, *sums = carried
             sums = out.step(places, offset, at, sums, masks, masks)
-            _ask(b, b.add(at, ahead))
+            ask(b, b.add(at, ahead))
             return [b.add(at, w_step), b.add(offset, x_step), *sums]
 
         _, (_, _, *sums) = out.loop(_long(0), count, _long(1), [w, _long(0), *sums], one)
@@ -301,7 +301,7 @@ def panel(typing: Any, width: Any, height: Any, like: Any, x: Any, w: Any, count
     signature = types.void(width, height, like, *[types.int64] * 12)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out = _Writer(builder, like.dtype, width, height.count)
+        out = Writer(builder, like.dtype, width, height.count)
         b = builder
         _, _, _, x, w, count, y, y_row, init, fresh, rectify, rows, valid, ahead, ahead_step = args
         masks = out.masks(valid)
@@ -311,7 +311,7 @@ def panel(typing: Any, width: Any, height: Any, like: Any, x: Any, w: Any, count
         to = [b.add(y, b.mul(y_row, number)) for number in numbers]
         for place in to:
             for line in range(0, out.vectors * out.lanes * out.size, 64):
-                _ask(b, b.add(place, _long(line)), write=True)
+                ask(b, b.add(place, _long(line)), write=True)
         some = b.icmp_signed("!=", init, _long(0))
         begin = [b.and_(mask, out.splat(some, _BIT)) for mask in masks]
         first = [out.load(init, v, begin[v]) for v in range(out.vectors)]
@@ -321,7 +321,7 @@ def panel(typing: Any, width: Any, height: Any, like: Any, x: Any, w: Any, count
         def one(k: Any, carried: list[Any]) -> list[Any]:
             at, left, soon, *sums = carried
             sums = out.step([b.add(left, place) for place in places], _long(0), at, sums, None, masks)
-            _ask(b, soon)
+            ask(b, soon)
             step = 2 * out.lanes * out.size
             return [b.add(at, _long(step)), b.add(left, _long(out.rows * out.size)), b.add(soon, ahead_step), *sums]
 
@@ -341,7 +341,7 @@ def beside(typing: Any, like: Any, source: Any, step: Any, valid: Any, count: An
     signature = types.void(like, *[types.int64] * 7)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out = _Writer(builder, like.dtype, types.UniTuple(types.int64, 1))
+        out = Writer(builder, like.dtype, types.UniTuple(types.int64, 1))
         b = builder
         _, source, step, valid, count, target, to_step, wide = args
         there, kept = out.masks(valid)[0], out.masks(wide)[0]
@@ -356,6 +356,24 @@ def beside(typing: Any, like: Any, source: Any, step: Any, valid: Any, count: An
     return signature, write
 
 
+def turned(b: Any, lines: list[Any]) -> list[Any]:
+    """Return the columns of a square of vectors."""
+    lines, lanes = list(lines), len(lines)
+    step = 1
+    while step < lanes:
+        for r in range(lanes):
+            if not r & step:
+                upper, lower = lines[r], lines[r + step]
+                mixed = [lane if not lane & step else lanes + lane - step for lane in range(lanes)]
+                other = [lane + step if not lane & step else lanes + lane for lane in range(lanes)]
+                lines[r], lines[r + step] = (
+                    b.shuffle_vector(upper, lower, ir.Constant(ir.VectorType(_INT, lanes), order))
+                    for order in (mixed, other)
+                )
+        step *= 2
+    return lines
+
+
 @intrinsic
 def turn(typing: Any, like: Any, source: Any, row: Any, rows: Any, count: Any, target: Any, to_step: Any,
          wide: Any) -> Any:
@@ -363,7 +381,7 @@ def turn(typing: Any, like: Any, source: Any, row: Any, rows: Any, count: Any, t
     signature = types.void(like, *[types.int64] * 7)
 
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out = _Writer(builder, like.dtype, types.UniTuple(types.int64, 1))
+        out = Writer(builder, like.dtype, types.UniTuple(types.int64, 1))
         b = builder
         _, source, row, rows, count, target, to_step, wide = args
         kept, lanes = out.masks(wide)[0], out.lanes
@@ -374,19 +392,7 @@ def turn(typing: Any, like: Any, source: Any, row: Any, rows: Any, count: Any, t
 
         def square(offset: Any, mask: Any) -> list[Any]:
             lines = [out.load(b.add(place, offset), 0, mask) for place in places]
-            step = 1
-            while step < lanes:
-                for r in range(lanes):
-                    if not r & step:
-                        upper, lower = lines[r], lines[r + step]
-                        mixed = [lane if not lane & step else lanes + lane - step for lane in range(lanes)]
-                        other = [lane + step if not lane & step else lanes + lane for lane in range(lanes)]
-                        lines[r], lines[r + step] = (
-                            b.shuffle_vector(upper, lower, ir.Constant(ir.VectorType(_INT, lanes), order))
-                            for order in (mixed, other)
-                        )
-                step *= 2
-            return lines
+            return turned(b, lines)
 
         def several(k: Any, carried: list[Any]) -> list[Any]:
             (to,) = carried
@@ -412,7 +418,7 @@ def turn(typing: Any, like: Any, source: Any, row: Any, rows: Any, count: Any, t
     return signature, write
 
 
-def _ask(builder: Any, address: Any, write: bool = False) -> None:
+def ask(builder: Any, address: Any, write: bool = False) -> None:
     """Ask for a cache line that is read, or written, soon."""
     pointer = _BYTE.as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
@@ -429,7 +435,7 @@ def prefetch(typing: Any, address: Any, lines: Any) -> Any:
     def write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address, lines = args
         with cgutils.for_range(builder, lines, intp=_LONG) as loop:
-            _ask(builder, builder.add(address, builder.mul(loop.index, _long(64))))
+            ask(builder, builder.add(address, builder.mul(loop.index, _long(64))))
         return context.get_dummy_value()
 
     return signature, write

@@ -84,7 +84,7 @@ CODES: tuple[Code, ...] = (
         also=("class_collapse",),
     ),
     Code(
-        "corrupted_labels", "labels have nothing to do with the inputs", ("check", "epoch"),
+        "corrupted_labels", "labels have nothing to do with the inputs", ("check", "epoch", "end"),
         "A cheap probe (nearest neighbours, a linear model) is no better on the true pairing than on one with the rows "
         "of the input shuffled.",
         "A network can learn such data by heart and still knows nothing about new rows.",

@@ -20,6 +20,7 @@ def slow_input(record: Record, limits: Any) -> Finding | None:
     epochs = len(record.epochs) if loop or record.stopped else max(record.run.epochs or 0, len(record.epochs))
     ahead = 1.0 if loop else epochs / max(len(record.epochs), 1)
     waiting = loop.get("waiting", 0.0) + sum(e.waiting or 0.0 for e in record.epochs)
+    waiting = max(waiting - record.probes.get("stall", 0.0), 0.0)
     working = loop.get("working", 0.0) + sum(e.seconds or 0.0 for e in record.epochs)
     reading = record.probes.get("reading") or 0.0
     lost, all_ = reading + ahead * waiting, reading + ahead * (waiting + working)
@@ -147,6 +148,35 @@ def broadcast_loss(record: Record, limits: Any) -> Finding | None:
         f"is drawn to all targets at once, which is their mean. Give both one shape.",
         {"output": seen[0], "targets": seen[1], "limit": "one shape"}, step=0,
         remedies=(Remedy("give both one shape", "y = y.reshape(-1, 1)"),),
+    )
+
+
+@rule("corrupted_labels", phase="end",
+      why="a loop whose loss stands where guessing among equally frequent classes puts it, while the weights move as "
+          "they do in any run: what is to be learned is not in these pairs. Steps of 0.03 % of the weights and more "
+          "are no crawl (usual 0.1 %)",
+      causes=("missing_zero_grad", "unchanged_weights", "output_ignores_input", "wrong_gradient", "batch_leak",
+              "double_softmax", "loss_shape_mismatch", "mode_bug", "dead_relu", "learning_rate_too_low",
+              "learning_rate_too_high", "loss_reduction_sum", "not_learning", "nan_loss", "vanishing_gradient"),
+      steps=100, ratio=3e-4, below=0.97, above=1.15)
+def pairs_that_tell_nothing(record: Record, limits: Any) -> Finding | None:
+    """A hand-written loop learns nothing, although its weights move."""
+    guess, curve = record.probes.get("guessing"), record.curve()
+    ratio = usual_ratio(record.steps[-4:])
+    if not guess or len(curve) < limits.steps or ratio is None or ratio < limits.ratio:
+        return None
+    quarter = len(curve) // 4
+    before, now = float(curve[quarter : 2 * quarter].mean()), float(curve[-quarter:].mean())
+    if not limits.below * max(guess, before) <= now <= limits.above * guess:
+        return None
+    return Finding(
+        "corrupted_labels", "warning", 0.75,
+        f"after {len(curve)} steps the loss stands at {now:.4g}, where guessing puts it ({guess:.4g}, limit "
+        f"{limits.below:g} of it), no lower than in the second quarter ({before:.4g}), while each step changes the "
+        f"weights by {ratio:.2g} of their norm. Inputs and labels hardly belong together: shuffled apart, or shifted.",
+        {"level": now, "guessing": guess, "before": before, "ratio": ratio, "limit": limits.below}, step=len(curve) - 1,
+        remedies=(Remedy("take rows of inputs and labels by the same numbers", "rows = order[i:j]; x[rows], y[rows]"),
+                  Remedy("look at some pairs of a batch as the loop makes it")),
     )
 
 
