@@ -353,11 +353,11 @@ def waits(pauses: Callable[[int], float], evaluated: float = 0.0) -> tuple[float
 
 def test_waiting_for_batches_is_measured() -> None:
     waiting, _ = waits(lambda number: 0.03)
-    assert waiting >= 10 * 0.03  # neither the first one nor the longest
+    assert waiting >= 8 * 0.03  # neither the first one nor the three longest
 
 
-def test_a_slow_start_a_single_stall_and_evaluations_are_no_waiting() -> None:
-    assert waits(lambda number: 0.4 if number in (0, 6) else 0.0, 0.03)[0] < 0.3
+def test_a_slow_start_stalls_and_evaluations_are_no_waiting() -> None:
+    assert waits(lambda number: 0.4 if number in (0, 6, 9) else 0.0, 0.03)[0] < 0.3
 
 
 def test_epochs_of_a_loop_are_judged() -> None:

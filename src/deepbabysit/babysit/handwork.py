@@ -22,6 +22,7 @@ COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024, 4096)  # steps at which what is ke
 OFTEN = 3  # updates with gradients that were kept, until the rules are asked
 BATCH = 64  # rows of the first batch that are kept
 ROWS = 8  # of fewer rows a loss does not say whether it is a sum
+STALLS = 3  # so many of the longest waits may be anything: a lid that was shut, a machine that had other things to do
 ASKED = 1.0  # seconds of waiting after which the rules are asked for the first time
 
 
@@ -85,7 +86,8 @@ class Handwork:
         self._asleep = 0
         self._mark = perf_counter()
         self._begun = 0.0
-        self._waiting = self._working = self._longest = 0.0
+        self._waiting = self._working = 0.0
+        self._longest: list[float] = []
         self._again = ASKED
 
     # -- layers --------------------------------------------------------------------------------------------------------
@@ -174,10 +176,10 @@ class Handwork:
         if not self._begun or not number:
             return False
         waited = max(self._begun - self._mark, 0.0)
-        self._longest = max(self._longest, waited)
+        self._longest = sorted([*self._longest, waited])[-STALLS:]
         self._waiting += waited
         self._working += now - self._begun
-        known = self._waiting - self._longest  # the longest of all may be anything: a lid that was shut
+        known = max(self._waiting - sum(self._longest), 0.0)
         self._record.probes["waits"] = {"waiting": known, "working": self._working, "step": number}
         if known < self._again:
             return False
