@@ -33,6 +33,13 @@ def two_threads() -> Any:
     db.set_num_threads(before)
 
 
+@pytest.fixture
+def programs(monkeypatch) -> None:
+    """Recordings become programs at their first replay."""
+    monkeypatch.setattr(record, "PROGRAM_CALLS", 1)
+    monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)
+
+
 def entry_of(slots: list[np.ndarray], team: bool = False) -> Entry:
     """Return an entry that copies its inputs, and does nothing else."""
     entry = Entry(slots)
@@ -93,6 +100,17 @@ def test_any_other_input_is_refused_and_nothing_is_taken(name):
     assert entry.reads(*others()[name]) == 0
     assert entry.run() == 0
     assert not any(slot.any() for slot in slots)
+
+
+@given(st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=3), st.sampled_from(["f4", "f8", "i8"]))
+def test_results_are_copied_into_arrays_of_their_kind(shapes, dtype):
+    results = [np.asarray(np.random.default_rng(n).standard_normal(s) * 9).astype(dtype) for n, s in enumerate(shapes)]
+    entry = Entry(results)
+    arrays = [np.zeros_like(result) for result in results]
+    assert entry.gives(*arrays) == 1
+    assert [a.tobytes() for a in arrays] == [r.tobytes() for r in results]
+    assert entry.gives(*arrays[1:]) == entry.gives(*arrays, arrays[0]) == 0
+    assert entry.gives(*arrays[:-1], np.zeros((*shapes[-1], 2), dtype)) == 0
 
 
 def test_memory_in_common_with_a_slot_is_left_to_numpy():
@@ -180,10 +198,25 @@ def test_a_row_that_fails_is_counted_from_one():
         building._settle(entry.run, 0, 2)
 
 
-def test_replays_of_changing_inputs_are_those_of_eager_steps(monkeypatch):
+def test_results_stay_as_they_were_returned(programs):
+    """More of them than are made at once, single ones and pairs, small ones and large ones."""
+    weights = db.tensor(np.ones(3000, "f"), requires_grad=True)
+    single = db.record(lambda x: (x * weights).sum())
+    pair = db.record(lambda x: (x.sum(), x * 2.0))
+    large = db.record(lambda x: x * weights)
+    nothing = db.record(lambda x: None)
+    batches = [db.tensor(np.full(3000, n, "f")) for n in range(40)]
+    sums, pairs = [single(x) for x in batches], [pair(x[:6]) for x in batches]
+    wide = [large(x) for x in batches]
+    assert [s.item() for s in sums] == [3000.0 * n for n in range(40)]
+    assert [(s.item(), d.tolist()) for s, d in pairs] == [(6.0 * n, [2.0 * n] * 6) for n in range(40)]
+    assert all((w.numpy() == n).all() for n, w in enumerate(wide))
+    assert [nothing(x) for x in batches[:4]] == [None] * 4
+    assert sums[0].data is not sums[1].data
+
+
+def test_replays_of_changing_inputs_are_those_of_eager_steps(programs):
     """Arrays that the program takes, others that are written for it, and other shapes, in turns."""
-    monkeypatch.setattr(record, "PROGRAM_CALLS", 1)
-    monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)
     rng = np.random.default_rng(2)
     whole = rng.standard_normal((16, 12)).astype("f")
     batches = [rng.standard_normal((8, 12)).astype("f") for _ in range(4)]

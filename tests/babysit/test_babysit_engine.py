@@ -193,3 +193,5 @@ def test_what_has_no_cause_but_itself_stands_before_warnings_that_usually_explai
     ):
         bad = Finding("nan_in_layer", "error", 1.0, "x", {"unexplained": alone})
         assert [f.code for f in rank([heat, bad])] == expected
+        sure = Finding("missing_output_activation", "error", 0.97, "x")  # as the logarithm of what is no probability
+        assert [f.code for f in rank([bad, sure])] == ["missing_output_activation", "nan_in_layer"]

@@ -202,6 +202,25 @@ def mend_refused(build: Any, data: Any) -> Repair:
     return found
 
 
+def test_a_column_that_gives_the_label_away_goes_although_the_score_falls() -> None:
+    x, y, (xv, yv) = blobs()
+    rng = np.random.default_rng(1)
+    noisy = np.concatenate([x, xv]) + 1.5 * rng.normal(size=(450, 6))
+    labels = np.concatenate([y, yv])
+    leaky = np.concatenate([noisy, (labels[:, None] + 1e-3 * rng.normal(size=(450, 1)))], axis=1).astype(np.float32)
+
+    def build(settings: Any) -> Any:
+        layers = [L.Dense(24, "relu", input_shape=7), L.Dense(3, "softmax")]
+        return db.Sequential(layers).compile(db.optimizers.Adam(1e-2), LOSS, ["accuracy"])
+
+    found = mend(build, (leaky[:300], y, (leaky[300:], yv)), epochs=40)
+    assert found.history[0].findings[0] == "feature_leak" and found.helped == ("Drop the column.",)
+    assert found.history[1].kept and found.score.value < found.original.value  # type: ignore[union-attr]
+    fresh = leaky[300:].copy()
+    fresh[:, 6] = rng.normal(size=150)  # what is not known yet when the label is asked for
+    assert (found.predict(fresh).argmax(axis=1) == yv).mean() == found.score.value  # type: ignore[union-attr]
+
+
 def test_class_numbers_are_taken_for_classes_where_that_is_no_worse() -> None:
     x, y, (xv, yv) = blobs()
 

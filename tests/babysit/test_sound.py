@@ -153,3 +153,28 @@ def test_steps_of_preparation() -> None:
     np.testing.assert_allclose(spread.validation[0][0], spread.x[0][:5])  # type: ignore[index]
     with pytest.raises(ValueError, match="columns of a table"):
         prepare(X[:, :, None, None], amounts, None, ({"step": "normal"},))
+
+
+def test_labels_that_were_encoded_twice_are_read_once() -> None:
+    y = np.eye(2, dtype=np.float32)[np.eye(3, dtype=int)[RNG.integers(0, 3, 200)]]
+    done = made(setup([L.Dense(32, "relu", input_shape=6), L.Dense(3, "softmax")]), y=y)
+    assert [step["step"] for step in done.targets] == ["numbers"]
+    assert done.loss is not None and done.loss["name"] == "categorical_crossentropy"
+    data = done.prepare(X, y, (X, y))
+    assert data.y.shape == (200, 3) and (data.y.sum(axis=1) == 1).all() and (data.y == y.argmax(axis=-1)).all()
+    assert not sound.encoded_again(np.zeros((4, 3, 2))) and not sound.encoded_again(np.eye(2)[np.ones((4, 3), int)])
+
+
+def test_filters_of_one_place_and_means_over_all_places_go() -> None:
+    images, y = RNG.normal(size=(60, 8, 8, 1)).astype(np.float32), RNG.integers(0, 3, 60)
+    start = setup([
+        L.LayerNorm(input_shape=(8, 8, 1)), L.Conv2D(6, 1, activation="relu"), L.GlobalAvgPool2D(),
+        L.Dense(3, "softmax"),
+    ])
+    eased = made(start, images, y)  # over one channel a normalization leaves nothing
+    assert [kind for kind, _ in shapes(eased)] == ["Conv2D", "GlobalAvgPool2D", "Dense"]
+    assert sound.unusual(start)
+    body = sound.sound_body(start, images, y)(start)
+    assert [kind for kind, _ in shapes(body)] == ["Conv2D", "Flatten", "Dense", "Dense", "Dense"]
+    assert Blueprint(body.model).layers()[0].config["kernel_size"] == sound.SIDE
+    assert body.build().predict(images[:2]).shape == (2, 3)

@@ -28,7 +28,7 @@ def _dropout(
     columns, kind = prod(factor.shape[1:]), x.dtype
     limit, kept = np.uint32(min(round(rate * 2**32), 2**32 - 1)), 1.0 / (1.0 - rate)
     number, order = np.uint64(stream), np.uint64(call)
-    count = team.parts_awake(factor.size, float(factor.size))
+    count = team.parts_awake(factor.size, 4.0 * factor.size)  # a draw takes as long as four other loops
     shared = factor.shape != x.shape  # a mask that is repeated is drawn by itself, then multiplied
     source, target = (np.empty_like(factor),) * 2 if shared else (x, y)
     flat = [array.reshape(-1) for array in (source, target, factor)]

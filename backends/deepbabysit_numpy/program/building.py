@@ -220,6 +220,11 @@ class Program:
         if status:
             _settle(run, self._crew, status)
 
+    def giver(self, results: Sequence[np.ndarray]) -> Callable[..., int] | None:
+        """Return a function that copies results into arrays of their kind that it is given."""
+        entry = Entry(results)
+        return entry.gives if entry.slots else None
+
     @flushed()
     def _by_parts(self) -> None:
         for place in self._late:

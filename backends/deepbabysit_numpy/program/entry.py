@@ -92,7 +92,7 @@ def readable() -> bool:
 
 @cache
 def _method(name: str) -> _Method:
-    place = machine.adapter(name, {"reads": _reads, "runs": _runs}[name])
+    place = machine.adapter(name, {"reads": _reads, "runs": _runs, "gives": _gives}[name])
     return _Method(name.encode(), place, _FASTCALL, None)
 
 
@@ -172,11 +172,9 @@ class _Writer:
         self.loop(self.b.load(self.known(_long(_INPUTS))), one)
 
 
-def _reads() -> ir.Module:
-    """``reads(*arrays)``: 1 where the next run takes these inputs, 0 where it cannot: they have to be written."""
-    w = _Writer("reads")
+def _each(w: _Writer, refused: Any, then: Callable[[Any, Any, Any, Any], None]) -> None:
+    """Look at every array that was given: ``then(its entry, where it lies, its slot, bytes)``, or go to `refused`."""
     b = w.b
-    refused = w.function.append_basic_block()
     count = b.load(w.known(_long(_INPUTS)))
     w.unless(b.icmp_unsigned("!=", w.given, count), refused)
     w.unless(b.icmp_unsigned("==", count, _long(0)), refused)
@@ -202,12 +200,33 @@ def _reads() -> ir.Module:
         before, behind = b.icmp_unsigned("<", begin, b.add(slot, size)), b.icmp_unsigned("<", slot, b.add(begin, size))
         other = b.icmp_unsigned("!=", begin, slot)
         w.unless(b.and_(other, b.and_(before, behind)), refused)
-        b.store(begin, w.known(place, _NOW))
+        then(place, begin, slot, size)
 
     w.loop(count, one)
     w.answer(_long(1))
     b.position_at_end(refused)
+
+
+def _reads() -> ir.Module:
+    """``reads(*arrays)``: 1 where the next run takes these inputs, 0 where it cannot: they have to be written."""
+    w = _Writer("reads")
+    _each(w, w.function.append_basic_block(), lambda place, begin, slot, size: w.b.store(begin, w.known(place, _NOW)))
     w.settle()
+    w.answer(_long(0))
+    return w.module
+
+
+def _gives() -> ir.Module:
+    """``gives(*arrays)``: 1 where what the slots hold was copied into these arrays, 0 where one is of another kind."""
+    w = _Writer("gives")
+    pointer = _BYTE.as_pointer()
+    copy = w.module.declare_intrinsic("llvm.memcpy", [pointer, pointer, _LONG])
+
+    def one(place: Any, begin: Any, slot: Any, size: Any) -> None:
+        to, of = (w.b.inttoptr(where, pointer) for where in (begin, slot))
+        w.b.call(copy, [to, of, size, ir.IntType(1)(0)])
+
+    _each(w, w.function.append_basic_block(), one)
     w.answer(_long(0))
     return w.module
 
@@ -295,11 +314,15 @@ def _fetch() -> ir.Module:
 class Entry:
     """Rows that Python runs by one call, and inputs that they copy first.
 
-    Attributes:
+    Arguments:
         slots: inputs of a recording.
+
+    Attributes:
+        slots: the same, or none where not all of them can be looked at.
         run: ``run()`` returns 0, the number of the row that failed, or `ASLEEP`: then nothing was done, and
             ``run(True)`` runs the rows whoever is awake.
         reads: ``reads(*arrays)`` returns 1 where the next run reads these in place of the slots.
+        gives: ``gives(*arrays)`` returns 1 where it has copied what the slots hold now into these.
     """
 
     def __init__(self, slots: Sequence[np.ndarray] = ()) -> None:
@@ -314,6 +337,7 @@ class Entry:
         self._kinds = [slot.dtype for slot in self.slots]  # their addresses are compared
         self.reads = _function("reads", self._memory)
         self.run = _function("runs", self._memory)
+        self.gives = _function("gives", self._memory)
 
     def fetching(self, threads: bool) -> list[list[Row]]:
         """Return the rows that copy each input; several where threads may share the work."""

@@ -7,7 +7,7 @@ values away: whatever is not known to be harmless raises `Untraceable`, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -40,6 +40,7 @@ class Trace:
         self.alike = True  # whether they only move values and call what the kernel calls
         self.made: list[Rows] = []  # what the crew runs
         self.kept: list[Any] = []  # temporaries and constants: as long as the rows live
+        self._last: tuple[Any, list[list[Row]]] | None = None  # array whose rows were divided just now, and the parts
         self._known = [_extent(a) for a in arrays]
 
     def wrap(self, array: np.ndarray) -> Traced:
@@ -89,6 +90,7 @@ class Trace:
             raise Untraceable("an operation without a row")
         self.alike = self.alike and alike
         self.rows.append(row)
+        self._last = None
 
     # -- what arrays are asked for -------------------------------------------------------------------------------------
 
@@ -151,11 +153,15 @@ class Trace:
         if count == 1:
             self.add(make.elementwise(ufunc, loop, arrays))
             return
-        ends = [shape[0] * part // count for part in range(count + 1)]
-        rows = [make.elementwise(ufunc, loop, [a[i:j] for a in arrays]) for i, j in pairwise(ends)]
-        if any(row is None for row in rows):
-            raise Untraceable("an operation without a row")
-        self.add(self.together([[row] for row in rows if row is not None]), True)
+        self._add_parts([make.elementwise(ufunc, loop, [a[i:j] for a in arrays]) for i, j in _ends(shape[0], count)])
+
+    def _add_parts(self, rows: Sequence[Row | None]) -> None:
+        """Write rows down that a crew may work off at the same time."""
+        if len(rows) > 1 and None not in rows:
+            self.add(self.together([[row] for row in rows if row is not None]), True)
+            return
+        for row in rows:
+            self.add(row, True)
 
     def _reduce(self, ufunc: Any, inputs: tuple[Any, ...], out: Any, keywords: dict[str, Any]) -> np.ndarray:
         axis, dtype = (keywords.pop(name, default) for name, default in (("axis", 0), ("dtype", None)))
@@ -202,24 +208,63 @@ class Trace:
         if mask is True:
             if of.shape == to.shape and of.dtype == to.dtype and make.same_place(of, to):
                 return
-            self.add(make.move(to, np.broadcast_to(of, to.shape), None), True)
+            of, count = np.broadcast_to(of, to.shape), 1
+            if to.ndim > 1 and not of.flags.c_contiguous:
+                count = parts_awake(to.shape[0], 4.0 * to.size)  # here and there in memory
+            if count == 1:
+                self.add(make.move(to, of, None), True)
+                return
+            self._add_parts([make.move(to[i:j], of[i:j], None) for i, j in _ends(to.shape[0], count)])
             return
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             raise Untraceable("a copy with another mask")
         self.add(make.move(to, np.broadcast_to(of, to.shape), np.broadcast_to(self.operand(mask), to.shape)))
 
     def native(self, module: str, name: str, arguments: tuple[Any, ...]) -> None:
-        """Write a call of a compiled function down."""
-        self.add(make.native(module, name, self._plain(arguments)), True)
+        """Write a call of a compiled function down; for a crew in parts, where each has the bits of the whole."""
+        plain = self._plain(arguments)
+        if (module, name) == ("dense", "bias_relu"):
+            self._by_rows(module, name, plain)
+        elif (module, name) != ("dense", "gradient") or not self._by_blocks(*plain):
+            self.add(make.native(module, name, plain), True)
+
+    def _by_blocks(self, g: Any, y: Any, out: Any, by_bias: Any, kind: int, tall: int) -> bool:
+        """Divide the gradient before an activation by the blocks of rows whose sums its bias is the sum of."""
+        blocks = [slice(begin, begin + tall) for begin in range(0, len(y), tall)]
+        count = parts_awake(len(blocks), 3.0 * y.size)
+        if count == 1:
+            return False
+        sums = self.new((len(blocks), y.shape[1]), y.dtype)
+        rows = [
+            make.native("dense", "slopes", (g[some], y[some], out[some], total, kind))
+            for some, total in zip(blocks, sums, strict=True)
+        ]
+        self.add(self.together([rows[i:j] for i, j in _ends(len(rows), count)]), True)  # type: ignore[misc]
+        self.add(make.native("dense", "gather", (sums, by_bias)), True)
+        return True
+
+    def _by_rows(self, module: str, name: str, arguments: tuple[Any, ...]) -> None:
+        """Divide a function by the rows of its first array: after what a crew did to these rows, by the same hands."""
+        array, *others = arguments
+        last, parts = self._last or (None, [])
+        count = len(parts) if last is not None and make.same_place(last, array) else 1
+        count = count if count > 1 else parts_awake(array.shape[0], 2.0 * array.size)
+        rows = [make.native(module, name, (array[i:j], *others)) for i, j in _ends(array.shape[0], count)]
+        if count != len(parts) or None in rows:
+            self._add_parts(rows)
+            return
+        del self.rows[-1], self.kept[-1], self.made[-count:]
+        self.add(self.together([[*before, row] for before, row in zip(parts, rows, strict=True) if row]), True)
 
     def shared(self, module: str, name: str, parts: list[tuple[Any, ...]]) -> None:
         """Write calls of a compiled function down that may run at the same time."""
         if not self.team:
             raise Untraceable("a team where BLAS has the threads")
-        rows = [make.native(module, name, self._plain(arguments)) for arguments in parts]
-        if any(row is None for row in rows):
-            raise Untraceable("an operation without a row")
-        self.add(self.together([[row] for row in rows if row is not None]), True)
+        plain = [self._plain(arguments) for arguments in parts]
+        rows = [make.native(module, name, arguments) for arguments in plain]
+        self._add_parts(rows)
+        if (module, name) == ("thin", "gather"):
+            self._last = plain[0][-1], [[row] for row in rows if row is not None]
 
     def together(self, parts: Sequence[Sequence[Row]]) -> Row:
         """Return the row that lets a crew run lists of rows at the same time."""
@@ -234,6 +279,11 @@ class Trace:
         if isinstance(value, tuple):
             return tuple([self._plain(part) for part in value])
         return self.target(value) if isinstance(value, np.ndarray) else value
+
+
+def _ends(length: int, count: int) -> Iterator[tuple[int, int]]:
+    """Yield where the parts of an axis begin and end."""
+    return pairwise([length * part // count for part in range(count + 1)])
 
 
 def _extent(array: np.ndarray) -> tuple[int, int]:

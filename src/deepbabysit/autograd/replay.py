@@ -16,6 +16,7 @@ from deepbabysit.runtime.subnormals import flushed
 
 WARM_UP = 1  # eager runs before the first recording: parameters and buffers exist then
 KEPT = 8  # recordings of different shapes that are kept
+_SPARE, _SPARE_BYTES = 16, 1 << 10  # how many copies of results are made at once, and the largest that are
 LARGEST = 1 << 26  # bytes of buffers: above, calls made one by one cost nothing beside what they do
 
 
@@ -33,6 +34,39 @@ class _Entry:
         self.alone = False  # run eagerly always: a recording would need memory of its own
         self.recording: Recording | None = None
         self.results: tuple[Tensor, ...] = ()
+
+
+class _Ready:
+    """A recording that takes inputs without a look, and tensors for copies of its results, made beforehand.
+
+    Making one array and one tensor takes a microsecond, and ten after a large step, when the caches hold nothing of it.
+    """
+
+    __slots__ = ("_give", "_spare", "recording", "results")
+
+    def __init__(self, recording: Recording, results: tuple[Tensor, ...]) -> None:
+        self.recording = recording
+        self.results = results
+        arrays = [result.data for result in results]
+        small = sum(array.nbytes for array in arrays) <= _SPARE_BYTES
+        self._give = recording.giver(arrays) if small else None
+        self._spare: list[tuple[tuple[Tensor, ...], list[Any]]] = []
+
+    def copies(self, device: Device) -> tuple[Tensor, ...]:
+        """Return copies of the results as they are now."""
+        if self._give is None:
+            return _copied(self.results, device)
+        if not self._spare:
+            made = [_copied(self.results, device) for _ in range(_SPARE)]
+            self._spare = [(tensors, [tensor.data for tensor in tensors]) for tensors in made]
+        tensors, arrays = self._spare.pop()
+        self._give(*arrays)
+        return tensors
+
+
+def _copied(results: Sequence[Tensor], device: Device) -> tuple[Tensor, ...]:
+    copy = device.backend.asarray
+    return tuple([Tensor(copy(result.data), device) for result in results])
 
 
 class Replay:
@@ -66,7 +100,7 @@ class Replay:
         self._say = say
         self._entries: dict[Any, _Entry] = {}
         self._watched: dict[Any, _Entry] = {}
-        self._last: tuple[Recording, tuple[Tensor, ...]] | None = None  # a replay that takes inputs without a look
+        self._last: _Ready | None = None
         self._version = -1
         self.replays = 0
 
@@ -80,13 +114,14 @@ class Replay:
     def __call__(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         """Run the step on arrays (of the host or the device)."""
         last = self._last
-        if last is not None and self._version == CONFIGURATION.count and last[0].reads(*arrays):  # type: ignore[misc]
-            return self._replay(last[0], last[1], arrays)
+        if last is not None and self._version == CONFIGURATION.count and last.recording.reads(*arrays):
+            return self._replay(last.recording, last.results, arrays)
         if not self._enabled:
             return self._eager(arrays)
         entry = self._entry(self._entries, arrays)
         if entry.recording is not None:
-            self._last = None if entry.recording.reads is None else (entry.recording, entry.results)
+            if last is None or last.recording is not entry.recording:
+                self._last = None if entry.recording.program is None else _Ready(entry.recording, entry.results)
             entry.recording.take(arrays)
             return self._replay(entry.recording, entry.results, arrays)
         entry.runs += 1
@@ -103,6 +138,13 @@ class Replay:
             return self._eager(arrays)  # layers look at values there and say which one is wrong
         self.replays += 1
         return results
+
+    def copies(self, results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return what a run returned as tensors that the next one does not change."""
+        last = self._last
+        if last is not None and last.results is results:
+            return last.copies(self._device)
+        return _copied(results, self._device)
 
     def watch(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         """Run the step with what is done beside it, and the same bits.
@@ -238,16 +280,18 @@ def record(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def run(*inputs: Any) -> Any:
-        given = [x if isinstance(x, Tensor) else tensor(x) for x in inputs]
-        device = given[0].device if given else default_device()
+        arrays = []
+        device = None
+        for x in inputs:
+            given = x if isinstance(x, Tensor) else tensor(x)
+            device = device or given.device
+            arrays.append(given.data)
+        device = device or default_device()
         replay = replays.get(device)
         if replay is None:
             replay = replays[device] = Replay(remembered, device)
-        results = replay([x.data for x in given])
-        copy = device.backend.asarray
-        if returned is Tensor:
-            return Tensor(copy(results[0].data), device)
-        return None if returned is None else tuple([Tensor(copy(r.data), device) for r in results])
+        results = replay.copies(replay(arrays))
+        return results[0] if returned is Tensor else results if returned is tuple else None
 
     returned: type | None = tuple
 

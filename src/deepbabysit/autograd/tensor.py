@@ -124,6 +124,8 @@ class Tensor:
         """Return the only element as a Python number."""
         if self.data.shape and self.size != 1:
             raise ValueError(f"item() needs a tensor of one element; this one has shape {show_shape(self.shape)}")
+        if type(self.data) is np.ndarray and current().recorder is None:
+            return self.data.item()  # what loops read after every step, with few calls
         return self._host("item()").item()
 
     def tolist(self) -> Any:

@@ -2,8 +2,8 @@
 
 What is seen must not depend on how fast a machine is, or how busy. The first steps and every power of two are always
 looked at, whatever that costs; between them steps that a power of four divides. Which one follows from how much longer
-a look takes than a step (the least of several, so that other work on the machine hardly counts), and is only ever made
-coarser: a slower machine sees some of the steps that a faster one sees, and no others. Epochs are asked about alike.
+a look takes than a step (the least of several, so that other work on the machine hardly counts): a slower
+machine sees some of the steps that a faster one sees, and no others. Epochs are asked about alike.
 """
 
 from __future__ import annotations
@@ -80,16 +80,16 @@ class Agenda:
         """Take note of a measured step: its whole duration, everything that came with measuring included."""
         self.measured += 1
         self._last = step
-        if step > 1:  # the first step builds everything, the second one is recorded
+        if step >= SETTLED // 2:  # looks close to each other find everything in the processor's caches
             self._look = min(self._look, seconds)
         if self._every is None and step >= SETTLED and not step & (step - 1) and self.usual:
-            self.stride = max(self.stride or 0, _coarse(self._look / self.usual - 1.0, NEAR))
+            self.stride = _coarse(self._look / self.usual - 1.0, NEAR)
 
     def asked(self, epoch: int, steps: int, seconds: float) -> None:
         """Take note of how long the rules took after so many epochs and steps."""
-        self._asking = min(self._asking, seconds)
-        if self._every is None and steps >= SETTLED and self.usual:
-            self._epochs = max(self._epochs or 0, _coarse(self._asking * epoch / (self.usual * steps), 1))
+        if self._every is None and steps >= SETTLED and self.usual and not epoch & (epoch - 1):
+            self._asking = min(self._asking, seconds)
+            self._epochs = _coarse(self._asking * epoch / (self.usual * steps), 1)
 
 
 def _coarse(cost: float, least: int) -> int:

@@ -134,10 +134,12 @@ def rank(findings: Iterable[Finding], rules: Sequence[Rule] | None = None) -> li
     by_code = {finding.code: finding for finding in findings}
 
     def causes_of_it(finding: Finding) -> list[Finding]:
-        """Return what was found that explains codes like it, unless it says that it has no cause but itself."""
-        if finding.evidence.get("unexplained"):
-            return []
-        return [by_code[code] for code in causes.get(finding.code, ()) if code in by_code and code != finding.code]
+        """Return what was found that explains codes like it; only errors where it says that it has no other cause."""
+        alone = finding.evidence.get("unexplained")
+        return [
+            by_code[code] for code in causes.get(finding.code, ())
+            if code in by_code and code != finding.code and not (alone and by_code[code].severity != "error")
+        ]
 
     def explained(finding: Finding) -> bool:
         """Whether a cause of it was found that is not a mere note beside it."""

@@ -41,6 +41,7 @@ NARROW, WIDTH = 16, 32  # hidden layers of fewer units get so many
 FEW_FILTERS, FILTERS = 4, 8
 DEEP = 3  # hidden layers up to which tanh is as good as ReLU
 BODY, BODY_LAYERS = 64, 2  # hidden layers that take the place of others
+SIDE = 3  # places along each axis that a filter sees which saw one
 SOFT_LIMIT = 10.0  # standard deviations from the mean beyond which a column has heavy tails
 SKEWED = 2.0  # skewness of targets whose logarithm is fitted
 SHARED = 30  # columns of one scale, such as pixels, that are scaled together from so many on
@@ -48,6 +49,7 @@ UNKNOWN = 0.2  # share of rows with a negative class that are taken for rows wit
 CODES = 50  # classes that numbers may stand for
 ROWS_EACH = 5.0  # rows a class must have in the mean for numbers to be codes
 RECURRENT = ("LSTM", "GRU", "SimpleRNN")
+BY_ROW = ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm")
 FRONT = ("Conv1D", "Conv2D", "Embedding", "MaxPool2D", "AvgPool2D", *RECURRENT)
 
 
@@ -110,7 +112,7 @@ def _kurtosis(values: np.ndarray) -> np.ndarray:
 def scaled_targets(setup: Setup, y: Any) -> list[Change]:
     """Return changes that scale targets that are amounts; those of skewed amounts take their logarithm first."""
     labels = _labels(setup, y)
-    if labels is None or _task(setup, labels) != NUMBERS:
+    if labels is None or encoded_again(y) or _task(setup, labels) != NUMBERS:
         return []
     return [*([changes.targets("log")] if skewed(y) else []), changes.targets("zscore")]
 
@@ -169,8 +171,13 @@ def _taken(setup: Setup) -> str:
 
 def fitting_output(setup: Setup, y: Any) -> list[Change]:
     """Return changes that make labels, output and loss fit each other, as the targets say."""
+    if setup.locked:
+        return []
+    if encoded_again(y):
+        once = np.asarray(y).argmax(axis=-1)
+        return [*fitting_output(setup, once), changes.targets("numbers")]  # comes before what is done to the targets
     labels = _labels(setup, y)
-    if labels is None or setup.locked:
+    if labels is None:
         return []
     task, found = _task(setup, labels), [changes.edited(flat)]
     if task == NUMBERS:
@@ -186,6 +193,20 @@ def fitting_output(setup: Setup, y: Any) -> list[Change]:
     columns = labels.shape[-1] if labels.kind == "one_hot" else None
     name = "sparse_categorical_crossentropy" if columns is None else "categorical_crossentropy"
     return [*found, changes.output("softmax", name, columns)]
+
+
+def encoded_again(y: Any) -> bool:
+    """Tell whether one-hot labels were encoded once more: each 0 and 1 of them as a pair.
+
+    >>> encoded_again(np.eye(2)[np.eye(3, dtype=int)]), encoded_again(np.eye(3))
+    (True, False)
+    """
+    values = np.asarray(y)
+    if values.ndim != 3 or values.shape[-1] != 2 or values.dtype.kind not in "fiub" or not values.size:
+        return False
+    once = values.argmax(axis=-1)
+    return bool(((values == 0) | (values == 1)).all() and (values.sum(axis=-1) == 1).all() and (
+        once.sum(axis=-1) == 1).all())
 
 
 def recoded(setup: Setup, y: Any) -> list[Change]:
@@ -296,7 +317,7 @@ def _sound_layers(plan: Blueprint, frozen: Collection[str] = ()) -> None:
 
 
 def _ease(plan: Blueprint) -> None:
-    """Take penalties out, most of the dropout, and normalizations of inputs that are dropped or of the output."""
+    """Take penalties out, most of the dropout, normalizations of the output, and those of inputs row by row."""
     for place in plan.layers():
         for name in place.config:
             if name.endswith("_regularizer"):
@@ -316,8 +337,8 @@ def _ease(plan: Blueprint) -> None:
             dropped = True
         elif place.weighted:
             dropped = False
-        elif place.kind in NORMS and behind:
-            gone.append(place.path)
+        elif place.kind in NORMS and (behind or (before and place.kind in BY_ROW)):
+            gone.append(place.path)  # by row the inputs lose their level, and those of one channel all they say
     for path in reversed(gone):
         plan.remove(path)
 
@@ -335,7 +356,17 @@ def _bends(plan: Blueprint, place: Place, following: Place) -> bool:
 
 
 def _usual_body(plan: Blueprint) -> None:
-    """Put usual hidden layers in the place of the dense hidden ones, or before the output where there are none."""
+    """Put usual hidden layers in the place of the dense hidden ones, or before the output where there are none.
+
+    Filters before them see neighbours then, and places are told apart.
+    """
+    for place in plan.layers():
+        if place.kind in ("Conv1D", "Conv2D") and _alone(place.config.get("kernel_size")):
+            plan.set(place.path, kernel_size=SIDE)
+            place.text.pop(ORIGIN, None)
+    for place in reversed([p for p in plan.layers() if p.kind.startswith("Global")]):
+        plan.insert(place.path, Flatten())
+        plan.remove(place.path)
     last = plan.last()
     if last.kind != "Dense":
         raise ValueError("the last layer is not dense")
@@ -350,6 +381,11 @@ def _usual_body(plan: Blueprint) -> None:
             plan.remove(place.path)
     for _ in range(BODY_LAYERS):
         plan.insert(plan.last().path, Dense(BODY, activation="relu", kernel_initializer="he_normal"), before=True)
+
+
+def _alone(size: Any) -> bool:
+    """Tell whether a filter sees one place and none of its neighbours."""
+    return all(n == 1 for n in (size if isinstance(size, list | tuple) else (size,)))
 
 
 def unusual(setup: Setup) -> bool:

@@ -168,9 +168,9 @@ class Optimizer(ABC):
 
     def _rate_at(self, step: int) -> float:
         rate = self._schedule.rate(step)
-        if not 0.0 <= rate < math.inf:
-            raise ValueError(f"{self._schedule!r} gives the rate {rate} at step {step}; it must be finite, at least 0")
-        return rate
+        if 0.0 <= rate < math.inf:
+            return rate
+        raise ValueError(f"{self._schedule!r} gives the rate {rate} at step {step}; it must be finite, at least 0")
 
     @property
     def applied_rate(self) -> float:
@@ -378,10 +378,10 @@ class Optimizer(ABC):
         Arguments:
             scale: factor on the gradients, such as ``1 / (micro-batches * loss scale)``.
         """
-        self._need_parameters()
         if self._swapped:
             raise RuntimeError("a step inside ema_weights() would be lost when the weights come back; leave it first")
-        if CONFIGURATION.count != self._version:
+        if CONFIGURATION.count != self._version:  # so it is before there are parameters
+            self._need_parameters()
             self._follow()
         rate = self._rate_at(self._steps)
         object.__setattr__(self, "_steps", self._steps + 1)

@@ -99,7 +99,8 @@ class Backend(ABC):
             same ones, but for where they read.
         reads: whether programs take inputs: ``program(device, calls, slots=...)`` is told which arrays are written
             before each run, and ``reads(*arrays)`` of what it returns is 1 if the next run takes these in their place.
-            Such programs set the mode of `runtime.subnormals` themselves.
+            ``giver(results)`` of it returns a function that copies results into arrays of their kind, or None. Such
+            programs set the mode of `runtime.subnormals` themselves.
         hold: ``with hold() as writes`` collects what this thread writes from the host, as (array, values), in place of
             doing it; None where nothing is gained by several steps at once.
         writer: ``writer(array)`` returns a function that writes numbers into the array, one argument for each element;

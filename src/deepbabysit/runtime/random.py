@@ -53,7 +53,12 @@ class Streams:
 
     def advance(self) -> None:
         """Begin the next step."""
-        self.begin(self.step + 1)
+        self.step += 1
+        self.row = 0
+        if self.calls:
+            self.calls.clear()
+        for tell in self._tells:
+            tell(self.seed, self.step, 0, 0)
 
     def next_call(self, path: str) -> int:
         """Return how often this path has drawn in this step, and count one more."""
@@ -121,7 +126,7 @@ def streams() -> Streams:
 
 def advance() -> None:
     """Begin the next step of the streams in force."""
-    streams().advance()
+    (current().streams or _OWN.streams).advance()
 
 
 def set_seed(seed: int) -> None:

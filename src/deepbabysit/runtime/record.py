@@ -34,7 +34,7 @@ class Recording:
     Attributes:
         program: what repeats it faster, or None.
         reads: ``reads(*arrays)`` is 1 where the program takes these inputs at the next replay, and nothing else has to
-            be done or asked; None where it never does.
+            be done or asked.
     """
 
     __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "_many", "program", "reads")
@@ -53,7 +53,7 @@ class Recording:
         often = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls) if wait is None else wait * len(calls)
         self._left = sys.maxsize if seldom else often
         self.program: Callable[[], None] | None = None
-        self.reads: Callable[..., int] | None = None
+        self.reads: Callable[..., int] = _refuses
         self._many: tuple[int, Any, Several] | None = None  # how many replays at once, what fills their inputs
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Recording:
 
     def take(self, arrays: Sequence[Any]) -> None:
         """Let the next replay read these inputs, where they lie or copied into the recording's own."""
-        if self.reads is not None and self.reads(*arrays):
+        if self.reads(*arrays):
             return
         for (slot, late), array in zip(self._inputs, arrays, strict=True):
             if late is None or not late.read(array):
@@ -69,13 +69,14 @@ class Recording:
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
-        if self.reads is None:
+        program = self.program
+        if program is None or self.reads is _refuses:
             with flushed():
                 self._replay()
             return
         for action in self._before:
             action()
-        self.program()  # type: ignore[misc]  # there is one; it sets the processor's mode itself
+        program()  # sets the processor's mode itself
         for action in self._after:
             action()
 
@@ -90,6 +91,11 @@ class Recording:
                 run_calls(self._device, self._calls)
         for action in self._after:
             action()
+
+    def giver(self, results: Sequence[Array]) -> Callable[..., int] | None:
+        """Return a function that copies results into arrays of their kind that it is given, or None."""
+        make = getattr(self.program, "giver", None)
+        return None if make is None else make(results)
 
     def several(self, count: int, tell: Callable[[int], None], fill: Fill) -> bool:
         """Replay it several times at once; False, and nothing done, where it is no program yet or cannot be.
@@ -134,12 +140,16 @@ class Recording:
         if backend.program is not None and backend.reads:
             slots = [] if any(late for _, late in self._inputs) else [slot for slot, _ in self._inputs]
             self.program = backend.program(self._device, self._calls, slots=slots)
-            self.reads = getattr(self.program, "reads", None)
+            self.reads = getattr(self.program, "reads", _refuses)
         elif backend.program is not None:
             self.program = backend.program(self._device, self._calls)
         if self.program is None:
             self._left = sys.maxsize
         return self.program is not None
+
+
+def _refuses(*arrays: Any) -> int:
+    return 0
 
 
 def run_calls(device: Device, calls: list[Any]) -> None:

@@ -64,30 +64,26 @@ def slopes(g: Any, y: Any, out: Any, total: Any, kind: Any) -> None:
     real = y.dtype.type
     zero, one = real(0.0), real(1.0)
     rows, width = y.shape
+    made = np.empty(width, y.dtype)  # `out` may be `g`, and a loop over both is not vectorized then
     for j in range(width):
         total[j] = zero
     for i in range(rows):
         if kind == 1:
             for j in range(width):
                 slope = g[i, j]
-                v = slope if y[i, j] > zero else zero
-                out[i, j] = v
-                total[j] += v
+                made[j] = slope if y[i, j] > zero else zero
         elif kind == 2:
             for j in range(width):
-                v = g[i, j] * (y[i, j] * (one - y[i, j]))
-                out[i, j] = v
-                total[j] += v
+                made[j] = g[i, j] * (y[i, j] * (one - y[i, j]))
         elif kind == 3:
             for j in range(width):
-                v = g[i, j] * (one - y[i, j] * y[i, j])
-                out[i, j] = v
-                total[j] += v
+                made[j] = g[i, j] * (one - y[i, j] * y[i, j])
         else:
             for j in range(width):
-                v = g[i, j]
-                out[i, j] = v
-                total[j] += v
+                made[j] = g[i, j]
+        for j in range(width):
+            out[i, j] = made[j]
+            total[j] += made[j]
 
 
 @exact

@@ -156,8 +156,7 @@ def broadcast_loss(record: Record, limits: Any) -> Finding | None:
           "they do in any run: what is to be learned is not in these pairs. Steps of 0.03 % of the weights and more "
           "are no crawl (usual 0.1 %)",
       causes=("missing_zero_grad", "unchanged_weights", "output_ignores_input", "wrong_gradient", "batch_leak",
-              "double_softmax", "loss_shape_mismatch", "mode_bug", "dead_relu", "learning_rate_too_low",
-              "learning_rate_too_high", "loss_reduction_sum", "not_learning", "nan_loss", "vanishing_gradient"),
+              "double_softmax", "loss_shape_mismatch", "mode_bug", "loss_reduction_sum", "nan_loss"),
       steps=100, ratio=3e-4, below=0.97, above=1.15)
 def pairs_that_tell_nothing(record: Record, limits: Any) -> Finding | None:
     """A hand-written loop learns nothing, although its weights move."""

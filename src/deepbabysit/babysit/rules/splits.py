@@ -119,7 +119,8 @@ def feature_leak(record: Record, limits: Any) -> Finding | None:
     known = bool(found.givers) and found.given >= enough
     helped = found.rest >= limits.others
     made = found.grouped >= limits.grouped and (helped or not numbers)
-    perfect = found.alone >= limits.sure and gap > limits.sure_apart and (helped or made)
+    exact = numbers and found.alone >= limits.copied  # not even noise is left
+    perfect = found.alone >= limits.sure and gap > limits.sure_apart and (helped or made or exact)
     label = (known and found.made >= limits.copied) or found.alone >= limits.score and (
         found.grouped >= limits.copied or (made and gap > 2 * limits.sure_apart))
     without = known and (helped and found.given - found.rest >= limits.less or found.made >= limits.copied)

@@ -155,7 +155,8 @@ def learning_rate_too_high(record: Record, limits: Any) -> Finding | None:
         )
     guess = chance(record) or start
     names, when = _killed(record, limits) if now > limits.learned * guess else ([], 0)
-    fastest = max((r for s in record.steps if s.step <= when for r in update_ratios(s).values()), default=0.0)
+    past = [r for s in record.steps if s.step <= when for r in update_ratios(s).values()] if names else []
+    fastest = max(past, default=0.0)
     if names and (fastest > limits.ratio or _peak(good) > limits.peak * max(start, guess)):
         return _too_high(
             record, "warning", 0.88,
@@ -196,13 +197,13 @@ def _killed(record: Record, limits: Any) -> tuple[list[str], int]:
     """Return layers that lost most of their units, or all of their gradient, in training, and when it was over."""
     born, first = record.probes.get("signals") or {}, record.steps[0]
     names, over = [], 0
-    for path in record.steps[-1].layers:
-        worked = path in born and born[path].zero <= 0.5 * limits.closed and path in first.layers and not _shut(
-            first.layers[path], 0.5 * limits.closed, 0)
-        looks = [s for s in record.steps if path in s.layers and _shut(s.layers[path], limits.closed, limits.rows)]
-        if worked and looks and looks[-1] is record.steps[-1]:
+    for path, layer in record.steps[-1].layers.items():
+        if not _shut(layer, limits.closed, limits.rows) or path not in born or path not in first.layers:
+            continue
+        if born[path].zero <= 0.5 * limits.closed and not _shut(first.layers[path], 0.5 * limits.closed, 0):
             names.append(path)
-            over = max(over, looks[0].step)
+            over = max(over, next(
+                s.step for s in record.steps if path in s.layers and _shut(s.layers[path], limits.closed, limits.rows)))
     if names or len(record.steps) < 2 * limits.looks:
         return names, over
     recent = [s.parameters for s in record.steps[-int(limits.looks) :]]
