@@ -376,19 +376,15 @@ def test_epochs_of_a_loop_are_judged() -> None:
     assert len(sitter.record.epochs) == 5
 
 
-def test_proxies_of_things_that_are_gone_do_no_harm():
-    import weakref
-
+def test_operations_that_are_kept_are_counted_and_those_that_are_gone_are_not():
     from deepbabysit.babysit.handwork import alive
 
-    class Thing:
-        pass
-
-    thing = Thing()
-    proxy = weakref.proxy(thing)
-    del thing
-    assert alive() >= 0
-    del proxy
+    weight = db.tensor(np.ones(3, np.float32), requires_grad=True)
+    before = alive()
+    kept = [weight * 2.0 + 1.0 for _ in range(10)]
+    assert alive() - before == 20
+    del kept
+    assert alive() == before
 
 
 @pytest.mark.parametrize("apart", [True, False])

@@ -353,7 +353,7 @@ def test_imbalanced_classes_with_weights_are_silent() -> None:
     assert train(model, rare, epochs=30, class_weight=weights) == []
 
 
-@pytest.mark.parametrize("every", [None, 20, 10_000])  # whatever is seen beside the first steps and powers of two
+@pytest.mark.parametrize("every", [None, 20, 10_000])  # whatever is seen beside the first steps and powers of four
 def test_the_worked_example_is_diagnosed(data_dir: Any, monkeypatch: pytest.MonkeyPatch, every: int | None) -> None:
     monkeypatch.setenv("DEEPBABYSIT_DATA", str(data_dir))
     data = db.datasets.mnist()

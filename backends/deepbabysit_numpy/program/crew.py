@@ -220,7 +220,9 @@ def _serve() -> ir.Module:
     wanted = b.icmp_signed("==", b.load_atomic(awake, "acquire", 8), _long(1))
     b.cbranch(b.and_(wanted, b.icmp_signed("<", turns, w.load(memory, _PATIENCE))), idle, end)
     b.position_at_end(idle)
-    turns.add_incoming(b.add(turns, _long(1)), b.block)
+    # somebody still works on a part: the next job follows
+    busy = b.icmp_signed("!=", w.load(memory, _BUSY), _long(0))
+    turns.add_incoming(b.select(busy, _long(0), b.add(turns, _long(1))), b.block)
     b.branch(head)
     b.position_at_end(end)
     b.store_atomic(_long(0), awake, "release", 8)

@@ -75,7 +75,7 @@ class Sitter(Listener):
     Arguments:
         stop: end the run at a finding that is surely an error.
         record: what is known already (facts about the data); a fresh one by default.
-        every: measure every so many steps beside the first ones and powers of two, whatever it costs (None: what costs
+        every: measure every so many steps beside the first ones and powers of four, whatever it costs (None: what costs
             little); the check before the first step then takes its time, too, so that findings do not depend on the
             machine's speed.
         callbacks: the run's callbacks, for the facts.
