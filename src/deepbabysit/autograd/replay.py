@@ -27,13 +27,14 @@ class RecordingTooLarge(MemoryError):
 class _Entry:
     """What is known of one combination of shapes, dtypes and settings."""
 
-    __slots__ = ("alone", "recording", "results", "runs")
+    __slots__ = ("alone", "ready", "recording", "results", "runs")
 
     def __init__(self) -> None:
         self.runs = 0
         self.alone = False  # run eagerly always: a recording would need memory of its own
         self.recording: Recording | None = None
         self.results: tuple[Tensor, ...] = ()
+        self.ready: _Ready | None = None  # made once: the last batch of an epoch often has another shape
 
 
 class _Ready:
@@ -121,7 +122,9 @@ class Replay:
         entry = self._entry(self._entries, arrays)
         if entry.recording is not None:
             if last is None or last.recording is not entry.recording:
-                self._last = None if entry.recording.program is None else _Ready(entry.recording, entry.results)
+                if entry.ready is None and entry.recording.program is not None:
+                    entry.ready = _Ready(entry.recording, entry.results)
+                self._last = entry.ready
             entry.recording.take(arrays)
             return self._replay(entry.recording, entry.results, arrays)
         entry.runs += 1

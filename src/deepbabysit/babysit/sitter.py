@@ -375,11 +375,15 @@ class Sitter(Listener):
         ring, *taken = values
         fresh = np.frombuffer(guard.losses(ring, self._before + known + 1, self._before + count))
         lost = not np.isfinite(fresh).all()
-        if not lost:  # whether they grow is judged as if they were read step by step
+        if not lost and known and fresh.max(initial=-math.inf) <= self.record.losses[0]:
+            self._add(fresh)  # none of them has grown: nothing is to be judged
+        elif not lost:  # whether they grow is judged as if they were read step by step
             for end in range(known - known % BLOCK + BLOCK, count, BLOCK):
                 self._add(fresh[: end - known], judged=True)
                 fresh, known = fresh[end - known :], end
-        self._add(fresh, judged=not lost and not count % BLOCK)
+            self._add(fresh, judged=not count % BLOCK)
+        else:
+            self._add(fresh)
         kept = None if self._broken else guard.step(taken)
         if kept is not None:
             self._find_origin(kept)
@@ -389,7 +393,7 @@ class Sitter(Listener):
             guard.quiet()
         self._lost = self._lost or lost
 
-    def _add(self, fresh: np.ndarray, judged: bool) -> None:
+    def _add(self, fresh: np.ndarray, judged: bool = False) -> None:
         """Write losses down; ask the rules where they have grown, where that is to be judged."""
         if len(fresh):
             self.record.losses.frombytes(fresh.tobytes())
