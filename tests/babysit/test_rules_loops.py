@@ -123,6 +123,10 @@ def test_alive_operations_that_double_with_the_steps() -> None:
     assert found(grows)["memory_growth"].evidence["per_step"] > 10
     steady = record(probes={"alive": [(8, 300), (16, 310), (32, 300), (64, 305)]})
     assert "memory_growth" not in found(steady)
+    seldom = record(probes={"alive": [(16, 23), (32, 39), (64, 71)]})
+    assert found(seldom)["memory_growth"].evidence["per_step"] == 1.0
+    once = record(probes={"alive": [(8, 10), (16, 20), (32, 190), (64, 200)]})
+    assert "memory_growth" not in found(once)
 
 
 def test_weights_that_no_optimizer_holds() -> None:
