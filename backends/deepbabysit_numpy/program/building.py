@@ -194,6 +194,7 @@ class Program:
         calls: the calls that stayed in Python.
         reads: ``reads(*arrays)`` is 1 where the next run takes these arrays for the inputs of the recording; else they
             have to be written into its own.
+        picks: ``picks(rows, *arrays)`` is 1 where it takes these rows of arrays.
     """
 
     def __init__(self, device: Device, parts: list[Any], kept: list[Any], late: Sequence[_Late], entry: Entry) -> None:
@@ -203,7 +204,7 @@ class Program:
         self._kept = kept
         self.rows = sum(len(part[2]) for part in parts if part[0] is not None)
         self.calls = [part[1] for part in parts if part[0] is None]
-        self.reads = entry.reads
+        self.reads, self.picks = entry.reads, entry.picks
         # all of it in one call
         self._whole = None if self.calls or late or not parts else parts[0][0].run
         self._crew = parts[0][3] if self._whole else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.picked import Picked
 from deepbabysit.runtime.several import Fill, Several, Told, last_of_each, tellable
 from deepbabysit.runtime.subnormals import flushed
 
@@ -35,9 +36,12 @@ class Recording:
         program: what repeats it faster, or None.
         reads: ``reads(*arrays)`` is 1 where the program takes these inputs at the next replay, and nothing else has to
             be done or asked.
+        picks: ``picks(rows, *arrays)`` is 1 where it takes these rows of arrays (`Picked`).
     """
 
-    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "_many", "program", "reads")
+    __slots__ = (
+        "_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "_many", "picks", "program", "reads",
+    )
 
     def __init__(
         self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any],
@@ -54,6 +58,7 @@ class Recording:
         self._left = sys.maxsize if seldom else often
         self.program: Callable[[], None] | None = None
         self.reads: Callable[..., int] = _refuses
+        self.picks: Callable[..., int] = _refuses
         self._many: tuple[int, Any, Several] | None = None  # how many replays at once, what fills their inputs
 
     def __len__(self) -> int:
@@ -61,11 +66,15 @@ class Recording:
 
     def take(self, arrays: Sequence[Any]) -> None:
         """Let the next replay read these inputs, where they lie or copied into the recording's own."""
-        if self.reads(*arrays):
+        if self.finds(arrays):
             return
         for (slot, late), array in zip(self._inputs, arrays, strict=True):
             if late is None or not late.read(array):
                 self._device.write(slot, array)
+
+    def finds(self, arrays: Sequence[Any]) -> int:
+        """Tell whether the program itself takes these inputs at the next replay."""
+        return self.picks(arrays.rows, *arrays.data) if type(arrays) is Picked else self.reads(*arrays)
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
@@ -141,6 +150,7 @@ class Recording:
             slots = [] if any(late for _, late in self._inputs) else [slot for slot, _ in self._inputs]
             self.program = backend.program(self._device, self._calls, slots=slots)
             self.reads = getattr(self.program, "reads", _refuses)
+            self.picks = getattr(self.program, "picks", _refuses)
         elif backend.program is not None:
             self.program = backend.program(self._device, self._calls)
         if self.program is None:
