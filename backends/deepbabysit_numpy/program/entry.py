@@ -5,7 +5,8 @@ tenth of a microsecond and more. So what can be decided by comparing numbers is 
 kind that was recorded, whether the crew is awake. The processor's mode (`runtime.subnormals`) is set for rows alone.
 
 A batch may be given as whole arrays and the numbers of its rows: then the rows go from there to where the step reads
-them, once, by all hands, and no array is made of them in between.
+them, once, by all hands, and no array is made of them in between. A large batch that is given as it is (`runtime.late`)
+is read where it lies: its address is written into the rows that read it.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from deepbabysit_numpy.program.rows import address
 
 # Places in an entry's memory; each input has a place for where it lies now, one for where the numbers of its rows do
 # (0: it is the input itself), and what is known of it.
-_ROWS, _COUNT, _CREW, _INPUTS, _FIRST = range(5)
-_NOW, _PICKED, _SLOT, _BYTES, _DTYPE, _AXES, _SHAPE = range(7)
+_ROWS, _COUNT, _CREW, _INPUTS, _SPANS, _SPAN_COUNT, _FIRST = range(7)
+_NOW, _PICKED, _SLOT, _LATE, _BYTES, _DTYPE, _AXES, _SHAPE = range(8)
 _MOST_AXES = 8
 _EACH = _SHAPE + _MOST_AXES
 _ROOM = 64  # bytes: more than a C fenv_t has
 _PART = 1 << 14  # bytes of an input that a member of the crew copies, at least
 _LINE = 64
+_STEP = 16  # bytes: where NumPy's own large arrays begin
 _AHEAD = 4  # rows that are asked for before they are copied: they lie anywhere in memory
 _FASTCALL = 0x80  # METH_FASTCALL of Python's C interface
 
@@ -229,7 +231,27 @@ def _each(w: _Writer, refused: Any, then: Callable[[Any, Any, Any, Any], None], 
 def _reads() -> ir.Module:
     """``reads(*arrays)``: 1 where the next run takes these inputs, 0 where it cannot: they have to be written."""
     w = _Writer("reads")
-    _each(w, w.function.append_basic_block(), lambda place, begin, slot, size: w.b.store(begin, w.known(place, _NOW)))
+    b = w.b
+    refused = w.function.append_basic_block()
+
+    def one(place: Any, begin: Any, slot: Any, size: Any) -> None:
+        stays, taken = (w.function.append_basic_block() for _ in range(2))
+        b.cbranch(b.icmp_unsigned("!=", b.load(w.known(place, _LATE)), _long(0)), stays, taken)
+        b.position_at_end(stays)
+        w.unless(b.icmp_unsigned("!=", b.and_(begin, _long(_STEP - 1)), _long(0)), refused)
+        spans, end = b.inttoptr(b.load(w.known(_long(_SPANS))), _POINTER), b.add(begin, size)
+
+        def apart(number: Any) -> None:  # what the step writes itself has to be read as it was before
+            first, behind = (b.load(b.gep(spans, [b.add(b.mul(number, _long(2)), _long(i))])) for i in (0, 1))
+            common = b.and_(b.icmp_unsigned("<", begin, behind), b.icmp_unsigned("<", first, end))
+            w.unless(common, refused)
+
+        w.loop(b.load(w.known(_long(_SPAN_COUNT))), apart)
+        b.branch(taken)
+        b.position_at_end(taken)
+        b.store(begin, w.known(place, _NOW))
+
+    _each(w, refused, one)
     w.settle()
     w.answer(_long(0))
     return w.module
@@ -377,7 +399,8 @@ def _fetch() -> ir.Module:
 
     b.cbranch(b.icmp_unsigned("==", picked, _long(0)), there, gather)
     b.position_at_end(there)
-    b.cbranch(b.icmp_unsigned("==", source, target), end, some)
+    late = b.icmp_unsigned("!=", b.load(b.gep(now, [_long(_LATE - _NOW)])), _long(0))
+    b.cbranch(b.or_(late, b.icmp_unsigned("==", source, target)), end, some)
     b.position_at_end(some)
     b.cbranch(b.icmp_unsigned("==", size, step), dense, rows)
     b.position_at_end(dense)
@@ -392,6 +415,34 @@ def _fetch() -> ir.Module:
     return module
 
 
+def _point() -> ir.Module:
+    """Row: place of an input's address, table, its length: (place of a number, offset) of all that say where it is."""
+    module = ir.Module(name="point")
+    function = ir.Function(module, ir.FunctionType(_INT, [_POINTER]), "point")
+    b = ir.IRBuilder(function.append_basic_block())
+    place, table, count = (b.load(b.gep(function.args[0], [_long(i)])) for i in range(1, 4))
+    now, table = b.inttoptr(place, _POINTER), b.inttoptr(table, _POINTER)
+    given, picked, slot, late = (b.load(b.gep(now, [_long(i - _NOW)])) for i in (_NOW, _PICKED, _SLOT, _LATE))
+    there = b.and_(b.icmp_unsigned("==", picked, _long(0)), b.icmp_unsigned("!=", late, _long(0)))
+    base = b.select(there, given, slot)
+    first = b.block
+    head, body, end = (function.append_basic_block() for _ in range(3))
+    b.branch(head)
+    b.position_at_end(head)
+    number = b.phi(_LONG)
+    b.cbranch(b.icmp_unsigned("<", number, count), body, end)
+    b.position_at_end(body)
+    at = b.mul(number, _long(2))
+    to, offset = (b.load(b.gep(table, [b.add(at, _long(i))])) for i in (0, 1))
+    b.store(b.add(base, offset), b.inttoptr(to, _POINTER))
+    number.add_incoming(_long(0), first)
+    number.add_incoming(b.add(number, _long(1)), body)
+    b.branch(head)
+    b.position_at_end(end)
+    b.ret(_INT(0))
+    return module
+
+
 # -- an entry ----------------------------------------------------------------------------------------------------------
 
 
@@ -400,9 +451,12 @@ class Entry:
 
     Arguments:
         slots: inputs of a recording.
+        late: which of them are read where they lie; `follow` says by whom.
+        written: addresses between which the recording writes.
 
     Attributes:
         slots: the same, or none where not all of them can be looked at.
+        rows: what it runs.
         run: ``run()`` returns 0, the number of the row that failed, or `ASLEEP`: then nothing was done, and
             ``run(True)`` runs the rows whoever is awake.
         reads: ``reads(*arrays)`` returns 1 where the next run reads these in place of the slots.
@@ -410,15 +464,20 @@ class Entry:
         gives: ``gives(*arrays)`` returns 1 where it has copied what the slots hold now into these.
     """
 
-    def __init__(self, slots: Sequence[np.ndarray] = ()) -> None:
+    def __init__(
+        self, slots: Sequence[np.ndarray] = (), late: Sequence[int] = (), written: Sequence[tuple[int, int]] = ()
+    ) -> None:
         fits = readable() and all(type(a) is np.ndarray and a.flags.c_contiguous for a in slots)
         self.slots = [] if not fits or any(a.ndim > _MOST_AXES or not a.size for a in slots) else list(slots)
         self._memory = np.zeros(_FIRST + _EACH * len(self.slots), np.uint64)
-        self._memory[_INPUTS] = len(self.slots)
+        self._written = np.array(written, np.uint64).reshape(-1)
+        self._tables: dict[int, np.ndarray] = {}
+        self._memory[_INPUTS : _SPAN_COUNT + 1] = len(self.slots), address(self._written), len(written)
         for number, slot in enumerate(self.slots):
-            known = [address(slot), 0, address(slot), slot.nbytes, id(slot.dtype), slot.ndim, *slot.shape]
-            begin = _FIRST + _EACH * number
-            self._memory[begin : begin + len(known)] = known
+            where, form = address(slot), (slot.nbytes, id(slot.dtype), slot.ndim, *slot.shape)
+            self._memory[(begin := self._begin(number)) : begin + _BYTES + len(form)] = [
+                where, 0, where, number in late, *form
+            ]
         self._kinds = [slot.dtype for slot in self.slots]  # their addresses are compared
         self.reads = _function("reads", self._memory)
         self.picks = _function("picks", self._memory)
@@ -430,7 +489,7 @@ class Entry:
         found = []
         fetch = machine.adapter("fetch", _fetch)
         for number, slot in enumerate(self.slots):
-            now, to = address(self._memory) + 8 * (_FIRST + _EACH * number + _NOW), address(slot)
+            now, to = self._now(number), address(slot)
             rows = slot.shape[0] if slot.ndim else 1
             width = slot.nbytes // rows
             count = parts(width // _LINE, slot.nbytes, _PART) if threads else 1
@@ -442,7 +501,27 @@ class Entry:
             ])
         return found
 
+    def _begin(self, number: int) -> int:
+        return _FIRST + _EACH * number
+
+    def _now(self, number: int) -> int:
+        return address(self._memory) + 8 * (self._begin(number) + _NOW)
+
+    def follow(self, number: int, rows: Sequence[np.ndarray]) -> Row:
+        """Return the row that tells these where an input lies; what they hold now means its slot."""
+        slot = self.slots[number]
+        first = np.uint64(address(slot))
+        last = np.uint64(address(slot) + slot.nbytes)
+        inside = [(row, place) for row in rows for place in np.flatnonzero((row >= first) & (row < last)).tolist()]
+        table = np.array([(address(row[place:]), row[place] - first) for row, place in inside], np.uint64)
+        self._tables[number] = table
+        return [machine.adapter("point", _point), self._now(number), address(table), len(inside)]
+
+    def copied(self, number: int) -> None:
+        """Let an input be copied into its slot always."""
+        self._memory[self._begin(number) + _LATE] = 0
+
     def work_off(self, rows: Rows, crew: int) -> None:
         """Let these be the rows that are run, by so many more threads."""
-        self._rows = rows
+        self.rows = rows
         self._memory[_ROWS : _CREW + 1] = [*rows.place, crew]
