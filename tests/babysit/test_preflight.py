@@ -273,3 +273,21 @@ def test_labels_of_the_validation_part_are_held_against_the_output_too() -> None
     found = db.babysit.check(model, x[::2], y[::2], validation_data=wrong)
     assert found.codes[0] == "target_out_of_range" and found[0].message.startswith("validation data: ")
     assert "target_out_of_range" not in db.babysit.check(model, x[::2], y[::2], validation_data=right).codes
+
+
+def test_constants_in_the_code_of_a_model_stand_where_it_does() -> None:
+    """The check tries small models on the reference; a constant of the model's device must not stop it."""
+    half = db.tensor(np.full(6, 0.5, np.float32))
+
+    def found(function: Any) -> Any:
+        model = db.Sequential([db.layers.Dense(6, "tanh", input_shape=4), db.layers.Lambda(function),
+                               db.layers.Dense(3)])
+        model.compile("sgd", "cross_entropy")
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((64, 4)).astype(np.float32)
+        return db.babysit.check(model, x, x[:, :3].argmax(axis=1))
+
+    kept, lost = found(lambda x: x * half + db.ops.zeros((6,))), found(lambda x: db.ops.ones_like(x) + 0.0 * x)
+    assert kept.failure == lost.failure == ""
+    assert "output_ignores_input" in kept.asked and "output_ignores_input" not in [f.code for f in kept]
+    assert lost[0].code == "output_ignores_input"

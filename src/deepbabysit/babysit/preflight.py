@@ -442,10 +442,13 @@ def _look_at_model(model: Layer, now: _Examination) -> probes.Subject | None:
     try:
         try:
             traced = trace(subject.model, subject.tensors(gradient=True), subject.seed)
-        except TypeError:
-            if all(a.dtype.kind == "f" for a in subject.x):
+        except (TypeError, ValueError) as refused:
+            if isinstance(refused, ValueError) and subject.model.device is not model.device:
+                subject.model.to(model.device)  # constants in its code stand where it does
+            elif isinstance(refused, ValueError) or all(a.dtype.kind == "f" for a in subject.x):
                 raise
-            subject.floating = True  # pixels and counts become floating numbers; ids for an Embedding stay
+            else:
+                subject.floating = True  # pixels and counts become floating numbers; ids for an Embedding stay
             traced = trace(subject.model, subject.tensors(gradient=True), subject.seed)
     except Exception as error:
         now.failure = f"{type(error).__name__}: {error}"
