@@ -82,6 +82,14 @@ def test_finite_check_over_many_blocks(monkeypatch):
     assert checks.bad_rows(array).tolist() == [3, 50, 99]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_finite_check_takes_the_largest_numbers(dtype):
+    array = np.full((50, 4), np.finfo(dtype).max, dtype)
+    assert checks.bad_rows(array).tolist() == []
+    array[7, 1] = -np.inf
+    assert checks.bad_rows(array).tolist() == checks.bad_rows(np.asfortranarray(array)).tolist() == [7]
+
+
 def test_finite_check_looks_into_structures_and_skips_integers():
     check_finite("y", np.array([1, 2]))
     check_finite("y", np.array(["a"]))
