@@ -15,7 +15,7 @@ from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit import probes
 from deepbabysit.babysit.columns import COMMON
 from deepbabysit.babysit.engine import Engine
-from deepbabysit.babysit.facts import DataFacts, data_facts
+from deepbabysit.babysit.facts import SPENT, DataFacts, data_facts
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.findings import Findings
 from deepbabysit.babysit.graph import trace
@@ -145,7 +145,7 @@ def check(
 
 def preflight(
     model: Layer, x: Any, y: Any, validation: Any, run_facts: RunFacts, budget_seconds: float = BUDGET,
-    loss: Any = None, facts: ModelFacts | None = None,
+    loss: Any = None, facts: ModelFacts | None = None, trained: bool = False,
 ) -> tuple[Record, Findings]:
     """Check before a run that has been set up; the same as `check`, for the loop's first seconds.
 
@@ -156,6 +156,7 @@ def preflight(
         budget_seconds: how long it may take.
         loss: what is minimized; None takes that of the model.
         facts: what is known of the model; with them, one that would take too long to look at is left alone.
+        trained: the weights are no longer the first ones, so only data are looked at.
 
     Returns:
         The record (facts and probes) and the findings.
@@ -163,7 +164,7 @@ def preflight(
     begun = time.perf_counter()
     found_loss = loss if loss is not None else getattr(getattr(model, "_trainer", None), "loss", None)
     given = gather(model, x, y, validation, until=begun + 0.2 * budget_seconds)
-    found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun, True, facts)
+    found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun, True, facts, trained)
     return found.record, found
 
 
@@ -318,6 +319,7 @@ class _Examination:
     budget: float
     missing: dict[str, str]
     failure: str = ""
+    hurried: bool = False  # something was left out because a run is short
     pass_seconds: float = 0.0  # what looking at the model took: a measure for experiments on it
 
     def left(self, seconds: float = 0.0) -> bool:
@@ -327,7 +329,7 @@ class _Examination:
     def attempt(self, name: str, passes: float, run: Any) -> Any:
         """Run an experiment that takes as long as `passes` looks at the model; what it raises is noted."""
         if not self.left(passes * self.pass_seconds):
-            self.missing[name] = "the time was spent"
+            self.missing[name] = SPENT
             return None
         try:
             found = run()
@@ -341,7 +343,7 @@ class _Examination:
 
 def _examine(
     model: Layer, given: Given, run: RunFacts, loss: Any, optimizer: Any, budget: float, begun: float | None = None,
-    planned: bool = False, facts: ModelFacts | None = None,
+    planned: bool = False, facts: ModelFacts | None = None, trained: bool = False,
 ) -> Findings:
     """Look at model and data; in a `planned` run layers that share weights may show that there is more time."""
     begun = time.perf_counter() if begun is None else begun
@@ -349,8 +351,10 @@ def _examine(
     now = _Examination(given, loss, record, begun, budget, {})
     with np.errstate(all="ignore"):
         subject = None
-        if facts is not None and looking(facts, run) > max(budget, TRACED):
-            now.failure = f"the run is too short for it: {now.budget:.2g} s may be spent"
+        if trained:
+            now.failure = "it was trained since"
+        elif facts is not None and looking(facts, run) > max(budget, TRACED):
+            now.failure, now.hurried = f"the run is too short for it: {now.budget:.2g} s may be spent", True
         else:
             subject = _look_at_model(model, now)
             now.pass_seconds = time.perf_counter() - begun
@@ -385,7 +389,7 @@ def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
         now.missing["yardstick"] = "there are no validation rows with targets"
         return
     if not now.left(seconds(len(y), max(data.features, COMMON * any(ids)))):
-        now.missing["yardstick"] = "the time was spent"
+        now.missing["yardstick"] = SPENT
         return
     price = _price(now.loss) if now.record.run.loss_kind == NUMBERS and now.loss.name not in ("mse", "rmse") else None
     now.record.probes["yardstick"] = now.attempt(
@@ -495,7 +499,7 @@ def _experiment(subject: probes.Subject, now: _Examination) -> None:
     calm = now.attempt("undropped", 1.0, subject.undropped)
     if drawn is None or calm is None:
         for name in ("ignores", "leak", "modes"):
-            now.missing[name] = now.missing.get("drawn", now.missing.get("undropped", "the time was spent"))
+            now.missing[name] = now.missing.get("drawn", now.missing.get("undropped", SPENT))
     else:
         probe["ignores"] = now.attempt("ignores", 1.0, lambda: probes.probe_ignoring(subject, drawn, calm))
         if sum(layer.inputs is not None for layer in record.model.layers) > 1:
@@ -526,7 +530,7 @@ def _experiment(subject: probes.Subject, now: _Examination) -> None:
     probe["fit"] = now.attempt("fit", 8.0, lambda: probes.probe_fit(
         subject, kind, float(now.loss.threshold), until, classes=classes))
     if probe["fit"] is not None and not probe["fit"].decided and probe["fit"].error > 0.05:
-        now.missing["fit"] = "the time was spent"
+        now.missing["fit"] = SPENT
 
 
 def _note_data(data: DataFacts, given: Given, now: _Examination) -> None:
@@ -591,5 +595,6 @@ def _judge(now: _Examination) -> Findings:
         skipped[code] = f"{type(error).__name__}: {error}"
     asked = [code for code in dict.fromkeys(codes) if code not in skipped]
     return Findings(
-        found, asked, skipped, time.perf_counter() - now.begun, now.record, now.failure
+        found, asked, skipped, time.perf_counter() - now.begun, now.record, now.failure,
+        now.hurried or SPENT in missing.values(),
     )
