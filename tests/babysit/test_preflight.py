@@ -10,9 +10,10 @@ import pytest
 from small_tasks import L, check, loud, model_for, scaled
 
 import deepbabysit as db
-from deepbabysit.babysit import facts, sitter
+from deepbabysit.babysit import budget, facts, sitter
 from deepbabysit.babysit import preflight as module
-from deepbabysit.babysit.preflight import NEEDS, budget_for, planned_seconds, preflight
+from deepbabysit.babysit.budget import budget_for, planned_seconds
+from deepbabysit.babysit.preflight import NEEDS, preflight
 from deepbabysit.babysit.reading import model_facts
 from deepbabysit.babysit.rules import load
 from deepbabysit.babysit.rules.rule import RULES
@@ -184,7 +185,7 @@ def test_more_threads_make_a_run_of_products_shorter(monkeypatch: pytest.MonkeyP
     run, model = RunFacts(steps=100, epochs=10, batch_size=512), ModelFacts((), parameters=500_000)
     seconds = []
     for number in (1, 2):
-        monkeypatch.setattr(module.threads, "count", lambda number=number: number)
+        monkeypatch.setattr(budget.threads, "count", lambda number=number: number)
         seconds.append(planned_seconds(run, model) or 0.0)
     assert 1.8 * seconds[1] < seconds[0] < 2.0 * seconds[1]
 
@@ -307,3 +308,21 @@ def test_data_of_a_short_run_that_went_well_are_left_alone(monkeypatch: pytest.M
     history, made = short_run(monkeypatch, wide=1.0)
     assert len(made) == 1 and all(found.severity == "note" for found in history.findings)
     assert "there was no time for others" in history.verdict()
+
+
+def test_constants_in_the_code_of_a_model_stand_where_it_does() -> None:
+    """The check tries small models on the reference; a constant of the model's device must not stop it."""
+    half = db.tensor(np.full(6, 0.5, np.float32))
+
+    def found(function: Any) -> Any:
+        model = db.Sequential([db.layers.Dense(6, "tanh", input_shape=4), db.layers.Lambda(function),
+                               db.layers.Dense(3)])
+        model.compile("sgd", "cross_entropy")
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((64, 4)).astype(np.float32)
+        return db.babysit.check(model, x, x[:, :3].argmax(axis=1))
+
+    kept, lost = found(lambda x: x * half + db.ops.zeros((6,))), found(lambda x: db.ops.ones_like(x) + 0.0 * x)
+    assert kept.failure == lost.failure == ""
+    assert "output_ignores_input" in kept.asked and "output_ignores_input" not in [f.code for f in kept]
+    assert lost[0].code == "output_ignores_input"

@@ -13,6 +13,7 @@ import numpy as np
 from deepbabysit import losses
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit import probes
+from deepbabysit.babysit.budget import BUDGET, TRACED, TRIED, budget_for, looking, planned_seconds, products_of
 from deepbabysit.babysit.columns import COMMON
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.facts import SPENT, DataFacts, data_facts
@@ -35,20 +36,8 @@ from deepbabysit.babysit.yardstick import measure, seconds
 from deepbabysit.data.loader import Loader
 from deepbabysit.errors import spelled
 from deepbabysit.layers.layer import Layer
-from deepbabysit.runtime import threads
 from deepbabysit.training.arrays import arrange
 
-BUDGET = 2.0  # seconds
-UNHURRIED = 60.0  # seconds where findings must not depend on the machine's speed
-SHARE = 0.05  # of the planned run, and no more than `BUDGET`
-# for a rough plan: seconds until the first step, of an epoch and a step around its operations, of a layer in a step;
-# operations per second of a thread (large products reach 1.6e11, and inputs need no gradient)
-START_SECONDS, EPOCH_SECONDS, STEP_SECONDS, LAYER_SECONDS, OPERATIONS = 0.05, 2e-4, 1.2e-5, 3e-6, 1.8e11
-HEAVY_SECONDS = 4e-5  # of a layer that is none of these
-LIGHT = ("Dense", "Activation", "LeakyReLU", "ReLU", "Dropout", "Flatten", "Reshape")
-LOOK_SECONDS, LOOKED_LAYER = 4e-3, 4e-4  # what tracing a model takes around its operations, and for each layer
-TRACED = 0.01  # seconds of tracing that every run may spend: without it nothing is known of the model
-BATCH = 64  # rows of the batch on which experiments are made
 OF_CODE = ("wrong_gradient", "batch_leak", "output_ignores_input", "mode_bug")  # what a model shows without targets
 READ = 4096  # rows that are read of a source that is no array
 
@@ -180,32 +169,6 @@ def look_into(model: Layer, x: Sequence[np.ndarray], run: RunFacts, budget: floa
     engine = Engine(record)
     engine.ask("check")
     return record, [f for f in explained(engine.ranked()) if f.code in OF_CODE and f.severity != "note"]
-
-
-def planned_seconds(run: RunFacts, model: ModelFacts, products: int | None = None) -> float | None:
-    """Return roughly how long a run will take, from its steps and the products per sample; None without a plan."""
-    if not run.steps or not run.epochs:
-        return None
-    products = model.parameters if products is None else products
-    layers = sum(LAYER_SECONDS if layer.kind in LIGHT else HEAVY_SECONDS for layer in model.layers)
-    step = STEP_SECONDS + layers + 6.0 * products * (run.batch_size or 1) / (OPERATIONS * threads.count())
-    return START_SECONDS + run.epochs * (EPOCH_SECONDS + run.steps * step)
-
-
-def _products(model: ModelFacts) -> int:
-    """Return how many products of a weight and a number one sample takes: filters work at many places."""
-    return sum(
-        (layer.inputs or 0) * (layer.units or 0) * int(layer.settings.get("positions", 1)) for layer in model.layers
-    )
-
-
-def budget_for(seconds: float | None) -> float:
-    """Return the seconds that the check may take before a run of so many seconds: 5 % of it, at most 2 s.
-
-    >>> budget_for(10.0), budget_for(1000.0), budget_for(None)
-    (0.5, 2.0, 2.0)
-    """
-    return BUDGET if seconds is None else min(BUDGET, SHARE * seconds)
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -359,7 +322,7 @@ def _examine(
             subject = _look_at_model(model, now)
             now.pass_seconds = time.perf_counter() - begun
         if planned and subject is not None:
-            seconds = planned_seconds(run, record.model, _products(record.model))
+            seconds = planned_seconds(run, record.model, products_of(record.model))
             now.budget = max(budget, budget_for(seconds or 0.0))
         ids = record.probes.pop("ids", ())
         record.data = data_facts(
@@ -412,22 +375,16 @@ def _guessing(now: _Examination) -> float | None:
     return _price(now.loss)(numbers - numbers.mean()) or None if len(numbers) else None
 
 
-def looking(facts: ModelFacts, run: RunFacts) -> float:
-    """Return the seconds that tracing a model roughly takes: a copy, forward and backward on a batch."""
-    products = 6.0 * facts.parameters * min(BATCH, run.samples or BATCH)
-    return LOOK_SECONDS + LOOKED_LAYER * len(facts.layers) + products / OPERATIONS
-
-
 def _fine_rows(given: Given) -> np.ndarray:
     """Return rows for a batch: finite ones, drawn from everywhere, the same each time."""
     rows = np.arange(len(given.x[0]))
     rng = np.random.Generator(np.random.Philox(5))
-    rows = rng.permutation(rows)[: 4 * BATCH] if len(rows) > BATCH else rows
+    rows = rng.permutation(rows)[: 4 * TRIED] if len(rows) > TRIED else rows
     fine = np.ones(len(rows), bool)
     for array in (*given.x, *([] if given.y is None else [given.y])):
         if array.dtype.kind == "f":
             fine &= np.isfinite(array[rows]).reshape(len(rows), -1).all(axis=1)
-    return np.sort(rows[fine][:BATCH])
+    return np.sort(rows[fine][:TRIED])
 
 
 def _look_at_model(model: Layer, now: _Examination) -> probes.Subject | None:
@@ -446,10 +403,13 @@ def _look_at_model(model: Layer, now: _Examination) -> probes.Subject | None:
     try:
         try:
             traced = trace(subject.model, subject.tensors(gradient=True), subject.seed)
-        except TypeError:
-            if all(a.dtype.kind == "f" for a in subject.x):
+        except (TypeError, ValueError) as refused:
+            if isinstance(refused, ValueError) and subject.model.device is not model.device:
+                subject.model.to(model.device)  # constants in its code stand where it does
+            elif isinstance(refused, ValueError) or all(a.dtype.kind == "f" for a in subject.x):
                 raise
-            subject.floating = True  # pixels and counts become floating numbers; ids for an Embedding stay
+            else:
+                subject.floating = True  # pixels and counts become floating numbers; ids for an Embedding stay
             traced = trace(subject.model, subject.tensors(gradient=True), subject.seed)
     except Exception as error:
         now.failure = f"{type(error).__name__}: {error}"

@@ -14,10 +14,11 @@ import numpy as np
 
 from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
+from deepbabysit.babysit.budget import BUDGET, UNHURRIED, budget_for, planned_seconds
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.measures import Slab, of_segments
-from deepbabysit.babysit.preflight import BUDGET, UNHURRIED, budget_for, planned_seconds, preflight
+from deepbabysit.babysit.preflight import preflight
 from deepbabysit.babysit.reading import model_facts, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
 from deepbabysit.babysit.settling import settle
