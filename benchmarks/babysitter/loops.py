@@ -60,15 +60,21 @@ class Wait(NamedTuple):
     often: int
 
 
+class Written(NamedTuple):
+    """A loop that is written out whole: given data and a seed it trains, watched, and returns what was found."""
+
+    function: Callable[[Prepared, int], list[Any]]
+
+
 class Way:
     """One way to write a loop, an operation or a reader, and what is wrong with it.
 
     Arguments:
-        what: the loop, the operation or the reader.
+        what: the loop (as attributes, or written out), the operation or the reader.
         codes: the right names of what is wrong; none where nothing is.
     """
 
-    def __init__(self, what: Loop | Middle | Wait, *codes: str) -> None:
+    def __init__(self, what: Loop | Middle | Wait | Written, *codes: str) -> None:
         self.what = what
         self.codes = codes
 
