@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepbabysit.data import check_finite, one_hot, windows
+from deepbabysit.data import check_finite, checks, one_hot, windows
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -74,8 +74,6 @@ def test_finite_check_names_exactly_the_bad_rows(rows, bad, value, dtype):
 
 
 def test_finite_check_over_many_blocks(monkeypatch):
-    from deepbabysit.data import checks
-
     monkeypatch.setattr(checks, "_BLOCK", 8)
     array = np.zeros((100, 4))
     array[[3, 50, 99], 0] = np.nan
