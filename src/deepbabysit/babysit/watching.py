@@ -14,11 +14,12 @@ import numpy as np
 
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit.agenda import Agenda
+from deepbabysit.babysit.budget import BUDGET, SHARE, UNHURRIED, looking
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.handwork import Handwork
 from deepbabysit.babysit.measures import Slab
-from deepbabysit.babysit.preflight import BUDGET, SHARE, UNHURRIED, look_into, looking
+from deepbabysit.babysit.preflight import look_into
 from deepbabysit.babysit.reading import model_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap
 from deepbabysit.babysit.sitter import spoken
