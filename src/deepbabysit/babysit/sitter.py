@@ -134,6 +134,7 @@ class Sitter(Listener):
         self._since = 0
         self._time = self._wait = 0.0
         self._longest, self._second = (0.0, 0.0), 0.0  # the longest wait, and what it stands for; the next one
+        self._waits = (0.0, 0.0)  # the last two that were seen
         self._told = (0, 0.0, 0.0)
         self._epoch_began = (0.0, 0.0)
 
@@ -284,6 +285,7 @@ class Sitter(Listener):
         waited = now - self._ended if count else 0.0  # the first batch of all may open a file
         standing = waited * max(count - self._told[0], 1)  # one wait stands for those since the last look
         self._wait += standing
+        self._waits = self._waits[1], waited
         if waited > self._longest[0]:
             self._longest, self._second = (waited, standing), self._longest[0]
         else:
@@ -344,6 +346,10 @@ class Sitter(Listener):
             self._close(self._done(), perf_counter())
         if self._coming:
             self._land(wait=True)
+        left = self._done() - 1 - self._told[0]
+        if left > 0:  # nothing was looked at since: those steps waited as the last ones did that were seen
+            self._wait += left * min(self._waits)
+            self._told = (self._told[0] + left, *self._told[1:])
         time, wait = self._epoch_began
         waited = min(self._wait - wait, self._time - time)
         self.record.epochs.append(EpochVitals(epoch, dict(logs), self._time - time - waited, waited))
