@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import deepbabysit as db
-from benchmarks.babysitter.draws.development import scripts, written
+from benchmarks.babysitter.draws.development import habits, scripts, written
 from benchmarks.babysitter.loops import Leaky, Loop, Middle, Wait, Way, Written
 
 SOURCES = ("circles", "wine", "digits", "blobs3")
@@ -86,4 +86,17 @@ WAYS: dict[str, Way] = {
     "looked_ahead": Way(Written(scripts.looked_ahead)),
     "rows_against_rows": Way(Written(scripts.rows_against_rows)),
     "loaded_ahead": Way(Written(scripts.loaded_ahead)),
+    "only_biases": Way(Written(habits.only_biases), "unchanged_weights"),
+    "added_up_in_a_list": Way(Written(habits.added_up_in_a_list), "loss_reduction_sum"),
+    "less_the_mean_of_columns": Way(Written(habits.less_the_mean_of_columns), "batch_leak"),
+    "sigmoid_and_logits": Way(Written(habits.sigmoid_and_logits), "double_softmax"),
+    "logarithm_of_a_gap": Way(Written(habits.logarithm_of_a_gap), "nan_in_layer", "nan_loss"),
+    "dropped_in_every_mode": Way(Written(habits.dropped_in_every_mode), "mode_bug"),
+    "transformed_slowly": Way(Written(habits.transformed_slowly), "slow_input"),
+    "gradients_kept_for_a_plot": Way(Written(habits.gradients_kept_for_a_plot), "memory_growth"),
+    "penalty_by_hand": Way(Written(habits.penalty_by_hand)),
+    "warmed_by_hand": Way(Written(habits.warmed_by_hand)),
+    "thawed_later": Way(Written(habits.thawed_later)),
+    "smoothed_labels": Way(Written(habits.smoothed_labels)),
+    "saved_at_every_tenth": Way(Written(habits.saved_at_every_tenth)),
 }
