@@ -131,7 +131,8 @@ def held_short(record: Record, limits: Any) -> Finding | None:
     found = []
     for p in kernels(record.steps[-1]):
         layer = held.get(layer_of(p.path))
-        if layer is not None and layer.units:
+        # what keeps weights on one side of 0 takes no length from them: that is a matter of what they can compute
+        if layer is not None and layer.units and p.weight.minimum < 0.0 < p.weight.maximum:
             length, taken = p.weight.norm / math.sqrt(layer.units), begun.get(p.path, 0.0)
             if length < limits.short or taken > limits.taken:
                 found.append((layer, length, taken))
