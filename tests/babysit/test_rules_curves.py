@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -240,7 +241,7 @@ def test_constraints_that_hold_weights_short() -> None:
         (0.1, 1e-3, "max_norm(max_value=0.1)", {"loss": [0.1] * 5}, False),  # it learns all the same
         (1.3, 1e-3, "max_norm(max_value=3)", flat, False),
         (0.1, 1e-3, None, flat, False),  # nobody holds them
-        (0.7, 1.0, "non_neg()", flat, True),
+        (0.7, 1.0, "unit_norm()", flat, True),
         (1.0, 0.41, "unit_norm()", flat, False),
     ):
         layer = LayerFacts("0", "Dense", units=4, settings={"constraint": limit} if limit else {})
@@ -249,6 +250,10 @@ def test_constraints_that_hold_weights_short() -> None:
         assert ("regularization_too_strong" in seen) == said, (length, taken, limit)
         if said:
             assert limit in seen["regularization_too_strong"].message
+    added = [kernel("0.kernel", weight=1.4, update=1.4)]  # what may only add is too little, not too short
+    added = [replace(p, weight=replace(p.weight, minimum=0.0)) for p in added]
+    layer = LayerFacts("0", "Dense", units=4, settings={"constraint": "non_neg()"})
+    assert "regularization_too_strong" not in found(record(flat, [step(i, added) for i in range(3)], layers=[layer]))
 
 
 def noisy(noise: float, update: float) -> list[Any]:

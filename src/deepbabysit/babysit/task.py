@@ -77,6 +77,11 @@ def with_task(run: RunFacts, loss: Any, labels: LabelFacts | None, model: ModelF
     return replace(run, task=task, classes=classes, chance=_chance(kind, loss, labels, task, units))
 
 
+def amounts(labels: LabelFacts) -> bool:
+    """Tell whether targets are one amount for each row: no class, whatever the loss is."""
+    return labels.kind == "numbers" and not labels.few and labels.shape in ((), (1,))
+
+
 def _task(
     kind: str | None, labels: LabelFacts, model: ModelFacts, metrics: Mapping[str, str]
 ) -> tuple[str | None, int | None]:
@@ -86,6 +91,8 @@ def _task(
     if labels.kind == "multilabel":
         return "multilabel", labels.shape[-1]
     found = labels.classes
+    if amounts(labels):
+        return "regression", None
     if kind in (CLASS_LOGITS, CLASS_PROBABILITIES, LOG_PROBABILITIES):
         return ("binary" if found == 2 else "multiclass"), found or None
     if kind in (YES_LOGITS, YES_PROBABILITIES, MARGINS):
@@ -115,9 +122,8 @@ def refusal(
 ) -> dict[str, Any] | None:
     """Return the code and the message with which a loss refuses targets beside outputs (N, ...), or None."""
     target, shape = loss.kind.target, (len(y), *output_shape)
-    amounts = labels is not None and labels.kind == "numbers" and not labels.few
-    # one amount for each row is no class, whatever shape it is given
-    unfit = amounts and y.size == len(y) and target in (targets.LABELS, targets.ONE_HOT, targets.CLASSES)
+    measured = labels is not None and amounts(labels)
+    unfit = measured and target in (targets.LABELS, targets.ONE_HOT, targets.CLASSES)
     evidence = {"targets": [len(y), *y.shape[1:]], "outputs": list(shape), "loss": loss.name}
     shown: Any = (None, *output_shape)
     try:
@@ -134,7 +140,7 @@ def refusal(
     try:
         targets.check_values(loss.name, target, form, fine, shape[-1] if shape else 0, loss.ignore_index)
     except ValueError as error:
-        other = form == targets.ONE_HOT or (amounts and target == targets.PROBABILITIES)
+        other = form == targets.ONE_HOT or (measured and target == targets.PROBABILITIES)
         return {"code": "wrong_loss_for_output" if other else "target_out_of_range", "message": str(error), **evidence}
     return None
 

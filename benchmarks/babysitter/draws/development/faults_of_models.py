@@ -203,5 +203,6 @@ def _norm_before_the_answer(r: Recipe, rng: Any) -> Delta | None:
     if task_of(r) == "regression":
         return None
     bend = layers(r)[-1]["config"]["activation"]
-    return {"layers": [*final(r, activation=None)["layers"], layer("BatchNorm", scale=False, center=False, momentum=0.9),
-                       layer("Activation", activation=bend)], "batch_size": 8}
+    norm = layer("BatchNorm", scale=False, center=False, momentum=0.9)
+    return {"layers": [*final(r, activation=None)["layers"], norm, layer("Activation", activation=bend)],
+            "batch_size": 8}

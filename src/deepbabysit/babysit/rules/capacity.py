@@ -41,9 +41,9 @@ def too_small(record: Record, limits: Any) -> Finding | None:
     held = _one_sided(record)
     if len(layers) > 1 and {layer.path for layer in layers[1:]} <= {layer.path for layer in held}:
         return _finding(
-            record, f"the constraint {held[0].settings['constraint']} keeps the weights of {len(held)} of {len(layers)} "
-            f"layers on one side of 0 (limit {len(layers) - 2}), so they add and never take away: what comes out only "
-            f"rises with what layer {held[0].path} is given", stand.words(),
+            record, f"the constraint {held[0].settings['constraint']} keeps the weights of {len(held)} of "
+            f"{len(layers)} layers on one side of 0 (limit {len(layers) - 2}), so they add and never take away: what "
+            f"comes out only rises with what layer {held[0].path} is given", stand.words(),
             {"held": len(held), "of": len(layers), "limit": len(layers) - 2}, held[0].path,
             (Remedy("Take the constraints out.", "kernel_constraint=None", changes.unconstrained()),),
         )

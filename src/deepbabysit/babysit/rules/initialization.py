@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from deepbabysit.babysit import changes
+from deepbabysit.babysit.blueprint import Blueprint
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import batch_norm, initial, rectify
 from deepbabysit.babysit.rules.rule import rule
@@ -221,8 +223,8 @@ def one_sided_init(record: Record, limits: Any) -> Iterator[Finding]:
 @rule(
     "bad_init_scale", phase="check", growth=3.0,
     why="A memory forgets: from the start that is usual (an orthogonal matrix from step to step) the last answer of a "
-    "gated layer hangs on the first step a hundredth to a tenth as much as on the last one, that of a plain layer up to "
-    "as much. Where it is more than `growth` times, everything grows from step to step: signals, or their gradients "
+    "gated layer hangs on the first step a hundredth to a tenth as much as on the last one, that of a plain layer up "
+    "to as much. Where it is more than `growth` times, everything grows from step to step: signals, or their gradients "
     "where the activation holds the signals (Pascanu et al. 2013). Clipped gradients are an answer to it.",
     causes=("nan_in_data", "input_not_normalized"),
 )
@@ -242,8 +244,12 @@ def growing_memory(record: Record, limits: Any) -> Iterator[Finding]:
             {"growth": memory.growth, "limit": limits.growth, "steps": memory.steps, "scale": memory.scale,
              "size": memory.size}, layer=layer,
             remedies=(Remedy("Start the recurrent weights orthogonal.", 'recurrent_initializer="orthogonal"',
-                             changes.edited(lambda plan: plan.set(layer, recurrent_initializer="orthogonal"))),),
+                             changes.edited(partial(_orthogonal, layer))),),
         )
+
+
+def _orthogonal(path: str, plan: Blueprint) -> None:
+    plan.set(path, recurrent_initializer="orthogonal")
 
 
 @rule(
@@ -314,10 +320,10 @@ def shares_between_layers(record: Record, limits: Any) -> Iterator[Finding]:
                 continue
             yield Finding(
                 "unstable_activation_scale", "warning", 0.85,
-                f"layer {source} gives a softmax of {before.units} units to layer {layer.path}: they sum to 1, and their "
-                f"deviation is {signal.std:.2g}, {signal.std / given:.2g} times that of what the softmax gets (limit "
-                f"{limits.left:g}). The next layer sees nearly the same for every row, and hardly a gradient comes back. "
-                f"Use relu between layers, and the softmax at the end only.",
+                f"layer {source} gives a softmax of {before.units} units to layer {layer.path}: they sum to 1, and "
+                f"their deviation is {signal.std:.2g}, {signal.std / given:.2g} times that of what the softmax gets "
+                f"(limit {limits.left:g}). The next layer sees nearly the same for every row, and hardly a gradient "
+                f"comes back. Use relu between layers, and the softmax at the end only.",
                 {"std": signal.std, "given": given, "limit": limits.left, "units": before.units}, layer=source,
                 remedies=(rectify(),),
             )
@@ -326,9 +332,8 @@ def shares_between_layers(record: Record, limits: Any) -> Iterator[Finding]:
 @rule(
     "bad_bias_init", phase="check", times=2.5, least=0.5, gate=4.0, spreads=3.0,
     why="A bias of 2.5 times the spread of what it is added to holds 99 % of a ReLU's inputs on one side of 0; below "
-    "`least` it is harmless (0.1 and 0.01 are used on purpose). Gates begin open with 1 to 3; at `gate` they are shut or "
-    "open for 98 of 100. A last bias set by hand belongs within 3 standard "
-    "deviations of the target.",
+    "`least` it is harmless (0.1 and 0.01 are used on purpose). Gates begin open with 1 to 3; at `gate` they are shut "
+    "or open for 98 of 100. A last bias set by hand belongs within 3 standard deviations of the target.",
 )
 def bad_bias_init(record: Record, limits: Any) -> Iterator[Finding]:
     """Large hidden biases, or a last bias far from the target."""
@@ -341,8 +346,8 @@ def bad_bias_init(record: Record, limits: Any) -> Iterator[Finding]:
         yield Finding(
             "bad_bias_init", "warning", 0.85,
             f"recurrent layer {path}: biases have size {memory.bias:.3g} (limit {least:g}), "
-            f"{memory.bias / max(memory.raw, 1e-30):.3g} times the spread {memory.raw:.3g} of what the inputs add (limit "
-            f"{limits.times:g}). They decide alone what is kept and what is let in. Start biases at 0.",
+            f"{memory.bias / max(memory.raw, 1e-30):.3g} times the spread {memory.raw:.3g} of what the inputs add "
+            f"(limit {limits.times:g}). They decide alone what is kept and what is let in. Start biases at 0.",
             {"size": memory.bias, "spread": memory.raw, "limit": least}, layer=path, remedies=(Remedy(
                 "Start biases at 0.", 'bias_initializer="zeros"', changes.bias(path, "zeros")),),
         )

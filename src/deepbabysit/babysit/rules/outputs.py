@@ -301,11 +301,10 @@ def missing_output_activation(record: Record, limits: Any) -> Finding | None:
 
 @rule(
     "wrong_loss_for_output", phase="check", classes=20, certain=1.0,
-    why="The pairs come from the likelihood of the targets (Goodfellow et al. 2016, 6.2.2). Squared error on the shares "
-    "of a softmax works less well but is least for the true shares (Brier 1950), so it is only noted. A loss for which "
-    "a sure answer costs less than the true shares (`certain` times; asked of it with one class of four) never leads to "
-    "probabilities, and outputs that do not exclude each other are none. Whole numbers of at most `classes` kinds with "
-    "accuracy as a metric are taken for classes.",
+    why="The pairs come from the likelihood of the targets (Goodfellow et al. 2016, 6.2.2). Squared error on class "
+    "probabilities works less well but is least for the true ones (Brier 1950), so it is only noted. A loss for which "
+    "a sure answer costs less than the true shares (`certain` times; asked of it with one class of four) never leads "
+    "to probabilities. Whole numbers of at most `classes` kinds with accuracy as a metric are taken for classes.",
 )
 def wrong_loss_for_output(record: Record, limits: Any) -> Finding | None:
     """Loss, last activation and kind of target that do not belong together."""
@@ -346,17 +345,16 @@ def wrong_loss_for_output(record: Record, limits: Any) -> Finding | None:
         "softmax", "sigmoid", "linear"
     ) and not (units == 1 and activation == "softmax"):
         return _mismatch(
-            record, f"the targets are classes, and where one row of four is of a class {run.loss} is {sure:.2g} times as "
-            f"large for saying never as for saying one of four (limit {limits.certain:g}): it asks for sure answers, "
-            f"not for shares, and where the model is very wrong its gradient is near 0", 0.8, "warning",
+            record, f"the targets are classes, and where one row of four is of a class {run.loss} is {sure:.2g} times "
+            f"as large for saying never as for saying one of four (limit {limits.certain:g}): it asks for sure "
+            f"answers, not for shares, and where the model is very wrong its gradient is near 0", 0.8, "warning",
             f"{labels.classes} classes", improper=True, shares=activation == "softmax" or units == 1)
     if kind == NUMBERS and exclusive and activation in ("softmax", "sigmoid", "linear"):
-        none = activation != "softmax"
         return _mismatch(
-            record, f"the targets are classes of which one is true, and {units} {activation} outputs do not sum to 1"
-            if none else f"the targets are classes and {run.loss} measures a distance: where the model is very wrong "
-            f"its gradient is near 0", 0.75 if none else 0.5, "warning" if none else "note",
-            f"{labels.classes} classes", shares=not none)
+            record, f"the targets are classes and {run.loss} measures a distance: where the model is very wrong its "
+            f"gradient is near 0" if activation != "linear" else
+            f"the targets are classes and {run.loss} measures a distance to 0 and 1", 0.5, "note",
+            f"{labels.classes} classes")
     accuracy = any("accuracy" in m or "auc" in m for m in run.metrics)
     if kind == NUMBERS and labels.few and labels.shape in ((), (1,)) and labels.classes <= limits.classes:
         binary = labels.classes == 2

@@ -256,7 +256,7 @@ def normalized_output(record: Record, limits: Any) -> Finding | None:
     behind = [layer for layer in record.model.layers if layer.kind != "Activation"]
     last = behind[-1] if behind else None
     numbers = record.run.task == "regression"
-    if last is None or last.kind != "BatchNorm":
+    if last is None or last.kind != "BatchNorm" or record.run.task is None:
         return None
     bare = "gamma" not in last.parameters
     if not bare and not numbers:
