@@ -53,7 +53,7 @@ NEEDS: Mapping[str, str] = {
     "bad_bias_init": "signals", "missing_hidden_activation": "signals", "dropout_too_high": "signals",
     "batchnorm_misuse": "signals", "mode_bug": "modes", "output_ignores_input": "ignores", "batch_leak": "leak",
     "wrong_gradient": "derivative", "underfitting": "fit", "split_leak": "overlap", "split_drift": "drift",
-    "feature_leak": "alone", "corrupted_labels": "association", "duplicate_rows": "copies",
+    "feature_leak": "alone", "corrupted_labels": "association", "unshuffled_rows": "order", "duplicate_rows": "copies",
     "conflicting_labels": "copies", "class_imbalance": "labels", "class_collapse": "labels",
     "target_not_normalized": "labels", "learning_rate_too_high": "range", "learning_rate_too_low": "range",
     "nan_in_data": "data", "input_not_normalized": "data", "input_normalized_twice": "data", "constant_feature": "data",
@@ -513,6 +513,8 @@ def _note_data(data: DataFacts, given: Given, now: _Examination) -> None:
         now.missing.setdefault("drift", "the parts cannot be compared")
     if data.labels is None:
         now.missing["labels"] = "there are no targets"
+    if now.record.run.shuffled is None:
+        now.missing["order"] = "fit says whether it shuffles"
     if data.association is None:
         now.missing.setdefault("association", "there are too few rows or no single target")
     if data.association is None or data.association.alone is None:
