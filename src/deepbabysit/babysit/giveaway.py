@@ -116,7 +116,8 @@ def _summed(values: np.ndarray, goal: np.ndarray, found: Giveaway) -> Giveaway |
     if left > EXACT * float(goal[:, 0].var()) or not 1 < len(parts) <= SUMMED:
         return None
     rest = together(np.delete(values, parts, axis=1), goal, True, 0.0)
-    return replace(found, givers=tuple(parts.tolist()), given=1.0, rest=rest, made=1.0)
+    # what two columns decide while all others know nothing is a made-up task, so it is not said to be made of it
+    return replace(found, givers=tuple(parts.tolist()), given=1.0, rest=rest)
 
 
 def _where_filled(
