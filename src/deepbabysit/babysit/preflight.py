@@ -361,8 +361,9 @@ def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
         now.missing["yardstick"] = SPENT
         return
     price = _price(now.loss) if now.record.run.loss_kind == NUMBERS and now.loss.name not in ("mse", "rmse") else None
+    again = bool(data.copies or (data.overlap is not None and data.overlap.rows))
     now.record.probes["yardstick"] = now.attempt(
-        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels, ids, price)
+        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels, ids, price, again)
     )
 
 
