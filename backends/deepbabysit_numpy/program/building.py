@@ -22,7 +22,7 @@ from deepbabysit_numpy.compiled.convolution import convolves
 from deepbabysit_numpy.compiled.dense import threaded
 from deepbabysit_numpy.compiled.loading import LISTENERS
 from deepbabysit_numpy.compiled.sizes import LEAST
-from deepbabysit_numpy.compiled.team import LOAN
+from deepbabysit_numpy.compiled.team import LOAN, ends
 from deepbabysit_numpy.compiled.team import parts as parts_of
 from deepbabysit_numpy.program.crew import ASLEEP, CREW
 from deepbabysit_numpy.program.entry import Entry
@@ -30,7 +30,7 @@ from deepbabysit_numpy.program.forms import FORMS
 from deepbabysit_numpy.program.fusing import fuse
 from deepbabysit_numpy.program.machine import Row, Rows
 from deepbabysit_numpy.program.rows import address
-from deepbabysit_numpy.program.tracing import Trace, ends
+from deepbabysit_numpy.program.tracing import Trace
 
 LARGEST = 1 << 19  # bytes of a call's arrays: above, the call itself costs nothing next to what it does
 _MOST_PIECES = 1024  # calls of a chain that become rows: with more, calling them costs nothing, and writing them does

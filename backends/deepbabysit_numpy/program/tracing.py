@@ -7,13 +7,12 @@ values away: whatever is not known to be harmless raises `Untraceable`, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.team import parts_awake
+from deepbabysit_numpy.compiled.team import ends, parts_awake
 from deepbabysit_numpy.program import rows as make
 from deepbabysit_numpy.program.crew import CREW, table_of
 from deepbabysit_numpy.program.machine import Row, Rows
@@ -279,11 +278,6 @@ class Trace:
         if isinstance(value, tuple):
             return tuple([self._plain(part) for part in value])
         return self.target(value) if isinstance(value, np.ndarray) else value
-
-
-def ends(length: int, count: int) -> Iterator[tuple[int, int]]:
-    """Yield where the parts of an axis begin and end."""
-    return pairwise([length * part // count for part in range(count + 1)])
 
 
 def _extent(array: np.ndarray) -> tuple[int, int]:
