@@ -116,7 +116,9 @@ def _attention(
     work = space.dtype
     lengths = _lengths(q, k, v, work.itemsize)
     ins = [_ready(a, work) for a in (q, k, v)]
-    _run(_FORWARD, _FORWARD_PRODUCTS, space, lengths, ins, _mask(mask, work), [outs[0]], (), factor_of(q, scale), causal)
+    _run(
+        _FORWARD, _FORWARD_PRODUCTS, space, lengths, ins, _mask(mask, work), [outs[0]], (), factor_of(q, scale), causal
+    )
 
 
 def _attention_gradient(
@@ -129,8 +131,8 @@ def _attention_gradient(
     ins = [_ready(a, work) for a in (g, q, k, v)]
     slopes = np.ascontiguousarray(outs[3], work) if scores else np.empty((0,), work)
     _run(
-        _BACKWARD, _BACKWARD_PRODUCTS, space, lengths, ins, _mask(mask, work), list(outs[:3]), (slopes.reshape(-1),), factor_of(q, scale),
-        causal,
+        _BACKWARD, _BACKWARD_PRODUCTS, space, lengths, ins, _mask(mask, work), list(outs[:3]), (slopes.reshape(-1),),
+        factor_of(q, scale), causal,
     )
     if scores and slopes is not outs[3]:
         outs[3][...] = slopes
