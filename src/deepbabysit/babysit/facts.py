@@ -29,6 +29,8 @@ STANDS, SOME, FEW = 3.0, (0.02, 0.6), 5  # a value so far out, in ranges of the 
 CRUSHED = 5.0  # a spread so many times the range of nearly all rows
 SHOWN = 8  # so many row numbers are kept as examples
 
+SPENT = "the time was spent"  # why something was not looked at
+
 # seconds that the parts roughly take, on a slow machine: they are left out where less is left
 A_NUMBER = 1e-7  # statistics of the features, for each number that is looked at
 A_ROW = 1.5e-6  # keying a row for comparison
@@ -222,7 +224,7 @@ def data_facts(
 
     def late(name: str, seconds: float) -> bool:
         if deadline is not None and clock() + seconds > deadline:
-            skipped[name] = "the time was spent"
+            skipped[name] = SPENT
             return True
         return False
 
