@@ -380,7 +380,8 @@ class Sitter(Listener):
         fresh = np.frombuffer(guard.losses(ring, self._before + known + 1, self._before + count))
         low, high = (float(fresh.min()), float(fresh.max())) if len(fresh) else (0.0, 0.0)
         lost = not (math.isfinite(low) and math.isfinite(high))  # both are NaN where one of them is
-        if lost or (known and high <= self.record.losses[0]):
+        usual = GROWN * min(self._least, low)  # what is under it cannot have grown, whenever it is judged
+        if lost or (known and high <= max(self.record.losses[0], usual)):
             self._add(fresh, low)  # none of them has grown: nothing is to be judged
         else:  # whether they grow is judged as if they were read step by step
             for end in range(known - known % BLOCK + BLOCK, count, BLOCK):
