@@ -19,7 +19,7 @@ import pytest
 
 import deepbabysit as db
 from benchmarks.conftest import CLOCK, measured_by_children
-from deepbabysit.babysit.preflight import SHARE
+from deepbabysit.babysit.budget import SHARE
 from deepbabysit.babysit.sitter import Sitter
 
 L = db.layers

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", help="only cases whose name holds this")
     parser.add_argument("--scores", action="store_true", help="only find out which cases hurt: nobody watches")
     parser.add_argument("--code", action="store_true", help="run the pool's code cases instead")
+    parser.add_argument("--default", action="store_true", help="watch as fit does by default: what little time allows")
     parser.add_argument("--repair", action="store_true", help="repair the pool's cases instead")
     parser.add_argument("--alone", action="store_true", help="repair without the rivals that it has to beat")
     parser.add_argument("--misses", action="store_true", help="print the table of misses, too")
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given.folder.mkdir(parents=True, exist_ok=True)
     if given.scores:
         return find_scores(given.pool, given.folder, given.cases, given.minutes)
-    mode = "code" if given.code else "repair" if given.repair else "watch"
+    mode = "code" if given.code else "repair" if given.repair else "default" if given.default else "watch"
     label = given.pool if mode == "watch" else f"{given.pool}-{mode}"
     file, _ = places(given.folder, label)
     if given.fresh and file.exists() and not given.show:
@@ -140,7 +141,7 @@ def _one(case: Case | CodeCase, mode: str, folder: Path) -> dict[str, Any] | Non
             _SCORES[key] = Scores(places(folder, case.pool)[1])
         if mode in ("repair", "alone"):
             return repair_outcome(case, _SCORES[key], mode == "repair")
-        return outcome(case, _SCORES[key])
+        return outcome(case, _SCORES[key], every=None) if mode == "default" else outcome(case, _SCORES[key])
     except Exception:  # one case does not end a pool: it is missing in the counts, and run again next time
         print(f"{case.name} crashed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         return None

@@ -14,7 +14,7 @@ import numpy as np
 
 import deepbabysit as db
 from benchmarks.babysitter import draws
-from benchmarks.babysitter.loops import BATCH, STEPS, Loop, Middle, Wait, Way, labels, network, train
+from benchmarks.babysitter.loops import BATCH, STEPS, Loop, Middle, Wait, Way, Written, labels, network, train
 from benchmarks.babysitter.outcomes import Outcome
 from benchmarks.babysitter.sources import IMAGES, Prepared, prepare, present
 from deepbabysit.babysit.sitter import Sitter
@@ -54,7 +54,10 @@ def code_outcome(case: CodeCase) -> Outcome:
     source, seed, what = case.source, case.seed, WAYS[case.pool][case.operator].what
     data = prepare({"source": source, "rows": 320, "scale": "unit" if source in IMAGES else "zscore"}, seed)
     began = time.perf_counter()
-    findings, steps = (train(what, data, seed), STEPS) if isinstance(what, Loop) else _fit(what, data, seed)
+    if isinstance(what, Written):
+        findings, steps = what.function(data, seed), STEPS
+    else:
+        findings, steps = (train(what, data, seed), STEPS) if isinstance(what, Loop) else _fit(what, data, seed)
     said = [{"code": f.code, "severity": f.severity, "confidence": f.confidence, "at": min(f.step or 0, steps)}
             for f in findings]
     return {

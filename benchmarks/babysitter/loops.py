@@ -19,27 +19,29 @@ STEPS, BATCH = 150, 32
 class Loop:
     """A hand-written loop; each attribute is one way in which loops go wrong, or only look so."""
 
-    # "never", "first" (step), "epoch", "second", "tenth", "better" (where the loss fell), "after", "other" (another
-    # model's gradients), "head" (all others stay)
+    # "never", "first" (step), "start" (in the first pass), "epoch", "second", "tenth", "better" (where the loss fell),
+    # "after", "evaluation" (only there), "other" (another model's gradients), "head" (all others stay)
     clear: str = "every"
     gather: int = 1  # backward calls with a part of the loss each, then a step
     split: bool = False  # they take parts of one batch, not batches
     # "tensors", "sum", "average", "outputs", "last", "arrays", "history", "recent" (five of them), "pairs" (outputs and
-    # labels), "center" (a running mean of outputs)
+    # labels), "center" (a running mean of outputs), "least" (the smallest loss), "rows" (of a table), "sums" (two)
     keep: str = "numbers"
     train: str = "training"  # "inference", "until_evaluation", "toggled" (by each evaluation)
     evaluate: str = "inference"  # "training", "none"
     often: int = 0  # steps between two evaluations, 0 for an epoch
-    # "sum", "squares" (the sum of squared errors of one-hot rows), "logs" (the same sum written out), "distances"
+    # "sum", "squares" (the sum of squared errors of one-hot rows), "logs" (the same sum written out), "distances",
+    # "margins", "focal"; "means" (written out, and a mean)
     reduce: str = "mean"
     # what the optimizer was given: "head" (the output layer only), "body" (all but that), "tail" (all but the first),
-    # "old_first", "old_head" (the layer that stood there before it was replaced)
+    # "old_first", "old_head" (the layer that stood there before it was replaced), "kernels" (the group without biases)
     holds: str = "all"
     apart: str = ""  # an optimizer of its own for the first layer: "both" are used, it is not "stepped", not "cleared"
     rule: str = "SGD"  # "Adam", "clipped" (Adam with clipped gradients)
     wait: float = 0.0  # seconds before a batch is there
     pause: float = 0.0  # seconds after each evaluation
     frozen: bool = False  # the first layer is not to be trained
+    steps: bool = True  # the optimizer's step is called
     dropout: float = 0.0
     norm: bool = False
 
@@ -58,15 +60,21 @@ class Wait(NamedTuple):
     often: int
 
 
+class Written(NamedTuple):
+    """A loop that is written out whole: given data and a seed it trains, watched, and returns what was found."""
+
+    function: Callable[[Prepared, int], list[Any]]
+
+
 class Way:
     """One way to write a loop, an operation or a reader, and what is wrong with it.
 
     Arguments:
-        what: the loop, the operation or the reader.
+        what: the loop (as attributes, or written out), the operation or the reader.
         codes: the right names of what is wrong; none where nothing is.
     """
 
-    def __init__(self, what: Loop | Middle | Wait, *codes: str) -> None:
+    def __init__(self, what: Loop | Middle | Wait | Written, *codes: str) -> None:
         self.what = what
         self.codes = codes
 
@@ -125,7 +133,9 @@ def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
         for step, (x, y) in zip(range(STEPS), _batches(data, seed, kind.wait), strict=False):
             last = kind.split or step % kind.gather == kind.gather - 1
             first = kind.split or step % kind.gather == 0
-            if (kind.clear in ("every", "other", "head") and first) or (seldom and step % seldom == 0):
+            if (kind.clear in ("every", "other", "head") and first) or (seldom and step % seldom == 0) or (
+                kind.clear == "start" and step < rows
+            ):
                 other.zero_grad()
                 if kind.apart in ("both", "stepped"):
                     first_layer.zero_grad()
@@ -138,7 +148,7 @@ def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
                     output = model(x[part])
                     loss = _loss(kind.reduce, y[part], output)
                 loss.backward()
-            if last:
+            if last and kind.steps:
                 optimizer.step(1.0 / kind.gather) if kind.gather > 1 else optimizer.step()
                 if kind.apart in ("both", "cleared"):
                     first_layer.step()
@@ -148,6 +158,8 @@ def train(kind: Loop, data: Prepared, seed: int) -> list[Any]:
             memory.keep(loss, output, y)
             sitter.step(loss)
             if step % often == often - 1 and kind.evaluate != "none":
+                if kind.clear == "evaluation":
+                    optimizer.zero_grad()
                 training = not training if kind.train == "toggled" else kind.train != "until_evaluation"
                 with db.no_grad():
                     if kind.evaluate == "training":
@@ -168,7 +180,7 @@ def _optimizers(kind: Loop, model: Any, data: Prepared) -> tuple[Any, Any]:
     given = {"head": every[-1:], "body": every[:-1], "tail": every[1:]}.get(kind.holds, every)
 
     def make(held: Iterable[Any]) -> Any:
-        parameters = [p for layer in held for p in layer.parameters()]
+        parameters = [p for layer in held for p in layer.parameters() if kind.holds != "kernels" or len(p.shape) > 1]
         if kind.rule == "SGD":
             return db.optimizers.SGD(parameters, 0.05)
         return db.optimizers.Adam(parameters, 3e-3, clip_norm=1.0 if kind.rule == "clipped" else None)
@@ -184,6 +196,15 @@ def _loss(reduce: str, y: np.ndarray, output: Any) -> Any:
     if reduce == "logs":
         chosen = np.eye(output.shape[1], dtype=np.float32)[y]
         return -(db.ops.log_softmax(output, axis=-1) * chosen).sum()
+    if reduce in ("focal", "means", "margins"):
+        chosen = np.eye(output.shape[1], dtype=np.float32)[y]
+        logs = (db.ops.log_softmax(output, axis=-1) * chosen).sum(axis=-1)
+        if reduce == "means":
+            return -logs.mean()
+        if reduce == "focal":
+            return -((1.0 - db.ops.exp(logs)) ** 2 * logs).sum()
+        own = (output * chosen).sum(axis=-1)
+        return db.ops.relu(1.0 - own + (output - 1e4 * chosen).max(axis=-1)).sum()
     if reduce == "distances":
         return db.ops.abs(db.ops.softmax(output, axis=-1) - np.eye(output.shape[1], dtype=np.float32)[y]).sum()
     loss = db.losses.cross_entropy(y, output)
@@ -220,6 +241,14 @@ class _Memory:
             self._kept.append({"loss": loss, "size": (output * output).mean()})
         elif self._kind == "pairs":
             self._kept.append((output, y))
+        elif self._kind == "least":
+            self._total = db.ops.minimum(self._total, loss) if self._kept else loss
+            self._kept = [True]
+        elif self._kind == "rows":
+            self._kept.append((len(self._kept), loss, output.max()))
+        elif self._kind == "sums":
+            self._total = self._total + loss
+            self._kept = [self._kept[0] + (output * output).sum() if self._kept else (output * output).sum()]
         elif self._kind == "center":
             self._total = self._total * 0.99 + output.mean() * 0.01
         elif self._kind == "recent":

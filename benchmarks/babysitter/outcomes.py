@@ -12,7 +12,7 @@ from benchmarks.babysitter.cases import Case
 from benchmarks.babysitter.judging import Scores, judge
 from benchmarks.babysitter.operators import apply
 from benchmarks.babysitter.programs import BY_NAME
-from benchmarks.babysitter.running import Run, run
+from benchmarks.babysitter.running import EVERY, Run, run
 
 Outcome = dict[str, Any]
 SAID = 3  # of what is said first, so much is kept
@@ -27,17 +27,18 @@ def verdict_of(case: Case, scores: Scores) -> tuple[str, dict[str, float]]:
     return judge(*scores.pair(apply(program, case.delta), program, case.seeds))
 
 
-def outcome(case: Case, scores: Scores, keep: Any = None) -> Outcome:
+def outcome(case: Case, scores: Scores, keep: Any = None, every: int | None = EVERY) -> Outcome:
     """Run a case: its first seed watched; all its seeds and its twin's unwatched, where they are not known yet.
 
     Arguments:
         case: which one.
         scores: of runs that nobody watches.
         keep: called with the case and the watched run, where somebody wants the record.
+        every: see `run`.
     """
     recipe = apply(BY_NAME[case.program], case.delta)
     verdict, worse = verdict_of(case, scores)
-    watched, same = run(recipe, case.seeds[0]), None
+    watched, same = run(recipe, case.seeds[0], every=every), None
     if zlib.crc32(case.name.encode()) % ALONE == 0 and not watched.refused:
         same = watched.weights == run(recipe, case.seeds[0], watch=False).weights
     if keep is not None:

@@ -85,13 +85,14 @@ def _pretrain(model: Any, recipe: Mapping[str, Any], data: Prepared, batch: int,
     model.compile(db.optimizers.get(dict(recipe["optimizer"])), loss, metrics)
 
 
-def run(recipe: Mapping[str, Any], seed: int, watch: bool = True, every: int = EVERY) -> Run:
+def run(recipe: Mapping[str, Any], seed: int, watch: bool = True, every: int | None = EVERY) -> Run:
     """Train a recipe and return what came of it.
 
     Arguments:
         recipe: data, layers, loss, optimizer, batch_size, epochs, shuffle, early_stopping, class_weight.
         seed: of the split, the weights and the order.
         watch: whether the babysitter sits there; measured every `every` steps, so that the machine's speed is nothing.
+        every: None watches as `fit` does by default, in the time that it takes for itself.
     """
     found = Run()
     data = prepare(recipe["data"], seed)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -330,6 +332,170 @@ def test_losses_written_by_hand(case: str) -> None:
             optimizer.step()
             sitter.step(loss)
     assert codes(sitter) == expected
+
+
+def test_probabilities_stay_probabilities_when_they_are_mixed() -> None:
+    def mixed(p: Any) -> Any:
+        return db.losses.cross_entropy(Y, 0.9 * db.ops.softmax(p / 2.0, axis=-1) + 0.05)
+
+    def between(p: Any) -> Any:
+        return db.losses.cross_entropy(Y, p * db.ops.softmax(p, axis=-1))  # gated logits
+
+    for function, expected in ((mixed, ["double_softmax"]), (between, [])):
+        model = network()
+        optimizer = db.optimizers.SGD(model.parameters(), 0.01)
+        with db.babysit.watch(model, optimizer, say=lambda _: None, every=8) as sitter:
+            for _ in range(6):
+                optimizer.zero_grad()
+                loss = function(model(X))
+                loss.backward()
+                optimizer.step()
+                sitter.step(loss)
+        assert codes(sitter) == expected
+
+
+def by_two(clear: str, gathered: int = 1) -> list[str]:
+    """Return what is found where two optimizers share a model, and the first one clears its gradients or does not."""
+    model = network()
+    first = db.optimizers.Adam(model.layers[0].parameters(), 1e-3)
+    watched = db.optimizers.Adam(model.layers[-1].parameters(), 1e-3)
+    with db.babysit.watch(model, watched, say=lambda _: None, every=4) as sitter:
+        for number in range(24):
+            watched.zero_grad()
+            loss = db.losses.cross_entropy(Y, model(X))
+            loss.backward()
+            watched.step()
+            if number % gathered == gathered - 1:
+                first.step(1.0 / gathered)
+                if clear == "by hand":
+                    for parameter in first.parameters:
+                        parameter.grad.data[...] = 0.0
+                elif clear:
+                    first.zero_grad()
+            sitter.step(loss)
+    return codes(sitter)
+
+
+@pytest.mark.parametrize("gathered", [1, 3])
+def test_gradients_of_another_optimizer(gathered: int) -> None:
+    assert by_two("", gathered) == ["missing_zero_grad"]
+    assert by_two("called", gathered) == by_two("by hand", gathered) == []
+
+
+def updated(how: str) -> Any:
+    """Return the watch of a loop that makes its updates in some way."""
+    model, kinds = network(), {"made": db.optimizers.Adam, "made without states": db.optimizers.SGD}
+    optimizer = kinds.get(how, db.optimizers.Adam)(model.parameters(), 1e-3)
+    kept = [np.array(w) for w in model.get_weights()]
+    with db.babysit.watch(model, optimizer, say=lambda _: None, every=4) as sitter:
+        for number in range(24):
+            if how.startswith("made") or (how == "restarted" and number % 10 == 9):
+                optimizer = type(optimizer)(model.parameters(), 1e-3)
+            for part in (slice(0, 32), slice(32, 64)) if how == "twice" else (slice(0, 64),):
+                optimizer.zero_grad()
+                loss = db.losses.cross_entropy(Y[part], model(X[part]))
+                loss.backward()
+                optimizer.step()
+            if how == "used again":
+                optimizer.step()
+            if how == "exchanged":
+                now = [np.array(w) for w in model.get_weights()]
+                model.set_weights(kept)
+                model.set_weights(now)
+            elif how == "put back":
+                model.set_weights(kept)
+            sitter.step(loss)
+    return sitter
+
+
+@pytest.mark.parametrize(("how", "expected"), [
+    ("used again", ("missing_zero_grad", "warning")), ("twice", None), ("made", ("wrong_optimizer", "warning")),
+    ("made without states", ("wrong_optimizer", "note")), ("restarted", ("wrong_optimizer", "note")),
+    ("put back", ("unchanged_weights", "error")), ("exchanged", None), ("plainly", None),
+])
+def test_updates_that_are_lost_or_made_twice(how: str, expected: tuple[str, str] | None) -> None:
+    assert [(f.code, f.severity) for f in updated(how).findings] == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(("how", "expected"), [("tape", ["mode_bug"]), ("inference", []), ("used", [])])
+def test_rows_that_are_tried_in_training_mode(how: str, expected: list[str]) -> None:
+    model = network(0.3)
+    optimizer = db.optimizers.SGD(model.parameters(), 0.05)
+    with db.babysit.watch(model, optimizer, say=lambda _: None, every=4) as sitter:
+        for _ in range(10):
+            optimizer.zero_grad()
+            with nullcontext() if how == "inference" else db.training():
+                tried = db.losses.cross_entropy(Y[:9], model(X[:9]))
+            with db.training():
+                loss = db.losses.cross_entropy(Y, model(X))
+            (loss + tried if how == "used" else loss).backward()
+            optimizer.step()
+            sitter.step(loss)
+    assert codes(sitter) == expected
+
+
+def test_the_lines_at_which_a_loop_gets_its_batches() -> None:
+    from deepbabysit.babysit.waiting import Standing
+
+    seen: dict[str, bool] = {}
+    standing = Standing({})
+
+    def look(name: str) -> str:
+        seen[name] = standing.gives(sys._getframe())
+        return name
+
+    def report() -> None:
+        nonlocal standing
+        standing = Standing.of(sys._getframe(1))
+
+    def batches() -> Iterator[str]:
+        for _ in range(3):
+            yield look("generator")
+
+    def step() -> None:
+        look("read by the step")
+        report()
+        look("written by the step")
+
+    def loop(inner: bool) -> None:
+        for _ in range(2):
+            look("checkpoint")
+            kept = look("opened")
+            for _ in batches():
+                look("made in the body")
+                step() if inner else report()
+                look("log")
+            look("log of a pass")
+            while (number := len(look("condition") + kept)) < 0:
+                look(str(number))
+
+    for inner in (False, True):
+        seen.clear()
+        loop(inner)
+        gives = [name for name, given in seen.items() if given]
+        assert gives == ["opened", "generator", "made in the body", *(["read by the step"] if inner else [])]
+
+
+def test_what_is_done_after_a_pass_is_no_waiting() -> None:
+    model = network()
+    optimizer = db.optimizers.SGD(model.parameters(), 0.05)
+
+    def run(before: float, after: float) -> dict[str, float]:
+        with db.babysit.watch(model, optimizer, say=lambda _: None) as sitter:
+            for _ in range(12):
+                time.sleep(before)
+                optimizer.zero_grad()
+                loss = db.losses.cross_entropy(Y, model(X))
+                loss.backward()
+                optimizer.step()
+                sitter.step(loss)
+                time.sleep(after)
+        return dict(sitter.record.probes["waits"])
+
+    seen = run(0.0, 0.09)
+    assert seen["waiting"] < 0.2 < seen["apart"]
+    seen = run(0.09, 0.0)
+    assert seen["apart"] < 0.2 < seen["waiting"]
 
 
 def waits(pauses: Callable[[int], float], evaluated: float = 0.0) -> tuple[float, float]:

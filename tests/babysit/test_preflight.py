@@ -10,9 +10,10 @@ import pytest
 from small_tasks import L, check, loud, model_for, scaled
 
 import deepbabysit as db
-from deepbabysit.babysit import facts
+from deepbabysit.babysit import budget, facts, sitter
 from deepbabysit.babysit import preflight as module
-from deepbabysit.babysit.preflight import NEEDS, budget_for, planned_seconds, preflight
+from deepbabysit.babysit.budget import budget_for, planned_seconds
+from deepbabysit.babysit.preflight import NEEDS, preflight
 from deepbabysit.babysit.reading import model_facts
 from deepbabysit.babysit.rules import load
 from deepbabysit.babysit.rules.rule import RULES
@@ -141,7 +142,9 @@ def test_every_code_of_the_check_is_asked_or_named_as_not_asked() -> None:
     full = check(model_for("wine"), x, y, (xv, yv))
     assert set(full.asked) | set(full.skipped) == codes
     # there is no operation with a backward of its own, and no range test
-    assert set(full.skipped) == {"wrong_gradient", "learning_rate_too_high", "learning_rate_too_low"}
+    assert set(full.skipped) == {
+        "wrong_gradient", "learning_rate_too_high", "learning_rate_too_low", "unshuffled_rows",
+    }
     bare = check(model_for("wine", compiled=False), x, None)
     assert {"split_leak", "class_imbalance", "underfitting", "wrong_loss_for_output"} <= set(bare.skipped)
     assert {"batch_leak", "symmetric_init", "input_not_normalized"} <= set(bare.asked)
@@ -184,7 +187,7 @@ def test_more_threads_make_a_run_of_products_shorter(monkeypatch: pytest.MonkeyP
     run, model = RunFacts(steps=100, epochs=10, batch_size=512), ModelFacts((), parameters=500_000)
     seconds = []
     for number in (1, 2):
-        monkeypatch.setattr(module.threads, "count", lambda number=number: number)
+        monkeypatch.setattr(budget.threads, "count", lambda number=number: number)
         seconds.append(planned_seconds(run, model) or 0.0)
     assert 1.8 * seconds[1] < seconds[0] < 2.0 * seconds[1]
 
@@ -273,3 +276,55 @@ def test_labels_of_the_validation_part_are_held_against_the_output_too() -> None
     found = db.babysit.check(model, x[::2], y[::2], validation_data=wrong)
     assert found.codes[0] == "target_out_of_range" and found[0].message.startswith("validation data: ")
     assert "target_out_of_range" not in db.babysit.check(model, x[::2], y[::2], validation_data=right).codes
+
+
+def short_run(monkeypatch: pytest.MonkeyPatch, wide: float) -> tuple[Any, list[dict[str, Any]]]:
+    """Train where there is no time to look at data before the run; returns the history and how they were looked at."""
+    made: list[dict[str, Any]] = []
+    real = sitter.preflight
+
+    def noted(*given: Any, **how: Any) -> Any:
+        made.append(how)
+        return real(*given, **how)
+
+    monkeypatch.setattr(sitter, "budget_for", lambda seconds: 1e-5)
+    monkeypatch.setattr(sitter, "preflight", noted)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 8)).astype(np.float32)
+    y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
+    db.set_seed(0)
+    model = db.Sequential([db.layers.Dense(16, "relu", input_shape=8), db.layers.Dense(2)])
+    model.compile(db.optimizers.Adam(1e-2), "cross_entropy", ["accuracy"])
+    x[300:] = wide * x[300:] + (wide > 1.0) * 10.0
+    return model.fit(x[:300], y[:300], epochs=30, validation_data=(x[300:], y[300:]), seed=0, verbose=0), made
+
+
+def test_data_are_looked_at_after_a_short_run_that_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    history, made = short_run(monkeypatch, wide=20.0)
+    assert [bool(how.get("trained")) for how in made] == [False, True]
+    assert history.findings[0].code == "split_drift" and history.findings[0].severity != "note"
+    assert "there was no time" not in history.verdict()
+
+
+def test_data_of_a_short_run_that_went_well_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    history, made = short_run(monkeypatch, wide=1.0)
+    assert len(made) == 1 and all(found.severity == "note" for found in history.findings)
+    assert "there was no time for others" in history.verdict()
+
+
+def test_constants_in_the_code_of_a_model_stand_where_it_does() -> None:
+    """The check tries small models on the reference; a constant of the model's device must not stop it."""
+    half = db.tensor(np.full(6, 0.5, np.float32))
+
+    def found(function: Any) -> Any:
+        model = db.Sequential([db.layers.Dense(6, "tanh", input_shape=4), db.layers.Lambda(function),
+                               db.layers.Dense(3)])
+        model.compile("sgd", "cross_entropy")
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((64, 4)).astype(np.float32)
+        return db.babysit.check(model, x, x[:, :3].argmax(axis=1))
+
+    kept, lost = found(lambda x: x * half + db.ops.zeros((6,))), found(lambda x: db.ops.ones_like(x) + 0.0 * x)
+    assert kept.failure == lost.failure == ""
+    assert "output_ignores_input" in kept.asked and "output_ignores_input" not in [f.code for f in kept]
+    assert lost[0].code == "output_ignores_input"

@@ -66,10 +66,11 @@ class TensorOperations:
         return self._filled_like(x, 1)
 
     def _filled_like(self, x: Tensor, value: int) -> Tensor:
+        device = self.device if x.device.abstract else x.device
+        scalar = Tensor(device.constant(value, x.dtype), device)
         if not x.device.abstract:
-            return self.full(x.shape, value, x.dtype)
+            return self.broadcast_to(scalar, shape=x.shape)
         # a symbolic batch has no length yet: a choice between equals takes that of each batch, NaN or not
-        scalar = Tensor(self.device.constant(value, x.dtype), self.device)
         return self.where(self.equal(x, x), scalar, scalar)
 
     def _constant(self, values: np.ndarray) -> Tensor:

@@ -28,11 +28,12 @@ class Findings(list[Finding]):
         failure: what the model said where it could not run on these data at all, else an empty string.
         seconds: how long it took.
         record: everything that was measured.
+        hurried: whether something was not looked at because the time was spent.
     """
 
     def __init__(
         self, found: Iterable[Finding] = (), asked: Iterable[str] = (), skipped: Mapping[str, str] | None = None,
-        seconds: float = 0.0, record: Any = None, failure: str = "",
+        seconds: float = 0.0, record: Any = None, failure: str = "", hurried: bool = False,
     ) -> None:
         super().__init__(found)
         self.asked = tuple(asked)
@@ -40,6 +41,7 @@ class Findings(list[Finding]):
         self.seconds = seconds
         self.record = record
         self.failure = failure
+        self.hurried = hurried
 
     @property
     def codes(self) -> list[str]:

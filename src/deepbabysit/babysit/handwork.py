@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from types import FrameType
 from typing import Any, final
 
 import numpy as np
@@ -14,16 +14,18 @@ from deepbabysit.autograd.tape import Node
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit import losstail
 from deepbabysit.babysit.vitals import Record
+from deepbabysit.babysit.waiting import Waiting
+from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.runtime.context import current
 
 MODAL = ("Dropout", "BatchNorm", "BatchNormalization", "SpatialDropout")
 KEPT, LOOKED, SECOND = 1, 5, 24  # steps at which weights that the optimizer does not hold are kept, and compared
 COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024, 4096)  # steps at which what is kept alive is counted
-OFTEN = 3  # updates with gradients that were kept, until the rules are asked
+OFTEN = 3  # updates with gradients that were kept, or used again, until the rules are asked
+FEW = 4  # so many of the smallest parameters are kept to see whether weights are put back
+AGAIN = 8  # steps with the weights in another optimizer's hands, until the rules are asked
 BATCH = 64  # rows of the first batch that are kept
 ROWS = 8  # of fewer rows a loss does not say whether it is a sum
-STALLS = 3  # so many of the longest waits may be anything: a lid that was shut, a machine that had other things to do
-ASKED = 1.0  # seconds of waiting after which the rules are asked for the first time
 
 
 class _Glance:
@@ -48,6 +50,28 @@ class _Glance:
         if self.empty is None:
             known = self.parameter.grad
             self.empty = known is None or not np.any(known.numpy())
+
+
+class _Arrivals:
+    """Counts the updates that gradients arrived for: how many were made when a backward pass came."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        self._before: set[int] = set()
+        self._ends = [p.register_hook(self._see) for p in optimizer.parameters if p.trainable]
+
+    def again(self) -> int:
+        """Return how many there were since the last time."""
+        seen, self._before = len(self._before), set()
+        return seen
+
+    def end(self) -> None:
+        """Count no more."""
+        while self._ends:
+            self._ends.pop()()
+
+    def _see(self, _: Any) -> None:
+        self._before.add(int(self._optimizer.steps))
 
 
 @final
@@ -79,28 +103,31 @@ class Handwork:
         self._kept: dict[int, int] = {}
         self._broken = False  # a loss was not finite
         self._glance: _Glance | None = None
+        self._others: dict[int, tuple[Any, int]] | None = None  # not the optimizer's, and when they last changed
+        self._arrivals: _Arrivals | None = None
+        self._start: tuple[int, list[np.ndarray]] = (0, [])  # updates and weights at the beginning of a step
+        self._place: Any = None  # the memory of a parameter
         self._by_hand = False  # gradients are the same tensors, and emptied
         self._unheld: list[tuple[str, Any, np.ndarray]] = []  # tensors that the optimizer does not hold
         self._of_unheld: _Glance | None = None
         self._modal: dict[str, bool] = {}
+        self._several = False  # the model ran several times in the last step, in training mode
+        self._passes = self._followed = self._used = 0  # of the model in this step; followed; backward came to it
         self._asleep = 0
-        self._mark = perf_counter()
-        self._begun = 0.0
-        self._waiting = self._working = 0.0
-        self._longest: list[float] = []
-        self._again = ASKED
+        self._time = Waiting()
 
     # -- layers --------------------------------------------------------------------------------------------------------
 
     def entering(self, layer: Any, inputs: Sequence[Any]) -> None:
         """Take note of a forward pass that begins; what lies before the first one of a step is waiting for data."""
         if current().grad:
-            if not self._begun:
-                self._begun = perf_counter()
+            if not self._time.begun:
+                self._look_at_start()
+            self._time.enter()
             if self.inputs is None and layer is self._model:
                 self.inputs = [np.array(t.numpy()[:BATCH]) for t in inputs if isinstance(t, Tensor) and t.ndim]
         else:
-            self._mark = math.inf  # an evaluation: until its end nothing is known of the time
+            self._time.away(True)
 
     def __call__(self, layer: Any, output: Any) -> None:
         """Look at what a layer computes: its mode always, its output where the step is measured."""
@@ -115,10 +142,14 @@ class Handwork:
                 self._modal[layer.path] = self._modal.get(layer.path, False) or training
         if not mode.grad:
             if mode.scope == "":
-                self._mark = perf_counter()
+                self._time.away(False)
             return
         if layer is self._model and isinstance(output, Tensor) and output.ndim:
             self.rows = output.shape[0]
+            self._passes += 1
+            if self._several and mode.training and mode.recorder is None and output.requires_grad:
+                output.register_hook(self._used_by)
+                self._followed += 1
         if self.beside is not None:
             self.beside(layer, output)
 
@@ -141,7 +172,9 @@ class Handwork:
         """
         ask = self._look_at_time(number, now)
         ask |= self._look_at_gradients(number)
+        ask |= self._look_at_holder(number)
         self._look_at_modes(number)
+        self._look_at_passes(number)
         if isinstance(loss, Tensor) and loss.node is not None:
             if number == 0:
                 ask |= self._look_at_tail(loss)
@@ -154,48 +187,106 @@ class Handwork:
             counts.append((number, max(alive() - self._before, 0)))
         return ask
 
-    def rest(self) -> None:
-        """Begin to wait for the next step."""
+    def rest(self, caller: FrameType | None = None) -> None:
+        """Begin to wait for the next step; `caller`: what reported the one that is done."""
         self.calls = 0
         self._modal.clear()
-        self._begun = 0.0
-        self._mark = perf_counter()
+        self._time.rest(caller)
 
     def end(self) -> None:
         """Compare what is still to be compared."""
+        self._time.end()
         self._ended(self._glance)
+        if self._arrivals is not None:
+            self._arrivals.end()
         if self._unheld and len(self._record.losses) > LOOKED:
             self._look_at_unheld(SECOND)
         self._ended(self._of_unheld)
 
     def _look_at_time(self, number: int, now: float) -> bool:
-        """Add up the seconds before and after the first layer's turn; those before the first step of all do not count.
+        seen = self._time.step(number, now)
+        if seen is None:
+            return False
+        self._record.probes["waits"] = seen
+        return self._time.long(seen["waiting"])
 
-        A file is opened there, or a cache filled.
-        """
-        if not self._begun or not number:
+    def _look_at_start(self) -> None:
+        """See whether the weights that a step begins with are those that the last one began with, put back by hand."""
+        number, updates = len(self._record.losses), int(self._optimizer.steps)
+        if number > OFTEN:
+            return
+        before, self._start = self._start, (updates, [
+            np.array(p.numpy()) for p in sorted(self._optimizer.parameters, key=lambda p: p.size)[:FEW] if p.trainable
+        ])
+        if number and updates > before[0] and before[1] and all(
+            np.array_equal(a, b) for a, b in zip(before[1], self._start[1], strict=True)
+        ) and not any(p.overwritten_by.endswith(".step()") for p in self._optimizer.parameters if p.trainable):
+            seen = self._record.probes.setdefault("put_back", {"times": 0})
+            seen.update(times=seen["times"] + 1, step=number - 1)
+
+    @property
+    def held(self) -> bool:
+        """Whether the weights are where the optimizer keeps them: another one may have taken them."""
+        flats = flats_of(self._optimizer)
+        return not flats or flats[0].members[0].parameter.data is flats[0].views[0]
+
+    def _look_at_holder(self, number: int) -> bool:
+        """See whether other optimizers take the weights from the one that is watched, and how often."""
+        if self.held:
+            self._place = None
             return False
-        waited = max(self._begun - self._mark, 0.0)
-        self._longest = sorted([*self._longest, waited])[-STALLS:]
-        self._waiting += waited
-        self._working += now - self._begun
-        known = max(self._waiting - sum(self._longest), 0.0)
-        self._record.probes["waits"] = {"waiting": known, "working": self._working, "step": number}
-        if known < self._again:
-            return False
-        self._again = 2.0 * known
-        return True
+        memory = flats_of(self._optimizer)[0].members[0].parameter.data
+        seen = self._record.probes.setdefault("taken", {"times": 0, "steps": 0, "step": number, "states": bool(
+            flats_of(self._optimizer)[0].states)})
+        seen["times"], seen["steps"] = seen["times"] + (memory is not self._place), seen["steps"] + 1
+        self._place = memory
+        return seen["steps"] == AGAIN
+
+    def _updates_of(self, number: int) -> list[Any]:
+        """Return the parameters that were updated in this step: by the optimizer, or by another one."""
+        updates = int(self._optimizer.steps)
+        held, made = [p for p in self._optimizer.parameters if p.trainable], updates - self._updates
+        self._updates = updates
+        if self._others is None:
+            known = {id(p) for p in held}
+            self._others = {
+                id(p): (p, p.overwritten) for p in self._model.parameters() if p.trainable and id(p) not in known
+            }
+        changed = [p for p, before in self._others.values() if p.overwritten != before]
+        for p in changed:
+            self._others[id(p)] = p, p.overwritten
+        if made > 1 or self._arrivals is not None:
+            self._look_at_arrivals(number, made)
+        return [*(held if made else ()), *changed]
+
+    def _look_at_arrivals(self, number: int, made: int) -> None:
+        """See whether the optimizer makes several updates from one and the same gradients."""
+        if self._arrivals is None:
+            self._arrivals = _Arrivals(self._optimizer)
+            return
+        seen = self._record.probes.setdefault("reused", {"looks": 0, "times": 0})
+        if seen["looks"] == OFTEN:
+            return
+        came = self._arrivals.again()
+        seen["looks"] += 1
+        if 0 < came < made:
+            seen.update(times=seen["times"] + 1, updates=made, arrived=came, step=number)
+        if seen["looks"] == OFTEN:
+            self._arrivals.end()
 
     def _look_at_gradients(self, number: int) -> bool:
         """See which gradients went through two updates, added to in between."""
-        updates = int(self._optimizer.steps)
-        updated, self._updates = updates > self._updates, updates
-        if not updated or not self.calls:
+        if not self.calls:
             return False
-        emptied = None if self._glance is None else self._glance.again()
-        parameters = [p for p in self._optimizer.parameters if p.trainable and p.grad is not None]
+        updated = self._updates_of(number)
+        if not updated:
+            return False
+        emptied = None
+        if self._glance is not None and any(p is self._glance.parameter for p in updated):
+            emptied = self._glance.again()
+        parameters = [p for p in updated if p.grad is not None]
         kept = [p for p in parameters if self._updated.get(id(p)) is p.grad]
-        self._updated = {id(p): p.grad for p in parameters}
+        self._updated.update({id(p): p.grad for p in updated})
         if not kept or self._by_hand:
             return False
         known = self._record.probes.get("gradients_kept", {"sure": False})
@@ -207,9 +298,10 @@ class Handwork:
             self._kept[id(p)] = self._kept.get(id(p), 0) + 1
         times = max(self._kept.values())
         norm = math.sqrt(sum(float(np.sum(np.square(p.grad.numpy(), dtype=np.float64))) for p in kept[:8]))
+        trained = [p for p in self._model.parameters() if p.trainable and id(p) in self._updated]
         self._record.probes["gradients_kept"] = {
-            "times": times, "norm": norm, "step": number, "names": [p.name for p in parameters if id(p) in self._kept],
-            "of": len(parameters), "sure": known["sure"],
+            "times": times, "norm": norm, "step": number, "names": [p.name for p in trained if id(p) in self._kept],
+            "of": len(trained), "sure": known["sure"],
         }
         if not known["sure"] and self._glance is None and not self._by_hand:
             self._glance = _Glance(min(kept, key=lambda p: p.size))
@@ -249,6 +341,17 @@ class Handwork:
             return None
         glance.end()
         return glance.again()
+
+    def _used_by(self, _: Any) -> None:
+        self._used += 1
+
+    def _look_at_passes(self, number: int) -> None:
+        """See whether the model ran in training mode, on the tape, for outputs that no backward pass comes to."""
+        if self._followed > self._used:
+            seen = self._record.probes.setdefault("idle_passes", {"times": 0, "layers": [], "step": 0})
+            seen.update(times=seen["times"] + 1, layers=[path for path, on in self._modal.items() if on], step=number)
+        self._several = self._passes > 1 and number < SECOND and any(self._modal.values())
+        self._passes = self._followed = self._used = 0
 
     def _look_at_modes(self, number: int) -> None:
         """See whether layers that must train ran in inference mode."""

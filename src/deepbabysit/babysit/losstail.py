@@ -14,6 +14,8 @@ from deepbabysit.kernels.shapes import is_floating
 
 _OWN = {"softmax_cross_entropy": ("softmax",), "sigmoid_cross_entropy": ("sigmoid", "softmax")}
 _PAIRWISE = ("subtract", "add", "multiply", "divide", "squared_difference")
+_STRAIGHT = ("subtract", "add", "multiply", "divide", "negative", "maximum", "minimum", "astype", "reshape")
+_MIXED = 6  # so many of these may stand between probabilities and a loss
 _FAR = 64  # nodes behind the loss among which a broadcast is looked for
 
 
@@ -47,12 +49,29 @@ def factors(loss: Tensor, rows: int) -> list[float]:
 
 
 def stacked(loss: Tensor) -> tuple[str, str] | None:
-    """Return (operation, what it stands on) where a loss of logits was given probabilities; else None."""
+    """Return (operation, what it stands on) where a loss of logits was given probabilities; else None.
+
+    Probabilities that were scaled, shifted or mixed with constants are probabilities still.
+    """
     for node in _behind(loss, _FAR):
-        for edge in node.parents[:1]:
-            if node.name() in _OWN and edge is not None and edge[1] >= 0 and edge[0].name() in _OWN[node.name()]:
-                return node.name(), edge[0].name()
+        if node.name() not in _OWN:
+            continue
+        below = _given(node)
+        for _ in range(_MIXED):
+            if below is None or below.name() in _OWN[node.name()] or below.name() not in _STRAIGHT:
+                break
+            below = _given(below)
+        if below is not None and below.name() in _OWN[node.name()]:
+            return node.name(), below.name()
     return None
+
+
+def _given(node: Node) -> Node | None:
+    """Return the only operation that a node's first output was made from; None where there are several, or none."""
+    first = [edge for edge in node.parents if edge is not None]
+    if node.name() in _OWN:
+        first = [edge for edge in node.parents[:1] if edge is not None]
+    return first[0][0] if len(first) == 1 and first[0][1] >= 0 else None
 
 
 def classes(loss: Tensor) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 from deepbabysit import losses
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit import probes
+from deepbabysit.babysit.budget import BUDGET, TRACED, TRIED, budget_for, looking, planned_seconds, products_of
 from deepbabysit.babysit.columns import COMMON
 from deepbabysit.babysit.engine import Engine
-from deepbabysit.babysit.facts import DataFacts, data_facts
+from deepbabysit.babysit.facts import SPENT, DataFacts, class_pulls, data_facts
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.findings import Findings
 from deepbabysit.babysit.graph import trace
@@ -35,25 +37,8 @@ from deepbabysit.babysit.yardstick import measure, seconds
 from deepbabysit.data.loader import Loader
 from deepbabysit.errors import spelled
 from deepbabysit.layers.layer import Layer
-from deepbabysit.runtime import threads
-from deepbabysit.training.arrays import arrange
+from deepbabysit.training.arrays import arrange, weights_of
 
-BUDGET = 2.0  # seconds
-UNHURRIED = 60.0  # seconds where findings must not depend on the machine's speed
-SHARE = 0.05  # of the planned run, and no more than `BUDGET`
-# for a rough plan: seconds until the first step, of an epoch and a step around its operations; operations per second of a
-# thread (large products reach 1.6e11, and inputs need no gradient)
-START_SECONDS, EPOCH_SECONDS, STEP_SECONDS, OPERATIONS = 0.05, 1e-4, 6e-6, 1.8e11
-# seconds of a layer in a step beside its products, by kind; of any other kind
-LAYER_SECONDS: Mapping[str, float] = {
-    **dict.fromkeys(("Dense", "Activation", "LeakyReLU", "ReLU", "Dropout", "Flatten", "Reshape"), 2e-6),
-    **dict.fromkeys(("MaxPool2D", "AvgPool2D"), 5e-6), "Conv2D": 1e-5,
-    **dict.fromkeys(("SimpleRNN", "GRU", "LSTM"), 1e-4),
-}
-OTHER_SECONDS = 2e-5
-LOOK_SECONDS, LOOKED_LAYER = 4e-3, 4e-4  # what tracing a model takes around its operations, and for each layer
-TRACED = 0.01  # seconds of tracing that every run may spend: without it nothing is known of the model
-BATCH = 64  # rows of the batch on which experiments are made
 OF_CODE = ("wrong_gradient", "batch_leak", "output_ignores_input", "mode_bug")  # what a model shows without targets
 READ = 4096  # rows that are read of a source that is no array
 
@@ -67,20 +52,21 @@ NEEDS: Mapping[str, str] = {
     "bad_bias_init": "signals", "missing_hidden_activation": "signals", "dropout_too_high": "signals",
     "batchnorm_misuse": "signals", "mode_bug": "modes", "output_ignores_input": "ignores", "batch_leak": "leak",
     "wrong_gradient": "derivative", "underfitting": "fit", "split_leak": "overlap", "split_drift": "drift",
-    "feature_leak": "alone", "corrupted_labels": "association", "duplicate_rows": "copies",
-    "conflicting_labels": "copies", "class_imbalance": "labels", "target_not_normalized": "labels",
-    "learning_rate_too_high": "range", "learning_rate_too_low": "range",
+    "feature_leak": "alone", "corrupted_labels": "association", "unshuffled_rows": "order", "duplicate_rows": "copies",
+    "conflicting_labels": "copies", "class_imbalance": "labels", "class_collapse": "labels",
+    "target_not_normalized": "labels", "learning_rate_too_high": "range", "learning_rate_too_low": "range",
     "nan_in_data": "data", "input_not_normalized": "data", "input_normalized_twice": "data", "constant_feature": "data",
 }
 
 
 @dataclass(slots=True)
 class Given:
-    """Data as arrays: inputs, targets, the same of the validation part."""
+    """Data as arrays: inputs, targets, the same of the validation part; weights of the rows."""
 
     x: tuple[np.ndarray, ...]
     y: np.ndarray | None
     validation: tuple[tuple[np.ndarray, ...], np.ndarray | None] | None
+    weights: np.ndarray | None = None
 
 
 @spelled
@@ -139,6 +125,9 @@ def check(
     optimizer = getattr(trainer, "optimizer", None)
     metrics = {m.name: "" for m in getattr(trainer, "metrics", ())}
     rows = len(given.x[0])
+    with suppress(IndexError, TypeError, ValueError):  # `fit` says what is wrong with weights
+        ys = () if given.y is None else (given.y,)
+        given.weights = weights_of(sample_weight, class_weight, ys, rows, np.dtype(np.float64))
     run = setup_facts(
         model, found_loss, optimizer, samples=rows,
         validation_samples=None if given.validation is None else len(given.validation[0][0]),
@@ -150,7 +139,7 @@ def check(
 
 def preflight(
     model: Layer, x: Any, y: Any, validation: Any, run_facts: RunFacts, budget_seconds: float = BUDGET,
-    loss: Any = None, facts: ModelFacts | None = None,
+    loss: Any = None, facts: ModelFacts | None = None, trained: bool = False,
 ) -> tuple[Record, Findings]:
     """Check before a run that has been set up; the same as `check`, for the loop's first seconds.
 
@@ -161,6 +150,7 @@ def preflight(
         budget_seconds: how long it may take.
         loss: what is minimized; None takes that of the model.
         facts: what is known of the model; with them, one that would take too long to look at is left alone.
+        trained: the weights are no longer the first ones, so only data are looked at.
 
     Returns:
         The record (facts and probes) and the findings.
@@ -168,7 +158,7 @@ def preflight(
     begun = time.perf_counter()
     found_loss = loss if loss is not None else getattr(getattr(model, "_trainer", None), "loss", None)
     given = gather(model, x, y, validation, until=begun + 0.2 * budget_seconds)
-    found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun, True, facts)
+    found = _examine(model, given, run_facts, found_loss, None, budget_seconds, begun, True, facts, trained)
     return found.record, found
 
 
@@ -184,32 +174,6 @@ def look_into(model: Layer, x: Sequence[np.ndarray], run: RunFacts, budget: floa
     engine = Engine(record)
     engine.ask("check")
     return record, [f for f in explained(engine.ranked()) if f.code in OF_CODE and f.severity != "note"]
-
-
-def planned_seconds(run: RunFacts, model: ModelFacts, products: int | None = None) -> float | None:
-    """Return roughly how long a run will take, from its steps and the products per sample; None without a plan."""
-    if not run.steps or not run.epochs:
-        return None
-    products = model.parameters if products is None else products
-    layers = sum(LAYER_SECONDS.get(layer.kind, OTHER_SECONDS) for layer in model.layers)
-    step = STEP_SECONDS + layers + 6.0 * products * (run.batch_size or 1) / (OPERATIONS * threads.count())
-    return START_SECONDS + run.epochs * (EPOCH_SECONDS + run.steps * step)
-
-
-def _products(model: ModelFacts) -> int:
-    """Return how many products of a weight and a number one sample takes: filters work at many places."""
-    return sum(
-        (layer.inputs or 0) * (layer.units or 0) * int(layer.settings.get("positions", 1)) for layer in model.layers
-    )
-
-
-def budget_for(seconds: float | None) -> float:
-    """Return the seconds that the check may take before a run of so many seconds: 5 % of it, at most 2 s.
-
-    >>> budget_for(10.0), budget_for(1000.0), budget_for(None)
-    (0.5, 2.0, 2.0)
-    """
-    return BUDGET if seconds is None else min(BUDGET, SHARE * seconds)
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -233,7 +197,7 @@ def gather(model: Any, x: Any, y: Any, validation: Any, until: float = math.inf)
             raise TypeError(
                 f"validation_data is (x, y), (x, y, sample_weight) or a Loader; got {type(validation).__name__}"
             )
-    return Given(xs, ys, held)
+    return Given(xs, ys, held, x.sample_weight if isinstance(x, Loader) else None)
 
 
 def _part(model: Any, x: Any, y: Any, of: str, until: float) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
@@ -323,6 +287,7 @@ class _Examination:
     budget: float
     missing: dict[str, str]
     failure: str = ""
+    hurried: bool = False  # something was left out because a run is short
     pass_seconds: float = 0.0  # what looking at the model took: a measure for experiments on it
 
     def left(self, seconds: float = 0.0) -> bool:
@@ -332,7 +297,7 @@ class _Examination:
     def attempt(self, name: str, passes: float, run: Any) -> Any:
         """Run an experiment that takes as long as `passes` looks at the model; what it raises is noted."""
         if not self.left(passes * self.pass_seconds):
-            self.missing[name] = "the time was spent"
+            self.missing[name] = SPENT
             return None
         try:
             found = run()
@@ -346,7 +311,7 @@ class _Examination:
 
 def _examine(
     model: Layer, given: Given, run: RunFacts, loss: Any, optimizer: Any, budget: float, begun: float | None = None,
-    planned: bool = False, facts: ModelFacts | None = None,
+    planned: bool = False, facts: ModelFacts | None = None, trained: bool = False,
 ) -> Findings:
     """Look at model and data; in a `planned` run layers that share weights may show that there is more time."""
     begun = time.perf_counter() if begun is None else begun
@@ -354,18 +319,20 @@ def _examine(
     now = _Examination(given, loss, record, begun, budget, {})
     with np.errstate(all="ignore"):
         subject = None
-        if facts is not None and looking(facts, run) > max(budget, TRACED):
-            now.failure = f"the run is too short for it: {now.budget:.2g} s may be spent"
+        if trained:
+            now.failure = "it was trained since"
+        elif facts is not None and looking(facts, run) > max(budget, TRACED):
+            now.failure, now.hurried = f"the run is too short for it: {now.budget:.2g} s may be spent", True
         else:
             subject = _look_at_model(model, now)
             now.pass_seconds = time.perf_counter() - begun
         if planned and subject is not None:
-            seconds = planned_seconds(run, record.model, _products(record.model))
+            seconds = planned_seconds(run, record.model, products_of(record.model))
             now.budget = max(budget, budget_for(seconds or 0.0))
         ids = record.probes.pop("ids", ())
-        record.data = data_facts(
-            given.x, given.y, given.validation, ids=ids, deadline=begun + 0.6 * now.budget
-        )
+        record.data = data_facts(given.x, given.y, given.validation, ids=ids, deadline=begun + 0.6 * now.budget)
+        pulls = class_pulls(record.data.labels, given.y, given.weights, getattr(loss, "options", {}))
+        record.data, run = replace(record.data, pulls=pulls), replace(run, weighted=run.weighted or bool(pulls))
         _note_data(record.data, given, now)
         record.run = with_task(run, loss, record.data.labels, record.model)
         if record.run.chance is None:
@@ -390,7 +357,7 @@ def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
         now.missing["yardstick"] = "there are no validation rows with targets"
         return
     if not now.left(seconds(len(y), max(data.features, COMMON * any(ids)))):
-        now.missing["yardstick"] = "the time was spent"
+        now.missing["yardstick"] = SPENT
         return
     price = _price(now.loss) if now.record.run.loss_kind == NUMBERS and now.loss.name not in ("mse", "rmse") else None
     now.record.probes["yardstick"] = now.attempt(
@@ -413,22 +380,16 @@ def _guessing(now: _Examination) -> float | None:
     return _price(now.loss)(numbers - numbers.mean()) or None if len(numbers) else None
 
 
-def looking(facts: ModelFacts, run: RunFacts) -> float:
-    """Return the seconds that tracing a model roughly takes: a copy, forward and backward on a batch."""
-    products = 6.0 * facts.parameters * min(BATCH, run.samples or BATCH)
-    return LOOK_SECONDS + LOOKED_LAYER * len(facts.layers) + products / OPERATIONS
-
-
 def _fine_rows(given: Given) -> np.ndarray:
     """Return rows for a batch: finite ones, drawn from everywhere, the same each time."""
     rows = np.arange(len(given.x[0]))
     rng = np.random.Generator(np.random.Philox(5))
-    rows = rng.permutation(rows)[: 4 * BATCH] if len(rows) > BATCH else rows
+    rows = rng.permutation(rows)[: 4 * TRIED] if len(rows) > TRIED else rows
     fine = np.ones(len(rows), bool)
     for array in (*given.x, *([] if given.y is None else [given.y])):
         if array.dtype.kind == "f":
             fine &= np.isfinite(array[rows]).reshape(len(rows), -1).all(axis=1)
-    return np.sort(rows[fine][:BATCH])
+    return np.sort(rows[fine][:TRIED])
 
 
 def _look_at_model(model: Layer, now: _Examination) -> probes.Subject | None:
@@ -447,10 +408,13 @@ def _look_at_model(model: Layer, now: _Examination) -> probes.Subject | None:
     try:
         try:
             traced = trace(subject.model, subject.tensors(gradient=True), subject.seed)
-        except TypeError:
-            if all(a.dtype.kind == "f" for a in subject.x):
+        except (TypeError, ValueError) as refused:
+            if isinstance(refused, ValueError) and subject.model.device is not model.device:
+                subject.model.to(model.device)  # constants in its code stand where it does
+            elif isinstance(refused, ValueError) or all(a.dtype.kind == "f" for a in subject.x):
                 raise
-            subject.floating = True  # pixels and counts become floating numbers; ids for an Embedding stay
+            else:
+                subject.floating = True  # pixels and counts become floating numbers; ids for an Embedding stay
             traced = trace(subject.model, subject.tensors(gradient=True), subject.seed)
     except Exception as error:
         now.failure = f"{type(error).__name__}: {error}"
@@ -500,7 +464,7 @@ def _experiment(subject: probes.Subject, now: _Examination) -> None:
     calm = now.attempt("undropped", 1.0, subject.undropped)
     if drawn is None or calm is None:
         for name in ("ignores", "leak", "modes"):
-            now.missing[name] = now.missing.get("drawn", now.missing.get("undropped", "the time was spent"))
+            now.missing[name] = now.missing.get("drawn", now.missing.get("undropped", SPENT))
     else:
         probe["ignores"] = now.attempt("ignores", 1.0, lambda: probes.probe_ignoring(subject, drawn, calm))
         if sum(layer.inputs is not None for layer in record.model.layers) > 1:
@@ -531,7 +495,7 @@ def _experiment(subject: probes.Subject, now: _Examination) -> None:
     probe["fit"] = now.attempt("fit", 8.0, lambda: probes.probe_fit(
         subject, kind, float(now.loss.threshold), until, classes=classes))
     if probe["fit"] is not None and not probe["fit"].decided and probe["fit"].error > 0.05:
-        now.missing["fit"] = "the time was spent"
+        now.missing["fit"] = SPENT
 
 
 def _note_data(data: DataFacts, given: Given, now: _Examination) -> None:
@@ -545,6 +509,8 @@ def _note_data(data: DataFacts, given: Given, now: _Examination) -> None:
         now.missing.setdefault("drift", "the parts cannot be compared")
     if data.labels is None:
         now.missing["labels"] = "there are no targets"
+    if now.record.run.shuffled is None:
+        now.missing["order"] = "fit says whether it shuffles"
     if data.association is None:
         now.missing.setdefault("association", "there are too few rows or no single target")
     if data.association is None or data.association.alone is None:
@@ -596,5 +562,6 @@ def _judge(now: _Examination) -> Findings:
         skipped[code] = f"{type(error).__name__}: {error}"
     asked = [code for code in dict.fromkeys(codes) if code not in skipped]
     return Findings(
-        found, asked, skipped, time.perf_counter() - now.begun, now.record, now.failure
+        found, asked, skipped, time.perf_counter() - now.begun, now.record, now.failure,
+        now.hurried or SPENT in missing.values(),
     )

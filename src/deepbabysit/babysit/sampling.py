@@ -193,7 +193,8 @@ class Pair:
     def __init__(self, controls: Controls) -> None:
         self._device = controls.device
         self._optimizer = controls.optimizer
-        self._kept: list[Array] = [self._device.asarray(_some(flat.g)).reshape(-1) for flat in flats_of(self._optimizer)]
+        flats = flats_of(self._optimizer)
+        self._kept: list[Array] = [self._device.asarray(_some(flat.g)).reshape(-1) for flat in flats]
 
     def compare(self) -> list[Array]:
         """Return, on the device, what `read` needs of this gradient and of the one that is there now."""

@@ -14,10 +14,11 @@ import numpy as np
 
 from deepbabysit.babysit.agenda import Agenda
 from deepbabysit.babysit.broken import Guard, find_origin
+from deepbabysit.babysit.budget import BUDGET, UNHURRIED, budget_for, planned_seconds
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.measures import Slab, of_segments
-from deepbabysit.babysit.preflight import UNHURRIED, budget_for, planned_seconds, preflight
+from deepbabysit.babysit.preflight import preflight
 from deepbabysit.babysit.reading import model_facts, run_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap, classes
 from deepbabysit.babysit.settling import settle
@@ -31,10 +32,12 @@ from deepbabysit.training.events import Controls, Listener, RunInfo, StepInfo
 STALL = 5.0  # a wait so many times the next longest one stands for itself only: a lid that was shut
 CLOSE = 8  # steps between two looks at the losses where errors end the run
 GROWN = 4.0  # a loss so many times the best so far, and above the first, is a reason to ask the rules
+APART = 0.3  # a validation loss so much of guessing above the training loss is a reason to look at data once more
 BLOCK = 64  # losses are judged at steps that this divides, whenever they are read
 
 
-_LOOKED: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # model -> form of the data that it was checked with
+# model -> form of the data that it was checked with, and whether there was no time for all of it
+_LOOKED: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
 
 
 def _form(loader: Any) -> Any:
@@ -81,7 +84,8 @@ class Sitter(Listener):
         callbacks: the run's callbacks, for the facts.
         verdict: say the verdict at the end where there is something to say.
         check: look at data and model before the first step (once for the same model and data of one form); a number
-            is the seconds that this may take.
+            is the seconds that this may take. By default a short run leaves little time for it: what there was none
+            for is looked at after a run in which something is wrong.
 
     Attributes:
         record: everything that was measured.
@@ -98,6 +102,7 @@ class Sitter(Listener):
         check: bool | float = True,
     ) -> None:
         self._check = check
+        self._form: Any = None  # of the data and the model that a check looks at
         self.record = Record() if record is None else record
         self.engine = Engine(self.record, self._hear)
         self._stop = stop
@@ -170,24 +175,42 @@ class Sitter(Listener):
     def _look(self, controls: Controls) -> None:
         """Check data and model before the first step, within the time that the plan allows."""
         run, model = self.record.run, controls.layer
-        form = (
+        self._form = (
             _form(controls.data), _form(controls.validation), controls.loss.name, run.batch_size, controls.weighted,
             self.record.model.parameters,
         )
-        if controls.data is None or _LOOKED.get(model) == form:
+        if controls.data is None or _LOOKED.get(model, (None, False))[0] == self._form:
             return
-        _LOOKED[model] = form
         known = self.record.model
-        seconds = planned_seconds(run, known)
+        facts = None if self._every is not None else known
+        self._examine(controls, self._check_budget(planned_seconds(run, known)), facts=facts)
+
+    def _look_again(self, controls: Controls) -> None:
+        """Look at data for which there was no time before a run in which something is wrong; ask again."""
+        form, hurried = _LOOKED.get(controls.layer, (None, False))
+        if self._check is not True or not hurried or form != self._form:
+            return
+        if not (_apart(self.record) or any(f.severity != "note" for f in self.engine.found.values())):
+            return
+        self._examine(controls, BUDGET, trained=True)
+        if self.record.epochs:
+            self.engine.ask("epoch")
+        self.engine.ask("end")
+
+    def _examine(self, controls: Controls, budget: float, **how: Any) -> None:
+        """Take what a check sees."""
+        run = self.record.run
         try:
             record, found = preflight(
-                model, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
-                self._check_budget(seconds), loss=controls.loss,
-                facts=None if self._every is not None else known,
+                controls.layer, controls.data, None, controls.validation, replace(run, weighted=controls.weighted),
+                budget, loss=controls.loss, **how,
             )
         except (TypeError, ValueError) as error:  # data of a kind that is not looked at; the run itself takes it
+            _LOOKED[controls.layer] = (self._form, False)
             self.record.probes["unchecked"] = str(error)
             return
+        _LOOKED[controls.layer] = (self._form, found.hurried)
+        self.record.probes["hurried"] = found.hurried
         self.record.data = record.data
         self.record.probes.update({name: value for name, value in record.probes.items() if value is not None})
         plan = record.run
@@ -347,6 +370,7 @@ class Sitter(Listener):
         if self.record.epochs and (stopped != "epochs" or self._asked != self.record.epochs[-1].epoch + 1):
             self.engine.ask("epoch")  # what is asked once much of the plan is done holds at an early end, too
         self.engine.ask("end")
+        self._look_again(self._controls)
         self.engine.found = settle(self.record, self.engine.found)
         if self._verdict and any(f.severity != "note" for f in self.findings):
             self._controls.say(self.verdict())
@@ -536,6 +560,12 @@ class Sitter(Listener):
             controls.say(spoken(finding))
         if self._stop and finding.severity == "error":
             controls.stop(f"babysit: {finding.code}")
+
+
+def _apart(record: Record) -> bool:
+    """Tell whether the validation loss ended far above the training loss, measured by that of guessing."""
+    loss, val = record.logs("loss"), record.logs("val_loss")
+    return bool(loss and val) and not val[-1] - loss[-1] <= APART * (record.run.chance or loss[-1])
 
 
 def spoken(finding: Finding) -> str:

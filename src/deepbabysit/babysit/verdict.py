@@ -44,6 +44,8 @@ def verdict(record: Record, findings: Sequence[Finding], checks: int) -> str:
         lines += wrap(f"also seen: {', '.join(more)}", WIDTH, subsequent_indent="   ")
     seen = {f.code for f in findings}
     lines.append(f"{max(checks - len(seen), 0)} of {checks} checks passed, which does not mean that nothing is wrong")
+    if record.probes.get("hurried"):
+        lines.append("there was no time for others in so short a run: db.babysit.check(model, x, y, validation_data)")
     return "\n".join(lines)
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, final
 
 import numpy as np
 
 from deepbabysit.autograd.tensor import Tensor
 from deepbabysit.babysit.agenda import Agenda
+from deepbabysit.babysit.budget import BUDGET, SHARE, UNHURRIED, looking
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.handwork import Handwork
 from deepbabysit.babysit.measures import Slab
-from deepbabysit.babysit.preflight import BUDGET, SHARE, UNHURRIED, look_into, looking
+from deepbabysit.babysit.preflight import look_into
 from deepbabysit.babysit.reading import model_facts
 from deepbabysit.babysit.sampling import Change, Pair, Tap
 from deepbabysit.babysit.sitter import spoken
@@ -138,7 +140,7 @@ class Watch:
             self._agenda.took(number, done - self._began)
         else:
             self._agenda.passed(1, now - self._began)
-        self._prepare(postponed)
+        self._prepare(postponed, sys._getframe(1))
 
     def epoch(self, **logs: float) -> None:
         """Report an epoch, with numbers such as ``val_loss=0.3``; the mean loss of its steps is added."""
@@ -169,12 +171,12 @@ class Watch:
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 
-    def _prepare(self, postponed: bool = False) -> None:
-        """Decide whether the next step is measured; `postponed`: it is."""
+    def _prepare(self, postponed: bool = False, caller: FrameType | None = None) -> None:
+        """Decide whether the next step is measured (`postponed`: it is), and wait for it; `caller`: of `step`."""
         assert self._work is not None
         self._tap = self._change = self._work.beside = None
         due = postponed or self._agenda.due(len(self.record.losses))
-        if due and flats_of(self._optimizer) and self._model.parameters():
+        if due and self._work.held and flats_of(self._optimizer) and self._model.parameters():
             if self._place is None:
                 self._place = _Place(self._model.device, self._optimizer)
                 self.record.model = model_facts(self._model)
@@ -183,7 +185,7 @@ class Watch:
             self._work.beside = self._show
             self._change.before()
         self._began = perf_counter()
-        self._work.rest()
+        self._work.rest(caller)
 
     def _show(self, layer: Any, output: Any) -> None:
         """Look at what a layer computes in a step that is measured."""
@@ -198,11 +200,11 @@ class Watch:
 
     def _measure(self, number: int, loss: float) -> None:
         change, tap = self._change, self._tap
-        assert change is not None and tap is not None
+        assert change is not None and tap is not None and self._work is not None
         change.after()
         assert self._slab is not None
         page = self._slab.page_now()
-        if change.skipped(page):
+        if change.skipped(page) or not self._work.held:
             return
         parameters = change.parameters(page, touched=all(p.grad is None for p in self._optimizer.parameters))
         norms = [p.gradient.norm for p in parameters.values() if p.gradient is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.rules.data import alone_in, data_of, otherwise, percent
 from deepbabysit.babysit.rules.reach import yardstick_of
@@ -93,6 +94,37 @@ def wrong_validation_labels(record: Record, limits: Any) -> Finding | None:
         f"{limits.errors:g}), and inputs of the parts are alike. Labels of the validation part are wrong",
         {"own": known.own, "validation": known.best, "errors": errors, "limit": limits.errors, "part": "validation"},
         0.85,
+    )
+
+
+@rule(
+    "unshuffled_rows", phase="check", batches=0.5, times=4.0,
+    why="Rows of one class follow each other 1 / (1 - sum of squared shares) times by chance. Where it is so many "
+        "`times` as often and so long that a batch is filled to this share (`batches`) with one class, a step forgets "
+        "the others. Targets that are numbers may be a series in time: of them nothing is said.",
+)
+def unshuffled_rows(record: Record, limits: Any) -> Finding | None:
+    """Rows that are sorted by class, in a run that does not shuffle."""
+    data, run = data_of(record), record.run
+    labels = None if data is None else data.labels
+    if data is None or labels is None or labels.stretch is None or run.shuffled is not False or not run.batch_size:
+        return None
+    total = sum(labels.counts.values())
+    alike = sum((count / total) ** 2 for count in labels.counts.values())
+    if alike >= 1.0 or run.batch_size >= 0.5 * data.rows:
+        return None  # one class; or a batch that holds most rows
+    chance = 1.0 / (1.0 - alike)
+    limit = max(limits.times * chance, limits.batches * run.batch_size)
+    if labels.stretch < limit:
+        return None
+    return Finding(
+        "unshuffled_rows", "warning", 0.9,
+        f"rows of one class stand together: {labels.stretch:.0f} follow each other on the average (chance gives "
+        f"{chance:.1f}, limit {limit:.0f}), nothing is shuffled, and a batch has {run.batch_size}. Each step then sees "
+        "one class or two and forgets the others. Shuffle.",
+        {"stretch": labels.stretch, "chance": chance, "batch_size": run.batch_size, "limit": limit},
+        remedies=(Remedy("Shuffle the rows in each epoch.", "model.fit(..., shuffle=True)",
+                         changes.fields(shuffle=True)),),
     )
 
 

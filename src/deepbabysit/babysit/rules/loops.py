@@ -21,7 +21,7 @@ def slow_input(record: Record, limits: Any) -> Finding | None:
     ahead = 1.0 if loop else epochs / max(len(record.epochs), 1)
     waiting = loop.get("waiting", 0.0) + sum(e.waiting or 0.0 for e in record.epochs)
     waiting = max(waiting - record.probes.get("stall", 0.0), 0.0)
-    working = loop.get("working", 0.0) + sum(e.seconds or 0.0 for e in record.epochs)
+    working = loop.get("working", 0.0) + loop.get("apart", 0.0) + sum(e.seconds or 0.0 for e in record.epochs)
     reading = record.probes.get("reading") or 0.0
     lost, all_ = reading + ahead * waiting, reading + ahead * (waiting + working)
     share = lost / max(all_, 1e-12)
@@ -91,6 +91,51 @@ def missing_zero_grad(record: Record, limits: Any) -> Finding | None:
         remedies=(Remedy("clear all gradients in every step, before backward()", "optimizer.zero_grad()"),) if not some
         else (Remedy("clear all gradients of the model in every step, with the optimizer that holds all of them",
                      "optimizer.zero_grad()"),),
+    )
+
+
+@rule("missing_zero_grad", phase="step",
+      why="an update without a backward pass since the last one uses its gradients once more: nobody cleared them in "
+          "between, or there would be nothing to update from",
+      times=2)
+def gradients_used_again(record: Record, limits: Any) -> Finding | None:
+    """Several updates are made from the same gradients."""
+    seen = record.probes.get("reused")
+    if not seen or seen["times"] < limits.times:
+        return None
+    return Finding(
+        "missing_zero_grad", "warning", 0.9,
+        f"{seen['updates']} updates were made in a step for which gradients arrived {seen['arrived']} time"
+        f"{'s' * (seen['arrived'] > 1)} ({seen['times']} of {seen['looks']} steps looked at, limit {limits.times:g}): "
+        f"the same gradients are used again, which makes each step {seen['updates'] / seen['arrived']:g} times as "
+        f"large. One optimizer.step() belongs to one backward(), and zero_grad() to each.",
+        dict(seen), step=seen["step"],
+        remedies=(Remedy("call the optimizer once after each backward(), then clear",
+                         "loss.backward(); optimizer.step(); optimizer.zero_grad()"),),
+    )
+
+
+@rule("wrong_optimizer", phase="step",
+      why="weights lie in the memory of the optimizer that took them last. Where they move to another one in nearly "
+          "every step, optimizers are made in the loop: each begins with empty moments, at the start of its schedule. "
+          "A few changes are restarts",
+      times=8, part=0.9)
+def made_in_the_loop(record: Record, limits: Any) -> Finding | None:
+    """An optimizer is made anew in every step."""
+    seen = record.probes.get("taken")
+    if not seen or seen["steps"] < limits.times:
+        return None
+    anew = seen["times"] >= limits.part * seen["steps"]
+    return Finding(
+        "wrong_optimizer", "warning" if anew and seen["states"] else "note", 0.9 if anew else 0.5,
+        f"since step {seen['step'] + 1} the weights are in the hands of other optimizers than the "
+        f"{record.run.optimizer} that is watched, of {seen['times']} in {seen['steps']} steps" + (
+            f" (limit {limits.part:.0%} of them): one is made in each step. What it keeps from step to step (moments, "
+            f"the place in its schedule) is lost each time." if anew else
+            ". What they do to the weights is not measured: watch the one that makes the updates."),
+        {**seen, "limit": limits.part}, step=seen["step"],
+        remedies=(Remedy("make the optimizer once, before the loop",
+                         "optimizer = db.optimizers.Adam(model.parameters(), 1e-3)"),),
     )
 
 
@@ -201,6 +246,25 @@ def nobodys_weights(record: Record, limits: Any) -> Finding | None:
     )
 
 
+@rule("unchanged_weights", phase="step",
+      why="updates were made, something else than the optimizer wrote the weights last, and each step begins with the "
+          "same bits as the one before",
+      times=2)
+def weights_put_back(record: Record, limits: Any) -> Finding | None:
+    """Something puts the old weights back after each update."""
+    seen = record.probes.get("put_back")
+    if not seen or seen["times"] < limits.times:
+        return None
+    return Finding(
+        "unchanged_weights", "error", 0.97,
+        f"{seen['times'] + 1} steps began with the same weights, bit for bit (limit {limits.times:g} times the same), "
+        f"although updates were made between: an assignment puts the old weights back, so nothing is learned.",
+        dict(seen), step=seen["step"],
+        remedies=(Remedy("keep the weights right before they are exchanged, and give those back",
+                         "kept = [w.copy() for w in model.get_weights()]"),),
+    )
+
+
 def _mode(record: Record, probe: str, limits: Any, sure: float, words: str, remedy: Remedy) -> Finding | None:
     """Return the finding about layers in the wrong mode, where a probe counted it often enough."""
     seen = record.probes.get(probe)
@@ -235,5 +299,19 @@ def evaluated_in_training(record: Record, limits: Any) -> Finding | None:
         record, "evaluation_in_training", limits, 0.85,
         "{layers} ran in training mode without gradients, {times} times ({limit}): an evaluation in training mode. "
         "Dropout drops and batch statistics change there.",
+        Remedy("evaluate in inference mode", "with db.no_grad():\n    model(x)  # outside of db.training()"),
+    )
+
+
+@rule("mode_bug", phase="step",
+      why="a forward pass in training mode whose output no backward pass comes to is an evaluation: its rows move the "
+          "running statistics, and dropout spoils its numbers",
+      times=3)
+def tried_in_training(record: Record, limits: Any) -> Finding | None:
+    """A hand-written loop tries rows in training mode, on the tape."""
+    return _mode(
+        record, "idle_passes", limits, 0.85,
+        "in {times} steps ({limit}) the model ran in training mode for outputs that no backward() came to, with "
+        "{layers} in it: an evaluation in training mode. Dropout drops and batch statistics change there.",
         Remedy("evaluate in inference mode", "with db.no_grad():\n    model(x)  # outside of db.training()"),
     )

@@ -318,6 +318,8 @@ def learning_rate_too_low(record: Record, limits: Any) -> Finding | None:
         return None
     if gain < 0.0 or (record.run.schedule != "constant" and not steady_rate(record.run)):
         return None
+    if record.probes.get("put_back"):
+        return None  # no rate would change weights that are put back
     rate = record.run.rate
     last = record.steps[-1]
     aim = min(max(10.0 ** round(math.log10(1e-3 / max(ratio, 1e-9))), 10.0), 1000.0)
