@@ -27,7 +27,7 @@ class TensorVitals(NamedTuple):
         norm: square root of the sum of squares.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # not the method of tuples, which nobody needs here
     mean: float
     std: float
     minimum: float
