@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepbabysit.data import check_finite, one_hot, windows
+from deepbabysit.data import check_finite, checks, one_hot, windows
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -74,12 +74,18 @@ def test_finite_check_names_exactly_the_bad_rows(rows, bad, value, dtype):
 
 
 def test_finite_check_over_many_blocks(monkeypatch):
-    from deepbabysit.data import checks
-
     monkeypatch.setattr(checks, "_BLOCK", 8)
     array = np.zeros((100, 4))
     array[[3, 50, 99], 0] = np.nan
     assert checks.bad_rows(array).tolist() == [3, 50, 99]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_finite_check_takes_the_largest_numbers(dtype):
+    array = np.full((50, 4), np.finfo(dtype).max, dtype)
+    assert checks.bad_rows(array).tolist() == []
+    array[7, 1] = -np.inf
+    assert checks.bad_rows(array).tolist() == checks.bad_rows(np.asfortranarray(array)).tolist() == [7]
 
 
 def test_finite_check_looks_into_structures_and_skips_integers():

@@ -134,7 +134,6 @@ def steps(programs, monkeypatch, activation="relu", rows=150, dtype="float32", c
 
     monkeypatch.setattr(threads, "_CHOSEN", [2])
     monkeypatch.setattr("deepbabysit.runtime.late.LARGE", 1 << 12)
-    monkeypatch.setattr(building, "LARGE", 1 << 12)
     monkeypatch.setattr(building, "LARGEST", 1 << 12)
     monkeypatch.setattr(record, "PROGRAM_CALLS", 1 if programs else 1 << 40)
     monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)
@@ -179,7 +178,7 @@ def test_late_inputs_are_read_where_they_lie(monkeypatch, same):
     expected, _ = steps(False, monkeypatch, same=same)
     found, programs = steps(True, monkeypatch, same=same)
     assert found == expected
-    assert programs and all(program._late for program in programs)
+    assert programs and all(program.late for program in programs)
 
 
 def test_dropout_between_layers(monkeypatch):

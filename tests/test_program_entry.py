@@ -102,6 +102,105 @@ def test_any_other_input_is_refused_and_nothing_is_taken(name):
     assert not any(slot.any() for slot in slots)
 
 
+@given(
+    st.lists(st.lists(st.integers(1, 7), max_size=3), min_size=1, max_size=3), st.integers(1, 9), st.integers(1, 30),
+    st.sampled_from(["f4", "f8", "i8", "?"]),
+)  # fmt: skip
+def test_rows_are_taken_from_where_they_lie(shapes, batch, rows, dtype):
+    rng = np.random.default_rng(rows)
+    slots = [np.zeros((batch, *shape), dtype) for shape in shapes]
+    data = [np.asarray(rng.standard_normal((rows, *shape)) * 9).astype(dtype) for shape in shapes]
+    order = rng.integers(0, rows, 2 * batch)
+    entry = entry_of(slots)
+    for numbers in (order[:batch], order[batch:]):
+        assert entry.picks(numbers, *data) == 1
+        assert entry.run() == 0
+        assert [slot.tobytes() for slot in slots] == [array[numbers].tobytes() for array in data]
+    for slot in slots:
+        slot.fill(1)
+    assert entry.run() == 0  # what was taken is taken once
+    assert all((slot == 1).all() for slot in slots)
+
+
+def other_rows() -> dict[str, list[Any]]:
+    x, y, rows = np.ones((9, 6), "f"), np.ones(9, np.int64), np.arange(4)
+    return {
+        "fewer": [rows[:3], x, y],
+        "more": [np.arange(5), x, y],
+        "below the first": [rows - 1, x, y],
+        "behind the last": [rows + 6, x, y],
+        "behind the last of the second": [rows + 3, x, y[:6]],
+        "numbers of another kind": [rows.astype(np.int32), x, y],
+        "numbers apart": [np.arange(8)[::2], x, y],
+        "numbers in two axes": [rows.reshape(2, 2), x, y],
+        "a list": [[0, 1, 2, 3], x, y],
+        "wider": [rows, np.ones((9, 7), "f"), y],
+        "an axis more": [rows, np.ones((9, 6, 1), "f"), y],
+        "dtype": [rows, x.astype("d"), y],
+        "a piece": [rows, np.ones((9, 8), "f")[:, :6], y],
+        "no numbers": [x, y],
+        "too few": [rows, x],
+        "none": [],
+    }
+
+
+@pytest.mark.parametrize("name", other_rows())
+def test_any_other_rows_are_refused_and_nothing_is_taken(name):
+    slots = [np.zeros((4, 6), "f"), np.zeros(4, np.int64)]
+    entry = entry_of(slots)
+    assert entry.picks(np.arange(4), np.ones((9, 6), "f"), np.ones(9, np.int64)) == 1
+    assert entry.picks(*other_rows()[name]) == 0
+    assert entry.run() == 0
+    assert not any(slot.any() for slot in slots)
+
+
+def test_rows_of_memory_in_common_with_a_slot_are_left_to_numpy():
+    room = np.arange(40.0).reshape(10, 4)
+    entry = entry_of([room[3:5]])
+    assert entry.picks(np.array([1, 0]), room) == 0
+    assert entry.picks(np.array([1, 0]), room[5:]) == 1
+    assert entry.run() == 0
+    assert room[3:5].tolist() == room[[6, 5]].tolist()
+
+
+@given(st.lists(st.integers(0, 2), max_size=12), st.integers(0, 3))
+def test_a_large_input_is_read_where_it_lies(ways, aside):
+    """Rows that read the second half of it, in any order of ways in which it is given."""
+    slot, out, wrong = np.zeros(32), np.zeros(16), np.zeros(40)
+    entry = Entry([slot], [0], [(out.ctypes.data, out.ctypes.data + out.nbytes)])
+    rows = Rows([entry.follow(0, ()), *(row for some in entry.fetching(False) for row in some),
+                 machine.bytes_row(out.ctypes.data, slot[16:].ctypes.data, out.nbytes)])  # fmt: skip
+    entry.work_off(rows, 0)
+    rows.numbers[0][:] = entry.follow(0, rows.numbers[2:])
+    data = np.random.default_rng(aside).standard_normal((50, 1))
+    for turn, way in enumerate(ways):
+        given = np.arange(32.0) + turn
+        if way == 0:
+            assert entry.reads(given) == 1
+        elif way == 1:
+            given = data[turn : turn + 32, 0].copy()
+            entry.reads(wrong[aside : aside + 32] if aside % 2 else out)  # refused: not on 16 bytes, or too short
+            slot[:] = given
+        else:
+            numbers = np.random.default_rng(turn).permutation(50)[:32]
+            assert entry.picks(numbers, data.reshape(50)) == 1
+            given = data[numbers, 0]
+        before = slot.copy()
+        assert entry.run() == 0
+        assert out.tolist() == given[16:].tolist()
+        assert (slot == (given if way == 2 else before)).all()  # nothing is copied that is read elsewhere
+
+
+def test_a_large_input_that_the_step_writes_is_not_read_where_it_lies():
+    slot, room = np.zeros(8), np.zeros(64)
+    room = room[(-room.ctypes.data % 16) // 8 :]
+    begin = room.ctypes.data
+    entry = Entry([slot], [0], [(begin + 64, begin + 128), (begin + 256, begin + 264)])
+    found = {at: entry.reads(room[at : at + 8]) for at in range(0, 42, 2)}
+    assert found == {at: int(not (0 < at < 16 or 24 < at < 33)) for at in found}
+    assert entry.reads(room[1:9]) == 0  # no address that compilers may count on
+
+
 @given(st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=3), st.sampled_from(["f4", "f8", "i8"]))
 def test_results_are_copied_into_arrays_of_their_kind(shapes, dtype):
     results = [np.asarray(np.random.default_rng(n).standard_normal(s) * 9).astype(dtype) for n, s in enumerate(shapes)]

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+import deepbabysit as db
 from deepbabysit.data.loader import Loader
+from deepbabysit.runtime import record
 from deepbabysit.training import arrays
 from deepbabysit.training.arrays import Source
 
@@ -50,6 +52,49 @@ def test_the_batches_are_those_of_the_loader(name, piece, monkeypatch):
                 assert one.dtype == other.dtype
                 assert one.shape == other.shape
                 assert (one == other).all()
+
+
+def test_batches_are_gathered_when_somebody_looks(monkeypatch):
+    """Rows of many small batches at once, and none for those that nobody looks at."""
+    asked = []
+    monkeypatch.setattr(arrays, "take", lambda data, rows: asked.append(rows) or data[rows])
+    monkeypatch.setattr(arrays, "_GATHERED", 4 * 10 * (12 + 8))  # four batches
+    made = source(100, 3, 10)
+    batches = [batch for batch, _ in made.batches(0)]
+    order = made.loader.order(0)
+    assert not asked
+    for number in (5, 6, 8, 2, 9, 2):
+        x, y = batches[number]
+        assert (x == made.loader.x[order[10 * number : 10 * number + 10]]).all()
+        assert (y == made.loader.y[order[10 * number : 10 * number + 10]]).all()
+        assert batches[number].forms() == [(a.shape, a.dtype) for a in (x, y)]
+    assert [len(rows) for rows in asked[::2]] == [40, 40, 10]  # 5 to 8, 2 to 5, 9 to the end
+    assert (asked[0] == order[50:90]).all()
+
+
+@pytest.mark.parametrize("width", [5, 3000])
+def test_programs_take_rows_themselves(width, monkeypatch):
+    """Small batches and large ones, a shorter last one: the bits of steps from Python, and nothing is gathered."""
+    pytest.importorskip("numba")
+    asked = []
+
+    def trained(calls):
+        monkeypatch.setattr(record, "PROGRAM_CALLS", calls)
+        monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)
+        rng = np.random.default_rng(1)
+        x, y = rng.standard_normal((300, width)).astype("f"), rng.integers(0, 3, 300)
+        db.set_seed(3)
+        model = db.Sequential([db.layers.Dense(8, "relu", input_shape=width), db.layers.Dense(3)])
+        model.compile(db.optimizers.Adam(0.01), "cross_entropy", metrics=["accuracy"])
+        weight = rng.random(300)
+        monkeypatch.setattr(arrays, "take", lambda data, rows: asked.append(len(rows)) or data.take(rows, axis=0))
+        history = model.fit(x, y, batch_size=64, epochs=5, sample_weight=weight, verbose=0, babysit=False, seed=4)
+        return [p.data.tobytes() for p in model.parameters()], history.history["loss"]
+
+    expected = trained(10**9)
+    asked.clear()
+    assert trained(1) == expected
+    assert len(asked) <= 18  # the first steps of each kind: eager, recorded, made a program; three arrays each
 
 
 def test_a_source_is_asked_batch_by_batch_and_closed():

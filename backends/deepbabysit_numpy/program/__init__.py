@@ -11,10 +11,12 @@ from typing import Any
 from deepbabysit_numpy.compiled.loading import available
 
 
-def program(device: Any, calls: list[Any], slots: Sequence[Any] = ()) -> Callable[[], None] | None:
+def program(
+    device: Any, calls: list[Any], slots: Sequence[Any] = (), late: Sequence[Any] = ()
+) -> Callable[[], None] | None:
     """Run recorded calls once and return the program that repeats them; None, and nothing run, without Numba."""
     if not available():
         return None
     from deepbabysit_numpy.program.building import build
 
-    return build(device, calls, slots)
+    return build(device, calls, slots, late)

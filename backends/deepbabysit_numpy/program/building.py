@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ import numpy as np
 from deepbabysit.runtime.buffers import ALIGNMENT
 from deepbabysit.runtime.chains import Chain, extent
 from deepbabysit.runtime.device import Device
-from deepbabysit.runtime.late import LARGE
+from deepbabysit.runtime.late import Late
 from deepbabysit.runtime.subnormals import flushed
 from deepbabysit_numpy.compiled.convolution import convolves
-from deepbabysit_numpy.compiled.dense import ours, threaded
+from deepbabysit_numpy.compiled.dense import threaded
 from deepbabysit_numpy.compiled.loading import LISTENERS
-from deepbabysit_numpy.compiled.team import LOAN
+from deepbabysit_numpy.compiled.sizes import LEAST
+from deepbabysit_numpy.compiled.team import LOAN, ends
+from deepbabysit_numpy.compiled.team import parts as parts_of
 from deepbabysit_numpy.program.crew import ASLEEP, CREW
 from deepbabysit_numpy.program.entry import Entry
 from deepbabysit_numpy.program.forms import FORMS
@@ -31,6 +33,9 @@ from deepbabysit_numpy.program.rows import address
 from deepbabysit_numpy.program.tracing import Trace
 
 LARGEST = 1 << 19  # bytes of a call's arrays: above, the call itself costs nothing next to what it does
+_MOST_PIECES = 1024  # calls of a chain that become rows: with more, calling them costs nothing, and writing them does
+
+_NOISE = 40_009  # a prime: what is repeated has no period in common with rows
 
 _FAILED = "a compiled kernel of a recorded step failed; please report this"
 
@@ -47,10 +52,15 @@ def _run(device: Device, call: Call) -> None:
 
 def trace(device: Device, call: Call, team: bool = True) -> Trace | None:
     """Return the rows of a call, or None where it has none; `team`: whether a crew may work them off."""
+    if isinstance(call[0], Chain):
+        return _chain(device, call[0], team)
+    found = _traced(device, call, team)
+    return found if found is not None and (found.alike or not _large(call)) else None
+
+
+def _traced(device: Device, call: Call, team: bool) -> Trace | None:
     run, outs, ins, scratch = call
     arrays = [*outs, *ins, *scratch]
-    if isinstance(run, Chain):
-        return None
     if not all(type(a) is np.ndarray for a in arrays):
         return None
     found = Trace(arrays, team)
@@ -69,7 +79,52 @@ def trace(device: Device, call: Call, team: bool = True) -> Trace | None:
     finally:
         device.scratch = before
         del LISTENERS[thread]
-    return found if found.alike or not _large(call) else None
+    return found
+
+
+def _alone(device: Device, call: Call) -> Trace | None:
+    return _traced(device, call, False)
+
+
+def _chain(device: Device, chain: Chain, team: bool) -> Trace | None:
+    """Return the rows of a chain; a crew shares its pieces, and each member has memory of its own for them."""
+    first, last = chain.pieces[0], chain.pieces[-1]
+    if len(chain.pieces) * len(first) > _MOST_PIECES:
+        return None
+    # all pieces but the last have one form
+    if not all(same_bits(device, call, _alone) for call in (*first, *last)):
+        return None
+    found = Trace([], team)
+    size = max(a.size for _, outs, _, _ in first for a in outs)
+    work = float(size * len(first) * len(chain.pieces))
+    count = parts_of(len(chain.pieces), work, LEAST["elements awake"]) if team else 1
+    lists: list[list[Row]] = []
+    for begin, end in ends(len(chain.pieces), count):
+        rows: list[Row] = []
+        spaces = [(extent(space), _room(*extent(space))) for space in chain.spaces] if lists else []
+        for call in (call for piece in chain.pieces[begin:end] for call in piece):
+            own: Call = (call[0], *[tuple([_elsewhere(a, spaces) for a in group]) for group in call[1:]])  # type: ignore[assignment]
+            one = _alone(device, own)
+            if one is None:
+                return None
+            rows += one.rows
+            found.kept += [own, one.kept, one.made]
+        lists.append(rows)
+    if count > 1:
+        found.add(found.together(lists), True)
+    else:
+        for row in lists[0]:
+            found.add(row, True)
+    return found
+
+
+def _elsewhere(array: np.ndarray, spaces: Sequence[tuple[tuple[int, int], np.ndarray]]) -> np.ndarray:
+    """Return an array at the same place of another memory, where it lies in one of these."""
+    begin, end = extent(array)
+    for (first, last), memory in spaces:
+        if first <= begin and end <= last:
+            return np.ndarray(array.shape, array.dtype, memory, address(array) - first, array.strides)
+    return array
 
 
 def _large(call: Call) -> bool:
@@ -110,11 +165,17 @@ class _Elsewhere:
 
     def values(self, noise: bool) -> list[np.ndarray]:
         """Return what the originals hold, or noise in place of all that is no whole number."""
-        random = np.random.default_rng(0)
+        begins = range(0, _NOISE, max(_NOISE // len(self._originals), 1)) if self._originals else ()
         return [
-            random.standard_normal(a.shape).astype(a.dtype) if noise and a.dtype.kind == "f" else a.copy()
-            for a in self._originals
+            np.resize(_noise()[begin:], a.shape).astype(a.dtype) if noise and a.dtype.kind == "f" else a.copy()
+            for begin, a in zip(begins, self._originals, strict=False)
         ]
+
+
+@cache
+def _noise() -> np.ndarray:
+    """Return random numbers: drawing them takes longer than all that is done with them."""
+    return np.random.default_rng(0).standard_normal(2 * _NOISE)
 
 
 def _room(begin: int, end: int) -> np.ndarray:
@@ -123,16 +184,10 @@ def _room(begin: int, end: int) -> np.ndarray:
     return memory[start : start + end - begin]
 
 
-def _apart(call: Call) -> bool:
-    """Tell whether every large input of a call lies elsewhere: an address says which one is meant."""
-    spans = sorted(extent(a) for a in call[2] if a.nbytes > LARGE)
-    return all(before[1] <= after[0] for before, after in pairwise(spans))
-
-
-def same_bits(device: Device, call: Call) -> bool:
+def same_bits(device: Device, call: Call, traced: Callable[[Device, Call], Trace | None] = trace) -> bool:
     """Tell whether the rows of a call give its kernel's bits, on what its arrays hold now and on noise."""
     copy = _Elsewhere(call)
-    found = trace(device, copy.call)
+    found = traced(device, copy.call)
     if found is None:
         return False
     rows = Rows(found.rows)
@@ -157,33 +212,6 @@ def _lends(device: Device, call: Call) -> bool:
     return found is not None and found.crew > 0
 
 
-class _Late:
-    """An array that a call reads where each replay finds it (see `runtime.late`): its address in rows.
-
-    Arguments:
-        call: of the recording; who calls the program writes other arrays into it.
-        number: which of its inputs.
-        rows: what was made of the call.
-    """
-
-    def __init__(self, call: list[Any], number: int, rows: Sequence[np.ndarray]) -> None:
-        self._call = call
-        self._number = number
-        self._last = address(call[2][number])
-        first, after = np.uint64(self._last), np.uint64(extent(call[2][number])[1])
-        inside = [(row, np.flatnonzero((row >= first) & (row < after))) for row in rows]
-        # what lies how far behind its beginning: parts of a crew begin elsewhere
-        self._places = [(row, int(place), int(row[place]) - self._last) for row, some in inside for place in some]
-
-    def find(self) -> None:
-        """Write its address into the rows."""
-        now = address(self._call[2][self._number])
-        if now != self._last:
-            self._last = now
-            for row, place, offset in self._places:
-                row[place] = now + offset
-
-
 class Program:
     """A step as machine rows and calls of Python, in order.
 
@@ -192,20 +220,22 @@ class Program:
     Attributes:
         rows: how many rows there are.
         calls: the calls that stayed in Python.
+        late: how many inputs are read where they lie.
         reads: ``reads(*arrays)`` is 1 where the next run takes these arrays for the inputs of the recording; else they
             have to be written into its own.
+        picks: ``picks(rows, *arrays)`` is 1 where it takes these rows of arrays.
     """
 
-    def __init__(self, device: Device, parts: list[Any], kept: list[Any], late: Sequence[_Late], entry: Entry) -> None:
+    def __init__(self, device: Device, parts: list[Any], kept: list[Any], entry: Entry, late: int) -> None:
         self._device = device
-        self._late = late
         self._parts = parts
         self._kept = kept
         self.rows = sum(len(part[2]) for part in parts if part[0] is not None)
+        self.late = late
         self.calls = [part[1] for part in parts if part[0] is None]
-        self.reads = entry.reads
+        self.reads, self.picks = entry.reads, entry.picks
         # all of it in one call
-        self._whole = None if self.calls or late or not parts else parts[0][0].run
+        self._whole = None if self.calls or not parts else parts[0][0].run
         self._crew = parts[0][3] if self._whole else 0
 
     def __call__(self) -> None:
@@ -227,8 +257,6 @@ class Program:
 
     @flushed()
     def _by_parts(self) -> None:
-        for place in self._late:
-            place.find()
         for entry, call, _, crew in self._parts:
             if entry is None:
                 _run(self._device, call)
@@ -249,17 +277,28 @@ def _settle(run: Callable[..., int], crew: int, status: int) -> None:
         raise RuntimeError(_FAILED)
 
 
-def build(device: Device, calls: Sequence[Call], slots: Sequence[np.ndarray] = ()) -> Program:
-    """Run a recorded step once, and return the program that repeats it; `slots`: inputs that runs may be given."""
+def build(
+    device: Device, calls: Sequence[Call], slots: Sequence[np.ndarray] = (), late: Sequence[Late | None] = ()
+) -> Program:
+    """Run a recorded step once, and return the program that repeats it.
+
+    Arguments:
+        device, calls: of the recording; calls that read a late input are lists.
+        slots: inputs that runs may be given.
+        late: for each of them how it is read where it lies, if it is.
+    """
     parts: list[Any] = []
     kept: list[Any] = []
-    late: list[_Late] = []
+    moving = {number: found for number, found in enumerate(late) if found is not None}
     waiting: list[tuple[Any, int, int, list[Rows]]] = []  # calls with late inputs, and which of the rows are theirs
+    followers: dict[int, list[np.ndarray]] = {}  # the rows of these calls
     # threads of BLAS wait by spinning where a crew would work: a step has one of them
-    team = any(_lends(device, call) for call in calls) or any(map(ours, calls)) and not any(map(threaded, calls))
+    team = not any(map(threaded, calls)) or any(_lends(device, call) for call in calls)
     fused = fuse(calls) if team else {}
-    entry = first = Entry(slots)
+    entry = first = Entry(slots, tuple(moving), next((found.written for found in moving.values()), ()))
+    moving = moving if first.slots else {}
     pending, crew = _inputs(entry, kept, team)
+    pending = [*[first.follow(number, ()) for number in moving], *pending]
 
     def close() -> None:
         nonlocal pending, crew, entry
@@ -268,9 +307,8 @@ def build(device: Device, calls: Sequence[Call], slots: Sequence[np.ndarray] = (
             entry.work_off(made, crew)
             parts.append((entry, None, pending, crew))
             entry = Entry()
-            for call, first, last, inner in waiting:
-                numbers = [*made.numbers[first:last], *[row for rows in inner for row in rows.numbers]]
-                late.extend(_Late(call, number, numbers) for number, a in enumerate(call[2]) if a.nbytes > LARGE)
+            for call, begin, end, inner in waiting:
+                followers[id(call)] = [*made.numbers[begin:end], *[row for rows in inner for row in rows.numbers]]
             waiting.clear()
             pending, crew = [], 0
 
@@ -281,9 +319,10 @@ def build(device: Device, calls: Sequence[Call], slots: Sequence[np.ndarray] = (
                 raise RuntimeError(_FAILED)
         else:
             found = trace(device, call, team)
-            if isinstance(call, list) and not (found and found.alike and _apart(call)):
+            if isinstance(call, list) and not (found and found.alike):
                 found = None
-            if found is not None and not _large(call) and not same_bits(device, call):
+            proven = _large(call) or isinstance(call[0], Chain)
+            if found is not None and not proven and not same_bits(device, call):
                 found = None
             _run(device, call)
         if found is None:
@@ -298,7 +337,16 @@ def build(device: Device, calls: Sequence[Call], slots: Sequence[np.ndarray] = (
         pending += found.rows
         crew = max(crew, found.crew)
     close()
-    return Program(device, parts, kept, late, first)
+    late_ones = len(moving)
+    for place, (number, found_late) in enumerate(moving.items()):
+        rows = [followers.get(id(call)) for call in found_late.readers]
+        if None in rows:  # a call of Python reads it, from its slot
+            first.copied(number)
+            late_ones -= 1
+        else:
+            told = first.follow(number, [row for some in rows if some for row in some])
+            parts[0][0].rows.numbers[place][:] = told
+    return Program(device, parts, kept, first, late_ones)
 
 
 def _inputs(entry: Entry, kept: list[Any], team: bool) -> tuple[list[Row], int]:

@@ -9,6 +9,7 @@ from typing import Any
 from deepbabysit.autograd.tensor import Tensor, tensor
 from deepbabysit.runtime.context import CONFIGURATION, surroundings
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.picked import Picked
 from deepbabysit.runtime.record import Recorder, Recording, RecordingRefused
 from deepbabysit.runtime.registry import default_device
 from deepbabysit.runtime.several import Fill
@@ -115,7 +116,7 @@ class Replay:
     def __call__(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         """Run the step on arrays (of the host or the device)."""
         last = self._last
-        if last is not None and self._version == CONFIGURATION.count and last.recording.reads(*arrays):
+        if last is not None and self._version == CONFIGURATION.count and last.recording.finds(arrays):
             return self._replay(last.recording, last.results, arrays)
         if not self._enabled:
             return self._eager(arrays)
@@ -182,7 +183,7 @@ class Replay:
             self._watched.clear()
             self._last = None
             self._version = version
-        key = tuple([(a.shape, a.dtype) for a in arrays])
+        key = tuple(arrays.forms() if type(arrays) is Picked else [(a.shape, a.dtype) for a in arrays])
         entry = entries.get(key)
         if entry is None:
             if len(entries) >= KEPT:

@@ -97,8 +97,9 @@ class Backend(ABC):
             returns a function that repeats them faster and with the same bits; or returns None and runs nothing. None
             where a backend has no such thing. Where there is `hold`, ``times=n`` says that the calls are `n` times the
             same ones, but for where they read.
-        reads: whether programs take inputs: ``program(device, calls, slots=...)`` is told which arrays are written
-            before each run, and ``reads(*arrays)`` of what it returns is 1 if the next run takes these in their place.
+        reads: whether programs take inputs: ``program(device, calls, slots=..., late=...)`` is told which arrays are
+            written before each run, and which calls read them (`runtime.late`); ``reads(*arrays)`` of what it returns
+            is 1 if the next run takes these in their place, ``picks(rows, *arrays)`` if it takes these rows of them.
             ``giver(results)`` of it returns a function that copies results into arrays of their kind, or None. Such
             programs set the mode of `runtime.subnormals` themselves.
         hold: ``with hold() as writes`` collects what this thread writes from the host, as (array, values), in place of

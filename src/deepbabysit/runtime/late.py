@@ -25,15 +25,21 @@ class Late:
         slot: its array in the recording.
         readers: calls that read it; they are changed in place.
         written: addresses between which the recording writes, in order.
+
+    Attributes:
+        slot, written: the same.
+        source: what is read now.
+        readers: the calls.
     """
 
-    __slots__ = ("_readers", "_written", "slot")
+    __slots__ = ("_places", "readers", "slot", "source", "written")
 
     def __init__(self, slot: np.ndarray, readers: list[list[Any]], written: list[tuple[int, int]]) -> None:
         begin, end = extent(slot)
-        self.slot = slot
-        self._written = written
-        self._readers = [
+        self.slot = self.source = slot
+        self.written = written
+        self.readers = readers
+        self._places = [
             (call, number, a.shape, extent(a)[0] - begin, a.strides)
             for call in readers for number, a in enumerate(call[2]) if _meet(extent(a), (begin, end))
         ]
@@ -44,12 +50,12 @@ class Late:
         if fits:
             begin = array.ctypes.data
             end = begin + array.nbytes
-            place = bisect_right(self._written, (begin, end))
+            place = bisect_right(self.written, (begin, end))
             fits = begin % _STEP == 0 and not any(
-                _meet((begin, end), span) for span in self._written[max(place - 1, 0) : place + 1]
+                _meet((begin, end), span) for span in self.written[max(place - 1, 0) : place + 1]
             )
-        source = array if fits else self.slot
-        for call, number, shape, offset, strides in self._readers:
+        self.source = source = array if fits else self.slot
+        for call, number, shape, offset, strides in self._places:
             ins = list(call[2])
             ins[number] = np.ndarray(shape, source.dtype, source, offset, strides)
             call[2] = tuple(ins)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deepbabysit.kernels.spec import Array
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.picked import Picked
 from deepbabysit.runtime.several import Fill, Several, Told, last_of_each, tellable
 from deepbabysit.runtime.subnormals import flushed
 
 if TYPE_CHECKING:
+    from deepbabysit.runtime.backend import Backend
     from deepbabysit.runtime.funnel import Plan
 
-# A backend is asked for something faster after so many calls replayed from Python (some 30 ms), and so many replays:
-# making a program takes about as long as what it saves over as many more.
+# A backend is asked for something faster after so many calls replayed from Python (some 30 ms), and so many more for
+# each call of a recording: making a program takes about as long as what it saves over as many. A call counts more than
+# once where its arrays are large; then it is the work, not Python, that a program does in less time.
 PROGRAM_CALLS = 12_000
 PROGRAM_REPLAYS = 150
+_FIRST = 12_000  # of these calls are what the first program of a process takes: nothing is compiled for the others
+_AS_A_CALL = 25_000  # bytes that take as long as a call from Python
 
 
 class RecordingRefused(RuntimeError):
@@ -35,9 +41,13 @@ class Recording:
         program: what repeats it faster, or None.
         reads: ``reads(*arrays)`` is 1 where the program takes these inputs at the next replay, and nothing else has to
             be done or asked.
+        picks: ``picks(rows, *arrays)`` is 1 where it takes these rows of arrays (`Picked`).
     """
 
-    __slots__ = ("_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "_many", "program", "reads")
+    __slots__ = (
+        "_after", "_arena", "_before", "_calls", "_device", "_inputs", "_left", "_many", "_worth", "picks",
+        "program", "reads",
+    )
 
     def __init__(
         self, device: Device, arena: Any, calls: list[Any], before: list[Any], after: list[Any],
@@ -50,10 +60,16 @@ class Recording:
         self._after = after
         self._inputs = inputs
         wait = device.backend.eager_replays
-        often = PROGRAM_CALLS + PROGRAM_REPLAYS * len(calls) if wait is None else wait * len(calls)
+        if wait is None:
+            often = max(PROGRAM_CALLS - (_FIRST if device.backend in _BEGUN else 0), 1) + PROGRAM_REPLAYS * len(calls)
+            size = sum([a.nbytes for call in calls for some in call[1:] for a in some])
+            self._worth = len(calls) + size // _AS_A_CALL
+        else:
+            often, self._worth = wait, 1
         self._left = sys.maxsize if seldom else often
         self.program: Callable[[], None] | None = None
         self.reads: Callable[..., int] = _refuses
+        self.picks: Callable[..., int] = _refuses
         self._many: tuple[int, Any, Several] | None = None  # how many replays at once, what fills their inputs
 
     def __len__(self) -> int:
@@ -61,11 +77,15 @@ class Recording:
 
     def take(self, arrays: Sequence[Any]) -> None:
         """Let the next replay read these inputs, where they lie or copied into the recording's own."""
-        if self.reads(*arrays):
+        if self.finds(arrays):
             return
         for (slot, late), array in zip(self._inputs, arrays, strict=True):
             if late is None or not late.read(array):
                 self._device.write(slot, array)
+
+    def finds(self, arrays: Sequence[Any]) -> int:
+        """Tell whether the program itself takes these inputs at the next replay."""
+        return self.picks(arrays.rows, *arrays.data) if type(arrays) is Picked else self.reads(*arrays)
 
     def replay(self) -> None:
         """Run every call again, in order, into the same buffers."""
@@ -86,7 +106,7 @@ class Recording:
         if self.program is not None:
             self.program()
         else:
-            self._left -= len(self._calls)
+            self._left -= self._worth
             if self._left > 0 or not self._build():
                 run_calls(self._device, self._calls)
         for action in self._after:
@@ -138,14 +158,26 @@ class Recording:
         """Let the backend make a program; tells whether that ran the calls."""
         backend = self._device.backend
         if backend.program is not None and backend.reads:
-            slots = [] if any(late for _, late in self._inputs) else [slot for slot, _ in self._inputs]
-            self.program = backend.program(self._device, self._calls, slots=slots)
+            for slot, late in self._inputs:
+                if late is not None and late.source is not slot:
+                    self._device.write(slot, late.source)
+                    late.read(slot)
+            slots, late_ones = ([pair[i] for pair in self._inputs] for i in (0, 1))
+            self.program = backend.program(self._device, self._calls, slots=slots, late=late_ones)
+            if self.program is not None:  # it takes inputs itself, or finds them in the slots
+                self._inputs = [(slot, None) for slot in slots]
             self.reads = getattr(self.program, "reads", _refuses)
+            self.picks = getattr(self.program, "picks", _refuses)
         elif backend.program is not None:
             self.program = backend.program(self._device, self._calls)
         if self.program is None:
             self._left = sys.maxsize
+        else:
+            _BEGUN.add(backend)
         return self.program is not None
+
+
+_BEGUN: weakref.WeakSet[Backend] = weakref.WeakSet()  # that have made a program
 
 
 def _refuses(*arrays: Any) -> int:

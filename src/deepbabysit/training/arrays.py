@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -19,6 +20,7 @@ from deepbabysit.kernels.spec import Array
 from deepbabysit.losses.targets import CLASSES, LABELS
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.funnel import call, find_plan
+from deepbabysit.runtime.picked import Picked
 
 Leaves = tuple[np.ndarray, ...]
 
@@ -363,7 +365,7 @@ class Source:
             result.append(np.asarray(batch.sample_weight))
         return result
 
-    def batches(self, epoch: int, device: Device | None = None) -> Generator[tuple[list[Array], int], None, None]:
+    def batches(self, epoch: int, device: Device | None = None) -> Generator[tuple[Sequence[Array], int], None, None]:
         """Return for every batch of an epoch its arrays, as the step takes them, and how many rows it has.
 
         The arrays are read and not kept: where nothing is shuffled they may be views of the data. With a device that
@@ -408,8 +410,11 @@ class Source:
         self.held = Held(device, arrays, self.loader)
         return self.held
 
-    def _pieces(self, data: list[np.ndarray], epoch: int) -> Generator[tuple[list[np.ndarray], int], None, None]:
-        """Gather the rows of many small batches at once: one call costs more than the rows of a batch."""
+    def _pieces(self, data: list[np.ndarray], epoch: int) -> Generator[tuple[Sequence[np.ndarray], int], None, None]:
+        """Gather the rows of many small batches at once: one call costs more than the rows of a batch.
+
+        Nothing is gathered where a program takes the rows itself.
+        """
         loader = self.loader
         size = loader.batch_size
         dtypes = self._wanted(data)
@@ -417,6 +422,9 @@ class Source:
         block = max(_GATHERED // (row * size), 1) * size
         order = loader.order(epoch) if loader.shuffle else None
         end = loader.rows - loader.rows % size if loader.drop_last else loader.rows
+        if order is not None and all(a.dtype == dtype for a, dtype in zip(data, dtypes, strict=True)):
+            yield from _picked(data, order[:end], size, block)
+            return
         for start in range(0, end, block):
             stop = min(start + block, end)
             here = [take(a, order[start:stop]) if order is not None else a[start:stop] for a in data]
@@ -441,6 +449,24 @@ class Source:
             if close is not None:
                 close()
         return arrays, rows
+
+
+def _picked(
+    data: Sequence[np.ndarray], order: np.ndarray, size: int, block: int
+) -> Generator[tuple[Sequence[np.ndarray], int], None, None]:
+    """Yield the rows of each batch; who looks into one gets those of its block gathered at once."""
+    first, here = 0, [a[:0] for a in data]
+
+    def gather(start: int, stop: int) -> list[np.ndarray]:
+        nonlocal first, here
+        if not first <= start <= stop <= first + len(here[0]):
+            first = start
+            here = [take(a, order[start : start + block]) for a in data]
+        return [a[start - first : stop - first] for a in here]
+
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        yield Picked(data, rows, partial(gather, start, start + len(rows))), len(rows)
 
 
 def leaves(value: Any) -> list[np.ndarray]:

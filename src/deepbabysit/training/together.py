@@ -12,7 +12,7 @@ from deepbabysit.training.step import TrainStep
 MOST = 16  # steps of one launch
 WORTH = 4  # so many launches have to come for one to be made
 
-Turn = tuple[list[list[Any]], int, int]
+Turn = tuple[list[Sequence[Any]], int, int]
 
 
 class Together:
@@ -36,7 +36,7 @@ class Together:
         self._count = min(MOST, source.rows // source.loader.batch_size)
         self._possible = accumulate == 1 and source.held is not None and planned >= WORTH * self._count > WORTH
 
-    def turns(self, batches: Iterator[tuple[list[Any], int]], now: int) -> Iterator[Turn]:
+    def turns(self, batches: Iterator[tuple[Sequence[Any], int]], now: int) -> Iterator[Turn]:
         """Yield (micro-batches of a step, their rows, 0), or ([], rows, how many steps have been done beside one).
 
         Arguments:
@@ -48,7 +48,7 @@ class Together:
             return
         done = self._several(now)
         while True:
-            waiting: list[list[Any]] = []
+            waiting: list[Sequence[Any]] = []
             samples = 0
             if done:
                 yield [], done * self._source.loader.batch_size, done - 1
