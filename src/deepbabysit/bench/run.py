@@ -68,7 +68,7 @@ def run(
     meter = Meter()
     with Pool(threads) as pool:
         here = [name for name in wanted if name not in reasons]
-        session = Session(pool, threads, quick, keys, operations, here, bool(names), say, found, save)
+        session = Session(pool, threads, quick, keys, operations, here, bool(names), say, found, save, bool(cases))
         session.limits(LIMITS)
         for name, measure in PARTS.items():
             if not parts or name in parts:

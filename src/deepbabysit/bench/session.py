@@ -29,6 +29,7 @@ class Session:
         say: called with a line of progress.
         found: what `results.write` writes.
         save: called with it whenever something was added: a run that is ended early leaves what it has.
+        selected: whether somebody has chosen networks or operations.
         start: when the run began.
     """
 
@@ -42,6 +43,7 @@ class Session:
     say: Callable[[str], None]
     found: results.Results = field(default_factory=dict)
     save: Callable[[results.Results], None] = lambda found: None
+    selected: bool = False
     start: float = field(default_factory=time.perf_counter)
 
     @property
