@@ -17,7 +17,7 @@ from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.rules.capacity import too_small
 from deepbabysit.babysit.rules.reach import reach
 from deepbabysit.babysit.rules.rule import RULES
-from deepbabysit.babysit.settling import settle
+from deepbabysit.babysit.settling import BOTTLENECK, settle
 from deepbabysit.babysit.shortfall import shortfall
 from deepbabysit.babysit.vitals import EpochVitals, LayerFacts, Record
 from deepbabysit.babysit.yardstick import CENTERS, Yardstick, measure
@@ -351,3 +351,26 @@ def test_few_steps_matter_where_the_score_is_behind() -> None:
         made = end(score, curves={"loss": curves["loss"][:epochs]}, batch_size=480, per_epoch=steps)
         made.run = replace(made.run, epochs=epochs)
         assert len(ask("batch_too_large", made, "epoch")) == count, (score, steps)
+
+
+def test_weights_that_may_only_add_are_too_little() -> None:
+    def made(score: float, held: tuple[str, ...], signs: tuple[str, ...]) -> Record:
+        layers = [
+            LayerFacts(str(n), "Dense", "relu", 16, 20, settings={"constraint": "non_neg()"} if str(n) in held else {})
+            for n in range(3)
+        ]
+        weights = [kernel(f"{n}.kernel") for n in range(3)]
+        weights = [replace(p, weight=replace(p.weight, minimum=0.0)) if p.path[0] in signs else p for p in weights]
+        return end(score, layers=layers, steps=[step(n, weights) for n in range(4)])
+
+    every = ("0", "1", "2")
+    for score, held, signs, said in (
+        (0.6, every, every, True), (0.6, every[1:], every[1:], True),  # the first layer may take away
+        (0.94, every, every, False),  # it learned all the same
+        (0.6, every[2:], every[2:], False),  # the last one only adds up
+        (0.6, every, ("0", "1"), False),  # a constraint of length: signs are free
+        (0.6, (), every, False),  # nobody keeps them there
+    ):
+        found = BOTTLENECK.ask(made(score, held, signs))
+        assert [f.code for f in found] == (["underfitting"] if said else []), (score, held, signs)
+        assert not said or "non_neg" in found[0].message

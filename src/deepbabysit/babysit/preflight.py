@@ -28,6 +28,7 @@ from deepbabysit.babysit.task import (
     CLASS_PROBABILITIES,
     LOG_PROBABILITIES,
     NUMBERS,
+    certainty,
     refusal,
     setup_facts,
     with_task,
@@ -421,7 +422,7 @@ def _look_at_model(model: Layer, now: _Examination) -> probes.Subject | None:
         now.failure = f"{type(error).__name__}: {error}"
         return None
     probe = now.record.probes
-    now.record.model, probe["signals"] = traced.model, traced.signals
+    now.record.model, probe["signals"], probe["memories"] = traced.model, traced.signals, traced.memories
     probe["ids"] = traced.embedded
     probe["entering"] = {path: _entering(values) for path, values in traced.entering.items()}
     probe["output"] = probes.probe_output(traced.output)
@@ -454,6 +455,9 @@ def _look_at_loss(subject: probes.Subject, now: _Examination) -> None:
     if refused is not None:
         record.probes["targets"] = refused
         return
+    labels = record.data.labels
+    if record.run.loss_kind == NUMBERS and labels is not None and (labels.kind == "one_hot" or labels.classes == 2):
+        record.probes["certain"] = now.attempt("certain", 1.0, lambda: certainty(now.loss, labels.shape))
     calm = subject.undropped()
     record.probes["loss"] = now.attempt("first loss", 2.0, lambda: probes.probe_loss(subject, calm))
     record.probes["gradients"] = now.attempt("gradients", 2.0, lambda: probes.probe_gradients(subject, calm))
