@@ -10,6 +10,7 @@ from records import record
 
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.settling import settle, went_well
+from deepbabysit.babysit.yardstick import Yardstick
 
 WELL = {"val_loss": [0.5, 0.1, 0.05, 0.05, 0.04], "val_accuracy": [0.9, 0.97, 0.98, 0.98, 0.98]}
 
@@ -40,12 +41,36 @@ def test_what_did_not_go_well_or_is_not_known_settles_nothing(curves: Any) -> No
 
 
 def test_errors_and_what_makes_validation_doubtful_stay() -> None:
-    for before in (found("double_softmax", "error"), found("split_leak"), found("overfitting")):
+    for before in (found("double_softmax", "error"), found("split_leak"), found("regularization_missing")):
         assert settle(record(WELL), before) == before
     both = {**found("bad_init_scale"), **found("split_leak", "error")}
     assert settle(record(WELL), both) == both  # the validation rows prove nothing
     noted = {**found("bad_init_scale"), **found("split_leak", "note")}
     assert settle(record(WELL), noted)["bad_init_scale"].severity == "note"
+
+
+def test_a_curve_that_turned_and_came_back_is_a_note() -> None:
+    settled = settle(record({**WELL, "loss": WELL["val_loss"]}), found("overfitting"))
+    assert settled["overfitting"].severity == "note"
+
+
+def test_weights_of_classes_pass_only_with_a_score_that_is_as_good() -> None:
+    said = Finding("class_collapse", "warning", 0.85, "Seen: 30 (limit 10).", {"pulls": {"0": 0.9, "1": 0.1}})
+    known = Yardstick("classes", 500, 200, 0.5, 0.9, 0.9, 0.9, 0.9, loss=0.3)
+    for right, loss, severity in ((0.9, 0.3, "note"), (0.86, 0.3, "warning"), (0.9, 0.5, "warning")):
+        curves = {"loss": [0.6, 0.3, 0.2], "val_loss": [0.7, 0.5, loss], "val_accuracy": [0.6, 0.7, right]}
+        seen = record(curves)
+        seen.probes["yardstick"] = known
+        assert settle(seen, {"class_collapse": said})["class_collapse"].severity == severity
+
+
+def test_a_constraint_of_signs_explains_what_it_does_to_the_first_steps() -> None:
+    held = Finding("underfitting", "warning", 0.9, "Taken: 1.2 (limit 0.6).", {"taken": 1.2})
+    before = {"underfitting": held, **found("learning_rate_too_high", "error"), **found("double_softmax", "error")}
+    curves = {"loss": [9.0, 2.0, 1.9], "val_loss": [5.0, 2.0, 1.9]}
+    settled = settle(record(curves), before)
+    assert settled["learning_rate_too_high"].severity == "note"
+    assert settled["double_softmax"].severity == "error"
 
 
 def test_a_doubled_softmax_whose_loss_came_down_to_the_lowest_did_no_harm() -> None:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -93,6 +94,7 @@ class LabelFacts:
         counts: rows of each class, by class number.
         mean, std, minimum, maximum: over all finite numbers; `spread` is the variance averaged over columns and
             `deviation` the mean absolute deviation from the median.
+        stretch: how many rows of one class follow each other, on the average; None where targets are no classes.
     """
 
     kind: str
@@ -107,6 +109,7 @@ class LabelFacts:
     maximum: float
     spread: float
     deviation: float
+    stretch: float | None = None
 
     @property
     def classes(self) -> int:
@@ -142,6 +145,7 @@ class DataFacts:
             a training row. None likewise.
         drift: how train and validation differ; None likewise.
         association: how well cheap probes see the labels in the inputs; None where it was not measured.
+        pulls: what each class counts in the loss, of 1; empty where nothing is weighted.
         skipped: what was not measured, and why.
     """
 
@@ -161,6 +165,7 @@ class DataFacts:
     held_near: Likeness | None = None
     drift: Drift | None = None
     association: Association | None = None
+    pulls: Mapping[int, float] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -410,11 +415,40 @@ def label_facts(y: np.ndarray) -> LabelFacts:
         if few:
             counts = {int(level): int(n) for level, n in zip(levels, totals, strict=True)}
     middle = np.median(values, axis=0)
+    changed = int((values[1:] != values[:-1]).any(axis=1).sum()) if counts and len(values) == len(y) else None
     return LabelFacts(
         kind, shape, whole, floating, few, counts,
         mean=float(values.mean()), std=float(values.std()), minimum=float(values.min()), maximum=float(values.max()),
         spread=float(values.var(axis=0).mean()), deviation=float(np.abs(values - middle).mean()),
+        stretch=None if changed is None or kind == "multilabel" else len(values) / (changed + 1),
     )
+
+
+def class_pulls(
+    labels: LabelFacts | None, y: np.ndarray | None, weights: Any, options: Mapping[str, Any]
+) -> dict[int, float]:
+    """Return what each class counts in the loss, of 1; empty where there are no classes, or nothing is weighted.
+
+    Arguments:
+        labels, y: the targets.
+        weights: of the rows (N,), or None.
+        options: of the loss, that may weigh classes, too.
+    """
+    if labels is None or y is None or labels.kind not in ("classes", "one_hot"):
+        return {}
+    of_loss = dict(options["class_weight"]) if options.get("class_weight") else None
+    rows = None if weights is None else np.asarray(weights, np.float64)
+    if (rows is None and of_loss is None) or (rows is not None and rows.shape != (len(y),)):
+        return {}
+    classes = y.argmax(axis=1) if labels.kind == "one_hot" else np.asarray(y, np.float64).reshape(-1)
+    pulls = {}
+    for label in (c for c, n in labels.counts.items() if n):
+        mine = classes == label
+        pulls[label] = float(mine.sum() if rows is None else rows[mine].sum())
+        if of_loss is not None:
+            pulls[label] *= float(of_loss.get(label, 1.0))
+    whole = sum(pulls.values())
+    return {label: pull / whole for label, pull in pulls.items()} if whole > 0.0 else {}
 
 
 def _thin(y: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from deepbabysit.babysit import probes
 from deepbabysit.babysit.budget import BUDGET, TRACED, TRIED, budget_for, looking, planned_seconds, products_of
 from deepbabysit.babysit.columns import COMMON
 from deepbabysit.babysit.engine import Engine
-from deepbabysit.babysit.facts import SPENT, DataFacts, data_facts
+from deepbabysit.babysit.facts import SPENT, DataFacts, class_pulls, data_facts
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.findings import Findings
 from deepbabysit.babysit.graph import trace
@@ -27,6 +28,7 @@ from deepbabysit.babysit.task import (
     CLASS_PROBABILITIES,
     LOG_PROBABILITIES,
     NUMBERS,
+    certainty,
     refusal,
     setup_facts,
     with_task,
@@ -36,7 +38,7 @@ from deepbabysit.babysit.yardstick import measure, seconds
 from deepbabysit.data.loader import Loader
 from deepbabysit.errors import spelled
 from deepbabysit.layers.layer import Layer
-from deepbabysit.training.arrays import arrange
+from deepbabysit.training.arrays import arrange, weights_of
 
 OF_CODE = ("wrong_gradient", "batch_leak", "output_ignores_input", "mode_bug")  # what a model shows without targets
 READ = 4096  # rows that are read of a source that is no array
@@ -51,20 +53,21 @@ NEEDS: Mapping[str, str] = {
     "bad_bias_init": "signals", "missing_hidden_activation": "signals", "dropout_too_high": "signals",
     "batchnorm_misuse": "signals", "mode_bug": "modes", "output_ignores_input": "ignores", "batch_leak": "leak",
     "wrong_gradient": "derivative", "underfitting": "fit", "split_leak": "overlap", "split_drift": "drift",
-    "feature_leak": "alone", "corrupted_labels": "association", "duplicate_rows": "copies",
-    "conflicting_labels": "copies", "class_imbalance": "labels", "target_not_normalized": "labels",
-    "learning_rate_too_high": "range", "learning_rate_too_low": "range",
+    "feature_leak": "alone", "corrupted_labels": "association", "unshuffled_rows": "order", "duplicate_rows": "copies",
+    "conflicting_labels": "copies", "class_imbalance": "labels", "class_collapse": "labels",
+    "target_not_normalized": "labels", "learning_rate_too_high": "range", "learning_rate_too_low": "range",
     "nan_in_data": "data", "input_not_normalized": "data", "input_normalized_twice": "data", "constant_feature": "data",
 }
 
 
 @dataclass(slots=True)
 class Given:
-    """Data as arrays: inputs, targets, the same of the validation part."""
+    """Data as arrays: inputs, targets, the same of the validation part; weights of the rows."""
 
     x: tuple[np.ndarray, ...]
     y: np.ndarray | None
     validation: tuple[tuple[np.ndarray, ...], np.ndarray | None] | None
+    weights: np.ndarray | None = None
 
 
 @spelled
@@ -123,6 +126,9 @@ def check(
     optimizer = getattr(trainer, "optimizer", None)
     metrics = {m.name: "" for m in getattr(trainer, "metrics", ())}
     rows = len(given.x[0])
+    with suppress(IndexError, TypeError, ValueError):  # `fit` says what is wrong with weights
+        ys = () if given.y is None else (given.y,)
+        given.weights = weights_of(sample_weight, class_weight, ys, rows, np.dtype(np.float64))
     run = setup_facts(
         model, found_loss, optimizer, samples=rows,
         validation_samples=None if given.validation is None else len(given.validation[0][0]),
@@ -192,7 +198,7 @@ def gather(model: Any, x: Any, y: Any, validation: Any, until: float = math.inf)
             raise TypeError(
                 f"validation_data is (x, y), (x, y, sample_weight) or a Loader; got {type(validation).__name__}"
             )
-    return Given(xs, ys, held)
+    return Given(xs, ys, held, x.sample_weight if isinstance(x, Loader) else None)
 
 
 def _part(model: Any, x: Any, y: Any, of: str, until: float) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
@@ -325,9 +331,9 @@ def _examine(
             seconds = planned_seconds(run, record.model, products_of(record.model))
             now.budget = max(budget, budget_for(seconds or 0.0))
         ids = record.probes.pop("ids", ())
-        record.data = data_facts(
-            given.x, given.y, given.validation, ids=ids, deadline=begun + 0.6 * now.budget
-        )
+        record.data = data_facts(given.x, given.y, given.validation, ids=ids, deadline=begun + 0.6 * now.budget)
+        pulls = class_pulls(record.data.labels, given.y, given.weights, getattr(loss, "options", {}))
+        record.data, run = replace(record.data, pulls=pulls), replace(run, weighted=run.weighted or bool(pulls))
         _note_data(record.data, given, now)
         record.run = with_task(run, loss, record.data.labels, record.model)
         if record.run.chance is None:
@@ -355,8 +361,9 @@ def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
         now.missing["yardstick"] = SPENT
         return
     price = _price(now.loss) if now.record.run.loss_kind == NUMBERS and now.loss.name not in ("mse", "rmse") else None
+    again = bool(data.copies or (data.overlap is not None and data.overlap.rows))
     now.record.probes["yardstick"] = now.attempt(
-        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels, ids, price)
+        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels, ids, price, again)
     )
 
 
@@ -415,7 +422,7 @@ def _look_at_model(model: Layer, now: _Examination) -> probes.Subject | None:
         now.failure = f"{type(error).__name__}: {error}"
         return None
     probe = now.record.probes
-    now.record.model, probe["signals"] = traced.model, traced.signals
+    now.record.model, probe["signals"], probe["memories"] = traced.model, traced.signals, traced.memories
     probe["ids"] = traced.embedded
     probe["entering"] = {path: _entering(values) for path, values in traced.entering.items()}
     probe["output"] = probes.probe_output(traced.output)
@@ -448,6 +455,9 @@ def _look_at_loss(subject: probes.Subject, now: _Examination) -> None:
     if refused is not None:
         record.probes["targets"] = refused
         return
+    labels = record.data.labels
+    if record.run.loss_kind == NUMBERS and labels is not None and (labels.kind == "one_hot" or labels.classes == 2):
+        record.probes["certain"] = now.attempt("certain", 1.0, lambda: certainty(now.loss, labels.shape))
     calm = subject.undropped()
     record.probes["loss"] = now.attempt("first loss", 2.0, lambda: probes.probe_loss(subject, calm))
     record.probes["gradients"] = now.attempt("gradients", 2.0, lambda: probes.probe_gradients(subject, calm))
@@ -504,6 +514,8 @@ def _note_data(data: DataFacts, given: Given, now: _Examination) -> None:
         now.missing.setdefault("drift", "the parts cannot be compared")
     if data.labels is None:
         now.missing["labels"] = "there are no targets"
+    if now.record.run.shuffled is None:
+        now.missing["order"] = "fit says whether it shuffles"
     if data.association is None:
         now.missing.setdefault("association", "there are too few rows or no single target")
     if data.association is None or data.association.alone is None:

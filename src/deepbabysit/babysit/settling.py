@@ -22,7 +22,7 @@ SUSPICIONS = frozenset({
     "input_normalized_twice", "target_not_normalized", "missing_hidden_activation", "dead_relu",
     "saturated_activation", "vanishing_gradient", "exploding_gradient", "dropout_too_high", "batch_too_small",
     "batchnorm_misuse", "class_imbalance", "unchanged_weights", "stopped_too_early", "conflicting_labels",
-    "symmetric_init", "weights_diverging", "dead_weights",
+    "symmetric_init", "weights_diverging", "dead_weights", "class_collapse",
 })
 # where one of these is known, the validation rows prove nothing
 DOUBTS = frozenset({"split_leak", "feature_leak", "split_drift", "suspicious_validation", "corrupted_labels"})
@@ -45,10 +45,10 @@ UNUSUAL = frozenset({"wrong_loss_for_output"})  # pairs that work, if less well;
 PASSING = frozenset({
     "not_learning", "dead_relu", "saturated_activation", "oscillating_loss", "learning_rate_too_high",
     "learning_rate_too_low", "update_too_large", "update_too_small", "vanishing_gradient", "exploding_gradient",
-    "unchanged_weights", "class_collapse", "suspicious_validation",
+    "unchanged_weights", "class_collapse", "suspicious_validation", "overfitting",
 })
 # what only the course of a run says, so that little of it needs a run that fell short
-OF_THE_RUN = PASSING | {"batch_too_small", "batch_too_large", "underfitting", "stopped_too_early"}
+OF_THE_RUN = PASSING - {"overfitting"} | {"batch_too_small", "batch_too_large", "underfitting", "stopped_too_early"}
 # what a cause that nobody has named looks like
 SYMPTOMS = frozenset({
     "initial_loss_off_chance", "not_learning", "no_better_than_baseline", "oscillating_loss", "stopped_too_early",
@@ -61,8 +61,6 @@ NOTED = frozenset({
 NOTABLE, SURE = 0.05, 0.7
 PROVED = 0.7  # a warning that is less sure needs a run that fell short
 SURER = 0.4  # share of the doubt about a warning that a run takes away by falling short
-# what is known of the model's build, by a test of its own: here only a score that is as good counts
-BUILT_SO = frozenset({"missing_hidden_activation"})
 BOTTLENECK = next(known for known in RULES if known.judge is too_small)
 # what a bottleneck makes of gradients and losses
 OF_SIZE = frozenset({
@@ -73,6 +71,7 @@ OF_SIZE = frozenset({
 })
 # share of the way from guessing to the lowest loss that two softmax allow, left in a run that went well
 DOUBLED = 0.12
+OVER = "At the end of the run it was no longer so."
 CLASSES, ACCURATE = 0.12, 0.97  # validation loss against guessing, and accuracy, of a run that went well
 NUMBERS = 0.05  # share of the variance that is left
 
@@ -120,9 +119,9 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
     if stand is not None and stand.met and not _loud(findings, DOUBTS | spoilt):
         findings = {
             code: _harmless(found, stand.words()) if found.severity != "note" and (
-                code in (HELD_UP | (SPOILT - spoilt) if code not in BUILT_SO or stand.gap <= NEAR else ())
-                or (code in OVERFIT and stand.score >= GOOD)
-                or (code in UNUSUAL and found.severity == "warning")) else found
+                code in (HELD_UP | (SPOILT - spoilt) if not _given(found) or _as_good(found, stand) else ())
+                or (code in OVERFIT and stand.score >= GOOD and not found.evidence.get("costs"))
+                or (code in UNUSUAL and found.severity == "warning" and _answered(found, stand))) else found
             for code, found in findings.items()
         }
     if stand is not None and math.isfinite(stand.lacking) and not stand.below(CLOSE, 2.0) and (
@@ -130,7 +129,7 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
     ):
         findings = {
             code: _harmless(found, stand.words()) if found.severity != "note" and code in OVERFIT and (
-                found.confidence < CERTAIN) else found
+                found.confidence < CERTAIN and not found.evidence.get("costs")) else found
             for code, found in findings.items()
         }
     if stand is not None and (stand.train or 0.0) > LEARNED and _loud(findings, OVERFIT):
@@ -139,7 +138,7 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
         findings = {
             code: replace(found, severity="note", confidence=0.5 * found.confidence, message=(
                 f"{found.message} It held nothing up in the end: {words}."
-            )) if found.severity != "note" and code in OF_THE_RUN else found
+            )) if found.severity != "note" and code in OF_THE_RUN and not _given(found) else found
             for code, found in findings.items()
         }
     if stand is not None and math.isfinite(stand.lacking) and not stand.short:
@@ -151,10 +150,16 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
     if narrow:
         cut = "one_unit_softmax" in findings or not _rectified(record, narrow[0].layer)
         findings = {
-            code: replace(found, severity="note", confidence=0.5 * found.confidence, message=(
-                f"{found.message} A model that is too small explains it."
-            )) if found.severity != "note" and code in OF_SIZE and not (
-                cut and code == "output_ignores_input" and found.severity == "error") else found
+            code: _explained(found, "A model that is too small") if (
+                found.severity != "note" and code in OF_SIZE
+                and not (cut and code == "output_ignores_input" and found.severity == "error")) else found
+            for code, found in findings.items()
+        }
+    held = findings.get("underfitting")
+    if held is not None and held.severity != "note" and "taken" in held.evidence:
+        findings = {
+            code: _explained(found, "The constraint on its weights") if (
+                found.severity != "note" and code in OF_SIZE | {"loss_diverging", "loss_spike"}) else found
             for code, found in findings.items()
         }
     findings = _promoted(findings, stand)
@@ -179,7 +184,8 @@ def _promoted(findings: dict[str, Finding], stand: Reach | None) -> dict[str, Fi
     words = f"In this run {stand.words()}."
     return {
         code: replace(found, severity="warning", confidence=SURE, message=f"{found.message} {words}")
-        if code in NOTED and found.severity == "note" and "It did no harm" not in found.message else found
+        if code in NOTED and found.severity == "note" and not (
+            "It did no harm" in found.message or (code == "overfitting" and OVER in found.message)) else found
         for code, found in findings.items()
     }
 
@@ -192,10 +198,11 @@ def _healed(record: Record, findings: dict[str, Finding], stand: Reach | None) -
     if not any(f.severity != "note" for f in findings.values()):
         return findings
     now = Engine(record)
-    now.ask("step")
-    now.ask("epoch")
+    for phase in ("step", "epoch", "end"):
+        now.ask(phase)
     passed = {
         code for code, found in findings.items() if found.severity != "note" and code in PASSING and (
+            not _given(found)) and (
             code not in now.found or now.found[code].severity == "note")
     }
     last = {code for code, found in findings.items() if found.severity != "note"} - passed
@@ -204,7 +211,7 @@ def _healed(record: Record, findings: dict[str, Finding], stand: Reach | None) -
     explaining = {cause for code in last for cause in causes_of(code)}  # what it left behind is still there
     return {
         code: replace(found, severity="note", confidence=0.5 * found.confidence, message=(
-            f"{found.message} At the end of the run it was no longer so."
+            f"{found.message} {OVER}"
         )) if code in passed - explaining else found
         for code, found in findings.items()
     }
@@ -230,6 +237,23 @@ def _as_sure_as_allowed(record: Record, findings: dict[str, Finding]) -> dict[st
     }
 
 
+def _answered(found: Finding, stand: Reach) -> bool:
+    """Tell whether right answers are all that an unusual loss owes: it may also owe shares, and none came out."""
+    if not found.evidence.get("shares", True):
+        return False
+    return not found.evidence.get("improper") or stand.score >= ACCURATE
+
+
+def _given(found: Finding) -> bool:
+    """Tell whether something is known of the model's build, or of the weights of classes: it does not pass."""
+    return found.code == "missing_hidden_activation" or "pulls" in found.evidence
+
+
+def _as_good(found: Finding, stand: Reach) -> bool:
+    """Tell whether a score, and of weights of classes a loss, is as good: that shows that it did no harm."""
+    return stand.gap <= NEAR + 1e-6 and not ("pulls" in found.evidence and (stand.dear or 0.0) > NEAR + 0.01)
+
+
 def _rectified(record: Record, path: str | None) -> bool:
     """Tell whether a layer's few units may all be closed, so that nothing passes whatever their weights are."""
     layer = next((layer for layer in record.model.layers if layer.path == path), None)
@@ -242,6 +266,11 @@ def _few_copies(findings: dict[str, Finding]) -> bool:
 
 def _loud(findings: dict[str, Finding], codes: frozenset[str]) -> bool:
     return any(findings[code].severity != "note" for code in codes & set(findings))
+
+
+def _explained(found: Finding, cause: str) -> Finding:
+    return replace(
+        found, severity="note", confidence=0.5 * found.confidence, message=f"{found.message} {cause} explains it.")
 
 
 def _unproved(found: Finding) -> Finding:

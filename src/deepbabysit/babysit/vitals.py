@@ -189,6 +189,7 @@ class RunFacts:
         steps: optimizer steps per epoch; `epochs` planned.
         chance: the loss of guessing (ln C, variance, ...), None where unknown.
         dropout: largest dropout rate; `l1`, `l2`: largest factors; `augmented`, `early_stopping`, `weighted`.
+        shuffled: whether rows come in a new order each epoch; None where nobody said.
     """
 
     task: str | None = None
@@ -211,6 +212,7 @@ class RunFacts:
     augmented: bool = False
     early_stopping: bool = False
     weighted: bool = False
+    shuffled: bool | None = None
     metrics: Mapping[str, str] = field(default_factory=dict)
 
 

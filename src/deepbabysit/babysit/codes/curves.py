@@ -92,10 +92,11 @@ CODES: tuple[Code, ...] = (
         "Srivastava et al., Dropout (JMLR 2014).", also=("overfitting",),
     ),
     Code(
-        "class_collapse", "the model predicts one or few classes only", ("epoch",),
-        "Shares of the predicted classes against those of the labels.",
-        "The common class is a comfortable answer; the others are not learned at all.",
-        ("Class weights: fit(..., class_weight=...).", "A lower rate; see dead units.", "Watch recall per class."),
+        "class_collapse", "the model predicts one or few classes only", ("check", "epoch"),
+        "Shares of the predicted classes against those of the labels; what each class counts in a weighted loss.",
+        "The common class, or the one that weighs most, is a comfortable answer; the others are not learned at all.",
+        ("Class weights that even out the classes: fit(..., class_weight=...).",
+         "A lower rate; see dead units.", "Watch recall per class."),
         "He and Garcia (IEEE TKDE 2009).", also=("class_imbalance", "dead_relu", "learning_rate_too_high"),
     ),
     Code(

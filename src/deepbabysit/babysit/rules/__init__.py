@@ -6,7 +6,7 @@ import importlib
 
 FAMILIES = (
     "data", "values", "labels", "splits", "outputs", "initialization", "structure", "rates",
-    "numbers", "gradients", "updates", "curves", "regularization", "capacity", "loops",
+    "numbers", "gradients", "updates", "curves", "heart", "classes", "regularization", "capacity", "loops",
 )  # fmt: skip
 _loaded: list[str] = []
 

@@ -7,17 +7,13 @@ from statistics import fmean
 from typing import Any
 
 from deepbabysit.babysit import changes
-from deepbabysit.babysit.finding import Finding, Remedy, Severity
+from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import (
     adam,
     batches,
-    decay,
-    dropout,
-    early_stop,
     longer,
     slower,
     split_again,
-    weigh_classes,
     wider,
 )
 from deepbabysit.babysit.rules.data import otherwise
@@ -28,7 +24,6 @@ from deepbabysit.babysit.rules.signals import (
     chance,
     classified,
     data_losses,
-    done,
     finite,
     finite_curve,
     first_level,
@@ -37,13 +32,13 @@ from deepbabysit.babysit.rules.signals import (
     lagging,
     last_epoch,
     last_level,
+    promised,
     steady_rate,
     warming,
-    wild,
 )
 from deepbabysit.babysit.vitals import Record
 
-_STUCK = (
+STUCK = (
     "learning_rate_too_high", "learning_rate_too_low", "vanishing_gradient", "dead_relu", "saturated_activation",
     "regularization_too_strong", "symmetric_init", "bad_init_scale", "input_not_normalized", "wrong_loss_for_output",
     "missing_output_activation", "double_softmax", "output_ignores_input", "corrupted_labels", "unchanged_weights",
@@ -51,8 +46,16 @@ _STUCK = (
     "missing_hidden_activation", "bad_bias_init", "target_not_normalized", "input_normalized_twice",
     "unstable_activation_scale", "one_unit_softmax", "target_out_of_range", "batchnorm_misuse", "nan_in_data",
     "conflicting_labels", "nan_in_layer", "wrong_gradient", "batch_leak", "split_drift", "class_imbalance",
+    "unshuffled_rows",
 )
-_MORE = Remedy("use more data, or augment those that are there")
+# what makes a run slow, so that it is still falling when it ends
+_SLOW = (
+    "learning_rate_too_low", "batchnorm_misuse", "batch_too_large", "wrong_optimizer", "vanishing_gradient",
+    "saturated_activation", "regularization_too_strong", "dropout_too_high", "symmetric_init", "bad_init_scale",
+    "bad_bias_init", "unstable_activation_scale", "input_not_normalized", "input_normalized_twice",
+    "target_not_normalized", "missing_hidden_activation", "double_softmax", "one_unit_softmax",
+    "wrong_loss_for_output", "missing_output_activation", "unchanged_weights", "class_imbalance", "constant_feature",
+)
 _BY_HEART = Remedy("see whether the model can fit 32 rows at all", "model.fit(x[:32], y[:32], epochs=200)")
 _ALIGN = Remedy("see that labels belong to their rows")
 
@@ -68,7 +71,7 @@ def _falling(record: Record) -> Remedy:
 @rule("not_learning", phase="epoch",
       why="< 0.1 % per 10 steps (AUTOTRAINER); over whole epochs that is 2 % from the start; a model that begins well "
           "(fine-tuning) has nothing to fall, and one that is at `known` of guessing knows something",
-      causes=_STUCK, gain=0.02, epochs=2, steps=60, known=0.6)
+      causes=STUCK, gain=0.02, epochs=2, steps=60, known=0.6)
 def not_learning(record: Record, limits: Any) -> Finding | None:
     """The loss does not leave its start."""
     losses = finite(data_losses(record))
@@ -103,7 +106,8 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
       why="turning points in more than half of the epochs with a swing of 20 % of the level (AUTOTRAINER: swing in >= "
           "20 "
           "% of the epochs), and no progress; schedules that cycle are left out",
-      causes=("learning_rate_too_high", "batch_too_small", "exploding_gradient", "input_not_normalized"),
+      causes=("learning_rate_too_high", "batch_too_small", "exploding_gradient", "input_not_normalized",
+              "unshuffled_rows"),
       turns=0.5, swing=0.2, epochs=8, progress=0.05, poor=0.2)
 def oscillating_loss(record: Record, limits: Any) -> Finding | None:
     """The training loss goes up and down without getting lower."""
@@ -132,110 +136,10 @@ def oscillating_loss(record: Record, limits: Any) -> Finding | None:
     )
 
 
-@rule("overfitting", phase="epoch",
-      why="validation turns up while training falls; with little data every model does that a bit, without harm to "
-          "what it predicts, so a warning needs the loss to rise by a third of guessing, or by 40 % with accuracies "
-          "that differ by a tenth, or rows known by heart and 15 points between the accuracies",
-      causes=("split_leak", "corrupted_labels", "split_drift", "batch_too_small", "class_imbalance", "bad_init_scale"),
-      rise=0.2,
-      stay=3, harm=0.35, gap=0.1, wide=0.4, chasm=0.15, fitted=0.02, epochs=8)
-def overfitting(record: Record, limits: Any) -> Finding | None:
-    """The validation loss rises while the training loss falls, or the gap of accuracies is wide."""
-    train, val = data_losses(record), record.logs("val_loss")
-    if len(val) != len(train) or len(val) < limits.stay + 2 or len(finite(val)) < len(val) or lagging(record):
-        return None
-    if wild(record):
-        return None
-    best = min(val)
-    at = val.index(best)
-    now = fmean(val[-3:])
-    after = len(val) - 1 - at
-    falling = train[-1] < 0.95 * train[at] if at < len(train) else False
-    guess = chance(record) or max(val[0], 1e-12)
-    rise = (now - best) / max(best, 1e-12)
-    good, held = accuracy(record), accuracy(record, "val_")
-    gap = fmean(good[-3:]) - fmean(held[-3:]) if good and held else None
-    turned = after >= limits.stay and falling and rise > limits.rise and now - best > 0.02 * guess
-    settled = len(val) >= limits.epochs and fmean(val[-3:]) > 0.95 * fmean(val[-6:-3])
-    wide = (gap is not None and gap > limits.gap and rise > limits.wide and train[-1] < 0.3 * guess
-            and now > 0.15 * guess and settled)
-    by_heart = (gap is not None and gap > limits.chasm and train[-1] < limits.fitted * guess and now > 0.25 * guess
-                and settled)
-    wide = wide or by_heart
-    if not turned and not wide:
-        return None
-    mild = not wide and now - best < limits.harm * guess
-    severity: Severity = "note" if mild else "warning"
-    confidence = 0.6 if mild else 0.9 if turned and wide else 0.8
-    parts = []
-    if turned:
-        parts.append(
-            f"the validation loss was best in epoch {at + 1} ({best:.4g}) and is {now:.4g} now, {rise:.0%} higher "
-            f"(limit "
-            f"{limits.rise:.0%}), while the training loss fell from {train[at]:.4g} to {train[-1]:.4g}"
-        )
-    if wide and gap is not None:
-        parts.append(f"accuracy is {gap:.1%} higher on the training part than on the validation part (limit "
-                     f"{limits.gap:.0%})")
-    return Finding(
-        "overfitting", severity, confidence,
-        "; ".join(parts) + ". The model learns the training rows by heart.",
-        {"best": best, "best_epoch": at, "level": now, "rise": rise, "gap": gap, "limit": limits.rise},
-        epoch=last_epoch(record), remedies=(early_stop(), dropout(), decay(), _MORE),
-    )
-
-
-@rule("overfitting", phase="end",
-      why="what is left to be explained on validation rows is `times` what is left on training rows, and more than "
-          "cheap models leave there: by `gap` and `errors` standard errors, or by `dear` of guessing. The rows allow "
-          "better, and the model has learned its own by heart",
-      causes=("split_leak", "corrupted_labels", "split_drift", "batch_too_small", "class_imbalance"), times=3.0,
-      gap=0.05, errors=2.5, dear=0.3, epochs=8)
-def by_heart(record: Record, limits: Any) -> Finding | None:
-    """The training rows are learned far better than validation rows, and those worse than by cheap models."""
-    stand = reach(record)
-    if stand is None or stand.train is None or len(record.epochs) < limits.epochs or wild(record) or lagging(record):
-        return None
-    if not stand.below(limits.gap, limits.errors) and not (stand.dear or 0.0) > limits.dear:
-        return None
-    if not 1.0 - stand.score > limits.times * (1.0 - stand.train):
-        return None
-    return Finding(
-        "overfitting", "warning", 0.8,
-        f"{stand.words()}, while the training rows are at {stand.train:.0%} (limit: {limits.times:g} times less is "
-        f"left there). The model learns the training rows by heart.",
-        {"score": stand.score, "train": stand.train, "reach": stand.best, "limit": limits.times},
-        epoch=last_epoch(record), remedies=(early_stop(), dropout(), decay(), _MORE),
-    )
-
-
-@rule("overtraining", phase="end", why="no new best for half of the run, and the end worse than the best",
-      causes=("overfitting",), share=0.5, least=10, worse=0.1, harm=0.35)
-def overtraining(record: Record, limits: Any) -> Finding | None:
-    """The run went on long after its best epoch."""
-    val = record.logs("val_loss")
-    if len(val) < limits.least or len(finite(val)) < len(val) or record.run.early_stopping or wild(record):
-        return None
-    best = min(val)
-    at = val.index(best)
-    after, now = len(val) - 1 - at, fmean(val[-3:])
-    worse = (now - best) / max(best, 1e-12)
-    guess = chance(record) or val[0]
-    if after < limits.share * len(val) or worse < limits.worse or now - best < 0.02 * guess:
-        return None
-    return Finding(
-        "overtraining", "note" if now - best < limits.harm * guess else "warning", 0.7,
-        f"the best validation loss ({best:.4g}) was in epoch {at + 1} of {len(val)}; the {after} epochs after it made "
-        f"it {worse:.0%} worse (limit {limits.worse:.0%}).",
-        {"best": best, "best_epoch": at, "after": after, "worse": worse, "limit": limits.worse},
-        epoch=last_epoch(record), remedies=(early_stop(),),
-    )
-
-
 @rule("underfitting", phase="end",
       why="small gap, poor on both, and no longer falling: the model is too small, or held back; poor is measured "
           "against guessing; numbers to be predicted often hold much noise, so there it must be near guessing",
-      causes=("not_learning", "stopped_too_early", "batch_too_large", "class_collapse", *_STUCK),
+      causes=("not_learning", "stopped_too_early", "batch_too_large", "class_collapse", *STUCK),
       poor=0.4, numbers=0.9, gap=0.25, better=0.75, falling=0.02, epochs=5)
 def underfitting(record: Record, limits: Any) -> Finding | None:
     """Training and validation are equally poor."""
@@ -266,29 +170,28 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
 
 
 @rule("stopped_too_early", phase="end",
-      why="the last fifth of the epochs still brought a large part of all progress, and validation was best at the end",
-      causes=("learning_rate_too_low", "batchnorm_misuse"), share=0.15, epochs=5, left=0.3)
+      why="what as many epochs again would bring, if losses go on falling as they did in the second half: of sound "
+          "runs at most 0.08 of guessing (0.04 of numbers), as they end where little is left to be gained. Of runs "
+          "that are `gap` and three standard errors below cheap models `some` is enough",
+      causes=_SLOW, much=0.09, numbers=0.06, some=0.03, gap=0.05)
 def stopped_too_early(record: Record, limits: Any) -> Finding | None:
     """The loss was still falling when the run ended."""
+    promise, stand, guess = promised(record), reach(record), chance(record)
+    if promise is None or not guess or record.stopped not in ("epochs", "") and "early" not in record.stopped:
+        return None
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
-    if len(train) < limits.epochs or record.stopped not in ("epochs", "") and "early" not in record.stopped:
-        return None
     watched = val if len(val) == len(train) else train
-    width = max(len(watched) // 5, 1)
-    start = first_level(record.curve(), record.run.batch_size) or watched[0]
-    whole = max(start, watched[0]) - watched[-1]
-    gain = watched[-1 - width] - watched[-1]
-    guess = chance(record) or start
-    if whole <= 0 or gain < limits.share * whole or watched[-1] < limits.left * guess:
+    behind = stand is not None and stand.below(limits.gap)
+    limit = limits.some if behind else limits.much if classified(record) else limits.numbers
+    if promise < limit or watched.index(min(watched)) < 0.9 * len(watched) - 2 or good_from_the_start(record):
         return None
-    if watched.index(min(watched)) < len(watched) - 2 or train[-1] >= train[-1 - width]:
-        return None
-    share = gain / whole
+    words = f", and {stand.words()}" if behind and stand is not None else ""
     return Finding(
-        "stopped_too_early", "warning", 0.6 + 0.3 * min(share, 1.0),
-        f"the loss was still falling at the end: the last {width} of {len(train)} epochs brought {share:.0%} of all "
-        f"progress (limit {limits.share:.0%}), down to {watched[-1]:.4g}.",
-        {"gain": gain, "share": share, "limit": limits.share}, epoch=last_epoch(record),
+        "stopped_too_early", "warning", 0.75 + 0.2 * min(promise / limits.much, 1.0) * behind,
+        f"the loss was still falling at the end, down to {watched[-1]:.4g}: as many epochs again would take off "
+        f"{promise:.0%} of guessing ({guess:.4g}; limit {limit:.0%}), as the second half of the {len(train)} epochs "
+        f"tells{words}.",
+        {"promise": promise, "level": watched[-1], "limit": limit}, epoch=last_epoch(record),
         remedies=(longer(2 * len(train)), Remedy("give EarlyStopping more patience")),
     )
 
@@ -297,7 +200,7 @@ def stopped_too_early(record: Record, limits: Any) -> Finding | None:
       why="of a run of few epochs the losses of the steps tell: the last quarter is lower than the one before by a "
           "large part of all progress and by more than twice the noise of both; or the last epoch made the "
           "validation loss lower by as much",
-      causes=("learning_rate_too_low",), share=0.15, epochs=5, left=0.3, noise=2.0, steps=6)
+      causes=_SLOW, share=0.15, epochs=5, left=0.3, noise=2.0, steps=6)
 def few_epochs(record: Record, limits: Any) -> Finding | None:
     """A run of few epochs ended while the loss was still falling."""
     curve, planned, guess = finite_curve(record), len(record.epochs), chance(record)
@@ -360,7 +263,7 @@ def suspicious_validation(record: Record, limits: Any) -> Finding | None:
 
 @rule("no_better_than_baseline", phase="end",
       why="the best loss of the run is that of a guess that knows nothing but the targets' mean or number of classes",
-      causes=(*_STUCK, "not_learning", "class_collapse", "batch_too_large", "stopped_too_early", "overfitting"),
+      causes=(*STUCK, "not_learning", "class_collapse", "batch_too_large", "stopped_too_early", "overfitting"),
       share=0.97, epochs=2)
 def no_better_than_baseline(record: Record, limits: Any) -> Finding | None:
     """At its end the model does no better than guessing."""
@@ -450,35 +353,4 @@ def contradicted_labels(record: Record, limits: Any) -> Finding | None:
         {"contradicted": share, "train": now, "val": held, "limit": limits.contradicted}, epoch=last_epoch(record),
         remedies=(Remedy("look at rows whose label their neighbours contradict"),
                   _ALIGN),
-    )
-
-
-@rule("class_collapse", phase="epoch",
-      why="nearly all rows get one class although several occur; early on that is usual, so two epochs must agree",
-      causes=("class_imbalance", "batch_too_large", *_STUCK), share=0.95, most=0.8, epochs=2, rows=100)
-def class_collapse(record: Record, limits: Any) -> Finding | None:
-    """One class is predicted for nearly every row."""
-    if len(record.epochs) < limits.epochs or done(record) < 0.2:
-        return None
-    recent = [s for s in record.steps if s.epoch >= record.epochs[-2].epoch and s.predicted]
-    guessed: dict[int, int] = {}
-    meant: dict[int, int] = {}
-    for step in recent:
-        for into, counts in ((guessed, step.predicted), (meant, step.actual)):
-            for label, count in counts.items():
-                into[label] = into.get(label, 0) + count
-    total, known = sum(guessed.values()), sum(meant.values())
-    if len(meant) < 2 or total < limits.rows or not known:
-        return None
-    label, count = max(guessed.items(), key=lambda item: item[1])
-    most = max(meant.values()) / known
-    if count / total < limits.share or most > limits.most:
-        return None
-    return Finding(
-        "class_collapse", "warning", 0.85,
-        f"class {label} was predicted for {count / total:.0%} of the last {total} rows measured (limit "
-        f"{limits.share:.0%}), although {len(meant)} classes occur and the largest is {most:.0%} of them.",
-        {"class": label, "share": count / total, "largest_class": most, "limit": limits.share},
-        epoch=last_epoch(record),
-        remedies=(slower(record), weigh_classes(), Remedy("start the last bias at the log-odds of the classes")),
     )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deepbabysit.babysit.rules.signals import accuracy, classified
+from deepbabysit.babysit.rules.signals import accuracy, classified, lopsided
 from deepbabysit.babysit.vitals import Record
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def _of_classes(record: Record, known: Yardstick) -> Reach | None:
     error = math.sqrt((2.0 - known.best - right[-1] + 1.0 / rows) / rows)
     lacking = known.allowed - right[-1] if known.telling else math.inf
     return Reach(
-        right[-1], known.best, (known.best - right[-1]) / error, dear, own[-1] if own else None, False, lacking)
+        right[-1], known.best, (known.best - right[-1]) / error, dear,
+        own[-1] if own and not lopsided(record) else None, False, lacking)
 
 
 def _of_numbers(record: Record, known: Yardstick) -> Reach | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 from deepbabysit.babysit import changes
@@ -11,16 +11,12 @@ from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import (
     adam,
     batches,
-    decay,
-    dropout,
-    early_stop,
     slower,
     weaker_penalty,
 )
 from deepbabysit.babysit.rules.reach import reach
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.rules.signals import (
-    accuracy,
     chance,
     data_losses,
     finite,
@@ -29,7 +25,6 @@ from deepbabysit.babysit.rules.signals import (
     layer_of,
     update_ratios,
     usual_ratio,
-    wild,
 )
 from deepbabysit.babysit.rules.structure import rows_remembered
 from deepbabysit.babysit.vitals import Record, StepVitals
@@ -117,7 +112,8 @@ def decay_too_strong(record: Record, limits: Any) -> Finding | None:
       why="each unit begins with weights of length 1 (LeCun) to 1.4 (He), and they grow; limits of 2 to 4 are usual "
           "(Srivastava et al., 2014). Where a constraint holds them below `short`, signals and gradients shrink by "
           "that factor in every layer; one that changes them by more than `taken` of what it leaves in the first step "
-          "forbids most of what could be learned (unit length: 0.4). Both do harm where the loss is poor only",
+          "forbids most of what could be learned (unit length: 0.4). Both do harm where the loss is poor only. One "
+          "that leaves weights a single sign is no matter of strength (`rules.capacity`)",
       short=0.4, taken=0.6, poor=0.2, gap=0.05, epochs=2)
 def held_short(record: Record, limits: Any) -> Finding | None:
     """A constraint holds the weights far shorter than any start draws them, or took most of the first ones away."""
@@ -131,7 +127,8 @@ def held_short(record: Record, limits: Any) -> Finding | None:
     found = []
     for p in kernels(record.steps[-1]):
         layer = held.get(layer_of(p.path))
-        if layer is not None and layer.units:
+        # what keeps weights on one side of 0 takes no length from them: that is a matter of what they can compute
+        if layer is not None and layer.units and p.weight.minimum < 0.0 < p.weight.maximum:
             length, taken = p.weight.norm / math.sqrt(layer.units), begun.get(p.path, 0.0)
             if length < limits.short or taken > limits.taken:
                 found.append((layer, length, taken))
@@ -147,37 +144,6 @@ def held_short(record: Record, limits: Any) -> Finding | None:
         {"length": length, "taken": taken, "limit": limits.short, "layers": [la.path for la, *_ in found],
          "level": losses[-1]}, layer=layer.path, epoch=last_epoch(record),
         remedies=(Remedy("Take the constraints out.", "kernel_constraint=None", changes.unconstrained()),),
-    )
-
-
-@rule("regularization_missing", phase="end",
-      why="training down to nothing, an open gap, and nothing that regularizes",
-      causes=("overfitting", "corrupted_labels", "split_drift"), fitted=0.05, gap=5.0, poor=0.35, accurate=0.92,
-      epochs=5)
-def regularization_missing(record: Record, limits: Any) -> Finding | None:
-    """Nothing keeps the model from learning the rows by heart, and it did."""
-    run = record.run
-    if run.dropout or run.l1 or run.l2 or run.augmented or run.early_stopping:
-        return None
-    if run.optimizer_settings.get("weight_decay") or any("Norm" in layer.kind for layer in record.model.layers):
-        return None
-    train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
-    guess = chance(record)
-    if len(val) < limits.epochs or not guess or len(train) < 2 or wild(record):
-        return None
-    now, held = fmean(train[-2:]), fmean(val[-2:])
-    known = accuracy(record, "val_")
-    if known and fmean(known[-2:]) >= limits.accurate:
-        return None
-    if now > limits.fitted * guess or held < limits.gap * now or held < limits.poor * guess:
-        return None
-    return Finding(
-        "regularization_missing", "warning", 0.75,
-        f"the training loss fell to {now:.3g} and the validation loss stays at {held:.3g}, "
-        f"{held / max(now, 1e-12):.0f} times as much (limit {limits.gap:g}), and the model has no dropout, no "
-        f"penalty, no weight decay.",
-        {"train": now, "val": held, "limit": limits.gap}, epoch=last_epoch(record),
-        remedies=(dropout(), decay(), early_stop()),
     )
 
 

@@ -13,6 +13,8 @@ from deepbabysit.babysit.vitals import ParameterVitals, Record, RunFacts, StepVi
 _FEW = 64  # numbers that plain Python is quicker with
 
 TRAINED = 0.7  # a first loss below this share of guessing: no fresh weights give that
+STEADY = 8  # epochs from which on the better of the last two counts
+UNEVEN = 10.0  # a class that counts so many times as much as another
 WORST = 20.0  # cross-entropy of an answer that is as wrong as rounding allows
 
 
@@ -148,6 +150,30 @@ def chance(record: Record) -> float | None:
 def classified(record: Record) -> bool:
     """Tell whether the loss is a cross-entropy whose value for guessing is known."""
     return record.run.chance is not None and "cross" in (record.run.loss or "")
+
+
+def promised(record: Record) -> float | None:
+    """Return by how much of guessing the loss would fall if the run went on for as long again.
+
+    Losses fall as powers of the time, about: by the same factor in the second half of a run and in as many epochs
+    after it. Of training and validation losses the smaller promise is taken; None where there is nothing to compare.
+    """
+    curves = [finite(data_losses(record)), finite(record.logs("val_loss"))]
+    guess, count = chance(record), len(curves[0])
+    if count < 2 or not guess:
+        return None
+    gains = []
+    for curve in (c for c in curves if len(c) == count):
+        now = min(curve[-2:]) if count >= STEADY else curve[-1]
+        half = float(np.interp(max(count / 2.0, 1.0), range(1, count + 1), curve))
+        gains.append(now * (1.0 - now / half) if half > now > 0.0 else 0.0)
+    return min(gains) / guess
+
+
+def lopsided(record: Record) -> bool:
+    """Tell whether weights make one class count far more than another, so that training figures are those of it."""
+    pulls = getattr(record.data, "pulls", None) or {}
+    return len(pulls) > 1 and max(pulls.values()) > UNEVEN * min(pulls.values())
 
 
 def lagging(record: Record) -> bool:
