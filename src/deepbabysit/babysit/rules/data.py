@@ -324,8 +324,8 @@ def target_not_normalized(record: Record, limits: Any) -> Finding | None:
     "those that vary take many values (and have none of them in `dense` of the rows), a share of `lost` that is empty "
     "was not read. So it is in an image or a sequence where places that vary fill less than `half` of the box around "
     "them, or `nearly` nothing varies; and where `most` are constant and what is left does not tell the labels "
-    "(`sigma` as in corrupted_labels). Where what is left tells all (`told`) nothing was lost; and where only some rows "
-    "were looked at, fewer than `seen`, rare values may be among the others.",
+    "(`sigma` as in corrupted_labels). Where what is left tells all (`told`) nothing was lost; and where fewer "
+    "than `seen` of more rows were looked at, rare values may be among the others.",
 )
 def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
     """Features with one value only."""
