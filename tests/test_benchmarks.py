@@ -390,7 +390,7 @@ def test_the_table_of_kernels_lists_what_is_slower() -> None:
         extra = {**row, **({"kernels": ran} if name == OURS else {})}
         found["benchmarks"].append(results.row("kernels", "some operation", name, times[name], extra))
     text = tables.kernels_table(found)
-    assert "slower than others (their time over ours): some operation (NumPy 0.50, JAX 0.95)" in text
+    assert "slower than others (their time over ours): 1 of 1\n- 0.50 some operation (NumPy 0.50, JAX 0.95)" in text
     assert "plain: relu, softmax" in text
 
 

@@ -12,8 +12,8 @@ pytest.importorskip("numba")
 
 import deepbabysit as db
 from deepbabysit.kernels.spec import Form
-from deepbabysit.runtime import threads
-from deepbabysit_numpy.compiled import dense, draws
+from deepbabysit.runtime import chains, threads
+from deepbabysit_numpy.compiled import attention, dense, draws, reduction
 from deepbabysit_numpy.program import building, machine
 from deepbabysit_numpy.program.tracing import Trace
 
@@ -85,3 +85,58 @@ def test_a_mask_is_drawn():
     run = draws.VARIANTS["dropout"].run
     outs = [np.empty_like(x), np.empty_like(x)]
     divided(lambda outs, x, control: run(DEVICE, outs, x, control, rate=0.1, stream=9), outs, [x, control])
+
+
+@pytest.mark.parametrize("shape", [(101, 997), (90_001,)])
+def test_pieces_of_a_chain(monkeypatch, shape):
+    monkeypatch.setattr(chains, "LEAST", 0)
+    monkeypatch.setattr(chains, "PIECE", 8192)
+    rng = np.random.default_rng(4)
+    a, x, b = (rng.standard_normal(shape).astype("f") for _ in range(3))
+    inner, y = np.empty_like(x), np.full_like(x, np.nan)
+
+    def ufunc(function: Any) -> Callable[..., None]:
+        return lambda outs, *ins: function(*ins, out=outs[0])
+
+    calls: list[Any] = [
+        (ufunc(np.multiply), (inner,), (a, x), ()), (ufunc(np.add), (inner,), (inner, b), ()),
+        (ufunc(np.tanh), (inner,), (inner,), ()), (ufunc(np.multiply), (y,), (inner, x), ()),
+    ]  # fmt: skip
+    (call,) = chains.merge_chains(calls, [True] * 4, lambda array: array is inner, DEVICE)
+    assert len(call[0].spaces) == 1
+    found = divided(*call[:3])
+    assert len(found.rows) == 1
+    written = {chains.extent(one[1][0])[0] for one in found.kept if isinstance(one, tuple)}
+    first, last = chains.extent(y)
+    assert len([place for place in written if not first <= place < last]) == found.crew + 1  # no two use one memory
+    np.testing.assert_array_equal(y, np.tanh(a * x + b) * x)
+
+
+def test_a_chain_of_very_many_pieces_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(building, "_MOST_PIECES", 9)
+    monkeypatch.setattr(chains, "LEAST", 0)
+    monkeypatch.setattr(chains, "PIECE", 640)
+    x = np.ones(6400, "f")
+    calls: list[Any] = [(lambda outs, x: np.negative(x, outs[0]), (np.empty_like(x),), (x,), ()) for _ in range(2)]
+    (call,) = chains.merge_chains(calls, [True] * 2, lambda array: False, DEVICE)
+    assert building.trace(DEVICE, call) is None
+
+
+@pytest.mark.parametrize("name", ["max", "sum", "mean", "var"])
+def test_reductions_of_rows(name):
+    x = np.random.default_rng(5).standard_normal((301, 400)).astype("f")
+    x[300, 7] = np.nan
+    kernel = reduction.VARIANTS[name]
+    assert kernel.scratch is not None
+    rooms = [np.empty(room.shape, room.dtype) for room in kernel.scratch([Form(x.shape, x.dtype)], axis=1)]
+
+    divided(lambda outs, x: kernel.run(DEVICE, outs, x, axis=1), [np.full(301, np.nan, "f")], [x], rooms)
+
+
+def test_heads_of_attention():
+    rng = np.random.default_rng(6)
+    q, k, v = (rng.standard_normal((2, 6, 64, 32)).astype("f") for _ in range(3))
+    kernel = attention.VARIANTS["attention"]
+    assert kernel.scratch is not None
+    rooms = [np.empty(room.shape, room.dtype) for room in kernel.scratch([Form(a.shape, a.dtype) for a in (q, k, v)])]
+    divided(lambda outs, *ins: kernel.run(DEVICE, outs, *ins), [np.full_like(q, np.nan)], [q, k, v], rooms)

@@ -10,7 +10,7 @@ import deepbabysit as db
 from deepbabysit.babysit.codes import CODES
 from deepbabysit.babysit.finding import SEVERITIES
 
-# RULES: every code that a rule may use, by the phases in which it is looked for.
+# Every code that a rule may use, by the phases in which it is looked for: those of RULES, and unshuffled_rows.
 PHASES = {
     "step": "nan_loss nan_in_layer loss_diverging loss_spike vanishing_gradient exploding_gradient dead_relu "
     "saturated_activation update_too_large update_too_small unchanged_weights missing_zero_grad slow_input "
@@ -19,7 +19,8 @@ PHASES = {
     "initial_loss_off_chance wrong_loss_for_output missing_output_activation "
     "one_unit_softmax missing_hidden_activation target_out_of_range input_not_normalized "
     "input_normalized_twice target_not_normalized constant_feature duplicate_rows conflicting_labels class_imbalance "
-    "output_ignores_input batch_leak split_leak feature_leak split_drift mode_bug batchnorm_misuse wrong_gradient",
+    "output_ignores_input batch_leak split_leak feature_leak split_drift unshuffled_rows mode_bug "
+    "batchnorm_misuse wrong_gradient",
     "check step": "loss_reduction_sum double_softmax loss_shape_mismatch",
     "step epoch": "learning_rate_too_high learning_rate_too_low",
     "epoch": "not_learning oscillating_loss dead_weights weights_diverging overfitting overtraining "

@@ -105,6 +105,33 @@ def test_a_table_that_is_nearly_all_constant_was_lost() -> None:
     assert severities("constant_feature", record(x, (x[:, 3] > 0).astype(int))) == ["note"]
 
 
+def test_columns_that_were_not_read_and_borders_padding_and_rare_levels() -> None:
+    y = RNG.integers(0, 2, 300)
+    table = RNG.normal(size=(300, 10)) + 0.5 * y[:, None]
+    half = np.where(np.arange(10) < 5, -1.0, table)
+    assert severities("constant_feature", record(half, y)) == ["warning"]
+    levels = np.eye(60)[RNG.integers(0, 25, 300)]  # 35 of the levels never occur
+    assert severities("constant_feature", record(np.c_[table[:, :4], levels], y)) == ["note"]
+    pictures = RNG.normal(size=(300, 8, 8)) + 0.2 * y[:, None, None]
+    scattered = np.where(RNG.permutation(64).reshape(8, 8) < 40, 0.0, pictures)
+    assert severities("constant_feature", record(scattered, y)) == ["warning"]
+    padded = np.pad(pictures, ((0, 0), (4, 4), (4, 4)))
+    assert severities("constant_feature", record(padded, y)) == ["note"]
+
+
+def test_inputs_of_other_groups_are_not_opinions() -> None:
+    x, y = RNG.normal(size=(600, 5)), RNG.integers(0, 3, 600)
+    x[:, 0] += y
+    groups = RNG.permutation(600) // 10
+    means = np.array([x[groups == g].mean(axis=0) for g in range(60)])[groups]
+    assert [f.severity for f in ask("corrupted_labels", record(means, y))] == ["warning"]
+    assert severities("conflicting_labels", record(means, y)) == ["note"]
+    true = np.array([np.bincount(y[groups == g]).argmax() for g in range(60)])[groups]
+    opinions = np.where(RNG.uniform(size=600) < 0.6, true, y)  # one thing, seen by ten people who mostly agree
+    assert "warning" not in severities("corrupted_labels", record(means, opinions))
+    assert severities("conflicting_labels", record(means, opinions)) == ["warning"]
+
+
 def test_ids_tell_labels_and_shuffled_ones_do_not() -> None:
     x = words(600)
     y = ((x == 2).sum(axis=1) > 0).astype(int)

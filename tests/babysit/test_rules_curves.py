@@ -249,16 +249,10 @@ def test_constraints_that_hold_weights_short() -> None:
         assert ("regularization_too_strong" in seen) == said, (length, taken, limit)
         if said:
             assert limit in seen["regularization_too_strong"].message
-
-
-def test_a_constraint_of_signs_makes_a_model_too_poor() -> None:
+    added = [kernel("0.kernel", weight=1.4, update=1.4)]  # what may only add is too little, not too short
+    added = [replace(p, weight=replace(p.weight, minimum=0.0)) for p in added]
     layer = LayerFacts("0", "Dense", units=4, settings={"constraint": "non_neg()"})
-    for minimum, name in ((0.0, "underfitting"), (-1.0, "regularization_too_strong")):
-        held = kernel("0.kernel", weight=1.4, update=1.4)
-        held = replace(held, weight=replace(held.weight, minimum=minimum))
-        for losses, said in (([2.0] * 5, {name}), ([0.1] * 5, set())):
-            seen = found(record({"loss": losses}, [step(i, [held]) for i in range(3)], layers=[layer]), "epoch")
-            assert {"underfitting", "regularization_too_strong"} & set(seen) == said
+    assert "regularization_too_strong" not in found(record(flat, [step(i, added) for i in range(3)], layers=[layer]))
 
 
 def noisy(noise: float, update: float) -> list[Any]:

@@ -296,3 +296,24 @@ def test_a_few_wild_values_take_the_scale_from_a_feature() -> None:
     assert found.severity == "warning" and found.evidence["feature"] == 1
     tails = np.exp(2.0 * rng.normal(size=(400, 3)))  # incomes
     assert not ask("input_not_normalized", record_of((tails - tails.mean(axis=0)) / tails.std(axis=0), y))
+
+
+def in_order(labels: np.ndarray, shuffle: bool) -> list[Finding]:
+    rng = np.random.default_rng(0)
+    x = (np.eye(4)[labels] + 0.3 * rng.standard_normal((len(labels), 4))).astype(np.float32)
+    model = db.Sequential([db.layers.Dense(16, "relu", input_shape=4), db.layers.Dense(4)])
+    model.compile("sgd", "cross_entropy")
+    history = model.fit(x, labels, epochs=2, batch_size=16, shuffle=shuffle, verbose=0)
+    return [f for f in history.findings if f.code == "unshuffled_rows"]
+
+
+def test_rows_sorted_by_class_and_not_shuffled() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 4, 400)
+    (found,) = in_order(np.sort(labels), shuffle=False)
+    assert found.severity == "warning" and found.evidence["stretch"] == 100.0
+    assert not in_order(np.sort(labels), shuffle=True)
+    assert not in_order(labels, shuffle=False)
+    rare = (rng.random(400) < 0.02).astype(np.int64)  # one class follows itself for long by chance
+    assert not in_order(rare, shuffle=False)
+    assert not in_order(np.tile(np.repeat(np.arange(4), 4), 25), shuffle=False)  # every class in every batch

@@ -11,7 +11,7 @@ from small_tasks import TABLES, L, check, loud, model_for, network, scaled
 from test_rules_data import ask
 
 import deepbabysit as db
-from deepbabysit.babysit.graph import Signal, vitals_of
+from deepbabysit.babysit.graph import Signal, trace, vitals_of
 from deepbabysit.babysit.probes import GradientProbe, IgnoreProbe, LossProbe
 from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, Record, RunFacts
 
@@ -224,3 +224,52 @@ def test_a_deep_stack_that_loses_the_signal_bit_by_bit_is_no_path_that_is_cut_of
     model.build_for([(13,)], [np.float32])
     model.compile("adam", "sparse_categorical_crossentropy")
     assert check(model, x, y, (xv, yv)).codes[0] == "unstable_activation_scale"
+
+
+# -- recurrent layers --------------------------------------------------------------------------------------------------
+
+ROWS = np.random.default_rng(5).normal(size=(24, 12, 3)).astype(np.float32)
+
+
+def said_of(layer: Any, code: str, **settings: Any) -> list[str]:
+    """What is said of a layer that reads sequences."""
+    model = db.Sequential([layer, L.Dense(1)])
+    traced = trace(model, [db.tensor(ROWS, requires_grad=True)])
+    made = Record(run=RunFacts(optimizer_settings=settings), probes={"memories": traced.memories})
+    return [f.severity for f in ask(code, made)]
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM", "relu", "both ways"])
+def test_a_memory_that_makes_everything_grow(kind: str) -> None:
+    def layer(**options: Any) -> Any:
+        if kind in ("relu", "both ways"):
+            inner = L.SimpleRNN(16, "relu" if kind == "relu" else "tanh", **options)
+            return inner if kind == "relu" else L.Bidirectional(inner)
+        return getattr(L, kind)(16, **options)
+
+    wide, both = NORMAL(stddev=4.0 if kind in ("GRU", "LSTM") else 1.0), 1 + (kind == "both ways")
+    assert said_of(layer(recurrent_initializer=wide), "bad_init_scale") == ["warning"] * both
+    assert said_of(layer(recurrent_initializer=wide), "bad_init_scale", clip_norm=1.0) == ["note"] * both
+    assert said_of(layer(), "bad_init_scale") == []  # orthogonal
+    assert said_of(layer(recurrent_initializer="glorot_uniform"), "bad_init_scale") == []
+
+
+def test_gates_that_biases_hold_shut() -> None:
+    for value, severity in ((-8.0, ["warning"]), (8.0, ["warning"]), (1.0, []), (2.0, [])):
+        assert said_of(L.GRU(16, bias_initializer=CONSTANT(value)), "bad_bias_init") == severity, value
+    assert said_of(L.LSTM(16), "bad_bias_init") == []
+    assert said_of(L.SimpleRNN(16, bias_initializer=CONSTANT(3.0)), "bad_bias_init") == ["warning"]
+
+
+def test_a_softmax_between_layers_leaves_nothing_and_one_that_gates_is_meant() -> None:
+    def seen(model: Any) -> list[Any]:
+        traced = trace(model, [db.tensor(ROWS[:, 0], requires_grad=True)])
+        return ask("unstable_activation_scale", Record(model=traced.model, probes={"signals": traced.signals}))
+
+    def between(activation: str) -> Any:
+        return db.Sequential([L.Dense(32, activation), L.Dense(16), L.Activation(activation), L.Dense(3, "softmax")])
+
+    assert [f.layer for f in seen(between("softmax"))] == ["0", "2"] and not seen(between("tanh"))
+    entry = db.Input(3)
+    gates, values = L.Dense(8, "softmax")(entry), L.Dense(8, "relu", kernel_initializer="he_normal")(entry)
+    assert not seen(db.Model(entry, L.Dense(3, "softmax")(gates * values)))

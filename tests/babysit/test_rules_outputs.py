@@ -12,6 +12,7 @@ from test_rules_data import ask
 import deepbabysit as db
 from deepbabysit.babysit.facts import data_facts
 from deepbabysit.babysit.probes import LossProbe, OutputProbe
+from deepbabysit.babysit.task import certainty
 from deepbabysit.babysit.vitals import ModelFacts, Record, RunFacts
 
 C = {"iris": 3, "wine": 3, "digits": 10}
@@ -74,7 +75,13 @@ FAULTS: dict[str, Any] = {
     "no sigmoid": ("breast_cancer", (None,), "binary_crossentropy", None, "missing_output_activation"),
     "softmax of one": ("breast_cancer", ("softmax",), "binary_crossentropy", None, "one_unit_softmax"),
     "softmax of one number": ("diabetes", ("softmax",), "mse", None, "one_unit_softmax"),
-    "classes of one unit": ("diabetes", (None,), "cross_entropy", None, "one_unit_softmax"),
+    "classes of one unit": ("breast_cancer", (None,), "categorical_crossentropy", None, "one_unit_softmax"),
+    "amounts as a class": ("diabetes", (None,), "cross_entropy", None, "wrong_loss_for_output"),
+    "amounts as shares": ("diabetes", (None,), "kl_divergence", None, "wrong_loss_for_output"),
+    "absolute error of one-hot": ("wine", ("softmax",), "mae", "one-hot", "wrong_loss_for_output"),
+    "absolute error of bare outputs": ("iris", (None,), "mae", "one-hot", "wrong_loss_for_output"),
+    "absolute error, nearly": ("iris", ("sigmoid",), db.losses.Huber(delta=0.01), "one-hot", "wrong_loss_for_output"),
+    "absolute error of yes or no": ("breast_cancer", ("sigmoid",), "mae", None, "wrong_loss_for_output"),
     "sigmoids for classes": ("iris", ("sigmoid",), "sparse_categorical_crossentropy", None, "wrong_loss_for_output"),
     "yes-or-no of softmax": ("iris", ("softmax",), "binary_crossentropy", "one-hot", "wrong_loss_for_output"),
     "relu logits": ("digits", ("relu",), "cross_entropy", None, "wrong_loss_for_output"),
@@ -137,6 +144,7 @@ HEALTHY: dict[str, Any] = {
     "squared error of sigmoids": ("digits", "sigmoid", "mse", True),
     "yes-or-no logits": ("breast_cancer", None, "binary_crossentropy_with_logits", False),
     "squared error of yes or no": ("breast_cancer", "sigmoid", "mse", False),
+    "huber's of shares": ("wine", "softmax", "huber", True),  # within its corner it is the squared error
     "absolute error": ("diabetes", None, "mae", False),
     "huber": ("diabetes", None, "huber", False),
 }
@@ -221,3 +229,11 @@ def test_targets_of_raw_size_are_found_on_real_data() -> None:
     _, y, _, _, _ = raw("diabetes")
     found = check(model_for("diabetes"), x, y.reshape(-1, 1))
     assert found.codes[0] == "target_not_normalized" and f"mean {y.mean():.4g}" in found[0].message
+
+
+def test_a_loss_that_asks_for_sure_answers() -> None:
+    losses = db.losses
+    for loss in ("mae", losses.Huber(delta=0.01)):
+        assert certainty(losses.get(loss), (1,)) < 1.0 and certainty(losses.get(loss), (4,)) < 1.0
+    for loss in ("mse", "rmse", "huber", "log_cosh"):
+        assert certainty(losses.get(loss), (1,)) > 1.0 and certainty(losses.get(loss), (4,)) > 1.0

@@ -326,3 +326,4 @@ def test_outputs_that_are_normalized_lose_their_scale() -> None:
 
     assert said(end) == ["warning"] and said(learned) == ["note"] and said(learned, batch_size=8) == ["warning"]
     assert said(learned, task="multiclass") == []  # logits may be
+    assert said(end, task="multiclass") == ["warning"]  # but they become sure

@@ -17,7 +17,7 @@ from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.rules.capacity import too_small
 from deepbabysit.babysit.rules.reach import reach
 from deepbabysit.babysit.rules.rule import RULES
-from deepbabysit.babysit.settling import settle
+from deepbabysit.babysit.settling import BOTTLENECK, settle
 from deepbabysit.babysit.shortfall import shortfall
 from deepbabysit.babysit.vitals import EpochVitals, LayerFacts, Record
 from deepbabysit.babysit.yardstick import CENTERS, Yardstick, measure
@@ -262,8 +262,32 @@ def test_training_labels_that_contradict_the_inputs() -> None:
     (found,) = ask("corrupted_labels", labelled(doubted=0.45, own_curved=0.5))
     assert found.evidence["doubted"] == 0.45 and "45 %" in found.message
     assert not ask("corrupted_labels", labelled())
-    assert not ask("corrupted_labels", labelled(doubted=0.45, held_doubted=0.4, own_curved=0.5))  # a hard task
+    hard = {"own_linear": 0.6, "own_curved": 0.65, "linear": 0.6, "curved": 0.66}
+    assert not ask("corrupted_labels", labelled(doubted=0.2, held_doubted=0.2, **hard))  # surest where it is right
     assert not ask("corrupted_labels", labelled(doubted=0.45))  # known as well as those of the other part
+
+
+def test_labels_that_are_wrong_where_inputs_are_clear_were_guessed() -> None:
+    guessed = {"own_linear": 0.6, "own_curved": 0.7, "linear": 0.6, "curved": 0.72}
+    assert ask("corrupted_labels", labelled(doubted=0.28, held_doubted=0.27, **guessed))
+    assert not ask("corrupted_labels", labelled(doubted=0.16, held_doubted=0.17, **guessed))  # overlapping classes
+    unknown = {"own_linear": 0.5, "own_curved": 0.55, "linear": 0.5, "curved": 0.55, "own_guess": 0.5}
+    assert not ask("corrupted_labels", labelled(doubted=0.44, held_doubted=0.44, **unknown))  # nothing is known
+
+
+def test_a_class_whose_rows_have_the_name_of_another_everywhere_and_classes_that_overlap() -> None:
+    rng = np.random.default_rng(5)
+    places, true = rng.normal(size=(900, 2)), rng.integers(0, 3, 900)
+    centers = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
+    renamed = np.where((true == 1) & (rng.uniform(size=900) < 0.6), 2, true)
+    for apart, y, codes in ((1.0, renamed, 1), (1.0, true, 0), (0.25, true, 0)):
+        x = (places + apart * centers[true]).astype(np.float32)
+        model = network(2, "multiclass", 3)
+        found = check(model, x[:600], y[:600], (x[600:], y[600:]))
+        said = [f for f in found if f.code == "corrupted_labels" and f.severity == "warning"]
+        assert len(said) == codes
+        if codes:
+            assert (said[0].evidence["class"], said[0].evidence["other"]) == (1, 2)
 
 
 def test_training_numbers_that_are_known_less_than_validation_numbers() -> None:
@@ -327,3 +351,26 @@ def test_few_steps_matter_where_the_score_is_behind() -> None:
         made = end(score, curves={"loss": curves["loss"][:epochs]}, batch_size=480, per_epoch=steps)
         made.run = replace(made.run, epochs=epochs)
         assert len(ask("batch_too_large", made, "epoch")) == count, (score, steps)
+
+
+def test_weights_that_may_only_add_are_too_little() -> None:
+    def made(score: float, held: tuple[str, ...], signs: tuple[str, ...]) -> Record:
+        layers = [
+            LayerFacts(str(n), "Dense", "relu", 16, 20, settings={"constraint": "non_neg()"} if str(n) in held else {})
+            for n in range(3)
+        ]
+        weights = [kernel(f"{n}.kernel") for n in range(3)]
+        weights = [replace(p, weight=replace(p.weight, minimum=0.0)) if p.path[0] in signs else p for p in weights]
+        return end(score, layers=layers, steps=[step(n, weights) for n in range(4)])
+
+    every = ("0", "1", "2")
+    for score, held, signs, said in (
+        (0.6, every, every, True), (0.6, every[1:], every[1:], True),  # the first layer may take away
+        (0.94, every, every, False),  # it learned all the same
+        (0.6, every[2:], every[2:], False),  # the last one only adds up
+        (0.6, every, ("0", "1"), False),  # a constraint of length: signs are free
+        (0.6, (), every, False),  # nobody keeps them there
+    ):
+        found = BOTTLENECK.ask(made(score, held, signs))
+        assert [f.code for f in found] == (["underfitting"] if said else []), (score, held, signs)
+        assert not said or "non_neg" in found[0].message

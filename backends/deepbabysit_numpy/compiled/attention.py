@@ -17,6 +17,7 @@ from deepbabysit_numpy.compiled.sizes import LEAST
 from deepbabysit_numpy.kernels.attention import factor_of, work_dtype
 
 _FORWARD, _BACKWARD = Compiled("attention", "attention"), Compiled("attention", "attention_gradient")
+_FORWARD_PRODUCTS, _BACKWARD_PRODUCTS = 2, 5
 _BLOCK = 96 << 10  # bytes of scores: with keys, values and their gradients they stay in the second-level cache
 
 
@@ -40,10 +41,11 @@ def _lengths(q: Any, k: Any, v: Any, size: int) -> tuple[int, ...]:
     return samples, heads, queries, keys, depth, wide, min(block, queries)
 
 
-def _parts(lengths: tuple[int, ...], products: int) -> int:
+def _parts(lengths: tuple[int, ...], products: int, least: str = "attention part awake") -> int:
+    """Return into how many parts heads are divided: in a program; elsewhere a thread that sleeps has to be woken."""
     samples, heads, queries, keys, depth, wide, _ = lengths
     work = float(products) * samples * heads * queries * keys * (depth + wide)
-    return team.parts(samples * heads, work, LEAST["attention part"])
+    return team.parts(samples * heads, work, LEAST[least])
 
 
 def _scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
@@ -51,7 +53,7 @@ def _scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
     work = work_dtype(np.result_type(q.dtype, k.dtype, v.dtype))
     lengths = _lengths(q, k, v, work.itemsize)
     keys, depth, block = lengths[3], lengths[4], lengths[6]
-    return (Form((_parts(lengths, 2), (depth + block) * keys), work),)
+    return (Form((_parts(lengths, _FORWARD_PRODUCTS), (depth + block) * keys), work),)
 
 
 def _gradient_scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
@@ -59,7 +61,7 @@ def _gradient_scratch(forms: Any, **attrs: Any) -> tuple[Form, ...]:
     work = work_dtype(np.result_type(*[form.dtype for form in forms[:4]]))
     lengths = _lengths(q, k, v, work.itemsize)
     keys, depth, wide, block = lengths[3:]
-    return (Form((_parts(lengths, 5), (depth + wide + 2 * block) * keys), work),)
+    return (Form((_parts(lengths, _BACKWARD_PRODUCTS), (depth + wide + 2 * block) * keys), work),)
 
 
 def _flat(array: Any) -> tuple[Any, tuple[int, int, int]]:
@@ -88,17 +90,18 @@ def _mask(mask: tuple[Any, ...], dtype: Any) -> Any:
 
 
 def _run(
-    function: Compiled, space: Any, lengths: tuple[int, ...], ins: list[Any], mask: Any, outs: list[Any],
-    more: tuple[Any, ...], factor: float, causal: bool,
+    function: Compiled, products: int, space: Any, lengths: tuple[int, ...], ins: list[Any], mask: Any,
+    outs: list[Any], more: tuple[Any, ...], factor: float, causal: bool,
 ) -> None:
     """Run it on flat arrays; results that are not of its dtype are computed beside and copied."""
+    parts = threads.count() if team.in_program() else _parts(lengths, products, "attention part")
     work = space.dtype
     targets = [_ready(out, work) for out in outs]
     flat = [_flat(array) for array in (*ins, *targets)]
     tile = _tile(lengths[5], work.itemsize)
     arrays = [memory for memory, _ in flat]
     team.TEAM.run(
-        function, (work, len(tile[0])), min(len(space), threads.count()), tile, *arrays[: len(ins)], mask,
+        function, (work, len(tile[0])), min(len(space), parts), tile, *arrays[: len(ins)], mask,
         *arrays[len(ins) :], *more, lengths, tuple(steps for _, steps in flat), float(factor), causal, space,
     )
     for out, target in zip(outs, targets, strict=True):
@@ -113,7 +116,9 @@ def _attention(
     work = space.dtype
     lengths = _lengths(q, k, v, work.itemsize)
     ins = [_ready(a, work) for a in (q, k, v)]
-    _run(_FORWARD, space, lengths, ins, _mask(mask, work), [outs[0]], (), factor_of(q, scale), causal)
+    _run(
+        _FORWARD, _FORWARD_PRODUCTS, space, lengths, ins, _mask(mask, work), [outs[0]], (), factor_of(q, scale), causal
+    )
 
 
 def _attention_gradient(
@@ -126,8 +131,8 @@ def _attention_gradient(
     ins = [_ready(a, work) for a in (g, q, k, v)]
     slopes = np.ascontiguousarray(outs[3], work) if scores else np.empty((0,), work)
     _run(
-        _BACKWARD, space, lengths, ins, _mask(mask, work), list(outs[:3]), (slopes.reshape(-1),), factor_of(q, scale),
-        causal,
+        _BACKWARD, _BACKWARD_PRODUCTS, space, lengths, ins, _mask(mask, work), list(outs[:3]), (slopes.reshape(-1),),
+        factor_of(q, scale), causal,
     )
     if scores and slopes is not outs[3]:
         outs[3][...] = slopes

@@ -19,7 +19,6 @@ FLOATS = frozenset({"float32", "float64"})
 HALF_TOO = frozenset({"float16", *FLOATS})
 Choice = tuple[Compiled, tuple[Any, ...]]
 _BLOCK = 16 * 1024
-_HALF_BLOCK = 64 * 1024  # with fewer, the calls take longer than what they do
 _UNIT = 256  # elements: what is left over after whole vectors is left over at the end of an array alone
 _WIDEN, _NARROW = Compiled("half", "widen"), Compiled("half", "narrow")
 
@@ -53,33 +52,27 @@ def sweep_rows(function: Compiled, out: Any, ins: Sequence[Any], numbers: tuple[
     """Run ``function(*ins, out, *numbers)`` over arrays whose first axis can be cut.
 
     Inputs in the memory of the output are copied block by block: a loop is vectorized only where reading and writing do
-    not overlap. float16 is computed in float32, block by block. Several threads share a loop in programs alone:
-    elsewhere, waking one takes as long as most of these loops.
+    not overlap. float16 comes as uint16. Several threads share a loop in programs alone: elsewhere, waking one takes as
+    long as most of these loops.
     """
-    half = out.dtype == np.float16
-    if not half and not any(np.may_share_memory(out, a) for a in ins):
+    if out.dtype == np.float16:
+        out, ins = out.view(np.uint16), [a.view(np.uint16) for a in ins]
+    if not any(np.may_share_memory(out, a) for a in ins):
         count = team.parts_awake(max(len(out) // _UNIT, 1) if out.ndim == 1 else len(out), float(out.size))
         if count == 1:
             function(out.dtype, *ins, out, *numbers)
         else:
             _shared(function, count, out, ins, numbers)
         return
-    step = min(max((_HALF_BLOCK if half else _BLOCK) // prod(out.shape[1:]), 1), len(out))
-    blocks = [np.empty((step, *out.shape[1:]), np.float32 if half else out.dtype) for _ in range(len(ins) + half)]
+    step = min(max(_BLOCK // prod(out.shape[1:]), 1), len(out))
+    blocks = [np.empty((step, *out.shape[1:]), out.dtype) for _ in ins]
     for begin in range(0, len(out), step):
         part = slice(begin, begin + step)
         target = out[part]
         sources = [block[: len(target)] for block in blocks]
-        for a, source in zip(ins, sources, strict=False):
-            if half:
-                widen(a[part], source)
-            else:
-                source[...] = a[part]
-        if half:
-            function(sources[-1].dtype, *sources, *numbers)
-            narrow(sources[-1], target)
-        else:
-            function(out.dtype, *sources, target, *numbers)
+        for a, source in zip(ins, sources, strict=True):
+            source[...] = a[part]
+        function(out.dtype, *sources, target, *numbers)
 
 
 def _shared(

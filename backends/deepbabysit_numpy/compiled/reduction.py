@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from deepbabysit.kernels.shapes import normalize_axes
 from deepbabysit.kernels.spec import Form
 from deepbabysit.runtime.backend import Kernel
-from deepbabysit_numpy.compiled.loading import Compiled, available
+from deepbabysit_numpy.compiled import team
+from deepbabysit_numpy.compiled.loading import LISTENERS, Compiled, available
 from deepbabysit_numpy.compiled.sizes import LEAST
 from deepbabysit_numpy.kernels.reduction import KERNELS as PLAIN
 
@@ -76,6 +78,17 @@ def _views(x: Any, out: Any, axis: Any) -> tuple[Any, Any, int]:
     return x.reshape(_folded(split)), out.reshape(split[0], split[2]), split[1]
 
 
+def _by_rows(function: Compiled, blocks: Any, scratch: Any, out: Any, *numbers: float) -> None:
+    """Run ``function(blocks, *scratch, out, *numbers)``; programs share sums that lie in memory one after the other."""
+    # the others use the scratch space
+    count = team.parts_awake(len(blocks), float(blocks.size)) if out.shape[1] == 1 else 1
+    if count == 1:
+        function(blocks.dtype, blocks, *scratch, out, *numbers)
+        return
+    parts = [(blocks[i:j], *scratch, out[i:j], *numbers) for i, j in team.ends(len(blocks), count)]
+    LISTENERS[threading.get_ident()].shared(function.module, function.name, parts)
+
+
 def _total(name: str, divides: bool) -> Any:
     plain = PLAIN[name].run
 
@@ -84,14 +97,14 @@ def _total(name: str, divides: bool) -> Any:
             plain(ctx, outs, x, axis=axis, keepdims=keepdims)
             return
         blocks, out, count = _views(x, outs[0], axis)
-        _SUMS(x.dtype, blocks, *ctx.scratch, out, float(count) if divides else 1.0)
+        _by_rows(_SUMS, blocks, ctx.scratch, out, float(count) if divides else 1.0)
 
     return run
 
 
 def _variance(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> None:
     blocks, out, count = _views(x, outs[0], axis)
-    _VARIANCES(x.dtype, blocks, *ctx.scratch, out, float(count))
+    _by_rows(_VARIANCES, blocks, ctx.scratch, out, float(count))
 
 
 def _max(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> None:
@@ -99,7 +112,7 @@ def _max(ctx: Any, outs: Any, x: Any, *, axis: Any = None, keepdims: bool = Fals
         PLAIN["max"].run(ctx, outs, x, axis=axis, keepdims=keepdims)
         return
     blocks, out, _ = _views(x, outs[0], axis)
-    _LARGEST(x.dtype, blocks, *ctx.scratch, out)
+    _by_rows(_LARGEST, blocks, ctx.scratch, out)
 
 
 def _scratch_powers(forms: Any, *, axis: Any = None, keepdims: bool = False) -> tuple[Form, ...]:

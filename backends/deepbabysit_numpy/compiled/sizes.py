@@ -39,6 +39,7 @@ LEAST: dict[str, int] = {
     "units": 32,
     "attention": 4096,
     "attention part": 1 << 26,  # operations of a part: half a millisecond
+    "attention part awake": 1 << 20,
     "statistics": 1024,
     "reduction": 8192,
     "conv": 1 << 14,  # operations

@@ -16,11 +16,12 @@ def _takes(forms: Any, *, axis: int = -1) -> bool:
 
 def _by_rows(name: str) -> Kernel:
     """Return the kernel of ``name(*ins, out)`` over rows."""
-    function = Compiled("softmax", name)
+    function, halves = Compiled("softmax", name), Compiled("softmax", f"half_{name}")
 
     def run(ctx: Any, outs: Any, *ins: Any, axis: int = -1) -> None:
         width = ins[0].shape[-1]
-        sweep_rows(function, outs[0].reshape(-1, width), [a.reshape(-1, width) for a in ins])
+        chosen = halves if outs[0].dtype.itemsize == 2 else function
+        sweep_rows(chosen, outs[0].reshape(-1, width), [a.reshape(-1, width) for a in ins])
 
     return Kernel(run, dtypes=HALF_TOO, supports=_takes, contiguous=True)
 

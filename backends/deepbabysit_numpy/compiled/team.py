@@ -17,9 +17,10 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from deepbabysit.runtime import blas, subnormals, threads
@@ -47,6 +48,11 @@ def in_program() -> bool:
 def parts_awake(rows: int, elements: float) -> int:
     """Return into how many parts a loop over so many elements is divided: 1 outside of programs."""
     return parts(rows, elements, LEAST["elements awake"]) if in_program() else 1
+
+
+def ends(length: int, count: int) -> Iterator[tuple[int, int]]:
+    """Yield where the parts of an axis begin and end."""
+    return pairwise([length * part // count for part in range(count + 1)])
 
 
 PATIENCE = 256  # products without a convolution before BLAS gets its threads back

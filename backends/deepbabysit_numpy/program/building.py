@@ -19,9 +19,11 @@ from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.late import Late
 from deepbabysit.runtime.subnormals import flushed
 from deepbabysit_numpy.compiled.convolution import convolves
-from deepbabysit_numpy.compiled.dense import ours, threaded
+from deepbabysit_numpy.compiled.dense import threaded
 from deepbabysit_numpy.compiled.loading import LISTENERS
-from deepbabysit_numpy.compiled.team import LOAN
+from deepbabysit_numpy.compiled.sizes import LEAST
+from deepbabysit_numpy.compiled.team import LOAN, ends
+from deepbabysit_numpy.compiled.team import parts as parts_of
 from deepbabysit_numpy.program.crew import ASLEEP, CREW
 from deepbabysit_numpy.program.entry import Entry
 from deepbabysit_numpy.program.forms import FORMS
@@ -31,6 +33,7 @@ from deepbabysit_numpy.program.rows import address
 from deepbabysit_numpy.program.tracing import Trace
 
 LARGEST = 1 << 19  # bytes of a call's arrays: above, the call itself costs nothing next to what it does
+_MOST_PIECES = 1024  # calls of a chain that become rows: with more, calling them costs nothing, and writing them does
 
 _NOISE = 40_009  # a prime: what is repeated has no period in common with rows
 
@@ -49,10 +52,15 @@ def _run(device: Device, call: Call) -> None:
 
 def trace(device: Device, call: Call, team: bool = True) -> Trace | None:
     """Return the rows of a call, or None where it has none; `team`: whether a crew may work them off."""
+    if isinstance(call[0], Chain):
+        return _chain(device, call[0], team)
+    found = _traced(device, call, team)
+    return found if found is not None and (found.alike or not _large(call)) else None
+
+
+def _traced(device: Device, call: Call, team: bool) -> Trace | None:
     run, outs, ins, scratch = call
     arrays = [*outs, *ins, *scratch]
-    if isinstance(run, Chain):
-        return None
     if not all(type(a) is np.ndarray for a in arrays):
         return None
     found = Trace(arrays, team)
@@ -71,7 +79,52 @@ def trace(device: Device, call: Call, team: bool = True) -> Trace | None:
     finally:
         device.scratch = before
         del LISTENERS[thread]
-    return found if found.alike or not _large(call) else None
+    return found
+
+
+def _alone(device: Device, call: Call) -> Trace | None:
+    return _traced(device, call, False)
+
+
+def _chain(device: Device, chain: Chain, team: bool) -> Trace | None:
+    """Return the rows of a chain; a crew shares its pieces, and each member has memory of its own for them."""
+    first, last = chain.pieces[0], chain.pieces[-1]
+    if len(chain.pieces) * len(first) > _MOST_PIECES:
+        return None
+    # all pieces but the last have one form
+    if not all(same_bits(device, call, _alone) for call in (*first, *last)):
+        return None
+    found = Trace([], team)
+    size = max(a.size for _, outs, _, _ in first for a in outs)
+    work = float(size * len(first) * len(chain.pieces))
+    count = parts_of(len(chain.pieces), work, LEAST["elements awake"]) if team else 1
+    lists: list[list[Row]] = []
+    for begin, end in ends(len(chain.pieces), count):
+        rows: list[Row] = []
+        spaces = [(extent(space), _room(*extent(space))) for space in chain.spaces] if lists else []
+        for call in (call for piece in chain.pieces[begin:end] for call in piece):
+            own: Call = (call[0], *[tuple([_elsewhere(a, spaces) for a in group]) for group in call[1:]])  # type: ignore[assignment]
+            one = _alone(device, own)
+            if one is None:
+                return None
+            rows += one.rows
+            found.kept += [own, one.kept, one.made]
+        lists.append(rows)
+    if count > 1:
+        found.add(found.together(lists), True)
+    else:
+        for row in lists[0]:
+            found.add(row, True)
+    return found
+
+
+def _elsewhere(array: np.ndarray, spaces: Sequence[tuple[tuple[int, int], np.ndarray]]) -> np.ndarray:
+    """Return an array at the same place of another memory, where it lies in one of these."""
+    begin, end = extent(array)
+    for (first, last), memory in spaces:
+        if first <= begin and end <= last:
+            return np.ndarray(array.shape, array.dtype, memory, address(array) - first, array.strides)
+    return array
 
 
 def _large(call: Call) -> bool:
@@ -131,10 +184,10 @@ def _room(begin: int, end: int) -> np.ndarray:
     return memory[start : start + end - begin]
 
 
-def same_bits(device: Device, call: Call) -> bool:
+def same_bits(device: Device, call: Call, traced: Callable[[Device, Call], Trace | None] = trace) -> bool:
     """Tell whether the rows of a call give its kernel's bits, on what its arrays hold now and on noise."""
     copy = _Elsewhere(call)
-    found = trace(device, copy.call)
+    found = traced(device, copy.call)
     if found is None:
         return False
     rows = Rows(found.rows)
@@ -240,7 +293,7 @@ def build(
     waiting: list[tuple[Any, int, int, list[Rows]]] = []  # calls with late inputs, and which of the rows are theirs
     followers: dict[int, list[np.ndarray]] = {}  # the rows of these calls
     # threads of BLAS wait by spinning where a crew would work: a step has one of them
-    team = any(_lends(device, call) for call in calls) or any(map(ours, calls)) and not any(map(threaded, calls))
+    team = not any(map(threaded, calls)) or any(_lends(device, call) for call in calls)
     fused = fuse(calls) if team else {}
     entry = first = Entry(slots, tuple(moving), next((found.written for found in moving.values()), ()))
     moving = moving if first.slots else {}
@@ -268,7 +321,8 @@ def build(
             found = trace(device, call, team)
             if isinstance(call, list) and not (found and found.alike):
                 found = None
-            if found is not None and not _large(call) and not same_bits(device, call):
+            proven = _large(call) or isinstance(call[0], Chain)
+            if found is not None and not proven and not same_bits(device, call):
                 found = None
             _run(device, call)
         if found is None:

@@ -7,13 +7,12 @@ values away: whatever is not known to be harmless raises `Untraceable`, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from deepbabysit_numpy.compiled.team import parts_awake
+from deepbabysit_numpy.compiled.team import ends, parts_awake
 from deepbabysit_numpy.program import rows as make
 from deepbabysit_numpy.program.crew import CREW, table_of
 from deepbabysit_numpy.program.machine import Row, Rows
@@ -153,7 +152,7 @@ class Trace:
         if count == 1:
             self.add(make.elementwise(ufunc, loop, arrays))
             return
-        self._add_parts([make.elementwise(ufunc, loop, [a[i:j] for a in arrays]) for i, j in _ends(shape[0], count)])
+        self._add_parts([make.elementwise(ufunc, loop, [a[i:j] for a in arrays]) for i, j in ends(shape[0], count)])
 
     def _add_parts(self, rows: Sequence[Row | None]) -> None:
         """Write rows down that a crew may work off at the same time."""
@@ -214,7 +213,7 @@ class Trace:
             if count == 1:
                 self.add(make.move(to, of, None), True)
                 return
-            self._add_parts([make.move(to[i:j], of[i:j], None) for i, j in _ends(to.shape[0], count)])
+            self._add_parts([make.move(to[i:j], of[i:j], None) for i, j in ends(to.shape[0], count)])
             return
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             raise Untraceable("a copy with another mask")
@@ -239,7 +238,7 @@ class Trace:
             make.native("dense", "slopes", (g[some], y[some], out[some], total, kind))
             for some, total in zip(blocks, sums, strict=True)
         ]
-        self.add(self.together([rows[i:j] for i, j in _ends(len(rows), count)]), True)  # type: ignore[misc]
+        self.add(self.together([rows[i:j] for i, j in ends(len(rows), count)]), True)  # type: ignore[misc]
         self.add(make.native("dense", "gather", (sums, by_bias)), True)
         return True
 
@@ -249,7 +248,7 @@ class Trace:
         last, parts = self._last or (None, [])
         count = len(parts) if last is not None and make.same_place(last, array) else 1
         count = count if count > 1 else parts_awake(array.shape[0], 2.0 * array.size)
-        rows = [make.native(module, name, (array[i:j], *others)) for i, j in _ends(array.shape[0], count)]
+        rows = [make.native(module, name, (array[i:j], *others)) for i, j in ends(array.shape[0], count)]
         if count != len(parts) or None in rows:
             self._add_parts(rows)
             return
@@ -279,11 +278,6 @@ class Trace:
         if isinstance(value, tuple):
             return tuple([self._plain(part) for part in value])
         return self.target(value) if isinstance(value, np.ndarray) else value
-
-
-def _ends(length: int, count: int) -> Iterator[tuple[int, int]]:
-    """Yield where the parts of an axis begin and end."""
-    return pairwise([length * part // count for part in range(count + 1)])
 
 
 def _extent(array: np.ndarray) -> tuple[int, int]:

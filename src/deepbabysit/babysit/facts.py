@@ -94,6 +94,7 @@ class LabelFacts:
         counts: rows of each class, by class number.
         mean, std, minimum, maximum: over all finite numbers; `spread` is the variance averaged over columns and
             `deviation` the mean absolute deviation from the median.
+        stretch: how many rows of one class follow each other, on the average; None where targets are no classes.
     """
 
     kind: str
@@ -108,6 +109,7 @@ class LabelFacts:
     maximum: float
     spread: float
     deviation: float
+    stretch: float | None = None
 
     @property
     def classes(self) -> int:
@@ -413,10 +415,12 @@ def label_facts(y: np.ndarray) -> LabelFacts:
         if few:
             counts = {int(level): int(n) for level, n in zip(levels, totals, strict=True)}
     middle = np.median(values, axis=0)
+    changed = int((values[1:] != values[:-1]).any(axis=1).sum()) if counts and len(values) == len(y) else None
     return LabelFacts(
         kind, shape, whole, floating, few, counts,
         mean=float(values.mean()), std=float(values.std()), minimum=float(values.min()), maximum=float(values.max()),
         spread=float(values.var(axis=0).mean()), deviation=float(np.abs(values - middle).mean()),
+        stretch=None if changed is None or kind == "multilabel" else len(values) / (changed + 1),
     )
 
 

@@ -17,6 +17,7 @@ PAIRS, SAME, DIFFERENT = 60, 1e-4, 20  # lines through two rows; how close other
 LEVEL, LEVELLED, PIECE = 5, 0.9, 0.03  # rows of a level; share of rows in such levels; share of rows in a piece
 PURE, PURE_ROWS = 0.97, 20  # share and number of rows of one class with the same value
 EXACT, SUMMED = 1e-9, 3  # variance that a sum of so many features at most may leave, to be the target itself
+USEFUL = 0.15  # what all other features know where the task is no toy
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ def _summed(values: np.ndarray, goal: np.ndarray, found: Giveaway) -> Giveaway |
     if left > EXACT * float(goal[:, 0].var()) or not 1 < len(parts) <= SUMMED:
         return None
     rest = together(np.delete(values, parts, axis=1), goal, True, 0.0)
-    return replace(found, givers=tuple(parts.tolist()), given=1.0, rest=rest, made=1.0)
+    # what two columns decide while all others know nothing is a made-up task: those are not made of the target
+    return replace(
+        found, givers=tuple(parts.tolist()), given=1.0, rest=rest, made=1.0 if rest >= USEFUL else 0.0)
 
 
 def _where_filled(

@@ -13,6 +13,7 @@ import numpy as np
 from deepbabysit.autograd.function import Function
 from deepbabysit.autograd.parameter import Parameter
 from deepbabysit.autograd.tensor import Tensor
+from deepbabysit.babysit.memory import Memory, memories
 from deepbabysit.babysit.vitals import LayerFacts, ModelFacts, TensorVitals
 from deepbabysit.initializers import compute_fans
 from deepbabysit.layers.affine import Affine
@@ -62,13 +63,17 @@ class Signal:
 
 @dataclass(slots=True)
 class Traced:
-    """What a forward pass showed: facts about the graph, signals by layer, the output, and what entered first."""
+    """What a forward pass showed: facts about the graph, signals by layer, the output, and what entered first.
+
+    `memories`: what each direction of a recurrent layer does with the batch, by path.
+    """
 
     model: ModelFacts
     signals: dict[str, Signal]
     output: Tensor
     entering: dict[str, np.ndarray]
     embedded: tuple[bool, ...] = ()
+    memories: Mapping[str, Memory] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -175,7 +180,8 @@ def trace(model: Layer, inputs: Sequence[Tensor], seed: int = 0) -> Traced:
         if _has_kernel(visit.layer) and not _weighted(visit.sources, walker):
             entering.setdefault(visit.path, np.array(visit.given.numpy()))
     embedded = tuple(walker.embedded[number] for number in range(len(inputs)))
-    return Traced(facts, signals, output, entering, embedded)
+    kept = {path: memory for visit in walker.visits for path, memory in memories(visit.path, visit.layer, visit.given)}
+    return Traced(facts, signals, output, entering, embedded, kept)
 
 
 def _hidden(model: Layer) -> set[int]:

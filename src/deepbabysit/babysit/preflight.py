@@ -28,6 +28,7 @@ from deepbabysit.babysit.task import (
     CLASS_PROBABILITIES,
     LOG_PROBABILITIES,
     NUMBERS,
+    certainty,
     refusal,
     setup_facts,
     with_task,
@@ -52,7 +53,7 @@ NEEDS: Mapping[str, str] = {
     "bad_bias_init": "signals", "missing_hidden_activation": "signals", "dropout_too_high": "signals",
     "batchnorm_misuse": "signals", "mode_bug": "modes", "output_ignores_input": "ignores", "batch_leak": "leak",
     "wrong_gradient": "derivative", "underfitting": "fit", "split_leak": "overlap", "split_drift": "drift",
-    "feature_leak": "alone", "corrupted_labels": "association", "duplicate_rows": "copies",
+    "feature_leak": "alone", "corrupted_labels": "association", "unshuffled_rows": "order", "duplicate_rows": "copies",
     "conflicting_labels": "copies", "class_imbalance": "labels", "class_collapse": "labels",
     "regularization_too_strong": "labels",
     "target_not_normalized": "labels", "learning_rate_too_high": "range", "learning_rate_too_low": "range",
@@ -361,8 +362,9 @@ def _measure_yardstick(now: _Examination, ids: Sequence[bool]) -> None:
         now.missing["yardstick"] = SPENT
         return
     price = _price(now.loss) if now.record.run.loss_kind == NUMBERS and now.loss.name not in ("mse", "rmse") else None
+    again = bool(data.copies or (data.overlap is not None and data.overlap.rows))
     now.record.probes["yardstick"] = now.attempt(
-        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels, ids, price)
+        "yardstick", 0.0, lambda: measure(given.x, y, held, targets, data.labels, ids, price, again)
     )
 
 
@@ -421,7 +423,7 @@ def _look_at_model(model: Layer, now: _Examination) -> probes.Subject | None:
         now.failure = f"{type(error).__name__}: {error}"
         return None
     probe = now.record.probes
-    now.record.model, probe["signals"] = traced.model, traced.signals
+    now.record.model, probe["signals"], probe["memories"] = traced.model, traced.signals, traced.memories
     probe["ids"] = traced.embedded
     probe["entering"] = {path: _entering(values) for path, values in traced.entering.items()}
     probe["output"] = probes.probe_output(traced.output)
@@ -454,6 +456,9 @@ def _look_at_loss(subject: probes.Subject, now: _Examination) -> None:
     if refused is not None:
         record.probes["targets"] = refused
         return
+    labels = record.data.labels
+    if record.run.loss_kind == NUMBERS and labels is not None and (labels.kind == "one_hot" or labels.classes == 2):
+        record.probes["certain"] = now.attempt("certain", 1.0, lambda: certainty(now.loss, labels.shape))
     calm = subject.undropped()
     record.probes["loss"] = now.attempt("first loss", 2.0, lambda: probes.probe_loss(subject, calm))
     record.probes["gradients"] = now.attempt("gradients", 2.0, lambda: probes.probe_gradients(subject, calm))
@@ -510,6 +515,8 @@ def _note_data(data: DataFacts, given: Given, now: _Examination) -> None:
         now.missing.setdefault("drift", "the parts cannot be compared")
     if data.labels is None:
         now.missing["labels"] = "there are no targets"
+    if now.record.run.shuffled is None:
+        now.missing["order"] = "fit says whether it shuffles"
     if data.association is None:
         now.missing.setdefault("association", "there are too few rows or no single target")
     if data.association is None or data.association.alone is None:

@@ -60,7 +60,7 @@ def run_facts(info: RunInfo, controls: Controls, model: ModelFacts, callbacks: A
     )
     facts = replace(
         facts, steps=info.steps, rate=float(schedule.rate(0) if schedule.name == "constant" else schedule.base),
-        augmented=loader.augment is not None,
+        augmented=loader.augment is not None, shuffled=loader.shuffle,
         early_stopping=any(type(c).__name__ == "EarlyStopping" for c in callbacks),
     )
     return with_task(facts, controls.loss, _labels(loader.y), model)

@@ -183,8 +183,8 @@ def _mix(words: np.ndarray) -> np.ndarray:
     return words ^ (words >> np.uint64(31))
 
 
-def _hash(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return one 64-bit word per row of (N, k) arrays; equal rows get equal words."""
+def hashed(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return one 64-bit word per row of arrays; equal rows get equal words."""
     found = np.full(len(parts[0]), 0x9E3779B97F4A7C15, np.uint64)
     for part in parts:
         values = np.ascontiguousarray(part.reshape(len(part), -1), dtype=np.float64) + 0.0  # -0 becomes 0
@@ -197,7 +197,7 @@ def _hash(parts: Sequence[np.ndarray]) -> np.ndarray:
 def _keys(x: Arrays, rows: np.ndarray, columns: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     everything = len(rows) == len(x[0])
     parts = [x[number].reshape(len(x[number]), -1)[:, chosen] for number, chosen in columns]
-    return _hash(parts if everything else [part[rows] for part in parts])
+    return hashed(parts if everything else [part[rows] for part in parts])
 
 
 def copies(
@@ -211,8 +211,8 @@ def copies(
     suspects = rows[counts[inverse] > 1][:VERIFIED]
     if not len(suspects):
         return Copies(0, 0, 0, ())
-    full = _hash([a[suspects] for a in x])
-    labels = np.zeros(len(suspects), np.uint64) if y is None else _hash([y[suspects]])
+    full = hashed([a[suspects] for a in x])
+    labels = np.zeros(len(suspects), np.uint64) if y is None else hashed([y[suspects]])
     measured, apart = None, 0.0
     if y is not None and y.dtype.kind == "f":
         measured = np.asarray(y[suspects], np.float64).reshape(len(suspects), -1)
@@ -288,11 +288,11 @@ def overlap(
         return Overlap(0, len(held), ())
     candidates = rows[np.isin(mine, other)][:VERIFIED]
     known: dict[int, int] = {}
-    for key, row in zip(_hash([a[candidates] for a in x]).tolist(), candidates.tolist(), strict=True):
+    for key, row in zip(hashed([a[candidates] for a in x]).tolist(), candidates.tolist(), strict=True):
         known.setdefault(key, row)
     found = [
         (int(row), known[key])
-        for key, row in zip(_hash([a[suspects] for a in theirs]).tolist(), suspects.tolist(), strict=True)
+        for key, row in zip(hashed([a[suspects] for a in theirs]).tolist(), suspects.tolist(), strict=True)
         if key in known
     ]
     return Overlap(len(found), len(held), tuple(found[:EXAMPLES]))

@@ -121,7 +121,7 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
             code: _harmless(found, stand.words()) if found.severity != "note" and not found.evidence.get("alone") and (
                 code in (HELD_UP | (SPOILT - spoilt) if not _given(found) or _as_good(found, stand) else ())
                 or (code in OVERFIT and stand.score >= GOOD and not found.evidence.get("costs"))
-                or (code in UNUSUAL and found.severity == "warning")) else found
+                or (code in UNUSUAL and found.severity == "warning" and _answered(found, stand))) else found
             for code, found in findings.items()
         }
     if stand is not None and math.isfinite(stand.lacking) and not stand.below(CLOSE, 2.0) and (
@@ -159,12 +159,6 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
     if held is not None and held.severity != "note" and held.epoch is None and "stopped_too_early" in findings:
         stopped = _explained(findings["stopped_too_early"], "A model that cannot learn a few rows")
         findings = {**findings, "stopped_too_early": stopped}
-    if held is not None and held.severity != "note" and "taken" in held.evidence:
-        findings = {
-            code: _explained(found, "The constraint on its weights") if (
-                found.severity != "note" and code in OF_SIZE | {"loss_diverging", "loss_spike"}) else found
-            for code, found in findings.items()
-        }
     findings = _promoted(record, findings, stand)
     if all(found.severity == "note" or code in SYMPTOMS for code, found in findings.items()):
         said = shortfall(record)
@@ -238,6 +232,13 @@ def _as_sure_as_allowed(record: Record, findings: dict[str, Finding]) -> dict[st
         code: _harmless(found, words) if found.severity != "note" and code in HELD_UP | OVERFIT | {"double_softmax"}
         else found for code, found in findings.items()
     }
+
+
+def _answered(found: Finding, stand: Reach) -> bool:
+    """Tell whether right answers are all that an unusual loss owes: it may also owe shares, and none came out."""
+    if not found.evidence.get("shares", True):
+        return False
+    return not found.evidence.get("improper") or stand.score >= ACCURATE
 
 
 def _given(found: Finding) -> bool:

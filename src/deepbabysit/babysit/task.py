@@ -78,6 +78,11 @@ def with_task(run: RunFacts, loss: Any, labels: LabelFacts | None, model: ModelF
     return replace(run, task=task, classes=classes, chance=_chance(kind, loss, labels, task, units))
 
 
+def amounts(labels: LabelFacts) -> bool:
+    """Tell whether targets are one amount for each row: no class, whatever the loss is."""
+    return labels.kind == "numbers" and not labels.few and labels.shape in ((), (1,))
+
+
 def _task(
     kind: str | None, labels: LabelFacts, model: ModelFacts, metrics: Mapping[str, str]
 ) -> tuple[str | None, int | None]:
@@ -87,6 +92,8 @@ def _task(
     if labels.kind == "multilabel":
         return "multilabel", labels.shape[-1]
     found = labels.classes
+    if amounts(labels):
+        return "regression", None
     if kind in (CLASS_LOGITS, CLASS_PROBABILITIES, LOG_PROBABILITIES):
         return ("binary" if found == 2 else "multiclass"), found or None
     if kind in (YES_LOGITS, YES_PROBABILITIES, MARGINS):
@@ -116,6 +123,8 @@ def refusal(
 ) -> dict[str, Any] | None:
     """Return the code and the message with which a loss refuses targets beside outputs (N, ...), or None."""
     target, shape = loss.kind.target, (len(y), *output_shape)
+    measured = labels is not None and amounts(labels)
+    unfit = measured and target in (targets.LABELS, targets.ONE_HOT, targets.CLASSES)
     evidence = {"targets": [len(y), *y.shape[1:]], "outputs": list(shape), "loss": loss.name}
     shown: Any = (None, *output_shape)
     try:
@@ -126,12 +135,29 @@ def refusal(
         return {"code": "wrong_loss_for_output", "message": str(error), **evidence}
     except ValueError as error:
         single = bool(output_shape) and output_shape[-1] == 1 and "softmax over one unit" in str(error)
-        return {"code": "one_unit_softmax" if single else "loss_shape_mismatch", "message": str(error), **evidence}
+        code = "wrong_loss_for_output" if unfit else "one_unit_softmax" if single else "loss_shape_mismatch"
+        return {"code": code, "message": str(error), **evidence}
     fine = y if y.dtype.kind != "f" else y[np.isfinite(y).reshape(len(y), -1).all(axis=1)]
     try:
         targets.check_values(loss.name, target, form, fine, shape[-1] if shape else 0, loss.ignore_index)
     except ValueError as error:
-        amounts = labels is not None and labels.kind == "numbers" and not labels.few
-        other = form == targets.ONE_HOT or (amounts and target == targets.PROBABILITIES)
+        other = form == targets.ONE_HOT or (measured and target == targets.PROBABILITIES)
         return {"code": "wrong_loss_for_output" if other else "target_out_of_range", "message": str(error), **evidence}
     return None
+
+
+def certainty(loss: Any, shape: tuple[int, ...]) -> float:
+    """Return the loss of a sure answer over that of the true shares, where one row of four is of a class.
+
+    Below 1 the loss leads to sure answers, not to probabilities.
+
+    >>> from deepbabysit import losses
+    >>> round(certainty(losses.mae, (3,)), 2), round(certainty(losses.mse, (3,)), 2)
+    (0.67, 1.33)
+    """
+    y = np.zeros((4, math.prod(shape)))
+    y[0, 0] = 1.0
+    y[1:, 1:2] = 1.0  # of exclusive classes the other three are of another one
+    answers = (np.broadcast_to(row, y.shape).reshape(4, *shape) for row in (y[1], y.mean(axis=0)))
+    sure, shares = (float(loss(y.reshape(4, *shape), np.ascontiguousarray(answer)).item()) for answer in answers)
+    return sure / shares

@@ -190,6 +190,7 @@ class RunFacts:
         chance: the loss of guessing (ln C, variance, ...), None where unknown.
         dropout: largest dropout rate; `l1`, `l2`: largest factors; `augmented`, `early_stopping`, `weighted`.
         smoothing: share of each label that the loss spreads over all classes.
+        shuffled: whether rows come in a new order each epoch; None where nobody said.
     """
 
     task: str | None = None
@@ -213,6 +214,7 @@ class RunFacts:
     augmented: bool = False
     early_stopping: bool = False
     weighted: bool = False
+    shuffled: bool | None = None
     metrics: Mapping[str, str] = field(default_factory=dict)
 
 

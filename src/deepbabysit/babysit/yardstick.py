@@ -14,6 +14,7 @@ import numpy as np
 
 from deepbabysit.babysit.columns import Arrays, Reader, reader
 from deepbabysit.babysit.facts import LabelFacts
+from deepbabysit.babysit.relations import hashed
 
 ROWS, HELD = 2000, 1000  # so many training and validation rows are used
 NUMBERS = 2_000_000  # so many numbers of the training inputs
@@ -28,6 +29,30 @@ FAR = 5.0  # standardized inputs are cut there: a feature that hardly varies mus
 SHARPNESS = (2.0, 4.0, 8.0, 16.0, 32.0)  # scores are multiplied by one of these before their softmax
 SCALES = tuple(np.geomspace(0.03, 3.0, 24).tolist())  # errors of guessing times these are priced by the run's own loss
 SUREST = 0.2  # share of the rows of which a model is surest
+LABELLED, SIDE, CLIFF = 20, 0.5, 1.15  # rows that a class needs; share of them that lies well inside; and beyond all
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A class whose rows a model finds, although most or many of them have the name of another class.
+
+    Attributes:
+        label, other: places of both classes among all that occur.
+        inside, whole: share of rows that have the class's name, of those it is surest of and of as many as have it.
+        found: share of the rows of that name that stand where they should if `inside` holds for the whole class.
+        mixed: share of the rows there with other names that have that of `other`.
+        clear: share of the right name among the surest rows of `other`.
+        base: share of the class among all rows.
+    """
+
+    label: int
+    other: int
+    inside: float
+    whole: float
+    found: float
+    mixed: float
+    clear: float
+    base: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +77,9 @@ class Yardstick:
             `moved_error` its standard error.
         course: where a loss is no square: what it is for the errors of guessing times each of `SCALES` (numbers only);
             `reached` what it is for those of the better model.
+        fresh: `best` where no row is used twice: neither a training row that equals another, nor a row of both parts;
+            None where there are no such rows, or too few others.
+        split: the class whose surest rows hold another class in the same share wherever one looks (`Split`), or None.
         wide: whether the inputs are images, sequences or very many numbers, which such models do not know well.
     """
 
@@ -73,6 +101,8 @@ class Yardstick:
     expected: float = 0.0
     moved_error: float = 1.0
     wide: bool = False
+    fresh: float | None = None
+    split: Split | None = None
     course: tuple[float, ...] = ()
     reached: float | None = None
 
@@ -99,6 +129,13 @@ class Yardstick:
         return self.own - self.own_guess >= LEARNED and (not self.wide or self.best >= KNOWS)
 
     @property
+    def doubt(self) -> tuple[float, float]:
+        """Share of wrong labels among the surest answers of both parts, and among all answers (classes only)."""
+        count = self.rows + self.held_rows
+        sure = (self.rows * (self.doubted or 0.0) + self.held_rows * (self.held_doubted or 0.0)) / count
+        return sure, 1.0 - (self.rows * self.own + self.held_rows * self.best) / count
+
+    @property
     def missed(self) -> tuple[float, float]:
         """How much less is known of validation rows than of training rows left out, and that in standard errors."""
         gap = self.own - self.best
@@ -122,7 +159,7 @@ def seconds(rows: int, width: int) -> float:
 
 def measure(
     x: Arrays, y: np.ndarray, held_x: Arrays, held_y: np.ndarray, labels: LabelFacts, ids: Sequence[bool] = (),
-    price: Callable[[np.ndarray], float] | None = None,
+    price: Callable[[np.ndarray], float] | None = None, again: bool = False,
 ) -> Yardstick | None:
     """Return what cheap models reach; None where there is too little to fit, or several targets for a row.
 
@@ -131,7 +168,9 @@ def measure(
         labels: facts about y.
         ids: for each input whether it holds ids: they are written out, and known as little as images are.
         price: the loss of errors (N,), where it is not their square.
+        again: whether rows are known to occur twice: then it is also measured without any.
     """
+    fresh = _fresh(x, y, held_x, held_y, labels, ids) if again else None
     width = sum(max(1, int(np.prod(a.shape[1:]))) for a in x)
     of, wide = len(y), width > WIDE or any(a.ndim > 2 for a in x) or any(ids)
     x, y = _chosen(x, y, min(ROWS, max(NUMBERS // width, LEAST)))
@@ -164,7 +203,8 @@ def measure(
         held_doubted=_doubted(better[1] + center, other) if classes else None,
         loss=_cross_entropy(better[0] + center, goal, better[1] + center, other) if classes else None,
         spread=None if classes else float(other.var()),
-        of=of, own_guess=float(center.max()) if classes else 0.0, wide=wide,
+        split=_split(np.concatenate((better[0], better[1])) + center, np.concatenate(goals)) if classes else None,
+        fresh=fresh, of=of, own_guess=float(center.max()) if classes else 0.0, wide=wide,
         course=tuple(price((other - center)[:, 0] * scale) for scale in SCALES) if price and priced else (),
         reached=price((other - center - better[1])[:, 0]) if price and priced else None,
     )
@@ -179,6 +219,46 @@ def measure(
     )
     return replace(found, moved=moved[0], expected=moved[1], moved_error=moved[2])
 
+
+def _fresh(
+    x: Arrays, y: np.ndarray, held_x: Arrays, held_y: np.ndarray, labels: LabelFacts, ids: Sequence[bool]
+) -> float | None:
+    """Return the better score where no row is used twice."""
+    mine, theirs = hashed(x), hashed(held_x)
+    once = np.unique(mine, return_index=True)[1]
+    unseen = np.flatnonzero(~np.isin(theirs, mine))
+    if len(unseen) < LEAST_HELD:  # then training has to do without those rows
+        once, unseen = once[~np.isin(mine[once], theirs)], np.arange(len(theirs))
+    found = measure([a[once] for a in x], y[once], [a[unseen] for a in held_x], held_y[unseen], labels, ids)
+    return None if found is None else found.best
+
+
+def _split(said: np.ndarray, goal: np.ndarray) -> Split | None:
+    """Return the class whose surest rows hold another one in the largest share; None where there are few classes."""
+    labels, counts = goal.argmax(axis=1), goal.sum(axis=0).astype(int)
+    if goal.shape[1] < 3:
+        return None  # a rare class within another one looks the same
+    found: list[Split] = []
+    clear = np.zeros(goal.shape[1])
+    for label, count in enumerate(counts.tolist()):
+        if count < LABELLED:
+            continue
+        ordered = labels[np.argsort(-said[:, label], kind="stable")]
+        right = np.cumsum(ordered == label)
+        inner = max(int(SIDE * count), 10)
+        inside = float(right[inner - 1]) / inner
+        clear[label] = inside
+        if not inside:
+            continue
+        reach = min(int(CLIFF * count / inside), len(ordered))
+        around = ordered[: max(int(SIDE * count / inside), inner)]
+        others = np.bincount(around[around != label], minlength=goal.shape[1])
+        other = int(others.argmax())
+        found.append(Split(
+            label, other, inside, float(right[count - 1]) / count, float(right[reach - 1]) / count,
+            float(others[other]) / max(int(others.sum()), 1), 0.0, count / len(labels)))
+    worst = min(found, key=lambda entry: entry.inside, default=None)
+    return None if worst is None else replace(worst, clear=float(clear[worst.other]))
 
 
 def _chosen(x: Arrays, y: np.ndarray, most: int) -> tuple[list[np.ndarray], np.ndarray]:

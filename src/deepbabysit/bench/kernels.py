@@ -132,13 +132,22 @@ def select(patterns: Sequence[str]) -> list[str]:
     return [name for name in KERNELS if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
 
 
-def names_for(kernel: Kernel, quick: bool) -> list[str]:
-    """Return the contenders that differ from each other on this operation."""
+def names_for(kernel: Kernel, quick: bool, compiling: bool = False) -> list[str]:
+    """Return the contenders that differ from each other on this operation.
+
+    Arguments:
+        kernel: the operation.
+        quick: without `torch.compile`, which takes ten seconds for an operation that it sees first.
+        compiling: with it in a quick run, and without the references, which are never the fastest.
+    """
     image, optimizer = kernel["op"] in IMAGES, kernel["op"] == "optimizer"
     return [
         name for name in NAMES
-        if not (name == "torch-last" and not image) and not (name == "torch-compile" and (quick or image or optimizer))
-        and not (name == "ours-reference" and kernel["op"] in ("conv", "conv1d", "depthwise", "transposed"))
+        if not (name == "torch-last" and not image) and not (
+            name == "torch-compile" and (quick and not compiling or image or optimizer)
+        ) and not (
+            name == "ours-reference" and (compiling or kernel["op"] in ("conv", "conv1d", "depthwise", "transposed"))
+        )
     ]  # fmt: skip
 
 
@@ -162,7 +171,7 @@ def measure(session: Session) -> None:
     pace = Pace(5, 0.03) if session.quick else Pace(7, 0.05)
     for label in session.kernels or (QUICK if session.quick else KERNELS):
         kernel = KERNELS[label]
-        names = session.allowed(names_for(kernel, session.quick))
+        names = session.allowed(names_for(kernel, session.quick, session.quick and bool(session.kernels)))
         names += [name for name in session.names if ":" in name and library(name) == "ours"]
         turns = run_turns(session.pool, {n: (n, {"kind": "kernel", "kernel": kernel}) for n in names}, pace, warm=3)
         wrong = different(turns.checks, kernel["op"])

@@ -13,7 +13,6 @@ from deepbabysit.bench.results import Results
 from deepbabysit.bench.session import OURS, show_time
 
 TORCH_MEAN, JAX_MEAN, OF_FLOOR = 1.5, 1.15, 0.9
-_EQUAL = 0.97  # below, a ratio means slower
 _TRIVIAL = ("copy", "add", "matmul")  # BLAS, and what joins gradients
 
 
@@ -113,34 +112,48 @@ def devices_table(results: Results) -> str:
 
 def kernels_table(results: Results) -> str:
     """Return single operations, and below it where ours is slower than a contender that computes the same."""
-    rows, slower = [], []
+    rows = []
     for key, group in _groups(results, "kernels").items():
         ours = group.get(OURS)
         if ours is None:
             continue
-        cells, others = [], {}
-        for label, name in (("NumPy", "ours-plain"), ("references", "ours-reference")):
-            row = group.get(name)
-            cells.append(_cell(row) if row is not None else "-")
-            if row is not None and label == "NumPy":
-                others[label] = row["ratio"]
-        for own, label in (("torch", "PyTorch"), ("jax", "JAX")):
-            text, ratio = _against(group, own)
-            cells.append(text)
-            if ratio is not None:
-                others[label] = ratio
-        peers = [ratio for label, ratio in others.items() if label != "NumPy"]
+        cells = [_cell(group[name]) if name in group else "-" for name in ("ours-plain", "ours-reference")]
+        cells += [_against(group, own)[0] for own in ("torch", "jax")]
+        peers = [ratio for label, ratio in _others(group).items() if label != "NumPy"]
         ran = ours.get("kernels", {})
         plain = sorted({*ran.get("plain", ()), *ran.get("passed", ())} - {*ran.get("compiled", ()), *_TRIVIAL})
         rows.append([
             key, _cell(ours), *cells, f"{min(peers):.2f}" if peers else "-",
             "all compiled" if not plain else "plain: " + ", ".join(plain),
         ])  # fmt: skip
-        behind = [f"{label} {ratio:.2f}" for label, ratio in others.items() if ratio < _EQUAL]
-        slower += [f"{key} ({', '.join(behind)})"] if behind else []
     head = ["forward + backward", "ours", "NumPy", "references", "best PyTorch", "JAX", "best peer / ours", "kernels"]
-    text = markdown(head, rows) if rows else ""
-    return text + (f"\n\nslower than others (their time over ours): {'; '.join(slower)}" if slower else "")
+    if not rows:
+        return ""
+    behind = slower(results)
+    lines = [f"- {min(others.values()):.2f} {key} ({_named(others)})" for key, others in behind.items()]
+    text = f"slower than others (their time over ours): {len(behind)} of {len(rows)}"
+    return "\n\n".join([markdown(head, rows), "\n".join([text, *lines])])
+
+
+def _named(ratios: dict[str, float]) -> str:
+    return ", ".join(f"{label} {ratio:.2f}" for label, ratio in ratios.items())
+
+
+def _others(group: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return the times over ours of what computes the same: plain NumPy, and the best of each library."""
+    found = {"NumPy": float(group["ours-plain"]["ratio"])} if "ours-plain" in group else {}
+    for own, label in (("torch", "PyTorch"), ("jax", "JAX")):
+        ratio = _against(group, own)[1]
+        if ratio is not None:
+            found[label] = ratio
+    return found
+
+
+def slower(results: Results) -> dict[str, dict[str, float]]:
+    """Return the operations that another contender computes in less time than we, the worst first, and by whom."""
+    groups = {key: group for key, group in _groups(results, "kernels").items() if OURS in group}
+    behind = {key: {own: ratio for own, ratio in _others(group).items() if ratio < 1} for key, group in groups.items()}
+    return dict(sorted(((k, v) for k, v in behind.items() if v), key=lambda pair: min(pair[1].values())))
 
 
 def plain_table(results: Results, part: str, base: str, title: str) -> str:

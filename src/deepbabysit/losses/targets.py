@@ -47,7 +47,7 @@ def check_shapes(name: str, target: str, y: Shape, kind: str, p: Shape, shown: S
         if p[-1] == 1 and len(p) > 1 and (target != LABELS or y in (p, p[:-1])):
             raise ValueError(
                 f"{name}: the output has one class, {_show(p, shown)}; a softmax over one unit is always 1. "
-                f'Use a single sigmoid unit with "binary_crossentropy", or 2 units'
+                f'Use a single sigmoid unit with "binary_crossentropy", or 2 units; for an amount use "mse"'
             )
         if target == LABELS or (target == CLASSES and y != p and (y == p[:-1] or len(y) < len(p))):
             if y == p[:-1]:

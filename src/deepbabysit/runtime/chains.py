@@ -100,16 +100,22 @@ class _Cut:
 
 
 class Chain:
-    """Calls that are run one piece after the other."""
+    """Calls that are run one piece after the other.
 
-    def __init__(self, pieces: list[list[tuple[Any, Any, Any, Any]]], device: Any) -> None:
-        self._pieces = pieces
+    Attributes:
+        pieces: the calls of each.
+        spaces: memory that all pieces use, one after the other.
+    """
+
+    def __init__(self, pieces: list[list[Call]], spaces: list[np.ndarray], device: Any) -> None:
+        self.pieces = pieces
+        self.spaces = spaces
         self._device = device
 
     def __call__(self, outs: Any, *ins: Any) -> None:
         """Run all calls on each piece."""
         device = self._device
-        for piece in self._pieces:
+        for piece in self.pieces:
             for run, outs, ins, scratch in piece:
                 if scratch:
                     device.scratch = scratch
@@ -185,12 +191,12 @@ def _merge(
         cuts = [[pieces(a) for a in group] for group in groups]
         columns.append((run, cuts))
     count = -(-cut.count // cut.step)
-    table = [
+    table: list[list[Call]] = [
         [(run, *(tuple([p[i] for p in group]) for group in cuts)) for run, cuts in columns] for i in range(count)
     ]
     outs = [a for call in calls for a in call[1] if extent(a)[0] not in spaces]
     ins = [a for call in calls for a in call[2] if extent(a)[0] not in spaces]
-    return Chain(table, device), tuple(outs), tuple(ins), ()
+    return Chain(table, list(spaces.values()), device), tuple(outs), tuple(ins), ()
 
 
 def merge_chains(

@@ -10,6 +10,7 @@ from typing import Any
 
 from deepbabysit.kernels.activations import SELU_ALPHA, SELU_SCALE
 from deepbabysit.kernels.elementwise import TWO_OVER_ROOT_PI
+from deepbabysit_numpy.compiled.code.half import like, load, store
 from deepbabysit_numpy.compiled.code.mathematics import decay, erf, expm1, sigmoid, softplus_tail, wide
 from deepbabysit_numpy.compiled.jit import jit
 
@@ -22,78 +23,72 @@ _SELU_LOW = SELU_SCALE * SELU_ALPHA
 def relu_gradient(g: Any, y: Any, out: Any) -> None:
     """``g where y > 0, else 0``."""
     wide()
-    zero = out.dtype.type(0.0)
+    zero = like(out, 0.0)
     for i in range(out.size):
-        v = g[i]
-        out[i] = v if y[i] > zero else zero
+        v = load(g, i)
+        store(out, i, v if load(y, i) > zero else zero)
 
 
 @jit
 def leaky_relu(x: Any, out: Any, slope: Any) -> None:
     """``x where x > 0, else slope x``."""
     wide()
-    real = out.dtype.type
-    zero, factor = real(0.0), real(slope)
+    zero, factor = like(out, 0.0), like(out, slope)
     for i in range(out.size):
-        v = x[i]
-        out[i] = v if v > zero else factor * v
+        v = load(x, i)
+        store(out, i, v if v > zero else factor * v)
 
 
 @jit
 def leaky_relu_gradient(g: Any, y: Any, out: Any, slope: Any) -> None:
     """``g where y > 0, else slope g``."""
     wide()
-    real = out.dtype.type
-    zero, factor = real(0.0), real(slope)
+    zero, factor = like(out, 0.0), like(out, slope)
     for i in range(out.size):
-        v = g[i]
-        out[i] = v if y[i] > zero else factor * v
+        v = load(g, i)
+        store(out, i, v if load(y, i) > zero else factor * v)
 
 
 @jit
 def elu(x: Any, out: Any, alpha: Any) -> None:
     """``x where x > 0, else alpha expm1(x)``."""
     wide()
-    real = out.dtype.type
-    zero, factor = real(0.0), real(alpha)
+    zero, factor = like(out, 0.0), like(out, alpha)
     for i in range(out.size):
-        v = x[i]
+        v = load(x, i)
         low = factor * expm1(v)
-        out[i] = v if v > zero else low
+        store(out, i, v if v > zero else low)
 
 
 @jit
 def elu_gradient(g: Any, y: Any, out: Any, alpha: Any) -> None:
     """``g where y > 0, else g (y + alpha)``."""
     wide()
-    real = out.dtype.type
-    zero, offset = real(0.0), real(alpha)
+    zero, offset = like(out, 0.0), like(out, alpha)
     for i in range(out.size):
-        v, low = g[i], g[i] * (y[i] + offset)
-        out[i] = v if y[i] > zero else low
+        v, low = load(g, i), load(g, i) * (load(y, i) + offset)
+        store(out, i, v if load(y, i) > zero else low)
 
 
 @jit
 def selu(x: Any, out: Any) -> None:
     """``s (x where x > 0, else a expm1(x))``."""
     wide()
-    real = out.dtype.type
-    zero, high, factor = real(0.0), real(SELU_SCALE), real(_SELU_LOW)
+    zero, high, factor = like(out, 0.0), like(out, SELU_SCALE), like(out, _SELU_LOW)
     for i in range(out.size):
-        v = x[i]
+        v = load(x, i)
         low = factor * expm1(v)
-        out[i] = high * v if v > zero else low
+        store(out, i, high * v if v > zero else low)
 
 
 @jit
 def selu_gradient(g: Any, y: Any, out: Any) -> None:
     """``s g where y > 0, else g (y + s a)``."""
     wide()
-    real = out.dtype.type
-    zero, high, offset = real(0.0), real(SELU_SCALE), real(_SELU_LOW)
+    zero, high, offset = like(out, 0.0), like(out, SELU_SCALE), like(out, _SELU_LOW)
     for i in range(out.size):
-        slope = y[i] + offset
-        out[i] = g[i] * (high if y[i] > zero else slope)
+        slope = load(y, i) + offset
+        store(out, i, load(g, i) * (high if load(y, i) > zero else slope))
 
 
 @jit
@@ -101,39 +96,37 @@ def error_function(x: Any, out: Any) -> None:
     """``erf(x)``."""
     wide()
     for i in range(out.size):
-        out[i] = erf(x[i])
+        store(out, i, erf(load(x, i)))
 
 
 @jit
 def erf_gradient(g: Any, x: Any, out: Any) -> None:
     """``g 2 / sqrt(pi) exp(-x^2)``."""
     wide()
-    factor = out.dtype.type(TWO_OVER_ROOT_PI)
+    factor = like(out, TWO_OVER_ROOT_PI)
     for i in range(out.size):
-        v = x[i]
-        out[i] = g[i] * (factor * decay(-(v * v)))
+        v = load(x, i)
+        store(out, i, load(g, i) * (factor * decay(-(v * v))))
 
 
 @jit
 def gelu(x: Any, out: Any) -> None:
     """``x Phi(x)``."""
     wide()
-    real = out.dtype.type
-    half, one, scale = real(0.5), real(1.0), real(_ROOT_HALF)
+    half, one, scale = like(out, 0.5), like(out, 1.0), like(out, _ROOT_HALF)
     for i in range(out.size):
-        v = x[i]
-        out[i] = half * v * (one + erf(v * scale))
+        v = load(x, i)
+        store(out, i, half * v * (one + erf(v * scale)))
 
 
 @jit
 def gelu_gradient(g: Any, x: Any, out: Any) -> None:
     """``g (Phi(x) + x phi(x))``."""
     wide()
-    real = out.dtype.type
-    half, one, scale, density = real(0.5), real(1.0), real(_ROOT_HALF), real(_DENSITY)
+    half, one, scale, density = like(out, 0.5), like(out, 1.0), like(out, _ROOT_HALF), like(out, _DENSITY)
     for i in range(out.size):
-        v = x[i]
-        out[i] = g[i] * (half * (one + erf(v * scale)) + v * (decay(-half * v * v) * density))
+        v = load(x, i)
+        store(out, i, load(g, i) * (half * (one + erf(v * scale)) + v * (decay(-half * v * v) * density)))
 
 
 @jit
@@ -147,25 +140,23 @@ def _within(x: Any) -> Any:
 def gelu_tanh(x: Any, out: Any) -> None:
     """``x (1 + tanh(u)) / 2`` with ``u = sqrt(2 / pi) (x + 0.044715 x^3)``."""
     wide()
-    real = out.dtype.type
-    zero, one, slope, cubic = real(0.0), real(1.0), real(_SLOPE), real(_CUBIC)
+    zero, one, slope, cubic = like(out, 0.0), like(out, 1.0), like(out, _SLOPE), like(out, _CUBIC)
     for i in range(out.size):
-        near = _within(x[i])
+        near = _within(load(x, i))
         gate = sigmoid(slope * near * (one + cubic * near * near))
-        out[i] = x[i] * (gate if near > real(-10.0) else zero)
+        store(out, i, load(x, i) * (gate if near > like(out, -10.0) else zero))
 
 
 @jit
 def gelu_tanh_gradient(g: Any, x: Any, out: Any) -> None:
     """``g (s + x s (1 - s) 2 u')`` with ``s = sigmoid(2 u)``."""
     wide()
-    real = out.dtype.type
-    one, slope, cubic, three = real(1.0), real(_SLOPE), real(_CUBIC), real(3.0 * _CUBIC)
+    one, slope, cubic, three = like(out, 1.0), like(out, _SLOPE), like(out, _CUBIC), like(out, 3.0 * _CUBIC)
     for i in range(out.size):
-        near = _within(x[i])
+        near = _within(load(x, i))
         square = near * near
         gate = sigmoid(slope * near * (one + cubic * square))
-        out[i] = g[i] * (gate + near * gate * (one - gate) * (slope * (one + three * square)))
+        store(out, i, load(g, i) * (gate + near * gate * (one - gate) * (slope * (one + three * square))))
 
 
 @jit
@@ -173,25 +164,25 @@ def logistic(x: Any, out: Any) -> None:
     """``sigmoid(x)``."""
     wide()
     for i in range(out.size):
-        out[i] = sigmoid(x[i])
+        store(out, i, sigmoid(load(x, i)))
 
 
 @jit
 def sigmoid_gradient(g: Any, y: Any, out: Any) -> None:
     """``g y (1 - y)``."""
     wide()
-    one = out.dtype.type(1.0)
+    one = like(out, 1.0)
     for i in range(out.size):
-        out[i] = g[i] * (y[i] * (one - y[i]))
+        store(out, i, load(g, i) * (load(y, i) * (one - load(y, i))))
 
 
 @jit
 def tanh_gradient(g: Any, y: Any, out: Any) -> None:
     """``g (1 - y^2)``."""
     wide()
-    one = out.dtype.type(1.0)
+    one = like(out, 1.0)
     for i in range(out.size):
-        out[i] = g[i] * (one - y[i] * y[i])
+        store(out, i, load(g, i) * (one - load(y, i) * load(y, i)))
 
 
 @jit
@@ -199,24 +190,24 @@ def silu(x: Any, out: Any) -> None:
     """``x sigmoid(x)``."""
     wide()
     for i in range(out.size):
-        out[i] = x[i] * sigmoid(x[i])
+        store(out, i, load(x, i) * sigmoid(load(x, i)))
 
 
 @jit
 def silu_gradient(g: Any, x: Any, out: Any) -> None:
     """``g s (1 + x (1 - s))`` with ``s = sigmoid(x)``."""
     wide()
-    one = out.dtype.type(1.0)
+    one = like(out, 1.0)
     for i in range(out.size):
-        gate = sigmoid(x[i])
-        out[i] = g[i] * (gate * (one + x[i] * (one - gate)))
+        gate = sigmoid(load(x, i))
+        store(out, i, load(g, i) * (gate * (one + load(x, i) * (one - gate))))
 
 
 @jit
 def softplus(x: Any, out: Any) -> None:
     """``max(x, 0) + log(1 + exp(-|x|))``."""
     wide()
-    zero = out.dtype.type(0.0)
+    zero = like(out, 0.0)
     for i in range(out.size):
-        v = x[i]
-        out[i] = (v if v > zero else zero) + softplus_tail(v)
+        v = load(x, i)
+        store(out, i, (v if v > zero else zero) + softplus_tail(v))

@@ -13,7 +13,7 @@ import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from deepbabysit_numpy.compiled.code.mathematics import bits, number, wide
 from deepbabysit_numpy.compiled.jit import jit, ordered
@@ -80,6 +80,56 @@ def to_bits(x: Any) -> Any:
 
 
 _WIDENED, _NARROWED = (_extended, _truncated) if CONVERTS else (from_bits, to_bits)
+
+
+def load(array: Any, i: Any) -> Any:
+    """Return an element to compute with: of float16, which arrays hold as uint16, a float32."""
+    raise NotImplementedError
+
+
+def store(array: Any, i: Any, value: Any) -> None:
+    """Write what was computed."""
+    raise NotImplementedError
+
+
+def like(array: Any, x: Any) -> Any:
+    """Return a number of the kind that elements of this array are computed in."""
+    raise NotImplementedError
+
+
+_INLINE = {"forceinline": True, "error_model": "numpy"}
+
+
+@overload(load, jit_options=_INLINE)
+def _load(array: Any, i: Any) -> Any:
+    def half(array: Any, i: Any) -> Any:
+        return _WIDENED(array[i])
+
+    def whole(array: Any, i: Any) -> Any:
+        return array[i]
+
+    return half if array.dtype == types.uint16 else whole
+
+
+@overload(store, jit_options=_INLINE)
+def _store(array: Any, i: Any, value: Any) -> Any:
+    def half(array: Any, i: Any, value: Any) -> Any:
+        array[i] = _NARROWED(value)
+
+    def whole(array: Any, i: Any, value: Any) -> Any:
+        array[i] = value
+
+    return half if array.dtype == types.uint16 else whole
+
+
+@overload(like, jit_options=_INLINE)
+def _like(array: Any, x: Any) -> Any:
+    real = np.float64 if array.dtype == types.float64 else np.float32
+
+    def convert(array: Any, x: Any) -> Any:
+        return real(x)
+
+    return convert
 
 
 @jit

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit_numpy.compiled.code.half import like, load, store
 from deepbabysit_numpy.compiled.code.mathematics import log, sigmoid, softplus_tail, wide
 from deepbabysit_numpy.compiled.code.softmax import decay_rows, shift, step_of
 from deepbabysit_numpy.compiled.jit import jit
@@ -136,10 +137,10 @@ def soft_cross_entropy_gradient(g: Any, p: Any, targets: Any, out: Any, smoothin
 def sigmoid_cross_entropy(x: Any, targets: Any, out: Any) -> None:
     """``max(x, 0) - x t + log(1 + exp(-|x|))``."""
     wide()
-    zero = x.dtype.type(0.0)
+    zero = like(out, 0.0)
     for i in range(out.size):
-        v = x[i]
-        out[i] = (v if v > zero else zero) - v * targets[i] + softplus_tail(v)
+        v = load(x, i)
+        store(out, i, (v if v > zero else zero) - v * load(targets, i) + softplus_tail(v))
 
 
 @jit
@@ -147,26 +148,24 @@ def sigmoid_cross_entropy_gradient(g: Any, x: Any, targets: Any, out: Any) -> No
     """``g (sigmoid(x) - t)``."""
     wide()
     for i in range(out.size):
-        out[i] = (sigmoid(x[i]) - targets[i]) * g[i]
+        store(out, i, (sigmoid(load(x, i)) - load(targets, i)) * load(g, i))
 
 
 @jit
 def log_probability(p: Any, out: Any, tiny: Any, slack: Any) -> None:
     """``log(max(p, tiny))``; NaN where p is not within [0, 1] but for rounding."""
     wide()
-    real = p.dtype.type
-    least, low, high, none = real(tiny), real(-slack), real(1.0 + slack), real(np.nan)
+    least, low, high, none = like(out, tiny), like(out, -slack), like(out, 1.0 + slack), like(out, np.nan)
     for i in range(out.size):
-        v = p[i]
+        v = load(p, i)
         value = log(v if v > least else least)
-        out[i] = value if v >= low and v <= high else none
+        store(out, i, value if v >= low and v <= high else none)
 
 
 @jit
 def log_cosh(x: Any, out: Any) -> None:
     """``|x| + log(1 + exp(-2 |x|)) - log(2)``."""
     wide()
-    real = x.dtype.type
-    two, offset = real(2.0), real(_LOG_2)
+    two, offset = like(out, 2.0), like(out, _LOG_2)
     for i in range(out.size):
-        out[i] = abs(x[i]) + softplus_tail(two * x[i]) - offset
+        store(out, i, abs(load(x, i)) + softplus_tail(two * load(x, i)) - offset)

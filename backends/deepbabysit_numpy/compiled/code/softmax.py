@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deepbabysit_numpy.compiled.code.half import narrow, widen
 from deepbabysit_numpy.compiled.code.mathematics import decay, exp, log, order, place, wide
 from deepbabysit_numpy.compiled.jit import jit, ordered
 
@@ -164,3 +165,66 @@ def attention_pull(product: Any, weights: Any) -> None:
             total += product[i, j] * weights[i, j]
         for j in range(keys):
             product[i, j] = (product[i, j] - total) * weights[i, j]
+
+
+# -- float16: rows of float32 in the first cache -----------------------------------------------------------------------
+
+
+@jit
+def _blocks(x: Any) -> Any:
+    """Return blocks of as many rows as are worked on at a time."""
+    return np.empty((3, min(step_of(x.shape[1]), x.shape[0]), x.shape[1]), np.float32)
+
+
+@jit
+def _open(source: Any, block: Any) -> Any:
+    """Return rows of float16 (as uint16) as the first ones of a block."""
+    rows, width = source.shape
+    widen(source.reshape(rows * width), block[:rows].reshape(rows * width))
+    return block[:rows]
+
+
+@jit
+def _close(block: Any, target: Any) -> None:
+    rows, width = target.shape
+    narrow(block[:rows].reshape(rows * width), target.reshape(rows * width))
+
+
+@jit
+def half_softmax(x: Any, out: Any) -> None:
+    """`softmax` of float16."""
+    blocks = _blocks(out)
+    for begin in range(0, out.shape[0], blocks.shape[1]):
+        part = slice(begin, min(begin + blocks.shape[1], out.shape[0]))
+        softmax(_open(x[part], blocks[0]), blocks[2, : part.stop - begin])
+        _close(blocks[2], out[part])
+
+
+@jit
+def half_log_softmax(x: Any, out: Any) -> None:
+    """`log_softmax` of float16."""
+    blocks = _blocks(out)
+    for begin in range(0, out.shape[0], blocks.shape[1]):
+        part = slice(begin, min(begin + blocks.shape[1], out.shape[0]))
+        log_softmax(_open(x[part], blocks[0]), blocks[2, : part.stop - begin])
+        _close(blocks[2], out[part])
+
+
+@jit
+def half_softmax_gradient(g: Any, y: Any, out: Any) -> None:
+    """`softmax_gradient` of float16."""
+    blocks = _blocks(out)
+    for begin in range(0, out.shape[0], blocks.shape[1]):
+        part = slice(begin, min(begin + blocks.shape[1], out.shape[0]))
+        softmax_gradient(_open(g[part], blocks[0]), _open(y[part], blocks[1]), blocks[2, : part.stop - begin])
+        _close(blocks[2], out[part])
+
+
+@jit
+def half_log_softmax_gradient(g: Any, y: Any, out: Any) -> None:
+    """`log_softmax_gradient` of float16."""
+    blocks = _blocks(out)
+    for begin in range(0, out.shape[0], blocks.shape[1]):
+        part = slice(begin, min(begin + blocks.shape[1], out.shape[0]))
+        log_softmax_gradient(_open(g[part], blocks[0]), _open(y[part], blocks[1]), blocks[2, : part.stop - begin])
+        _close(blocks[2], out[part])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.babysitter.draws.development.programs import STEPS
 from benchmarks.babysitter.operators import (
     Delta,
     dropped,
@@ -17,7 +18,7 @@ from benchmarks.babysitter.operators import (
     planned_steps,
     spoil,
 )
-from benchmarks.babysitter.recipes import Recipe, layer, optimizer, task_of
+from benchmarks.babysitter.recipes import KNOWN, Recipe, layer, optimizer, task_of
 
 FEW = 4  # cases of an operator that was added while limits were made
 
@@ -239,3 +240,88 @@ def _no_patience_with_noise(r: Recipe, rng: Any) -> Delta | None:
     """A third of the rate, a fifth of the passes, and an end at the first that is no better."""
     rule = {**r["optimizer"], "learning_rate": r["optimizer"]["learning_rate"] / 3}
     return {"early_stopping": 1, "epochs": max(3, r["epochs"] // 5), "optimizer": rule}
+
+
+# -- networks of other kinds -------------------------------------------------------------------------------------------
+
+
+@operator("wrong_loss_for_output", "missing_output_activation", wanted=4)
+def _nearly_absolute(r: Recipe, rng: Any) -> Delta | None:
+    """Huber's loss with its corner at next to nothing, for shares of classes: an absolute error, as good as."""
+    if task_of(r) != "multiclass":
+        return None
+    return {"loss": {"name": "huber", "delta": pick(rng, 0.005, 0.02)}, "data": {"onehot": True}}
+
+
+@operator("wrong_loss_for_output", "target_out_of_range", wanted=4)
+def _margins_for_amounts(r: Recipe, rng: Any) -> Delta | None:
+    """The loss of yes and no for amounts between 0 and 1 on bare outputs, or of classes for one amount."""
+    if task_of(r) != "regression":
+        return None
+    if pick(rng, 0, 1):
+        return {"loss": "sparse_categorical_crossentropy"}
+    return {"loss": "binary_crossentropy_with_logits"}
+
+
+@operator("wrong_loss_for_output", "loss_shape_mismatch", wanted=4)
+def _amount_of_the_class(r: Recipe, rng: Any) -> Delta | None:
+    """Class numbers as an amount, by absolute error, from one bare unit behind a recurrent layer."""
+    source = r["data"]["source"]
+    if task_of(r) != "multiclass":
+        return None
+    echo = [layer("Reshape", target_shape=list(STEPS[source])), layer("GRU", units=12)]
+    return {"layers": [*echo, layer("Dense", units=1)], "loss": pick(rng, "mae", "log_cosh"),
+            "data": {"shape": [KNOWN[source].features]}}
+
+
+@operator("underfitting", "no_better_than_baseline", "regularization_too_strong", wanted=4)
+def _only_pushes_no_pulls(r: Recipe, rng: Any) -> Delta | None:
+    """Every weight but the first layer's must be above zero, as connections of one kind of nerve are."""
+    stack = layers(r)
+    if len(hidden(stack)) < 2 or any("Norm" in la["class"] for la in stack):
+        return None
+    for la in [*hidden(stack)[1:], stack[-1]]:
+        la["config"].update(kernel_constraint="non_neg", kernel_initializer={"name": "uniform", "minval": 0.0,
+                                                                             "maxval": 0.2})
+    return {"layers": stack}
+
+
+@operator("underfitting", wanted=4)
+def _sees_no_neighbours(r: Recipe, rng: Any) -> Delta | None:
+    """Filters of one point each and the mean over all places: what is left of a picture is how bright it is."""
+    if r["data"]["source"] != "digits":
+        return None
+    eye = {"kernel_size": 1, "activation": "relu", "kernel_initializer": "he_normal"}
+    return {"layers": [layer("Reshape", target_shape=[8, 8, 1]), layer("Conv2D", filters=pick(rng, 8, 16), **eye),
+                       layer("Conv2D", filters=12, **eye), layer("GlobalAvgPool2D"), layers(r)[-1]],
+            "data": {"shape": [64]}}
+
+
+@operator("missing_hidden_activation", "underfitting", wanted=4)
+def _memory_without_a_bend(r: Recipe, rng: Any) -> Delta | None:
+    """A recurrent layer that was told to be linear, and a linear layer behind it."""
+    source = r["data"]["source"]
+    if source not in ("waves", "circles", "moons"):
+        return None
+    steps = STEPS.get(source, (2, 1))
+    echo = layer("SimpleRNN", units=16, activation=None)
+    return {"layers": [layer("Reshape", target_shape=list(steps)), echo, layer("Dense", units=16), layers(r)[-1]]}
+
+
+@operator("vanishing_gradient", "unstable_activation_scale", "double_softmax", "learning_rate_too_low", wanted=4)
+def _shares_in_every_layer(r: Recipe, rng: Any) -> Delta | None:
+    """A softmax behind each hidden layer, as the last one has one: what passes on gets smaller each time."""
+    if any("Norm" in la["class"] for la in r["layers"]) or len(hidden(r["layers"])) < 2:
+        return None
+    return each(r, activation="softmax", kernel_initializer="glorot_uniform")
+
+
+@operator("batchnorm_misuse", "underfitting", wanted=4)
+def _norm_before_the_answer(r: Recipe, rng: Any) -> Delta | None:
+    """The answers before the last bend are normalized over the batch, without factors, batches of eight rows."""
+    if task_of(r) == "regression":
+        return None
+    bend = layers(r)[-1]["config"]["activation"]
+    norm = layer("BatchNorm", scale=False, center=False, momentum=0.9)
+    return {"layers": [*final(r, activation=None)["layers"], norm, layer("Activation", activation=bend)],
+            "batch_size": 8}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from benchmarks.babysitter.draws.development.programs import STEPS
 from benchmarks.babysitter.operators import (
     Delta,
     each,
@@ -14,7 +15,7 @@ from benchmarks.babysitter.operators import (
     operator,
     pick,
 )
-from benchmarks.babysitter.recipes import Recipe, layer, optimizer
+from benchmarks.babysitter.recipes import KNOWN, Recipe, layer, optimizer
 
 # -- rates and optimizers ----------------------------------------------------------------------------------------------
 
@@ -108,3 +109,54 @@ def _deep_sigmoid(r: Recipe, rng: Any) -> Delta | None:
     deep = [layer("Dense", units=16, activation="sigmoid", kernel_initializer="glorot_uniform")] * pick(rng, 5, 7)
     kept = [la for la in stack[:-1] if la["class"] in ("Conv2D", "MaxPool2D", "Flatten")]
     return {"layers": [*kept, *deepcopy(deep), stack[-1]]}
+
+
+# -- networks of other kinds -------------------------------------------------------------------------------------------
+
+
+@operator("bad_init_scale", "exploding_gradient", "saturated_activation", "unstable_activation_scale", wanted=4)
+def _gates_thrown_wide(r: Recipe, rng: Any) -> Delta | None:
+    """Gated memories whose weights from step to step are drawn with a deviation of 2 or 5."""
+    source = r["data"]["source"]
+    if source not in STEPS:
+        return None
+    wide = {"name": "normal", "stddev": pick(rng, 2.0, 5.0)}
+    echo = layer(pick(rng, "LSTM", "GRU"), units=16, recurrent_initializer=wide)
+    return {"layers": [layer("Reshape", target_shape=list(STEPS[source])), echo, layers(r)[-1]],
+            "data": {"shape": [KNOWN[source].features]}}
+
+
+@operator("bad_init_scale", "exploding_gradient", "unstable_activation_scale", "initial_loss_off_chance", wanted=4)
+def _identity_and_more(r: Recipe, rng: Any) -> Delta | None:
+    """A rectified memory over both directions, started from uniform weights that are all above zero."""
+    source = r["data"]["source"]
+    if source not in STEPS:
+        return None
+    start = {"name": "uniform", "minval": 0.0, "maxval": pick(rng, 0.3, 0.6)}
+    echo = layer("Bidirectional", layer=layer("SimpleRNN", units=12, activation="relu", recurrent_initializer=start))
+    return {"layers": [layer("Reshape", target_shape=list(STEPS[source])), echo, layers(r)[-1]],
+            "data": {"shape": [KNOWN[source].features]}}
+
+
+@operator("bad_bias_init", "saturated_activation", "vanishing_gradient", "bad_init_scale", wanted=4)
+def _gates_that_stay_shut(r: Recipe, rng: Any) -> Delta | None:
+    """Biases of a gated memory far from zero: no gate opens, or none ever closes."""
+    source = r["data"]["source"]
+    if source not in STEPS:
+        return None
+    start = {"name": "constant", "value": pick(rng, -8.0, 8.0, 20.0)}
+    echo = layer("GRU", units=16, bias_initializer=start)
+    return {"layers": [layer("Reshape", target_shape=list(STEPS[source])), echo, layers(r)[-1]],
+            "data": {"shape": [KNOWN[source].features]}}
+
+
+@operator("symmetric_init", wanted=4)
+def _one_memory_many_times(r: Recipe, rng: Any) -> Delta | None:
+    """All units of a recurrent layer begin alike, in what they read and in what they keep."""
+    source = r["data"]["source"]
+    if source not in STEPS:
+        return None
+    same = {"name": "constant", "value": pick(rng, 0.02, 0.1)}
+    echo = layer(pick(rng, "SimpleRNN", "LSTM"), units=16, kernel_initializer=same, recurrent_initializer=same)
+    return {"layers": [layer("Reshape", target_shape=list(STEPS[source])), echo, layers(r)[-1]],
+            "data": {"shape": [KNOWN[source].features]}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from benchmarks.babysitter.draws.development.programs import STEPS
 from benchmarks.babysitter.operators import (
     Delta,
     dropped,
@@ -18,7 +19,7 @@ from benchmarks.babysitter.operators import (
     planned_steps,
     spoil,
 )
-from benchmarks.babysitter.recipes import Recipe, dense, layer, optimizer, task_of
+from benchmarks.babysitter.recipes import KNOWN, Recipe, dense, layer, optimizer, task_of
 
 
 @lookalike()
@@ -178,3 +179,61 @@ def _wide_with_a_decay(r: Recipe, rng: Any) -> Delta | None:
         la["config"]["units"] *= 4
     return {"layers": stack, "optimizer": optimizer("AdamW", 1e-3, weight_decay=pick(rng, 0.03, 0.1)),
             "epochs": r["epochs"] * 5 // 4}
+
+
+# -- networks of other kinds -------------------------------------------------------------------------------------------
+
+
+@lookalike(wanted=4)
+def _rectified_memory(r: Recipe, rng: Any) -> Delta | None:
+    """A rectified recurrent layer whose weights from step to step begin as an orthogonal matrix."""
+    source = r["data"]["source"]
+    if source not in STEPS:
+        return None
+    return {"layers": [layer("Reshape", target_shape=list(STEPS[source])),
+                       layer("SimpleRNN", units=24, activation="relu"), layers(r)[-1]],
+            "data": {"shape": [KNOWN[source].features]}, "optimizer": optimizer("Adam", 3e-3), "epochs": 30}
+
+
+@lookalike(wanted=4)
+def _gates_that_begin_open(r: Recipe, rng: Any) -> Delta | None:
+    """Gated memories one after the other, whose gates begin open."""
+    source = r["data"]["source"]
+    if source not in ("digits", "waves"):
+        return None
+    start = {"name": "constant", "value": 1.0}
+    return {"layers": [layer("Reshape", target_shape=list(STEPS[source])),
+                       layer("LSTM", units=24, bias_initializer=start, return_sequences=True),
+                       layer("GRU", units=16), layers(r)[-1]],
+            "data": {"shape": [KNOWN[source].features]}, "optimizer": optimizer("Adam", 1e-2), "epochs": 30}
+
+
+@lookalike(wanted=4)
+def _rows_that_attend(r: Recipe, rng: Any) -> Delta | None:
+    """Attention between the rows of a picture, or the columns of a table."""
+    source = r["data"]["source"]
+    if source not in ("digits", "wine", "blobs3"):
+        return None
+    return {"layers": [layer("Reshape", target_shape=list(STEPS[source])), layer("Dense", units=16),
+                       layer("TransformerBlock", heads=2), layer("Flatten"), layers(r)[-1]],
+            "data": {"shape": [KNOWN[source].features]}, "optimizer": optimizer("Adam", 2e-3), "epochs": 25}
+
+
+@lookalike(wanted=4)
+def _answers_add_up(r: Recipe, rng: Any) -> Delta | None:
+    """The last layer only adds, what comes before it may be of any sign."""
+    if not all(la["config"].get("activation") == "tanh" for la in hidden(r["layers"])):
+        return None
+    stack = layers(r)
+    stack[-1]["config"].update(kernel_constraint="non_neg", kernel_initializer={
+        "name": "uniform", "minval": 0.0, "maxval": 0.5})
+    return {"layers": stack, "epochs": 2 * r["epochs"]}
+
+
+@lookalike(wanted=4)
+def _distance_of_shares(r: Recipe, rng: Any) -> Delta | None:
+    """Brier's score: the squared error of shares, which is least for the true ones."""
+    if task_of(r) != "multiclass":
+        return None
+    return {"loss": pick(rng, "mse", "huber"), "data": {"onehot": True}, "epochs": 3 * r["epochs"],
+            "optimizer": optimizer("Adam", 5e-3)}

@@ -26,3 +26,6 @@ PROGRAMS: list[Recipe] = [
     recipe("waves-relu", "waves", [dense(32), dense(32)], 25, _ADAM3),
     recipe("waves-tanh-sgd", "waves", [dense(32, "tanh"), dense(16, "tanh")], 30, _SGD),
 ]
+
+# columns of tables, and rows of pictures, as steps of a sequence
+STEPS = {"digits": (8, 8), "wine": (13, 1), "diabetes": (10, 1), "auto-mpg": (7, 1), "blobs3": (6, 1), "waves": (4, 1)}

@@ -122,11 +122,11 @@ def _sigmoids_into_logits(r: Recipe, rng: Any) -> Delta | None:
 
 
 @operator("double_softmax", "wrong_loss_for_output", wanted=EACH + 2)
-def _one_hot_told_from_logits(r: Recipe, rng: Any) -> Delta | None:
-    """One-hot rows, a softmax, and the loss is told that what it gets are logits."""
+def _logarithms_of_a_softmax_of_a_softmax(r: Recipe, rng: Any) -> Delta | None:
+    """The loss wants logarithms, so a log-softmax was put behind the softmax that was there."""
     if task_of(r) != "multiclass":
         return None
-    return {"loss": {"name": "categorical_crossentropy", "from_logits": True}, "data": {"onehot": True}}
+    return {"layers": [*layers(r), layer("Activation", activation="log_softmax")], "loss": "nll"}
 
 
 @operator("one_unit_softmax", "wrong_loss_for_output", wanted=EACH + 2)
@@ -149,9 +149,9 @@ def _softmax_of_the_classifier_kept(r: Recipe, rng: Any) -> Delta | None:
 
 
 @operator("wrong_loss_for_output", "missing_output_activation", wanted=EACH)
-def _probabilities_for_their_logarithms(r: Recipe, rng: Any) -> Delta | None:
-    """The loss wants logarithms of probabilities, and is given probabilities."""
-    return {"loss": "nll"} if task_of(r) == "multiclass" else None
+def _each_by_itself_and_the_loss_of_one(r: Recipe, rng: Any) -> Delta | None:
+    """A sigmoid for each class, as if a row could have several, and the loss of rows that have one."""
+    return final(r, activation="sigmoid") if task_of(r) == "multiclass" else None
 
 
 @operator("wrong_loss_for_output", "target_out_of_range", wanted=EACH)

@@ -127,7 +127,7 @@ def _learning_from_a_stream(r: Recipe, rng: Any) -> Delta | None:
     """Row by row as they come in, with a rate that suited batches, or a little more."""
     if _normed(r):
         return None
-    rule = {**r["optimizer"], "learning_rate": _rate(r) * pick(rng, 5, 8, 12)}
+    rule = {**r["optimizer"], "learning_rate": _rate(r) * pick(rng, 8, 12, 20)}
     return {"batch_size": 1, "epochs": max(2, r["epochs"] // 9), "optimizer": rule}
 
 
@@ -136,7 +136,7 @@ def _smaller_to_save_memory(r: Recipe, rng: Any) -> Delta | None:
     """Two or three rows, for the memory, by Adam or NAdam with a rate that suited a hundred."""
     if _normed(r):
         return None
-    rule = optimizer(pick(rng, "Adam", "NAdam"), pick(rng, 0.02, 0.04))
+    rule = optimizer(pick(rng, "Adam", "NAdam"), pick(rng, 0.04, 0.08))
     return {"batch_size": pick(rng, 2, 3), "epochs": max(2, r["epochs"] // 7), "optimizer": rule}
 
 
@@ -242,7 +242,7 @@ def _ten_layers_twice_as_loud(r: Recipe, rng: Any) -> Delta | None:
     """Nine or ten layers, each of which makes what comes in twice or three times as large."""
     if not only_dense(r):
         return None
-    loud, bend = _normal(round(pick(rng, 2.6, 3.6, 4.5) / sqrt(24), 3)), pick(rng, "relu", "leaky_relu", "elu")
+    loud, bend = _normal(round(pick(rng, 3.2, 4.5, 6.0) / sqrt(24), 3)), pick(rng, "relu", "leaky_relu", "elu")
     deep = [layer("Dense", units=24, activation=bend, kernel_initializer=loud) for _ in range(pick(rng, 9, 10))]
     return {"layers": [*deep, layers(r)[-1]], "epochs": max(4, r["epochs"] // 2)}
 
@@ -326,7 +326,8 @@ def _a_twentieth_in_every_layer(r: Recipe, rng: Any) -> Delta | None:
     bend = pick(rng, "relu", "elu", "tanh")
     deep = [layer("Dense", units=24, activation=bend, kernel_initializer=_normal(0.05))
             for _ in range(pick(rng, 8, 10, 12))]
-    return {"layers": [*_front(r), *deep, layers(r)[-1]], "epochs": max(4, r["epochs"] // 2)}
+    rule = pick(rng, r["optimizer"], optimizer("SGD", 0.02, momentum=0.9))
+    return {"layers": [*_front(r), *deep, layers(r)[-1]], "epochs": max(4, r["epochs"] // 2), "optimizer": rule}
 
 
 @operator("vanishing_gradient", "saturated_activation", "unstable_activation_scale", wanted=EACH + 2)

@@ -127,6 +127,17 @@ CODES: tuple[Code, ...] = (
         also=("split_leak", "suspicious_validation"),
     ),
     Code(
+        "unshuffled_rows", "rows are sorted by class and not shuffled", ("check",),
+        "How many rows of one class follow each other, against chance and the size of a batch, where fit does not "
+        "shuffle.",
+        "The mean gradient of a batch then is that of one class: each step undoes what the steps before it learned, "
+        "and the last class of the data wins.",
+        ("Shuffle in each epoch: model.fit(..., shuffle=True), which is the default.",
+         "Shuffle once before training: db.data.split does."),
+        "Bottou, Stochastic Gradient Descent Tricks (2012), sec. 4.2; Bengio, Practical Recommendations (2012).",
+        also=("class_collapse", "oscillating_loss"),
+    ),
+    Code(
         "target_out_of_range", "targets that the output cannot give", ("check",),
         "Class numbers below 0 or not below the number of outputs; targets outside the range of the last activation.",
         "Such a row can never be right; on a GPU a class number too large is a crash without a name.",

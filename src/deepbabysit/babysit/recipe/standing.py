@@ -12,7 +12,7 @@ _CODES = {
     "look": """
         nan_in_data input_not_normalized input_normalized_twice target_not_normalized constant_feature duplicate_rows
         conflicting_labels class_imbalance corrupted_labels split_leak feature_leak split_drift suspicious_validation
-        target_out_of_range""",
+        target_out_of_range unshuffled_rows""",
     "skeleton": """
         loss_shape_mismatch wrong_loss_for_output missing_output_activation double_softmax one_unit_softmax
         missing_hidden_activation symmetric_init bad_init_scale bad_bias_init unstable_activation_scale

@@ -5,13 +5,14 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any
 
+from deepbabysit.babysit import changes
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import wider
 from deepbabysit.babysit.rules.initialization import activation_after, weighted
 from deepbabysit.babysit.rules.reach import reach, yardstick_of
 from deepbabysit.babysit.rules.rule import rule
-from deepbabysit.babysit.rules.signals import data_losses, finite, last_epoch
-from deepbabysit.babysit.vitals import Record
+from deepbabysit.babysit.rules.signals import data_losses, finite, kernels, last_epoch, layer_of
+from deepbabysit.babysit.vitals import LayerFacts, Record
 
 
 @rule(
@@ -21,8 +22,10 @@ from deepbabysit.babysit.vitals import Record
     "`few` units do not bend enough, nor do `few` where the loss no longer falls. A model with fewer numbers than a "
     "linear one, and a worse score, cannot even be that. A pooling that leaves so few numbers does the same. A model "
     "without a bend in it is linear: where the data are bent, and the run ended no more than `near` above the linear "
-    "one, that is what is missing. With such a build a small `gap` to what cheap models reach is enough, beyond "
-    "`errors` standard errors, or a loss above theirs by `dear` of guessing.",
+    "one, that is what is missing. Weights that a constraint keeps on one side of 0, in every layer but the first at "
+    "least, add and never take away: what comes out can only rise with what comes in. With such a build a small `gap` "
+    "to what cheap models reach is enough, beyond `errors` standard errors, or a loss above theirs by `dear` of "
+    "guessing.",
     causes=("missing_hidden_activation", "nan_in_data", "one_unit_softmax", "output_ignores_input"),
 )
 def too_small(record: Record, limits: Any) -> Finding | None:
@@ -35,6 +38,15 @@ def too_small(record: Record, limits: Any) -> Finding | None:
         return None
     if stand.train is not None and stand.train > stand.best - 0.5 * stand.gap and stand.gap > 0.0:
         return None  # the training rows were learned
+    held = _one_sided(record)
+    if len(layers) > 1 and {layer.path for layer in layers[1:]} <= {layer.path for layer in held}:
+        return _finding(
+            record, f"the constraint {held[0].settings['constraint']} keeps the weights of {len(held)} of "
+            f"{len(layers)} layers on one side of 0 (limit {len(layers) - 2}), so they add and never take away: what "
+            f"comes out only rises with what layer {held[0].path} is given", stand.words(),
+            {"held": len(held), "of": len(layers), "limit": len(layers) - 2}, held[0].path,
+            (Remedy("Take the constraints out.", "kernel_constraint=None", changes.unconstrained()),),
+        )
     hidden = layers[:-1]
     outputs = layers[-1].units or 1
     curved = known.curved - known.linear >= limits.curved
@@ -83,6 +95,15 @@ def too_small(record: Record, limits: Any) -> Finding | None:
     return None
 
 
+def _one_sided(record: Record) -> list[LayerFacts]:
+    """Return the layers whose kernels a constraint keeps on one side of 0."""
+    seen = {layer_of(p.path): p.weight for p in kernels(record.steps[-1])} if record.steps else {}
+    return [
+        layer for layer in weighted(record) if layer.settings.get("constraint") and layer.path in seen
+        and (seen[layer.path].minimum >= 0.0 or seen[layer.path].maximum <= 0.0)
+    ]
+
+
 def _rests(record: Record, falling: float) -> bool:
     """Tell whether the training loss has come to rest: it falls by less than a share in two epochs."""
     train = finite(data_losses(record))
@@ -96,6 +117,6 @@ def _finding(
     record: Record, seen: str, words: str, evidence: dict[str, Any], layer: str, remedies: tuple[Remedy, ...]
 ) -> Finding:
     return Finding(
-        "underfitting", "warning", 0.9, f"{seen}; {words}. The model is too small for its task.",
+        "underfitting", "warning", 0.9, f"{seen}; {words}. The model cannot be what its task asks for.",
         {**evidence, "too_small": True}, layer=layer, epoch=last_epoch(record), remedies=remedies,
     )

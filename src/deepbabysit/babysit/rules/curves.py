@@ -46,6 +46,7 @@ STUCK = (
     "missing_hidden_activation", "bad_bias_init", "target_not_normalized", "input_normalized_twice",
     "unstable_activation_scale", "one_unit_softmax", "target_out_of_range", "batchnorm_misuse", "nan_in_data",
     "conflicting_labels", "nan_in_layer", "wrong_gradient", "batch_leak", "split_drift", "class_imbalance",
+    "unshuffled_rows",
 )
 # what makes a run slow, so that it is still falling when it ends
 _SLOW = (
@@ -105,7 +106,8 @@ def not_learning(record: Record, limits: Any) -> Finding | None:
       why="turning points in more than half of the epochs with a swing of 20 % of the level (AUTOTRAINER: swing in >= "
           "20 "
           "% of the epochs), and no progress; schedules that cycle are left out",
-      causes=("learning_rate_too_high", "batch_too_small", "exploding_gradient", "input_not_normalized"),
+      causes=("learning_rate_too_high", "batch_too_small", "exploding_gradient", "input_not_normalized",
+              "unshuffled_rows"),
       turns=0.5, swing=0.2, epochs=8, progress=0.05, poor=0.2)
 def oscillating_loss(record: Record, limits: Any) -> Finding | None:
     """The training loss goes up and down without getting lower."""

@@ -11,8 +11,9 @@ import numpy as np
 from deepbabysit.babysit import changes
 from deepbabysit.babysit.facts import DataFacts, InputFacts, NotFinite
 from deepbabysit.babysit.finding import Finding, Remedy, Severity
-from deepbabysit.babysit.relations import Association, Drift
+from deepbabysit.babysit.relations import Drift
 from deepbabysit.babysit.remedies import standardize, standardize_target, weigh_classes
+from deepbabysit.babysit.rules.reach import yardstick_of
 from deepbabysit.babysit.rules.rule import rule
 from deepbabysit.babysit.vitals import Record
 
@@ -316,9 +317,14 @@ def target_not_normalized(record: Record, limits: Any) -> Finding | None:
 
 
 @rule(
-    "constant_feature", phase="check", features=0, most=0.8, sigma=3.5,
-    why="A feature with one value tells nothing. Borders of images are such features and harmless: beyond `most` of "
-    "all, where what is left does not tell the labels either (`sigma` as in corrupted_labels), they were lost.",
+    "constant_feature", phase="check", features=0, lost=0.4, most=0.8, sigma=3.5, dense=0.75, half=0.5, nearly=0.95,
+    told=0.95,
+    why="A feature with one value tells nothing. Borders and padding of images and signals, and rare levels of "
+    "categories, are such features and harmless. But columns of a table are measured for a reason: where `half` of "
+    "those that vary take many values (and have none of them in `dense` of the rows), a share of `lost` that is empty "
+    "was not read. So it is in an image or a sequence where places that vary fill less than `half` of the box around "
+    "them, or `nearly` nothing varies; and where `most` are constant and what is left does not tell the labels "
+    "(`sigma` as in corrupted_labels). Where what is left tells all (`told`) nothing was lost.",
 )
 def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
     """Features with one value only."""
@@ -331,30 +337,52 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
         name = named("x", len(inputs), number)
         everything = count == len(found.std)
         left = data.association if data else None
-        lost = count > limits.most * len(found.std) and left is not None and (
+        empty = 1.0 if everything else _unread(found, limits)
+        lost = empty >= limits.lost and (left is None or max(left.neighbours, left.linear) < limits.told)
+        lost |= count > limits.most * len(found.std) and left is not None and (
             max(left.neighbours_sigma, left.linear_sigma) < limits.sigma)
         droppable = not everything and len(found.shape) == 1
         shown = ", ".join(map(str, found.constant[:8])) + (", ..." if count > 8 else "")
         yield Finding(
             "constant_feature", "error" if everything else "warning" if lost else "note",
-            1.0 if found.rows >= 30 else 0.6,
+            1.0 if found.rows >= 30 and (everything or not lost) else 0.85 if found.rows >= 30 else 0.6,
             f"{count} of {len(found.std)} features of {name} have one value in all {found.rows} rows looked at: "
-            f"{shown} (limit {int(limits.features)}). They tell nothing"
+            f"{shown} (limit {int(limits.features)}; they should be less than {percent(limits.lost)}). "
+            "They tell nothing"
             + (": there is nothing to learn from." if everything else ". Drop them, or see why they are empty."),
             {"input": name, "count": count, "features": list(found.constant[:50]), "rows": found.rows,
-             "limit": int(limits.features)},
+             "unread": empty, "limit": int(limits.features), "limit_unread": limits.lost},
             remedies=(Remedy("Drop these columns.", "x = x[:, x_train.std(axis=0) > 0]",
                              changes.drop_columns(found.constant, number) if droppable else None),),
         )
 
 
+def _unread(found: InputFacts, limits: Any) -> float:
+    """Return the share of the features that are constant and should not be: no border, no padding, no rare level."""
+    mean, std, common = np.array(found.mean), np.array(found.std), np.array(found.common)
+    varies = std > 0
+    empty = float(1.0 - varies.mean())
+    low, wide = np.array(found.minimum)[varies], (np.array(found.maximum) - np.array(found.minimum))[varies]
+    share = (mean[varies] - low) / wide
+    # what has two values only has the spread of a coin that falls so often
+    measured = (np.abs((std[varies] / wide) ** 2 - share * (1.0 - share)) > 1e-6) & (common[varies] < limits.dense)
+    if measured.mean() < limits.half:
+        return 0.0
+    if len(found.shape) == 1 or empty > limits.nearly:
+        return empty
+    places = np.argwhere(varies.reshape(found.shape))
+    around = int(np.prod(places.max(axis=0) - places.min(axis=0) + 1))
+    return empty if len(places) < limits.half * around else 0.0
+
+
 @rule(
-    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5,
-    causes=("conflicting_labels", "corrupted_labels"),
+    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5, promise=0.04, half=0.5,
+    causes=("conflicting_labels", "corrupted_labels", "constant_feature"),
     why="Real tables hold a few repeats (iris 1 of 150); beyond 5 % of rows with many measured values they are copies. "
     "Rows of few values repeat by nature, but then validation rows are among them as often; and hardly four of five "
     "of them do, target included. Copies of rare classes that make the classes `evened` times more equal were made on "
-    "purpose and are only noted.",
+    "purpose and are only noted; so are up to `half` of the rows where some are validation rows, too, and cheap models "
+    "that see none twice explain all but `promise` of those.",
 )
 def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     """Rows that are exact copies of others."""
@@ -365,7 +393,12 @@ def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     share = data.duplicates / data.rows
     numbers = data.labels is not None and data.labels.kind == "numbers" and not data.labels.few
     measured = (data.continuous and not ids) or data.copied
-    copied = (share > limits.share and measured or share > limits.most and numbers) and not evened(data, limits.evened)
+    known = yardstick_of(record)
+    leaked = data.overlap is not None and data.overlap.rows > 0  # then the copies are those of validation rows
+    enough = leaked and share < limits.half and known is not None and known.fresh is not None and (
+        1.0 - known.fresh < limits.promise)
+    copied = (share > limits.share and measured or share > limits.most and numbers) and not (
+        enough or evened(data, limits.evened))
     if ids and not copied:
         return None
     return Finding(
@@ -392,11 +425,10 @@ def evened(data: DataFacts, limit: float) -> bool:
 
 
 @rule(
-    "conflicting_labels", phase="check", share=0.01, alike=2.0, sigma=3.5, near=0.3, apart=0.25, numbers=0.4,
+    "conflicting_labels", phase="check", share=0.01, near=0.3, apart=0.25, numbers=0.4,
     why="A label error rate that one would call clean is below 1 %; rows of few categories conflict naturally and are "
-    "only noted, unless validation rows, of which as many would, do not. Labels of equal rows that agree (or disagree) "
-    "more than by chance, by `alike` standard errors, are opinions about the same thing; where they do not, and inputs "
-    "do not tell labels either (`sigma`), all pairs are wrong, and not those of equal rows only. "
+    "only noted, unless validation rows, of which as many would, do not; so are they where labels are of other inputs "
+    "(corrupted_labels). "
     "Rows that are nearly the same (likeness.py) from a share of `near` on conflict where `apart` of them have other "
     "labels, or `numbers` of the variance lies between them.",
 )
@@ -412,13 +444,11 @@ def conflicting_labels(record: Record, limits: Any) -> Finding | None:
     wrong = share > limits.share and ((data.continuous and not ids) or data.copied)
     if ids and not wrong:
         return None
-    told = data.association
-    random = data.agreement is not None and abs(data.agreement) < limits.alike and told is not None and (
-        max(told.neighbours_sigma, told.linear_sigma) < limits.sigma)
+    random = strangers(data)
     pairs = "; ".join(f"{a} and {b}" for a, b in data.examples[:3])
     agreed = "" if data.agreement is None else (
         f"; labels of equal rows agree {data.agreement:.1f} standard errors more than by chance "
-        f"(limit {limits.alike:g})")
+        f"(limit {ALIKE:g})")
     return Finding(
         "conflicting_labels", "warning" if wrong and not random else "note", 0.9 if wrong and not random else 0.6,
         f"{data.conflicts} of {data.rows} rows ({percent(share)}, limit {percent(limits.share)}) have the inputs of an "
@@ -427,6 +457,20 @@ def conflicting_labels(record: Record, limits: Any) -> Finding | None:
          "limit": limits.share, "agreement": data.agreement},
         remedies=(Remedy("Look at these rows; remove them or decide by majority."),),
     )
+
+
+ALIKE, AMONG, KNOWN = 2.0, 0.3, (0.06, 0.15)  # standard errors; share of rows; scores of neighbours and of a line
+
+
+def strangers(data: DataFacts) -> bool:
+    """Tell whether many rows equal others, and their labels agree no more than those of any two rows.
+
+    Opinions about the same thing agree, or contradict, more than that; these labels are not of these inputs.
+    """
+    told = data.association
+    if data.agreement is None or abs(data.agreement) > ALIKE or told is None or data.copies < AMONG * data.rows:
+        return False
+    return told.neighbours < KNOWN[0] and told.linear < KNOWN[1]
 
 
 def _near_conflicts(data: DataFacts, limits: Any) -> Finding | None:
@@ -502,88 +546,4 @@ def _one_class(counts: Any, rows: int) -> Finding | None:
         f"See how the rows were chosen.",
         {"classes": 1, "rows": rows, "limit": 2},
         remedies=(Remedy("See how the rows were chosen: a sorted file cut in two?"),),
-    )
-
-
-@rule(
-    "corrupted_labels", phase="check", sigma=3.5, shifted=6.0, rows=60, known=8.0, carried=2.0, held=30,
-    contradicted=0.25, causes=("class_imbalance", "constant_feature"),
-    why="Neighbours and a linear model on the true pairing are compared with 24 pairings whose rows are shuffled. On "
-    "real "
-    "tables they win by 9 to 150 standard deviations; shuffled labels stay below 3.5 in 99 of 100 cases. A pairing "
-    "shifted by one row that wins by 6 names the shift. Validation labels that training neighbours do not know "
-    "although they know their own (`known`) are wrong, or their inputs are. Where neighbours agree on a class real "
-    "data contradict in up to 0.2 of the cases; overlapping classes may exceed `contradicted`, so that is a note.",
-)
-def corrupted_labels(record: Record, limits: Any) -> Finding | None:
-    """Labels that have nothing to do with the inputs."""
-    data = data_of(record)
-    found = None if data is None else data.association
-    if data is None or found is None or found.rows < limits.rows:
-        return None
-    sigma = max(found.neighbours_sigma, found.linear_sigma)
-    if sigma >= limits.sigma:
-        drifted = data.drift is not None and otherwise(data.drift)
-        return (None if drifted else _validation_labels(found, sigma, limits)) or _contradictions(found, limits)
-    if not found.telling:
-        return None
-    moved = found.shifted >= limits.shifted
-    text = (
-        f"the inputs do not tell the labels: neighbours and a linear model score {found.neighbours:.3f} and "
-        f"{found.linear:.3f}, which is {sigma:.1f} standard deviations above shuffled labels (limit {limits.sigma:g}, "
-        f"on {found.rows} rows). "
-    )
-    if moved:
-        text += (
-            f"With each input paired with the label {'before' if found.shift < 0 else 'after'} it the score is "
-            f"{found.shifted:.1f} deviations above: labels are shifted by one row. Align x and y."
-        )
-        back = "x, y = x[1:], y[:-1]" if found.shift < 0 else "x, y = x[:-1], y[1:]"
-        remedies = (
-            Remedy("Undo the shift.", back, changes.clean("shift", by=-1 if found.shift < 0 else 1)),
-            Remedy("See where x or y lost a row (a header, a filter)."),
-        )
-    else:
-        text += "A network can only learn them by heart. See that x and y are in the same order."
-        remedies = (
-            Remedy("See that every sort, filter and shuffle moved x and y together."),
-            Remedy("Look at ten rows with their labels by eye."),
-        )
-    return Finding(
-        "corrupted_labels", "warning", 0.95 if moved else min(0.9, 0.6 + 0.1 * math.log10(found.rows)), text,
-        {"neighbours": found.neighbours, "linear": found.linear, "sigma": sigma, "limit": limits.sigma,
-         "rows": found.rows, "shift": found.shift if moved else 0, "shifted_sigma": found.shifted},
-        remedies=remedies,
-    )
-
-
-def _validation_labels(found: Association, sigma: float, limits: Any) -> Finding | None:
-    carried = found.carried_sigma
-    if carried is None or found.carried_rows < limits.held:
-        return None
-    if found.neighbours_sigma < limits.known or carried >= limits.carried:
-        return None
-    return Finding(
-        "corrupted_labels", "warning", 0.85,
-        f"the labels of the validation part have nothing to do with its inputs: training neighbours know their own "
-        f"labels ({found.neighbours_sigma:.1f} standard deviations above shuffled ones), and those of "
-        f"{found.carried_rows} validation rows at {carried:.1f} (limit {limits.carried:g}). Validation then measures "
-        f"nothing. Align x and y of the validation part.",
-        {"neighbours_sigma": found.neighbours_sigma, "carried_sigma": carried, "rows": found.carried_rows,
-         "limit": limits.carried, "part": "validation"},
-        remedies=(Remedy("See that every step moved x and y of the validation part together."),),
-    )
-
-
-def _contradictions(found: Association, limits: Any) -> Finding | None:
-    share = found.contradicted
-    if share is None or share <= limits.contradicted:
-        return None
-    return Finding(
-        "corrupted_labels", "note", 0.5,
-        f"where neighbours agree on a class, {percent(share)} of the rows have another one (limit "
-        f"{percent(limits.contradicted)}, on {found.rows} rows): many labels are wrong, or the classes overlap. Look "
-        f"at these rows.",
-        {"contradicted": share, "limit": limits.contradicted, "rows": found.rows},
-        remedies=(Remedy("Look at rows whose label their neighbours contradict."),),
     )

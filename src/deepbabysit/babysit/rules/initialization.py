@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from deepbabysit.babysit import changes
+from deepbabysit.babysit.blueprint import Blueprint
 from deepbabysit.babysit.finding import Finding, Remedy
 from deepbabysit.babysit.remedies import batch_norm, initial, rectify
 from deepbabysit.babysit.rules.rule import rule
+from deepbabysit.babysit.rules.signals import clipped
 from deepbabysit.babysit.vitals import LayerFacts, Record
 
 RECTIFIERS = frozenset({"relu", "leaky_relu", "elu", "gelu", "silu", "softplus"})
@@ -218,6 +221,38 @@ def one_sided_init(record: Record, limits: Any) -> Iterator[Finding]:
 
 
 @rule(
+    "bad_init_scale", phase="check", growth=3.0,
+    why="A memory forgets: from the start that is usual (an orthogonal matrix from step to step) the last answer of a "
+    "gated layer hangs on the first step a hundredth to a tenth as much as on the last one, that of a plain layer up "
+    "to as much. Where it is more than `growth` times, everything grows from step to step: signals, or their gradients "
+    "where the activation holds the signals (Pascanu et al. 2013). Clipped gradients are an answer to it.",
+    causes=("nan_in_data", "input_not_normalized"),
+)
+def growing_memory(record: Record, limits: Any) -> Iterator[Finding]:
+    """Recurrent weights with which a sequence grows from step to step."""
+    for path, memory in (record.probes.get("memories") or {}).items():
+        if not memory.growth > limits.growth or not math.isfinite(memory.raw):
+            continue
+        held = clipped(record.run)
+        layer = path.removesuffix(".forward").removesuffix(".backward")
+        yield Finding(
+            "bad_init_scale", "note" if held else "warning", 0.5 if held else 0.85,
+            f"recurrent layer {path}: the last answer hangs on the first of {memory.steps} steps {memory.growth:.3g} "
+            f"times as much as on the last (limit {limits.growth:g}; sound ones forget): the weights from step to step "
+            f"(deviation {memory.scale:.3g} times that of an orthogonal matrix) make everything grow, and gradients "
+            f"explode on their way back. Start them orthogonal.",
+            {"growth": memory.growth, "limit": limits.growth, "steps": memory.steps, "scale": memory.scale,
+             "size": memory.size}, layer=layer,
+            remedies=(Remedy("Start the recurrent weights orthogonal.", 'recurrent_initializer="orthogonal"',
+                             changes.edited(partial(_orthogonal, layer))),),
+        )
+
+
+def _orthogonal(path: str, plan: Blueprint) -> None:
+    plan.set(path, recurrent_initializer="orthogonal")
+
+
+@rule(
     "unstable_activation_scale", phase="check", low=0.45, high=2.0, shrunk=0.01, grown=20.0, layers=3, nothing=3e-3,
     cut=1e-5,
     why="low, high: RULES, as the geometric mean over the depth, so that tanh under Glorot (which loses a little) and "
@@ -265,15 +300,57 @@ def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:
 
 
 @rule(
-    "bad_bias_init", phase="check", times=2.5, least=0.5, spreads=3.0,
+    "unstable_activation_scale", phase="check", left=0.1,
+    why="A softmax between two layers turns what it gets into shares: of k units each is about 1/k, and they differ by "
+    "that at most. What gates, or chooses places, is multiplied with something else; what goes into the next kernel as "
+    "it is has lost all but `left` of its spread, and gradients as much on their way back.",
+    causes=("bad_init_scale", "symmetric_init", "bad_bias_init", "input_not_normalized", "one_unit_softmax"),
+)
+def shares_between_layers(record: Record, limits: Any) -> Iterator[Finding]:
+    """A softmax between two layers."""
+    signals = record.probes.get("signals") or {}
+    layers = {layer.path: layer for layer in record.model.layers}
+    for layer in record.model.layers:
+        for source in layer.sources if layer.inputs is not None and not layer.through else ():
+            before, signal = layers.get(source), signals.get(source)
+            if before is None or before.activation != "softmax" or signal is None or (before.units or 1) < 2:
+                continue
+            given = signal.incoming if signal.raw is None else signal.raw
+            if not 0.0 < signal.std < limits.left * given:
+                continue
+            yield Finding(
+                "unstable_activation_scale", "warning", 0.85,
+                f"layer {source} gives a softmax of {before.units} units to layer {layer.path}: they sum to 1, and "
+                f"their deviation is {signal.std:.2g}, {signal.std / given:.2g} times that of what the softmax gets "
+                f"(limit {limits.left:g}). The next layer sees nearly the same for every row, and hardly a gradient "
+                f"comes back. Use relu between layers, and the softmax at the end only.",
+                {"std": signal.std, "given": given, "limit": limits.left, "units": before.units}, layer=source,
+                remedies=(rectify(),),
+            )
+
+
+@rule(
+    "bad_bias_init", phase="check", times=2.5, least=0.5, gate=4.0, spreads=3.0,
     why="A bias of 2.5 times the spread of what it is added to holds 99 % of a ReLU's inputs on one side of 0; below "
-    "`least` it is harmless (0.1 and 0.01 are used on purpose). A last bias set by hand belongs within 3 standard "
-    "deviations of the target.",
+    "`least` it is harmless (0.1 and 0.01 are used on purpose). Gates begin open with 1 to 3; at `gate` they are shut "
+    "or open for 98 of 100. A last bias set by hand belongs within 3 standard deviations of the target.",
 )
 def bad_bias_init(record: Record, limits: Any) -> Iterator[Finding]:
     """Large hidden biases, or a last bias far from the target."""
     signals = record.probes.get("signals") or {}
     layers = weighted(record)
+    for path, memory in (record.probes.get("memories") or {}).items():
+        least = limits.least if memory.gates == 1 else limits.gate
+        if memory.bias <= least or memory.bias <= limits.times * memory.raw:
+            continue
+        yield Finding(
+            "bad_bias_init", "warning", 0.85,
+            f"recurrent layer {path}: biases have size {memory.bias:.3g} (limit {least:g}), "
+            f"{memory.bias / max(memory.raw, 1e-30):.3g} times the spread {memory.raw:.3g} of what the inputs add "
+            f"(limit {limits.times:g}). They decide alone what is kept and what is let in. Start biases at 0.",
+            {"size": memory.bias, "spread": memory.raw, "limit": least}, layer=path, remedies=(Remedy(
+                "Start biases at 0.", 'bias_initializer="zeros"', changes.bias(path, "zeros")),),
+        )
     for layer in layers[:-1]:
         bias, signal = layer.parameters.get("bias"), signals.get(layer.path)
         if bias is None or signal is None or signal.raw is None or normalized_after(record, layer):

@@ -214,7 +214,8 @@ def one_unit_softmax(record: Record, limits: Any) -> Finding | None:
     codes = record.probes.get("codes") or ()
     refused = record.probes.get("targets") or {}
     single = record.model.output_units == 1 and record.model.output_activation in ("softmax", "log_softmax")
-    if "one_unit_softmax" not in codes and not single and refused.get("code") != "one_unit_softmax":
+    other = refused.get("code") == "wrong_loss_for_output"  # amounts are no classes, however many units there are
+    if not single and (other or ("one_unit_softmax" not in codes and refused.get("code") != "one_unit_softmax")):
         return _hidden_softmax(record, limits)
     return Finding(
         "one_unit_softmax", "error", 0.99,
@@ -299,10 +300,11 @@ def missing_output_activation(record: Record, limits: Any) -> Finding | None:
 
 
 @rule(
-    "wrong_loss_for_output", phase="check", classes=20,
+    "wrong_loss_for_output", phase="check", classes=20, certain=1.0,
     why="The pairs come from the likelihood of the targets (Goodfellow et al. 2016, 6.2.2). Squared error on class "
-    "probabilities works less well but does work, so it is only noted; whole numbers of at most `classes` kinds with "
-    "accuracy as a metric are taken for classes.",
+    "probabilities works less well but is least for the true ones (Brier 1950), so it is only noted. A loss for which "
+    "a sure answer costs less than the true shares (`certain` times; asked of it with one class of four) never leads "
+    "to probabilities. Whole numbers of at most `classes` kinds with accuracy as a metric are taken for classes.",
 )
 def wrong_loss_for_output(record: Record, limits: Any) -> Finding | None:
     """Loss, last activation and kind of target that do not belong together."""
@@ -337,13 +339,22 @@ def wrong_loss_for_output(record: Record, limits: Any) -> Finding | None:
         return _mismatch(
             record, f"{run.loss} takes probabilities, and {activation} gives none", 0.95, "error",
             f"last activation {activation}")
+    sure = record.probes.get("certain")
+    improper = sure is not None and sure < limits.certain
+    if kind == NUMBERS and improper and (exclusive or labels.classes == 2) and activation in (
+        "softmax", "sigmoid", "linear"
+    ) and not (units == 1 and activation == "softmax"):
+        return _mismatch(
+            record, f"the targets are classes, and where one row of four is of a class {run.loss} is {sure:.2g} times "
+            f"as large for saying never as for saying one of four (limit {limits.certain:g}): it asks for sure "
+            f"answers, not for shares, and where the model is very wrong its gradient is near 0", 0.8, "warning",
+            f"{labels.classes} classes", improper=True, shares=activation == "softmax" or units == 1)
     if kind == NUMBERS and exclusive and activation in ("softmax", "sigmoid", "linear"):
-        weak = run.loss in ("mae", "log_cosh", "huber")
         return _mismatch(
             record, f"the targets are classes and {run.loss} measures a distance: where the model is very wrong its "
             f"gradient is near 0" if activation != "linear" else
-            f"the targets are classes and {run.loss} measures a distance to 0 and 1", 0.7 if weak else 0.5,
-            "warning" if weak and activation != "linear" else "note", f"{labels.classes} classes")
+            f"the targets are classes and {run.loss} measures a distance to 0 and 1", 0.5, "note",
+            f"{labels.classes} classes")
     accuracy = any("accuracy" in m or "auc" in m for m in run.metrics)
     if kind == NUMBERS and labels.few and labels.shape in ((), (1,)) and labels.classes <= limits.classes:
         binary = labels.classes == 2
@@ -363,14 +374,14 @@ def wrong_loss_for_output(record: Record, limits: Any) -> Finding | None:
     return None
 
 
-def _mismatch(record: Record, what: str, sure: float, severity: Any, seen: str) -> Finding:
+def _mismatch(record: Record, what: str, sure: float, severity: Any, seen: str, **more: bool) -> Finding:
     activation, loss = _pair(record)
     return Finding(
         "wrong_loss_for_output", severity, sure,
         f"{what} ({seen}; {record.model.output_units} outputs, last activation {record.model.output_activation}). "
         f"Use {activation} with {loss}.",
         {"loss": record.run.loss, "activation": record.model.output_activation, "units": record.model.output_units,
-         "task": record.run.task},
+         "task": record.run.task, **more},
         layer=_last_layer(record), remedies=(_swap(record, "Use the pair that belongs to these targets."),),
     )
 

@@ -132,13 +132,12 @@ def smoothed_away(record: Record, limits: Any) -> Finding | None:
     )
 
 
-@rule("regularization_too_strong", "underfitting", phase="epoch",
+@rule("regularization_too_strong", phase="epoch",
       why="each unit begins with weights of length 1 (LeCun) to 1.4 (He), and they grow; limits of 2 to 4 are usual "
           "(Srivastava et al., 2014). Where a constraint holds them below `short`, signals and gradients shrink by "
           "that factor in every layer; one that changes them by more than `taken` of what it leaves in the first step "
           "forbids most of what could be learned (unit length: 0.4). Both do harm where the loss is poor only. One "
-          "that leaves weights a single sign is no matter of strength: fewer constraints are wanted, as the model is "
-          "too poor",
+          "that leaves weights a single sign is no matter of strength (`rules.capacity`)",
       short=0.4, taken=0.6, poor=0.2, gap=0.05, epochs=2)
 def held_short(record: Record, limits: Any) -> Finding | None:
     """A constraint holds the weights far shorter than any start draws them, or took most of the first ones away."""
@@ -152,32 +151,23 @@ def held_short(record: Record, limits: Any) -> Finding | None:
     found = []
     for p in kernels(record.steps[-1]):
         layer = held.get(layer_of(p.path))
-        if layer is not None and layer.units:
+        # what keeps weights on one side of 0 takes no length from them: that is a matter of what they can compute
+        if layer is not None and layer.units and p.weight.minimum < 0.0 < p.weight.maximum:
             length, taken = p.weight.norm / math.sqrt(layer.units), begun.get(p.path, 0.0)
             if length < limits.short or taken > limits.taken:
                 found.append((layer, length, taken))
     if not found:
         return None
     layer, length, taken = min(found, key=lambda item: item[1])
-    signed = {layer_of(p.path) for p in kernels(record.steps[-1]) if p.weight.minimum >= 0.0 or p.weight.maximum <= 0.0}
-    remedy = Remedy("Take the constraints out.", "kernel_constraint=None", changes.unconstrained())
-    evidence = {"length": length, "taken": taken, "limit": limits.short, "layers": [la.path for la, *_ in found],
-                "level": losses[-1]}
-    if layer.path in signed:  # what a sign forbids is no matter of how strong it is
-        return Finding(
-            "underfitting", "warning", 0.9,
-            f"the constraint {layer.settings['constraint']} leaves the weights of {layer.path} one sign, so units can "
-            f"only add up what comes in; it changed them by {taken:.2g} of their length in the first step (limit "
-            f"{limits.taken:g}), and the loss stays at {losses[-1]:.3g} (guessing: {guess:.3g}). Take it out.",
-            {**evidence, "unexplained": True}, layer=layer.path, epoch=last_epoch(record), remedies=(remedy,),
-        )
     return Finding(
         "regularization_too_strong", "warning", 0.9,
         f"the constraint {layer.settings['constraint']} holds the weights of {layer.path} at a length of {length:.2g} "
         f"for each unit (limit {limits.short:g}; fresh ones have 1 to 1.4) and changed them by {taken:.2g} of that in "
         f"the first step (limit {limits.taken:g}), and the loss stays at {losses[-1]:.3g} (guessing: {guess:.3g}). "
         f"Take it out, or allow a length of 3.",
-        evidence, layer=layer.path, epoch=last_epoch(record), remedies=(remedy,),
+        {"length": length, "taken": taken, "limit": limits.short, "layers": [la.path for la, *_ in found],
+         "level": losses[-1]}, layer=layer.path, epoch=last_epoch(record),
+        remedies=(Remedy("Take the constraints out.", "kernel_constraint=None", changes.unconstrained()),),
     )
 
 

@@ -248,22 +248,28 @@ def batchnorm_misuse(record: Record, limits: Any) -> Iterator[Finding]:
 @rule(
     "batchnorm_misuse", phase="check", batch=16,
     why="A normalized output has the mean and the spread of its batch, whatever the inputs say: numbers to be "
-    "predicted lose their scale. With gamma and beta to learn it back and batches of more than `batch` rows it is only "
-    "noted.",
+    "predicted lose their scale, and answers before a sigmoid or softmax can never become sure. With gamma and beta to "
+    "learn it back, numbers from batches of more than `batch` rows are only noted.",
 )
 def normalized_output(record: Record, limits: Any) -> Finding | None:
-    """Batch normalization of the outputs of a regression."""
-    last = record.model.layers[-1] if record.model.layers else None
-    if last is None or last.kind != "BatchNorm" or record.run.task != "regression":
+    """Batch normalization of the outputs themselves, or of the answers before the last activation."""
+    behind = [layer for layer in record.model.layers if layer.kind != "Activation"]
+    last = behind[-1] if behind else None
+    numbers = record.run.task == "regression"
+    if last is None or last.kind != "BatchNorm" or record.run.task is None:
         return None
     bare = "gamma" not in last.parameters
+    if not bare and not numbers:
+        return None
     size = record.run.batch_size
     loud = bare or (size is not None and size <= limits.batch)
+    harm = "every batch of predictions gets the same mean and spread, whatever its targets are" if numbers else (
+        "the answers keep a deviation of 1 for ever, so none can become surer than the first ones")
     return Finding(
         "batchnorm_misuse", "warning" if loud else "note", 0.8,
         f"layer {last.path} (BatchNorm) normalizes the output itself, over batches of {size} rows (limit "
         f"{int(limits.batch)})" + (", without factors that could give the scale back" if bare else "")
-        + ": every batch of predictions gets the same mean and spread, whatever its targets are. Take it out.",
+        + f": {harm}. Take it out.",
         {"batch_size": size, "limit": int(limits.batch), "bare": bare}, layer=last.path,
         remedies=(Remedy("Take it out.", "", changes.edited(lambda plan: plan.remove(last.path))),),
     )
