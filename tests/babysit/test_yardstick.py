@@ -329,10 +329,10 @@ def test_any_loss_of_numbers_is_judged_like_a_square() -> None:
 
 def test_rows_learned_by_heart_where_cheap_models_do_better() -> None:
     for score, train, count in ((0.7, 0.99, 1), (0.94, 0.99, 0), (0.7, 0.75, 0)):
-        made = end(score, train=train, curves={"loss": [1.0] * 9})
+        made = end(score, train=train, curves={"loss": [0.1] * 9})
         said = [f for f in ask("overfitting", made, "end") if "by heart" in f.message]
         assert len(said) == count, (score, train)
-    settled = settle(end(0.7, train=0.99), {**warned("overfitting"), **warned("learning_rate_too_high")})
+    settled = settle(end(0.7, train=0.99, curves={"loss": [0.1] * 9}), {**warned("overfitting"), **warned("learning_rate_too_high")})
     assert settled["learning_rate_too_high"].severity == "note" and settled["overfitting"].severity == "warning"
 
 

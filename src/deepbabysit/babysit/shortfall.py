@@ -38,8 +38,8 @@ def shortfall(record: Record) -> Finding | None:
             record, stand, "batch_too_small", 0.65, f"{len(record.losses)} steps of {batch} rows, and the noise in a "
             f"gradient is that of a batch of {noise:.0f} (limit: {NOISY:g} times)", (batches(32), slower(record)),
         )
-    learned = stand.train is not None and len(record.epochs) > BRIEF  # nobody learns by heart in a few passes
-    if learned and stand.train - stand.score > LEARNED * stand.gap and stand.train > stand.best - 0.1:
+    train = stand.train if len(record.epochs) > BRIEF else None  # nobody learns by heart in a few passes
+    if train is not None and train - stand.score > LEARNED * stand.gap and train > stand.best - 0.1:
         return _finding(
             record, stand, "overfitting", 0.65, "the training rows were learned and validation rows were not",
             (dropout(), early_stop()),
