@@ -197,3 +197,41 @@ def test_a_hook_keeps_the_step_eager_and_is_called_each_time() -> None:
     before = len(seen)
     model.fit(np.concatenate(BATCHES), np.concatenate(TARGETS), batch_size=8, epochs=2, verbose=0)
     assert len(seen) == before
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_what_is_done_beside_a_step_waits_for_its_end_where_it_can(between: bool) -> None:
+    device = db.devices()[0]
+    w, kept, seen, half = (device.asarray(np.zeros(4, np.float32)) for _ in range(4))
+
+    def copy(of: Any, to: Any) -> None:
+        call(device, SPECS["copy"], (of,), outs=(to,))
+
+    def step(x: Any) -> Any:
+        moved = db.ops.tanh(x)  # lies in the recording
+        call(device, SPECS["add"], (w, moved.data), outs=(w,))
+        aside(copy, w, half) if between and watching else None
+        call(device, SPECS["multiply"], (w, w), outs=(w,))
+        aside(copy, moved.data, seen) if watching else None
+        return moved
+
+    def watched(x: Any) -> Any:
+        aside(copy, w, kept)  # has to come before the step
+        return step(x)
+
+    replay, watching = Replay(step, device, watched=watched), True
+    expected = np.zeros(4, np.float32)
+    for n in range(6):
+        x = np.full(4, 0.1 * n, np.float32)
+        watching = n % 3 < 2
+        (replay.watch if watching else replay)([x])
+        before, added = expected, expected + np.tanh(x)
+        expected = added * added
+        np.testing.assert_array_equal(w, expected)
+        if watching:
+            np.testing.assert_array_equal(kept, before)
+            np.testing.assert_array_equal(seen, np.tanh(x))
+            np.testing.assert_array_equal(half, added if between else 0.0)
+    (entry,) = replay._watched.values()
+    assert (entry.around is None) == between
+    assert (entry.recording is None) != between

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
 import deepbabysit as db
+from deepbabysit.babysit import sampling
 from deepbabysit.babysit.sitter import Sitter
+from deepbabysit.runtime import record
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((90, 8)).astype(np.float32)
@@ -114,6 +117,31 @@ def test_what_is_measured_is_what_happened() -> None:
     assert step.rate == pytest.approx(0.1)
     assert sum(step.predicted.values()) == 16
     assert step.actual == {int(c): int(n) for c, n in zip(*np.unique(Y[:16], return_counts=True), strict=True)}
+
+
+@pytest.mark.parametrize("case", ["plain", "mixed", "image"])
+def test_a_look_at_a_recorded_step_shows_what_one_at_an_eager_step_does(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "PROGRAM_CALLS", 1)
+    monkeypatch.setattr(record, "PROGRAM_REPLAYS", 1)
+    found = []
+    for replay in (True, False):
+        monkeypatch.setitem(CASES, case, (*CASES[case][:3], {"replay": replay}))
+        sitter = Sitter(every=2, check=False)
+        run(case, sitter)
+        found.append([dataclasses.replace(step, seconds=None, waiting=None) for step in sitter.record.steps])
+    assert len(found[0]) > 12
+    assert repr(found[0]) == repr(found[1])  # NaN is not equal to itself
+
+
+def test_of_a_large_gradient_blocks_from_everywhere_are_compared() -> None:
+    small = RNG.standard_normal(1000)
+    assert sampling._some(small) is small
+    large = np.arange(600_000)
+    some = np.asarray(sampling._some(large))
+    assert some.size == large.size // 4 // 256 * 256
+    assert some.mean() == pytest.approx(large.mean(), rel=0.005)
 
 
 def test_the_gradient_noise_is_that_of_two_batches() -> None:

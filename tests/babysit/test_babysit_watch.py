@@ -240,7 +240,9 @@ def reduced(reduce: Callable[[Any], Any], rate: float, batch: int = 32) -> Any:
     return sitter
 
 
-@pytest.mark.parametrize("reduce", [lambda e: e.sum(), lambda e: e.sum(axis=-1).mean() * 32.0], ids=["sum", "times"])
+@pytest.mark.parametrize("reduce", [
+    lambda e: e.sum(), lambda e: e.sum(axis=-1).mean() * 32.0, lambda e: sum([e[i : i + 1].sum() for i in range(32)]),
+], ids=["sum", "times", "one by one"])
 def test_a_sum_with_the_rate_of_a_mean(reduce: Callable[[Any], Any]) -> None:
     finding = reduced(reduce, 0.1).findings[0]
     assert (finding.code, finding.severity) == ("loss_reduction_sum", "warning")
@@ -249,8 +251,9 @@ def test_a_sum_with_the_rate_of_a_mean(reduce: Callable[[Any], Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "reduce", [lambda e: e.mean(), lambda e: e.sum() / 64.0, lambda e: e.sum(axis=-1).mean(), lambda e: e.mean() * 4.0],
-    ids=["mean", "divided", "rows", "weighted"],
+    "reduce", [lambda e: e.mean(), lambda e: e.sum() / 64.0, lambda e: e.sum(axis=-1).mean(), lambda e: e.mean() * 4.0,
+     lambda e: sum([e[i : i + 1].sum() for i in range(32)]) / 32.0],
+    ids=["mean", "divided", "rows", "weighted", "one by one"],
 )
 def test_means_in_other_words(reduce: Callable[[Any], Any]) -> None:
     sitter = reduced(reduce, 0.1)

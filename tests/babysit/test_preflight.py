@@ -208,7 +208,7 @@ def test_what_would_take_longer_than_is_left_is_not_begun(monkeypatch: pytest.Mo
     monkeypatch.setattr(facts, "A_ROW", 1.0)
     found = facts.data_facts([rows], labels, deadline=100.0, clock=lambda: 0.0)
     assert list(found.skipped) == ["copies"] and found.association is not None and found.association.rows == 800
-    found = facts.data_facts([rows], labels, deadline=0.04, clock=lambda: 0.0)
+    found = facts.data_facts([rows], labels, deadline=0.03, clock=lambda: 0.0)
     assert found.association is not None and found.association.rows == facts.FEWER
     assert facts.data_facts([rows], labels, deadline=0.001, clock=lambda: 0.0).looked == 100
 

@@ -10,7 +10,7 @@ from deepbabysit.autograd.tensor import Tensor, tensor
 from deepbabysit.runtime.context import CONFIGURATION, surroundings
 from deepbabysit.runtime.device import Device
 from deepbabysit.runtime.picked import Picked
-from deepbabysit.runtime.record import Recorder, Recording, RecordingRefused
+from deepbabysit.runtime.record import Around, Recorder, Recording, RecordingRefused
 from deepbabysit.runtime.registry import default_device
 from deepbabysit.runtime.several import Fill
 from deepbabysit.runtime.subnormals import flushed
@@ -28,12 +28,13 @@ class RecordingTooLarge(MemoryError):
 class _Entry:
     """What is known of one combination of shapes, dtypes and settings."""
 
-    __slots__ = ("alone", "ready", "recording", "results", "runs")
+    __slots__ = ("alone", "around", "ready", "recording", "results", "runs")
 
     def __init__(self) -> None:
         self.runs = 0
         self.alone = False  # run eagerly always: a recording would need memory of its own
         self.recording: Recording | None = None
+        self.around: Around | None = None  # what a watched step does beside the recording of the step alone
         self.results: tuple[Tensor, ...] = ()
         self.ready: _Ready | None = None  # made once: the last batch of an epoch often has another shape
 
@@ -153,12 +154,22 @@ class Replay:
     def watch(self, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
         """Run the step with what is done beside it, and the same bits.
 
-        Where memory can be shared, one recording serves both ways: the step alone is what remains of the watched one.
+        Where memory can be shared, one recording serves both ways: the step alone is what remains of the watched one,
+        and where all that is done beside it can wait for its end, it is that step which runs.
         """
         step = self._watched_step
         if not self._enabled:
             return self._eager(arrays, step)
         entry, plain = self._entry(self._watched, arrays), self._entry(self._entries, arrays)
+        if entry.around is not None and plain.recording is not None:
+            entry.around.before()
+            plain.recording.take(arrays)
+            try:
+                plain.recording.replay()
+            except IndexError:
+                return self._eager(arrays, step)
+            entry.around.after()
+            return plain.results
         if entry.recording is not None:
             entry.recording.take(arrays)
             try:
@@ -244,8 +255,9 @@ class Replay:
                 if plain is None:
                     entry.recording = recorder.finish(*given)
                     return results
-                entry.alone = recorder.arena.held() > LARGEST
-                entry.recording = None if entry.alone else recorder.everything(slots)
+                entry.around = recorder.around(slots)
+                entry.alone = entry.around is None and recorder.arena.held() > LARGEST
+                entry.recording = None if entry.alone or entry.around else recorder.everything(slots)
                 plain.recording, plain.results = recorder.finish(*given, False), results
             except MemoryError:  # the step is done
                 self.stop()

@@ -12,9 +12,10 @@ import math
 
 FIRST = 3  # so many steps at the start are looked at, then those that are powers of `COARSE`
 SETTLED = 64  # steps after which lengths are known: steps are recorded, and what repeats them is built
-GOAL = 0.002  # share of the time that looks beside those take if each costs the least; asking about epochs as much
+GOAL = 0.002  # share of the time that looks beside those take if each costs the least
+ASKING = 0.001  # the same of asking about epochs
 COARSE = 4  # strides are powers of this
-APART = 1.3  # the end of an epoch is looked at where so many times as many steps are done as at the last look
+APART = 2.0  # the end of an epoch is looked at where so many times as many steps are done as at the last look
 NEAR, FAR = 16, 4000  # steps between two looks at least; between two looks at the clock and the losses at most
 LOOKS = 0.1  # seconds between these
 STRIDE = 48  # steps between them, until the length of a step is known
@@ -83,13 +84,13 @@ class Agenda:
         if step >= SETTLED // 2:  # looks close to each other find everything in the processor's caches
             self._look = min(self._look, seconds)
         if self._every is None and step >= SETTLED and _early(step) and self.usual:
-            self.stride = _coarse(self._look / self.usual - 1.0, NEAR)
+            self.stride = _coarse((self._look / self.usual - 1.0) / GOAL, NEAR)
 
     def asked(self, epoch: int, steps: int, seconds: float) -> None:
         """Take note of how long the rules took after so many epochs and steps."""
         if self._every is None and steps >= SETTLED and self.usual and _early(epoch):
             self._asking = min(self._asking, seconds)
-            self._epochs = _coarse(self._asking * epoch / (self.usual * steps), 1)
+            self._epochs = _coarse(self._asking * epoch / (self.usual * steps * ASKING), 1)
 
 
 def _early(number: int) -> bool:
@@ -101,11 +102,10 @@ def _early(number: int) -> bool:
     return number < FIRST or (not number & (number - 1) and number.bit_length() % 2 == 1)
 
 
-def _coarse(cost: float, least: int) -> int:
-    """Return the power of `COARSE` that is nearest to so many steps or epochs that a cost of so many is `GOAL`.
+def _coarse(number: float, least: int) -> int:
+    """Return the power of `COARSE` that is nearest to so many steps or epochs.
 
-    >>> _coarse(0.1, 16), _coarse(2.0, 16), _coarse(20.0, 16)
+    >>> _coarse(50.0, 16), _coarse(1000.0, 16), _coarse(10000.0, 16)
     (64, 1024, 16384)
     """
-    power = math.log(max(cost / GOAL, 1.0), COARSE)
-    return max(least, COARSE ** round(power))
+    return max(least, COARSE ** round(math.log(max(number, 1.0), COARSE)))

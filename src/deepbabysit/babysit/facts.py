@@ -34,10 +34,10 @@ SPENT = "the time was spent"  # why something was not looked at
 
 # seconds that the parts roughly take, on a slow machine: they are left out where less is left
 A_NUMBER = 1e-7  # statistics of the features, for each number that is looked at
-A_ROW = 1.5e-6  # keying a row for comparison
-A_PAIR = 5e-8  # rows related to each other, for each pair
+A_ROW = 6e-7  # keying a row for comparison
+A_PAIR = 4e-8  # rows related to each other, for each pair
 A_FEATURE = 1e-4  # comparing a feature of the two parts
-ALONE = 5e-4  # trying a feature alone
+ALONE = 3e-4  # trying a feature alone, on `RELATED` rows
 MANY_MIXED = 0.12  # mixing features where there are too many for the linear probe
 FEWER = 200  # rows that are compared with each other where there is no time for `RELATED`
 
@@ -267,7 +267,8 @@ def data_facts(
 def _relating(rows: int, width: int) -> float:
     """Return the seconds that asking the probes roughly takes."""
     mixed = MANY_MIXED if width > relations.LINEAR_FEATURES else 0.0
-    return 10.0 * ALONE + A_PAIR * rows**2 + ALONE * min(width, relations.FEATURES_ALONE) + mixed
+    alone = ALONE * min(width, relations.FEATURES_ALONE) * max(rows / RELATED, 0.5)
+    return 10.0 * ALONE + A_PAIR * rows**2 + alone + mixed
 
 
 def _names(name: str, count: int) -> list[str]:

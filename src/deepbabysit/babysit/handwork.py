@@ -103,9 +103,11 @@ class Handwork:
         self._kept: dict[int, int] = {}
         self._broken = False  # a loss was not finite
         self._glance: _Glance | None = None
+        self._held: list[Any] = []  # the optimizer's
         self._others: dict[int, tuple[Any, int]] | None = None  # not the optimizer's, and when they last changed
         self._arrivals: _Arrivals | None = None
         self._start: tuple[int, list[np.ndarray]] = (0, [])  # updates and weights at the beginning of a step
+        self._made = int(optimizer.steps)
         self._place: Any = None  # the memory of a parameter
         self._by_hand = False  # gradients are the same tensors, and emptied
         self._unheld: list[tuple[str, Any, np.ndarray]] = []  # tensors that the optimizer does not hold
@@ -170,7 +172,9 @@ class Handwork:
             loss: as the loop reports it.
             now: when it was reported.
         """
-        ask = self._look_at_time(number, now)
+        ask = self._time.step(number, now)
+        if ask:
+            self._record.probes["waits"] = self._time.seen()
         ask |= self._look_at_gradients(number)
         ask |= self._look_at_holder(number)
         self._look_at_modes(number)
@@ -196,19 +200,13 @@ class Handwork:
     def end(self) -> None:
         """Compare what is still to be compared."""
         self._time.end()
+        self._record.probes["waits"] = self._time.seen()
         self._ended(self._glance)
         if self._arrivals is not None:
             self._arrivals.end()
         if self._unheld and len(self._record.losses) > LOOKED:
             self._look_at_unheld(SECOND)
         self._ended(self._of_unheld)
-
-    def _look_at_time(self, number: int, now: float) -> bool:
-        seen = self._time.step(number, now)
-        if seen is None:
-            return False
-        self._record.probes["waits"] = seen
-        return self._time.long(seen["waiting"])
 
     def _look_at_start(self) -> None:
         """See whether the weights that a step begins with are those that the last one began with, put back by hand."""
@@ -232,8 +230,8 @@ class Handwork:
 
     def _look_at_holder(self, number: int) -> bool:
         """See whether other optimizers take the weights from the one that is watched, and how often."""
-        if self.held:
-            self._place = None
+        if int(self._optimizer.steps) > self._made or self.held:
+            self._made, self._place = int(self._optimizer.steps), None
             return False
         memory = flats_of(self._optimizer)[0].members[0].parameter.data
         seen = self._record.probes.setdefault("taken", {"times": 0, "steps": 0, "step": number, "states": bool(
@@ -245,19 +243,19 @@ class Handwork:
     def _updates_of(self, number: int) -> list[Any]:
         """Return the parameters that were updated in this step: by the optimizer, or by another one."""
         updates = int(self._optimizer.steps)
-        held, made = [p for p in self._optimizer.parameters if p.trainable], updates - self._updates
-        self._updates = updates
-        if self._others is None:
-            known = {id(p) for p in held}
+        made, self._updates = updates - self._updates, updates
+        if self._others is None or number & (number - 1) == 0:  # layers may be frozen, or come later
+            self._held = [p for p in self._optimizer.parameters if p.trainable]
+            known = {id(p) for p in self._held}
             self._others = {
                 id(p): (p, p.overwritten) for p in self._model.parameters() if p.trainable and id(p) not in known
             }
-        changed = [p for p, before in self._others.values() if p.overwritten != before]
+        changed = [p for p, before in self._others.values() if p.overwritten != before] if self._others else []
         for p in changed:
             self._others[id(p)] = p, p.overwritten
         if made > 1 or self._arrivals is not None:
             self._look_at_arrivals(number, made)
-        return [*(held if made else ()), *changed]
+        return [*self._held, *changed] if made else changed
 
     def _look_at_arrivals(self, number: int, made: int) -> None:
         """See whether the optimizer makes several updates from one and the same gradients."""
@@ -284,9 +282,13 @@ class Handwork:
         emptied = None
         if self._glance is not None and any(p is self._glance.parameter for p in updated):
             emptied = self._glance.again()
-        parameters = [p for p in updated if p.grad is not None]
-        kept = [p for p in parameters if self._updated.get(id(p)) is p.grad]
-        self._updated.update({id(p): p.grad for p in updated})
+        known_by = self._updated
+        kept = []
+        for p in updated:
+            gradient, place = p.grad, id(p)
+            if gradient is not None and known_by.get(place) is gradient:
+                kept.append(p)
+            known_by[place] = gradient
         if not kept or self._by_hand:
             return False
         known = self._record.probes.get("gradients_kept", {"sure": False})
@@ -298,7 +300,7 @@ class Handwork:
             self._kept[id(p)] = self._kept.get(id(p), 0) + 1
         times = max(self._kept.values())
         norm = math.sqrt(sum(float(np.sum(np.square(p.grad.numpy(), dtype=np.float64))) for p in kept[:8]))
-        trained = [p for p in self._model.parameters() if p.trainable and id(p) in self._updated]
+        trained = [p for p in self._model.parameters() if p.trainable and self._updated.get(id(p)) is not None]
         self._record.probes["gradients_kept"] = {
             "times": times, "norm": norm, "step": number, "names": [p.name for p in trained if id(p) in self._kept],
             "of": len(trained), "sure": known["sure"],

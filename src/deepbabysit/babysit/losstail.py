@@ -16,25 +16,36 @@ _OWN = {"softmax_cross_entropy": ("softmax",), "sigmoid_cross_entropy": ("sigmoi
 _PAIRWISE = ("subtract", "add", "multiply", "divide", "squared_difference")
 _STRAIGHT = ("subtract", "add", "multiply", "divide", "negative", "maximum", "minimum", "astype", "reshape")
 _MIXED = 6  # so many of these may stand between probabilities and a loss
+_SOME = 3  # losses of single rows, of which the derivatives are made
 _FAR = 64  # nodes behind the loss among which a broadcast is looked for
 
 
 def factors(loss: Tensor, rows: int) -> list[float]:
     """Return the mean derivatives of a loss by the numbers of the rows that it was reduced from.
 
-    1 / n in a mean, 1 in a sum. Empty where nothing of so many rows was reduced, or what was saved for it is gone.
+    1 / n in a mean, 1 in a sum. Rows may have their losses one by one, put together by hand. Empty where nothing of so
+    many rows was reduced, or what was saved for it is gone.
     """
     border: dict[tuple[int, int], tuple[Node, int]] = {}
+    single: dict[tuple[int, int], tuple[Node, int]] = {}  # the losses of single rows
     waiting: list[Any] = [edge_of(loss)]
+    known: set[tuple[int, int]] = set()
     while waiting:
         node, index = waiting.pop()
         if index < 0:
             continue
         shape = node.outputs[index].shape
         if math.prod(shape) == 1:
-            waiting.extend(edge for edge in node.parents if edge is not None)
+            for edge in node.parents:
+                if edge is not None and (id(edge[0]), edge[1]) not in known:
+                    known.add((id(edge[0]), edge[1]))
+                    waiting.append(edge)
+                    if edge[1] >= 0 and (given := edge[0].outputs[edge[1]].shape)[:1] == (1,) and math.prod(given) > 1:
+                        single[id(node), index] = node, index
         elif shape[0] == rows:
             border[id(node), index] = node, index
+    if not border and len(single) == rows:
+        border = dict(list(single.items())[:_SOME])
     found = []
     seed = loss.device.asarray(np.ones(loss.shape, loss.dtype))
     for node, index in border.values():

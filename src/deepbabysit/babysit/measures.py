@@ -137,8 +137,5 @@ def products(device: Device, x: Array, y: Array) -> Array:
 
 
 def _vitals(row: Sequence[float]) -> TensorVitals:
-    return TensorVitals(
-        int(row[Statistic.COUNT]), row[Statistic.MEAN], row[Statistic.STD], row[Statistic.MINIMUM],
-        row[Statistic.MAXIMUM], row[Statistic.ABSOLUTE_MAXIMUM], int(row[Statistic.ZEROS]),
-        int(row[Statistic.NON_FINITE]), row[Statistic.NORM],
-    )
+    count, mean, std, low, high, largest, zeros, broken, norm = row  # in the order of `Statistic`
+    return TensorVitals(int(count), mean, std, low, high, largest, int(zeros), int(broken), norm)

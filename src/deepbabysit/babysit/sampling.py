@@ -20,6 +20,7 @@ from deepbabysit.training.events import Controls
 
 _COUNTED = ("relu",)  # activations whose units can die
 _CLASSES = 1000  # more classes than this are not counted
+_WHOLE, _BLOCK, _EVERY = 1 << 18, 1 << 8, 4  # of a gradient of more numbers than that one block in four is compared
 _PIECE = 1 << 22  # numbers of an output that are looked at; of more only the first rows are
 
 
@@ -192,12 +193,17 @@ class Pair:
     def __init__(self, controls: Controls) -> None:
         self._device = controls.device
         self._optimizer = controls.optimizer
-        self._kept: list[Array] = [self._device.asarray(flat.g) for flat in flats_of(controls.optimizer)]
+        flats = flats_of(self._optimizer)
+        self._kept: list[Array] = [self._device.asarray(_some(flat.g)).reshape(-1) for flat in flats]
 
     def compare(self) -> list[Array]:
         """Return, on the device, what `read` needs of this gradient and of the one that is there now."""
-        flats = flats_of(self._optimizer)
-        return [measures.products(self._device, flat.g, k) for flat, k in zip(flats, self._kept, strict=False)]
+        found = []
+        for flat, kept in zip(flats_of(self._optimizer), self._kept, strict=False):
+            some = _some(flat.g)
+            now = some if some is flat.g else self._device.asarray(some).reshape(-1)
+            found.append(measures.products(self._device, now, kept))
+        return found
 
     @staticmethod
     def read(products: Sequence[np.ndarray], batch: int) -> tuple[float | None, float | None]:
@@ -213,6 +219,14 @@ class Pair:
         noise = (first + second) / 2.0 - product
         signal = max(product, 1e-4 * (first + second) / 2.0)
         return batch * noise / signal, product / math.sqrt(first * second)
+
+
+def _some(flat: Array) -> Array:
+    """Return a flat gradient, or blocks of a large one from everywhere."""
+    size = flat.shape[0]
+    if size <= _WHOLE:
+        return flat
+    return flat[: size - size % (_EVERY * _BLOCK)].reshape(-1, _EVERY, _BLOCK)[:, 0]
 
 
 def classes(targets: Any, guesses: np.ndarray | None, width: int) -> tuple[dict[int, int], dict[int, int]]:

@@ -123,6 +123,7 @@ class Sitter(Listener):
         self._requested = len(self.record.losses)  # so many losses are known or on their way
         self._before = 0  # steps of the optimizer before this run
         self._epoch = self._start = 0  # the epoch, and the step of this run that it began with
+        self._whole = 0  # steps of an epoch, but for a shorter last one: that is recorded apart, and says less
         self._broken = self._lost = False  # a number was not finite; a loss was not
         self._least = math.inf  # the smallest loss so far
         self._grown = 0  # so many losses are known when it is time again to ask because of one far above it
@@ -134,6 +135,7 @@ class Sitter(Listener):
         self._since = 0
         self._time = self._wait = 0.0
         self._longest, self._second = (0.0, 0.0), 0.0  # the longest wait, and what it stands for; the next one
+        self._waits = (0.0, 0.0)  # the last two that were seen
         self._told = (0, 0.0, 0.0)
         self._epoch_began = (0.0, 0.0)
 
@@ -156,6 +158,9 @@ class Sitter(Listener):
     def run_begin(self, run: RunInfo) -> None:
         """Take the plan."""
         self._info = run
+        if run.steps is not None:
+            rows = (run.batch_size or 1) * run.accumulate
+            self._whole = run.steps - (run.samples % rows > 0 if run.samples else 0)
         self.record.probes["reading"] = run.reading
 
     def handed(self, controls: Controls) -> None:
@@ -227,8 +232,8 @@ class Sitter(Listener):
         self._epoch_began = (self._time, self._wait)
         count = self._done()
         self._epoch, self._start = epoch, count
-        last = -1 if self._info.steps is None else count + self._info.steps - 1
-        self._last = last if last >= 0 and self._agenda.ends(epoch + 1, count, last) else -1
+        last = count + self._whole - 1
+        self._last = last if last >= count and self._agenda.ends(epoch + 1, count, last) else -1
         if count >= self._target:
             self._plan(count)
         elif self._last >= 0 or self._pair is not None or self._stop:
@@ -284,6 +289,7 @@ class Sitter(Listener):
         waited = now - self._ended if count else 0.0  # the first batch of all may open a file
         standing = waited * max(count - self._told[0], 1)  # one wait stands for those since the last look
         self._wait += standing
+        self._waits = self._waits[1], waited
         if waited > self._longest[0]:
             self._longest, self._second = (waited, standing), self._longest[0]
         else:
@@ -344,6 +350,10 @@ class Sitter(Listener):
             self._close(self._done(), perf_counter())
         if self._coming:
             self._land(wait=True)
+        left = self._done() - 1 - self._told[0]
+        if left > 0:  # nothing was looked at since: those steps waited as the last ones did that were seen
+            self._wait += left * min(self._waits)
+            self._told = (self._told[0] + left, *self._told[1:])
         time, wait = self._epoch_began
         waited = min(self._wait - wait, self._time - time)
         self.record.epochs.append(EpochVitals(epoch, dict(logs), self._time - time - waited, waited))
@@ -398,16 +408,19 @@ class Sitter(Listener):
         assert guard is not None
         ring, *taken = values
         fresh = np.frombuffer(guard.losses(ring, self._before + known + 1, self._before + count))
-        lost = not np.isfinite(fresh).all()
-        if not lost and known and fresh.max(initial=-math.inf) <= self.record.losses[0]:
-            self._add(fresh)  # none of them has grown: nothing is to be judged
-        elif not lost:  # whether they grow is judged as if they were read step by step
+        low, high = (float(fresh.min()), float(fresh.max())) if len(fresh) else (0.0, 0.0)
+        lost = not (math.isfinite(low) and math.isfinite(high))  # both are NaN where one of them is
+        usual = GROWN * min(self._least, low)  # what is under it cannot have grown, whenever it is judged
+        if lost or (known and high <= max(self.record.losses[0], usual)):
+            self._add(fresh, low)  # none of them has grown: nothing is to be judged
+        else:  # whether they grow is judged as if they were read step by step
             for end in range(known - known % BLOCK + BLOCK, count, BLOCK):
-                self._add(fresh[: end - known], judged=True)
+                self._judge(fresh[: end - known])
                 fresh, known = fresh[end - known :], end
-            self._add(fresh, judged=not count % BLOCK)
-        else:
-            self._add(fresh)
+            if count % BLOCK:
+                self._add(fresh, float(fresh.min(initial=math.inf)))
+            else:
+                self._judge(fresh)
         kept = None if self._broken else guard.step(taken)
         if kept is not None:
             self._find_origin(kept)
@@ -417,12 +430,17 @@ class Sitter(Listener):
             guard.quiet()
         self._lost = self._lost or lost
 
-    def _add(self, fresh: np.ndarray, judged: bool = False) -> None:
-        """Write losses down; ask the rules where they have grown, where that is to be judged."""
+    def _add(self, fresh: np.ndarray, low: float) -> None:
+        """Write losses down, of which `low` is the least."""
         if len(fresh):
             self.record.losses.frombytes(fresh.tobytes())
-            self._least = min(self._least, float(fresh.min()))
-            if judged and self._running_away():
+            self._least = min(self._least, low)
+
+    def _judge(self, fresh: np.ndarray) -> None:
+        """Write losses down, and ask the rules where they have grown."""
+        if len(fresh):
+            self._add(fresh, float(fresh.min()))
+            if self._running_away():
                 self.engine.ask("step")
 
     def _alarmed(self) -> bool:

@@ -1,22 +1,22 @@
 """Vitals: plain numbers about a run and its moments. They know nothing of layers or backends.
 
 Any framework could fill them in; the rules read nothing else. What was not measured is None, never a made-up number.
+Those that are made by the hundred are named tuples: a frozen dataclass takes several times as long to make.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class TensorVitals:
+class TensorVitals(NamedTuple):
     """Statistics of one array.
 
     Attributes:
@@ -27,7 +27,7 @@ class TensorVitals:
         norm: square root of the sum of squares.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # not the method of tuples, which nobody needs here
     mean: float
     std: float
     minimum: float
@@ -42,11 +42,10 @@ class TensorVitals:
         if number == 1.0:
             return self
         names = ("mean", "std", "minimum", "maximum", "largest", "norm")
-        return replace(self, **{name: getattr(self, name) / number for name in names})
+        return self._replace(**{name: getattr(self, name) / number for name in names})
 
 
-@dataclass(frozen=True, slots=True)
-class UnitVitals:
+class UnitVitals(NamedTuple):
     """Activity of the units of one layer.
 
     Attributes:
@@ -61,8 +60,7 @@ class UnitVitals:
     rows: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LayerVitals:
+class LayerVitals(NamedTuple):
     """One layer's output at one moment."""
 
     path: str
@@ -70,8 +68,7 @@ class LayerVitals:
     units: UnitVitals | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ParameterVitals:
+class ParameterVitals(NamedTuple):
     """One trained tensor at one moment.
 
     `update` is the norm of its last change, `penalty` that of the gradient of its L1 and L2 penalties; `gradient` is
@@ -118,8 +115,7 @@ class StepVitals:
     actual: Mapping[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class EpochVitals:
+class EpochVitals(NamedTuple):
     """One epoch: its logs (``loss``, ``val_loss``, metrics, ``learning_rate``) and times."""
 
     epoch: int

@@ -38,8 +38,9 @@ class Waiting:
         self.begun = 0.0
         self._mark = perf_counter()
         self._waiting = self._working = 0.0
-        self._longest: list[float] = []
+        self._longest = [0.0] * STALLS
         self._again = ASKED
+        self._number = 0
         self._witness: _Witness | None = None
 
     def rest(self, caller: FrameType | None) -> None:
@@ -62,30 +63,41 @@ class Waiting:
         if self._witness is not None:
             self._witness.on = not gone and not self.begun
 
-    def step(self, number: int, now: float) -> dict[str, float] | None:
-        """Add up the seconds before and after the forward pass began; return them.
+    def step(self, number: int, now: float) -> bool:
+        """Add up the seconds before and after the forward pass began; returns whether the rules should be asked.
 
         Those before the first step of all do not count: a file is opened there, or a cache filled.
         """
         if not self.begun or not number:
-            return None
-        waited = max(self.begun - self._mark, 0.0)
-        self._longest = sorted([*self._longest, waited])[-STALLS:]
-        self._waiting += waited
+            return False
+        waited = self.begun - self._mark
+        if waited > 0.0:
+            self._waiting += waited
+            if waited > self._longest[0]:
+                self._longest = sorted([*self._longest, waited])[1:]
         self._working += now - self.begun
-        known = max(self._waiting - sum(self._longest), 0.0)
-        if self._witness is None and known > max(SUSPECT, PART * (known + self._working)):
+        self._number = number
+        known = self._waiting - sum(self._longest) if self._waiting > SUSPECT else 0.0
+        if known < SUSPECT:
+            return False
+        if self._witness is None and known > PART * (known + self._working):
             self._witness = _Witness()
             self._witness.start()
-        share = 1.0 if self._witness is None else self._witness.share
-        return {"waiting": share * known, "working": self._working, "apart": (1.0 - share) * known, "step": number}
-
-    def long(self, waiting: float) -> bool:
-        """Tell whether the rules should be asked about so many seconds of waiting."""
-        if waiting < self._again:
+        if self._share * known < self._again:
             return False
-        self._again = 2.0 * waiting
+        self._again = 2.0 * self._share * known
         return True
+
+    @property
+    def _share(self) -> float:
+        return 1.0 if self._witness is None else self._witness.share
+
+    def seen(self) -> dict[str, float]:
+        """Return the seconds of waiting, of work, and of what was done between two steps; and the last step."""
+        known, share = max(self._waiting - sum(self._longest), 0.0), self._share
+        return {
+            "waiting": share * known, "working": self._working, "apart": (1.0 - share) * known, "step": self._number,
+        }
 
     def end(self) -> None:
         """Look no more."""

@@ -30,6 +30,7 @@ from deepbabysit.optimizers.flat import flats_of
 from deepbabysit.runtime.context import current, enter, leave, surroundings
 
 _LOOKS = 12.0  # so many times a trace of the model is what trying it out takes
+_TRIES = 8  # steps between two questions whether it is
 _PATIENT = 64  # steps without an update that may be parts of one: then the optimizer is forgotten
 
 
@@ -134,7 +135,8 @@ class Watch:
             self.engine.ask("step")
         if ask:
             self.engine.ask("epoch")
-        self._try_model(_LOOKS)
+        if number % _TRIES == 0:
+            self._try_model(_LOOKS)
         done = perf_counter()
         if measured:
             self._agenda.took(number, done - self._began)

@@ -41,7 +41,7 @@ class Late:
         self.readers = readers
         self._places = [
             (call, number, a.shape, extent(a)[0] - begin, a.strides)
-            for call in readers for number, a in enumerate(call[2]) if _meet(extent(a), (begin, end))
+            for call in readers for number, a in enumerate(call[2]) if meet(extent(a), (begin, end))
         ]
 
     def read(self, array: Any) -> bool:
@@ -52,7 +52,7 @@ class Late:
             end = begin + array.nbytes
             place = bisect_right(self.written, (begin, end))
             fits = begin % _STEP == 0 and not any(
-                _meet((begin, end), span) for span in self.written[max(place - 1, 0) : place + 1]
+                meet((begin, end), span) for span in self.written[max(place - 1, 0) : place + 1]
             )
         self.source = source = array if fits else self.slot
         for call, number, shape, offset, strides in self._places:
@@ -62,7 +62,8 @@ class Late:
         return fits
 
 
-def _meet(x: tuple[int, int], y: tuple[int, int]) -> bool:
+def meet(x: tuple[int, int], y: tuple[int, int]) -> bool:
+    """Tell whether two spans of addresses have a byte in common."""
     return x[0] < y[1] and y[0] < x[1]
 
 
@@ -89,11 +90,11 @@ def late_inputs(calls: list[Call], slots: Sequence[Any], results: Sequence[Any])
     found: list[Late | None] = []
     for slot in slots:
         span = extent(slot)
-        places = [i for i, call in enumerate(calls) if any(_meet(extent(a), span) for a in call[2])]
-        views = [a for i in places for a in calls[i][2] if _meet(extent(a), span)]
-        fits = slot.nbytes > LARGE and slot.flags.c_contiguous and not any(_meet(span, other) for other in taken)
+        places = [i for i, call in enumerate(calls) if any(meet(extent(a), span) for a in call[2])]
+        views = [a for i in places for a in calls[i][2] if meet(extent(a), span)]
+        fits = slot.nbytes > LARGE and slot.flags.c_contiguous and not any(meet(span, other) for other in taken)
         fits = fits and all(a.nbytes > LARGE and a.dtype == slot.dtype for a in views)
-        fits = fits and not any(_meet(span, extent(other)) for other in slots if other is not slot)
+        fits = fits and not any(meet(span, extent(other)) for other in slots if other is not slot)
         if not fits or any(isinstance(calls[i][0], Chain) for i in places):
             found.append(None)
             continue

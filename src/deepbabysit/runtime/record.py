@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deepbabysit.kernels.spec import Array
+from deepbabysit.runtime.chains import extent
 from deepbabysit.runtime.context import current
 from deepbabysit.runtime.device import Device
+from deepbabysit.runtime.late import meet
 from deepbabysit.runtime.picked import Picked
 from deepbabysit.runtime.several import Fill, Several, Told, last_of_each, tellable
 from deepbabysit.runtime.subnormals import flushed
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 # once where its arrays are large; then it is the work, not Python, that a program does in less time.
 PROGRAM_CALLS = 12_000
 PROGRAM_REPLAYS = 150
+HELD = 1 << 18  # bytes of an array that a step keeps until its end because something beside it reads it
 _FIRST = 12_000  # of these calls are what the first program of a process takes: nothing is compiled for the others
 _AS_A_CALL = 25_000  # bytes that take as long as a call from Python
 
@@ -193,6 +196,31 @@ def run_calls(device: Device, calls: list[Any]) -> None:
     device.scratch = ()  # it would keep the memory of a recording that is gone
 
 
+class Around:
+    """What is done beside a recorded step: calls before it, and calls after it that read what it has left.
+
+    Attributes:
+        before, after: run them.
+    """
+
+    __slots__ = ("_device", "_first", "_last")
+
+    def __init__(self, device: Device, first: list[Any], last: list[Any]) -> None:
+        self._device = device
+        self._first = first
+        self._last = last
+
+    @flushed()
+    def before(self) -> None:
+        """Run what has to see the state before the step."""
+        run_calls(self._device, self._first)
+
+    @flushed()
+    def after(self) -> None:
+        """Run what looks at what the step has computed."""
+        run_calls(self._device, self._last)
+
+
 class Recorder:
     """Writes down every kernel call of this thread while it is the recorder in force.
 
@@ -201,7 +229,9 @@ class Recorder:
         apart: whether operations ran one by one, only because somebody looks between, that run as one otherwise.
     """
 
-    __slots__ = ("_after", "_before", "_beside", "_calls", "_names", "apart", "arena", "beside", "device")
+    __slots__ = (
+        "_after", "_before", "_beside", "_calls", "_held", "_lost", "_names", "apart", "arena", "beside", "device",
+    )
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -209,6 +239,8 @@ class Recorder:
         self._calls: list[Any] = []
         self._names: list[str] = []
         self._beside: list[bool] = []
+        self._held: list[Array] = []  # what is read beside the step: its memory is not used again within it
+        self._lost = False  # something was too large for that
         self.beside = self.apart = False
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
@@ -221,7 +253,14 @@ class Recorder:
         self._names.append(plan.spec.name if plan is not None and plan.kernel is not None else "")
         self._beside.append(self.beside)
         pin = self.arena.pin
-        self._calls.append((run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch))))
+        call = (run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch)))
+        self._calls.append(call)
+        if self.beside:
+            for array, pinned in zip(ins, call[2], strict=True):
+                if array.nbytes <= HELD:
+                    self._held.append(array)
+                else:
+                    self._lost = self._lost or pinned is not array
 
     def refuse(self, reason: str) -> None:
         """Say that the step cannot be recorded, and where."""
@@ -240,6 +279,30 @@ class Recorder:
         calls = self.arena.finish(calls, names, self.device)
         inputs = list(zip(slots, self.arena.late_inputs(calls, slots, results), strict=True))
         return Recording(self.device, self.arena, calls, self._before, self._after, inputs)
+
+    def around(self, slots: Sequence[Array]) -> Around | None:
+        """Return what was done beside the step as calls before and after it; None where it has to be in between.
+
+        Arguments:
+            slots: arrays that the step was given; a replay may read others.
+        """
+        late = [extent(slot) for slot in slots]
+        written = [[extent(a) for a in (*outs, *scratch) if a.size] for _, outs, _, scratch in self._calls]
+        first: list[Any] = []
+        last: list[Any] = []
+        for place, call in enumerate(self._calls):
+            if not self._beside[place]:
+                continue
+            read = [extent(a) for a in call[2]]
+            steps = [(i, span) for i, spans in enumerate(written) if not self._beside[i] for span in spans]
+            touched = {i > place for i, span in steps if any(meet(span, other) for other in read)}
+            if self._lost or len(touched) > 1 or any(meet(span, other) for span in late for other in read):
+                return None
+            (first if True in touched else last).append(call)
+        after = [extent(a) for call in last for a in call[1]]
+        if any(meet(extent(a), span) for call in first for a in call[2] for span in after):
+            return None
+        return Around(self.device, first, last)
 
     def everything(self, slots: Sequence[Array]) -> Recording:
         """Return all calls as they were made: it is replayed now and then, in memory that the finished one has, too."""

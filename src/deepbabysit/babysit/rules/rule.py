@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -32,10 +32,14 @@ class Rule:
     limits: Mapping[str, float]
     why: str
     causes: tuple[str, ...] = ()
+    _named: SimpleNamespace = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_named", SimpleNamespace(**self.limits))
 
     def ask(self, record: Record) -> list[Finding]:
         """Return what the rule finds in the record."""
-        found = self.judge(record, SimpleNamespace(**self.limits))
+        found = self.judge(record, self._named)
         if found is None:
             return []
         return [found] if isinstance(found, Finding) else list(found)
