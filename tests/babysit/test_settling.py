@@ -67,7 +67,8 @@ def test_weights_of_classes_pass_only_with_a_score_that_is_as_good() -> None:
 def test_a_model_that_cannot_learn_a_few_rows_was_not_stopped_too_early() -> None:
     stopped = Finding("stopped_too_early", "warning", 0.75, "Falls: 0.1 (limit 0.09).", epoch=2)
     curves = {"loss": [9.0, 2.0, 1.9], "val_loss": [5.0, 2.0, 1.9]}
-    for said, severity in ((found("underfitting"), "note"), ({}, "warning"), (found("underfitting", "note"), "warning")):
+    noted = found("underfitting", "note")
+    for said, severity in ((found("underfitting"), "note"), ({}, "warning"), (noted, "warning")):
         assert settle(record(curves), {**said, "stopped_too_early": stopped})["stopped_too_early"].severity == severity
 
 

@@ -332,7 +332,8 @@ def test_rows_learned_by_heart_where_cheap_models_do_better() -> None:
         made = end(score, train=train, curves={"loss": [0.1] * 9})
         said = [f for f in ask("overfitting", made, "end") if "by heart" in f.message]
         assert len(said) == count, (score, train)
-    settled = settle(end(0.7, train=0.99, curves={"loss": [0.1] * 9}), {**warned("overfitting"), **warned("learning_rate_too_high")})
+    poor = end(0.7, train=0.99, curves={"loss": [0.1] * 9})
+    settled = settle(poor, {**warned("overfitting"), **warned("learning_rate_too_high")})
     assert settled["learning_rate_too_high"].severity == "note" and settled["overfitting"].severity == "warning"
 
 
