@@ -376,13 +376,13 @@ def _unread(found: InputFacts, limits: Any) -> float:
 
 
 @rule(
-    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5, promise=0.04, half=0.5,
+    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5, missed=0.02, half=0.5,
     causes=("conflicting_labels", "corrupted_labels", "constant_feature"),
     why="Real tables hold a few repeats (iris 1 of 150); beyond 5 % of rows with many measured values they are copies. "
     "Rows of few values repeat by nature, but then validation rows are among them as often; and hardly four of five "
     "of them do, target included. Copies of rare classes that make the classes `evened` times more equal were made on "
     "purpose and are only noted; so are up to `half` of the rows where some are validation rows, too, and cheap models "
-    "that see none twice explain all but `promise` of those.",
+    "that see none twice explain all but `missed` of those.",
 )
 def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     """Rows that are exact copies of others."""
@@ -396,7 +396,7 @@ def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     known = yardstick_of(record)
     leaked = data.overlap is not None and data.overlap.rows > 0  # then the copies are those of validation rows
     enough = leaked and share < limits.half and known is not None and known.fresh is not None and (
-        1.0 - known.fresh < limits.promise)
+        1.0 - known.fresh < limits.missed)
     copied = (share > limits.share and measured or share > limits.most and numbers) and not (
         enough or evened(data, limits.evened))
     if ids and not copied:
