@@ -361,7 +361,7 @@ def test_weights_that_may_only_add_are_too_little() -> None:
             for n in range(3)
         ]
         weights = [kernel(f"{n}.kernel") for n in range(3)]
-        weights = [replace(p, weight=replace(p.weight, minimum=0.0)) if p.path[0] in signs else p for p in weights]
+        weights = [p._replace(weight=p.weight._replace(minimum=0.0)) if p.path[0] in signs else p for p in weights]
         return end(score, layers=layers, steps=[step(n, weights) for n in range(4)])
 
     every = ("0", "1", "2")
