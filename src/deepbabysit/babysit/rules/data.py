@@ -318,13 +318,14 @@ def target_not_normalized(record: Record, limits: Any) -> Finding | None:
 
 @rule(
     "constant_feature", phase="check", features=0, lost=0.4, most=0.8, sigma=3.5, dense=0.75, half=0.5, nearly=0.95,
-    told=0.95,
+    told=0.95, seen=200,
     why="A feature with one value tells nothing. Borders and padding of images and signals, and rare levels of "
     "categories, are such features and harmless. But columns of a table are measured for a reason: where `half` of "
     "those that vary take many values (and have none of them in `dense` of the rows), a share of `lost` that is empty "
     "was not read. So it is in an image or a sequence where places that vary fill less than `half` of the box around "
     "them, or `nearly` nothing varies; and where `most` are constant and what is left does not tell the labels "
-    "(`sigma` as in corrupted_labels). Where what is left tells all (`told`) nothing was lost.",
+    "(`sigma` as in corrupted_labels). Where what is left tells all (`told`) nothing was lost; and where fewer "
+    "than `seen` of more rows were looked at, rare values may be among the others.",
 )
 def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
     """Features with one value only."""
@@ -338,7 +339,8 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
         everything = count == len(found.std)
         left = data.association if data else None
         empty = 1.0 if everything else _unread(found, limits)
-        lost = empty >= limits.lost and (left is None or max(left.neighbours, left.linear) < limits.told)
+        enough = data is not None and found.rows >= min(data.rows, limits.seen)
+        lost = enough and empty >= limits.lost and (left is None or max(left.neighbours, left.linear) < limits.told)
         lost |= count > limits.most * len(found.std) and left is not None and (
             max(left.neighbours_sigma, left.linear_sigma) < limits.sigma)
         droppable = not everything and len(found.shape) == 1
