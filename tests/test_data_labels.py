@@ -80,6 +80,18 @@ def test_finite_check_over_many_blocks(monkeypatch):
     assert checks.bad_rows(array).tolist() == [3, 50, 99]
 
 
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_finite_check_by_threads(monkeypatch, count):
+    monkeypatch.setattr(checks, "_SHARED", 1)
+    monkeypatch.setattr(checks.threads, "_CHOSEN", [count])
+    array = np.zeros((10, 3), "f")
+    for bad in ([], [0], [9], [3, 4, 5], list(range(10))):
+        array[:] = 0
+        array[bad, 2] = np.nan
+        assert checks.bad_rows(array).tolist() == bad
+    assert checks.bad_rows(np.full((3, 2), np.inf)).tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_finite_check_takes_the_largest_numbers(dtype):
     array = np.full((50, 4), np.finfo(dtype).max, dtype)

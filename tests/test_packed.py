@@ -208,3 +208,44 @@ def test_a_gradient_that_is_read_before_its_activation_is_not_fused(monkeypatch)
     target = given[after][1][1]  # somebody writes what the gradient writes, in between
     writer = (lambda outs, x: None, (target,), (np.empty_like(target),), ())
     assert fusing._slopes_after([*given[: product + 1], writer, *given[product + 1 :]], product) is None
+
+
+def test_weights_that_a_guard_keeps_are_updated_with_their_product_behind_it(monkeypatch):
+    """Small batches that are copied and large ones that are read where they lie: the bits of steps from Python."""
+    seen, fuse, place = [], fusing.fuse, "deepbabysit_numpy.program.building.fuse"
+    monkeypatch.setattr(place, lambda calls: seen.append((list(calls), fuse(calls))) or seen[-1][1])
+    monkeypatch.setattr(threads, "_CHOSEN", [2])
+    monkeypatch.setattr(building, "LARGEST", 1 << 12)
+    monkeypatch.setattr(record, "PROGRAM_REPLAYS", 0)
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((600, 250)).astype("f"), rng.integers(0, 10, 600)
+
+    def trained(programs, watched):
+        monkeypatch.setattr(record, "PROGRAM_CALLS", 1 if programs else 1 << 40)
+        db.set_seed(4)
+        model = db.Sequential([db.layers.Dense(190, "relu", input_shape=250), db.layers.Dense(97, "relu"),
+                               db.layers.Dense(10)])  # fmt: skip
+        model.compile(db.optimizers.Adam(0.01), "cross_entropy")
+        model.fit(x, y, batch_size=150, epochs=8, shuffle=False, seed=2, verbose=0, babysit=watched)
+        return [p.data.tobytes() for p in model.parameters()]
+
+    expected = trained(False, False)
+    for large in (1 << 19, 1 << 12):
+        monkeypatch.setattr("deepbabysit.runtime.late.LARGE", large)
+        seen.clear()
+        assert trained(True, True) == expected
+        calls, fused = seen[0]
+        moved = [number for number, trace in fused.items() if trace.also]
+        assert [len(fused[number].also) for number in moved] == [1]
+        (update,) = moved
+        product = next(n for n, call in enumerate(calls) if call is fused[update].also[0])
+        assert product < update and not fused[product].rows
+        (x_now, g), out = calls[product][2], calls[product][1][0]
+        found = next(u for u in fusing._updates(calls) if u.number == update)
+        where = (product, found, found.segment(out))
+        assert fusing._when(calls, *where) == update
+        scratch = np.empty(1)
+        for array in (x_now, g, *calls[product][3]):  # overwritten before the update
+            writer = (lambda outs, x: None, (array,), (scratch,), ())
+            changed = [*calls[: product + 1], writer, *calls[product + 2 :]]
+            assert fusing._when(changed, *where) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,10 @@ def test_columns_that_were_not_read_and_borders_padding_and_rare_levels() -> Non
     y = RNG.integers(0, 2, 300)
     table = RNG.normal(size=(300, 10)) + 0.5 * y[:, None]
     half = np.where(np.arange(10) < 5, -1.0, table)
-    assert severities("constant_feature", record(half, y)) == ["warning"]
+    made = record(half, y)
+    assert severities("constant_feature", made) == ["warning"]
+    made.data = replace(made.data, inputs=(replace(made.data.inputs[0], rows=32),))  # in haste: 32 of 300 rows
+    assert severities("constant_feature", made) == ["note"]
     levels = np.eye(60)[RNG.integers(0, 25, 300)]  # 35 of the levels never occur
     assert severities("constant_feature", record(np.c_[table[:, :4], levels], y)) == ["note"]
     pictures = RNG.normal(size=(300, 8, 8)) + 0.2 * y[:, None, None]
@@ -184,3 +188,68 @@ def test_a_feature_that_is_filled_in_for_some_rows_only() -> None:
     assert found.severity == "warning" and found.evidence["features"] == [4]
     honest = np.where(RNG.uniform(size=500) < 0.7, y + RNG.normal(0, 1.0, 500), 0.0)
     assert not ask("feature_leak", record(np.c_[x, honest], y))
+
+
+# -- values of single features -----------------------------------------------------------------------------------------
+
+
+def measured(rows: int = 600) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+    rng = np.random.default_rng(12)
+    x = np.c_[rng.normal(130, 18, rows), rng.normal(75, 10, rows), rng.lognormal(4.5, 0.3, rows),
+              rng.normal(27, 4, rows), rng.gamma(2.0, 5.0, rows)]
+    return x, (x[:, 0] + x[:, 3] + 10 * rng.normal(size=rows) > 157).astype(int), rng
+
+
+def test_codes_for_missing_values_and_amounts_that_are_often_nought() -> None:
+    x, y, rng = measured()
+    for code in (0.0, -1.0):
+        coded = np.where((rng.uniform(size=x.shape) < 0.3) & (np.arange(5) < 2), code, x)
+        (found,) = ask("nan_in_data", record((coded - coded.mean(axis=0)) / coded.std(axis=0), y))
+        assert found.severity == "warning" and found.evidence["features"] == [0, 1]
+    nought = np.where((rng.uniform(size=x.shape) < 0.5) & (np.arange(5) > 3), 0.0, x)
+    both = np.c_[nought, np.where(rng.uniform(size=600) < 0.6, 0.0, rng.exponential(size=600))]
+    assert not ask("nan_in_data", record(both, y))
+    assert not ask("nan_in_data", record(x, y))
+
+
+def test_features_that_stand_still_and_one_change_that_is_mostly_nought() -> None:
+    x, y, rng = measured()
+    still = np.where((rng.uniform(size=600) < 0.8)[:, None] & (np.arange(5) < 3), x[7], x)
+    assert severities("constant_feature", record(still, y)) == ["warning"]
+    change = np.where(rng.uniform(size=600) < 0.8, 0.0, rng.normal(size=600))
+    assert not ask("constant_feature", record(np.c_[x, change], y))
+
+
+def test_rows_in_another_unit_and_groups_that_differ_by_nature() -> None:
+    x, y, rng = measured()
+    rows = rng.uniform(size=600) < 0.2
+    feet = np.where(rows[:, None] & (np.arange(5) < 2), 3.28 * x, x)
+    (found,) = ask("input_not_normalized", record((feet - feet.mean(axis=0)) / feet.std(axis=0), y))
+    assert found.evidence["features"] == [0, 1] and abs(found.evidence["times"] - 3.28) < 0.5
+    groups = x.copy()
+    groups[rows, 0] += 200.0  # as wide as the others
+    groups[rows, 1] = rng.normal(300.0, 1.0, rows.sum())
+    assert not ask("input_not_normalized", record((groups - groups.mean(axis=0)) / groups.std(axis=0), y))
+
+
+def test_a_target_that_is_the_ratio_or_the_product_of_two_columns_and_a_toy() -> None:
+    x, _, rng = measured()
+    y = 3.0 * x[:, 0] + 40.0 * x[:, 3] + 30.0 * rng.normal(size=600)
+    for made in (y * x[:, 2], y / x[:, 2]):  # the target is this column by that one, or times it
+        table = np.c_[x, made]
+        scaled = ((table - table.mean(axis=0)) / table.std(axis=0)).astype(np.float32)
+        (found,) = ask("feature_leak", record(scaled, ((y - y.mean()) / y.std()).astype(np.float32)))
+        assert found.severity == "warning" and found.evidence["features"] == [2, 5]
+    toy = rng.normal(size=(600, 4))
+    assert "warning" not in severities("feature_leak", record(toy, toy[:, 0] * toy[:, 1]))
+    assert "warning" not in severities("feature_leak", record(toy, toy[:, 0] + toy[:, 1]))
+
+
+def test_a_few_exact_copies_do_not_hide_many_with_noise() -> None:
+    rng = np.random.default_rng(2)
+    base, labels = rng.normal(size=(100, 6)), rng.integers(0, 3, 100)
+    rows = rng.permutation(np.repeat(np.arange(100), 4))
+    x = base[rows] + 1e-2 * rng.normal(size=(400, 6))
+    x[[0, 300]] = x[0]
+    (found,) = ask("split_leak", record(x[:300], labels[rows][:300], (x[300:], labels[rows][300:])))
+    assert found.severity == "warning" and found.evidence["share"] > 0.8

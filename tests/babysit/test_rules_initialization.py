@@ -211,13 +211,17 @@ def test_negative_weights_behind_a_rectifier_are_found_dead_before_training() ->
 
 
 def test_a_deep_stack_that_loses_the_signal_bit_by_bit_is_no_path_that_is_cut_off() -> None:
-    layers = [layer(str(i), 0.1, (str(i - 1),) if i else ()) for i in range(9)]
+    layers = [layer(str(i), 0.1, (str(i - 1),) if i else ()) for i in range(20)]
 
     def said(stds: list[float]) -> list[str]:
         signals = {str(i): signal(std) for i, std in enumerate(stds)}
         return [f.code for f in ask("unstable_activation_scale", stack(*layers, signals=signals))]
 
     assert said([0.1**i for i in range(9)]) == ["unstable_activation_scale"]
+    (slow,) = ask("unstable_activation_scale", stack(*layers, signals={
+        str(i): signal(0.7**i) for i in range(20)}))  # 0.7 a layer is little, 0.002 of the signal is next to nothing
+    assert slow.severity == "warning" and slow.confidence < 0.8
+    assert said([0.7**i for i in range(9)]) == []
     assert said([1.0, 1.0, 1.0, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9]) == []
     x, y, xv, yv, _ = scaled("wine")
     model = db.Sequential([*[L.Dense(20, "sigmoid") for _ in range(12)], L.Dense(3, "softmax")])

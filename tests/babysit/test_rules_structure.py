@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -280,8 +281,13 @@ def test_an_activation_that_does_nothing_is_none() -> None:
 def test_a_model_that_maps_sums_to_sums_is_linear_whatever_its_layers_are_called() -> None:
     layers = (dense("a", 4, 13, activation="leaky_relu"), dense("b", 13, 4, "a"))
     (found,) = ask("missing_hidden_activation", stack(*layers, straight=2e-7))
-    assert found.severity == "warning" and "the whole model is linear" in found.message
+    assert found.severity == "warning" and "the whole model is as good as linear" in found.message
+    assert ask("missing_hidden_activation", stack(*layers, straight=0.03))  # a leak of 0.97
     assert not ask("missing_hidden_activation", stack(*layers, straight=0.2))
+    for linear, curved, severity in ((0.9, 0.91, "note"), (0.7, 0.9, "warning"), (0.35, 0.36, "warning")):
+        stick = SimpleNamespace(own_linear=linear, own_curved=curved, own_guess=1 / 3)  # the last one knows nothing
+        (found,) = ask("missing_hidden_activation", stack(*layers, straight=2e-7, yardstick=stick))
+        assert found.severity == severity, (linear, curved)
     assert not ask("missing_hidden_activation", stack(layers[1], straight=2e-7))  # one layer is meant to be linear
 
 

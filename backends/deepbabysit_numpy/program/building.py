@@ -308,7 +308,8 @@ def build(
             parts.append((entry, None, pending, crew))
             entry = Entry()
             for call, begin, end, inner in waiting:
-                followers[id(call)] = [*made.numbers[begin:end], *[row for rows in inner for row in rows.numbers]]
+                own = [*made.numbers[begin:end], *[row for rows in inner for row in rows.numbers]]
+                followers[id(call)] = [*followers.get(id(call), ()), *own]
             waiting.clear()
             pending, crew = [], 0
 
@@ -330,10 +331,11 @@ def build(
             parts.append((None, call, (), 0))
             continue
         kept += [found.kept, found.made, call[1], call[3]]
-        if isinstance(call, list):
-            waiting.append((call, len(pending), len(pending) + len(found.rows), found.made))
-        else:
-            kept.append(call[2])
+        for done in (call, *found.also):
+            if isinstance(done, list):
+                waiting.append((done, len(pending), len(pending) + len(found.rows), found.made))
+            else:
+                kept.append(done[2])
         pending += found.rows
         crew = max(crew, found.crew)
     close()

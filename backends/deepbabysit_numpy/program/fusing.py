@@ -1,8 +1,9 @@
 """Weights that are updated block by block, right where the product before makes their gradient.
 
-Memory is what a step of a large dense network waits for. Where nothing else reads a layer's gradient, or its weights
-between the product and the update, a block of the gradient is made and used while it lies in the cache, and the other
-parameters follow where the update stands. Every element is computed as before: the bits stay the same.
+Memory is what a step of a large dense network waits for. Where nothing else reads a layer's gradient, a block of it is
+made and used while it lies in the cache, and the other parameters follow where the update stands. A product whose
+weights are read before their update (a guard keeps them) is made at the update, if what it is made of stays until then.
+Every element is computed as before: the bits stay the same.
 """
 
 from __future__ import annotations
@@ -69,23 +70,31 @@ def _updates(calls: Sequence[Call]) -> list[_Update]:
     return found
 
 
-def _alone(calls: Sequence[Call], product: int, update: _Update, segment: int) -> bool:
-    """Tell whether nobody else reads a gradient, and nobody the weights or writes settings until they are updated."""
+def _when(calls: Sequence[Call], product: int, update: _Update, segment: int) -> int | None:
+    """Return at which call a product can be made together with the update of its weights; None where at none.
+
+    Nobody else may read the gradient, nobody may write settings until the weights are updated.
+    """
     begin, end = update.begins[segment], update.ends[segment]
     gradient = extent(update.g[begin:end])
     weights = [extent(a[begin:end]) for a in (update.w, *update.states)]
     settings = [extent(a) for a in (update.control, update.table, update.starts, update.progress)]
+    operands, own = ([extent(a) for a in some] for some in calls[product][2:])
+    looked, lasting = False, True
     for number, (_, outs, ins, scratch) in enumerate(calls):
         if number in (product, update.number):
             continue
         arrays = [*outs, *ins, *scratch]
         if any(_meet(a, gradient) for a in arrays):
-            return False
-        if product < number < update.number and any(_meet(a, span) for a in arrays for span in weights):
-            return False
-        if product < number and any(_meet(a, span) for a in (*outs, *scratch) for span in settings):
-            return False
-    return True
+            return None
+        written = [*outs, *scratch]
+        if product < number and any(_meet(a, span) for a in written for span in settings):
+            return None
+        if product < number < update.number:
+            looked = looked or any(_meet(a, span) for a in arrays for span in weights)
+            lasting = lasting and not any(_meet(a, span) for a in written for span in operands)
+            lasting = lasting and not any(_meet(a, span) for a in arrays for span in own)
+    return product if not looked else update.number if lasting else None
 
 
 def _divides_rows(call: Call) -> bool:
@@ -151,6 +160,7 @@ def fuse(calls: Sequence[Call]) -> dict[int, Trace]:
                 found[after] = Trace([])
     for update in _updates(calls):
         taken: dict[int, int] = {}
+        later: list[int] = []
         for number, (run, outs, ins, _) in enumerate(calls[: update.number]):
             if getattr(run, "func", None) is not thin.VARIANTS["matmul"].run:
                 continue
@@ -158,24 +168,30 @@ def fuse(calls: Sequence[Call]) -> dict[int, Trace]:
             if number in found or not (thin.makes_slopes(x, y, outs[0]) or _divides_rows(calls[number])):
                 continue
             segment = update.segment(outs[0])
-            if segment is not None and segment not in taken.values() and _alone(calls, number, update, segment):
+            if segment is None or segment in taken.values():
+                continue
+            when = _when(calls, number, update, segment)
+            if when is not None:
                 taken[number] = segment
+                later += [number] if when != number else []
+        if not taken:
+            continue
+        last = _trace([*[calls[number] for number in later], calls[update.number]], update)
         first = True
-        for number, segment in taken.items():
-            trace = _trace(calls, number, update)
+        for number in sorted(taken, key=lambda number: (number in later, number)):
+            trace = last if number in later else _trace([calls[number], calls[update.number]], update)
             if first:
                 trace.add(_copy(update), True)
             first = False
-            _fused(trace, calls[number], update, segment)
-            found[number] = trace
-        if taken:
-            found[update.number] = _rest(_trace(calls, update.number, update), update, set(taken.values()))
+            _fused(trace, calls[number], update, taken[number])
+            found[number] = trace if number not in later else Trace([])
+        last.also = [calls[number] for number in later]
+        found[update.number] = _rest(last, update, set(taken.values()))
     return found
 
 
-def _trace(calls: Sequence[Call], number: int, update: _Update) -> Trace:
-    groups = (*calls[number][1:], *calls[update.number][1:], (update.before,))
-    trace = Trace([a for group in groups for a in group])
+def _trace(calls: Sequence[Call], update: _Update) -> Trace:
+    trace = Trace([a for call in calls for group in (*call[1:], (update.before,)) for a in group])
     trace.kept.append(update)
     return trace
 

@@ -38,6 +38,7 @@ class Trace:
         self.crew = 0  # how many workers they can use
         self.alike = True  # whether they only move values and call what the kernel calls
         self.made: list[Rows] = []  # what the crew runs
+        self.also: list[Any] = []  # other calls that these rows do
         self.kept: list[Any] = []  # temporaries and constants: as long as the rows live
         self._last: tuple[Any, list[list[Row]]] | None = None  # array whose rows were divided just now, and the parts
         self._known = [_extent(a) for a in arrays]

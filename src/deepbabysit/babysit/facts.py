@@ -27,6 +27,8 @@ MANY = 10  # a feature with so many values is a measurement, with fewer a catego
 OTHERS = 20  # validation rows from which on their copies of training rows are counted
 MANY_COPIES = 0.05  # share of copies below which it is not asked where they come from
 STANDS, SOME, FEW = 3.0, (0.02, 0.6), 5  # a value so far out, in ranges of the others, that so many rows have
+SPIKED = 64  # so many features are looked at for single values and for units
+OTHER_UNITS, GAP, UNIT, CHANCE = 60, 0.05, 2.0, 1.36  # rows of a unit; nothing between; times; one in 20
 CRUSHED = 5.0  # a spread so many times the range of nearly all rows
 SHOWN = 8  # so many row numbers are kept as examples
 
@@ -59,6 +61,11 @@ class InputFacts:
         all_std, all_minimum, all_maximum: over everything.
         stand_ins: (feature, value, share of the rows, times) where many rows have one value that lies so many times
             the range of all other values away from them.
+        spikes: (feature, value, share of the rows, times) where one value among many stands in many rows: `times` is
+            how far outside of all others it lies, against the tail of those (their outermost twentieth); 0 where it
+            lies among them.
+        units: (feature, times, share of the rows) where some rows have the same distribution as all others, so many
+            times as wide and as far from 0, and nothing lies between.
         crushed: (feature, largest value, times) where few rows make the spread so many times as large as the range
             of 98 % of the rows.
     """
@@ -81,6 +88,8 @@ class InputFacts:
     all_maximum: float
     stand_ins: tuple[tuple[int, float, float, float], ...] = ()
     crushed: tuple[tuple[int, float, float], ...] = ()
+    spikes: tuple[tuple[int, float, float, float], ...] = ()
+    units: tuple[tuple[int, float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +339,7 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
     count = len(values)
     steps = ordered[1:] != ordered[:-1]
     different = steps.sum(axis=0) + 1
+    longest, ends = _runs(steps)
     mean, std = values.mean(axis=0), values.std(axis=0)
     std[different == 1] = 0.0  # rounding leaves a trace where all values are equal
     spread = values.std()
@@ -341,7 +351,7 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
         ids=ids,
         rows=count,
         mean=_floats(mean), std=_floats(std), minimum=_floats(ordered[0]), maximum=_floats(ordered[-1]),
-        common=_commonest(steps),
+        common=_floats(longest / count),
         constant=tuple(int(i) for i in np.flatnonzero(different == 1)) if count > 1 else (),
         most=int(different.max()),
         typical=float(np.sqrt((away**2).mean())) if away.size else 0.0,
@@ -349,6 +359,8 @@ def _input(array: np.ndarray, ids: bool) -> InputFacts:
         all_std=float(spread), all_minimum=float(ordered[0].min()), all_maximum=float(ordered[-1].max()),
         stand_ins=() if ids else _stand_ins(values, ordered, different),
         crushed=() if ids else _crushed(ordered, std, different),
+        spikes=() if ids or array.ndim > 2 else _spikes(ordered, longest, ends, different),
+        units=() if ids or array.ndim > 2 else _units(ordered, different),
     )
 
 
@@ -381,17 +393,65 @@ def _crushed(ordered: np.ndarray, std: np.ndarray, different: np.ndarray) -> tup
     return tuple((int(c), float(ends[c]), float(std[c] / inner[c])) for c in np.flatnonzero(far))
 
 
+def _spikes(
+    ordered: np.ndarray, longest: np.ndarray, ends: np.ndarray, different: np.ndarray
+) -> tuple[tuple[int, float, float, float], ...]:
+    """Return values that stand in many rows of a feature of many values: outside of all others, or among them."""
+    found = []
+    for c in np.flatnonzero((different > 3 * MANY) & (longest >= SOME[0] * len(ordered)))[:SPIKED].tolist():
+        column, end = ordered[:, c], int(ends[c])
+        others = np.concatenate((column[: end - longest[c] + 1], column[end + 1 :]))
+        count, value = len(others), float(column[end])
+        if count < 3 * MANY:
+            continue
+        least = 0.05 * (others[-1] - others[0])
+        if value < others[0]:
+            times = (others[0] - value) / max(others[count // 20] - others[0], least)
+        elif value > others[-1]:
+            times = (value - others[-1]) / max(others[-1] - others[-1 - count // 20], least)
+        else:
+            times = 0.0
+        found.append((c, value, float(longest[c]) / len(ordered), float(times)))
+    return tuple(found)
+
+
+def _units(ordered: np.ndarray, different: np.ndarray) -> tuple[tuple[int, float, float], ...]:
+    """Return features of which some rows look like the others in another unit."""
+    rows = len(ordered)
+    few = max(math.ceil(SOME[0] * rows), OTHER_UNITS)
+    if rows < 4 * few:
+        return ()
+    gaps = ordered[few : rows - few + 1] - ordered[few - 1 : rows - few]
+    at = gaps.argmax(axis=0)
+    wide = gaps.max(axis=0) > GAP * (ordered[-1] - ordered[0])
+    found = []
+    for c in np.flatnonzero(wide & (different > 0.2 * rows))[:SPIKED].tolist():
+        low, high = ordered[: at[c] + few, c], ordered[at[c] + few :, c]
+        times = float(high.std() / max(low.std(), 1e-300))
+        # raw numbers in two units have one zero: that of the wider ones lies where that of the others does
+        zero = (times * low.mean() - high.mean()) / (times - 1.0) if times > UNIT else math.inf
+        if not zero < low[0]:
+            continue
+        first, second = ((part - part.mean()) / part.std() for part in (low, high))
+        both = np.concatenate((first, second))
+        apart = np.abs(np.searchsorted(first, both, "right") / len(first)
+                       - np.searchsorted(second, both, "right") / len(second)).max()
+        if apart < CHANCE * math.sqrt(rows / (len(low) * len(high))):
+            found.append((c, times, min(len(low), len(high)) / rows))
+    return tuple(found)
+
+
 def _floats(values: np.ndarray) -> tuple[float, ...]:
     return tuple(values.tolist())
 
 
-def _commonest(steps: np.ndarray) -> tuple[float, ...]:
-    """Return the share of the longest run of equal values in each sorted column, from where values change."""
-    count = len(steps) + 1
-    place = np.arange(1, count)[:, None]
-    began = np.maximum.accumulate(np.where(steps, place, 0), axis=0)
-    longest = (place - began).max(axis=0, initial=0) + 1
-    return _floats(longest / count)
+def _runs(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how long the longest run of equal values in each sorted column is, and where it ends."""
+    if not len(steps):
+        return np.ones(steps.shape[1], int), np.zeros(steps.shape[1], int)
+    place = np.arange(1, len(steps) + 1)[:, None]
+    run = place - np.maximum.accumulate(np.where(steps, place, 0), axis=0)
+    return run.max(axis=0) + 1, run.argmax(axis=0) + 1
 
 
 def label_facts(y: np.ndarray) -> LabelFacts:

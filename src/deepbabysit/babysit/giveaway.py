@@ -17,6 +17,7 @@ PAIRS, SAME, DIFFERENT = 60, 1e-4, 20  # lines through two rows; how close other
 LEVEL, LEVELLED, PIECE = 5, 0.9, 0.03  # rows of a level; share of rows in such levels; share of rows in a piece
 PURE, PURE_ROWS = 0.97, 20  # share and number of rows of one class with the same value
 EXACT, SUMMED = 1e-9, 3  # variance that a sum of so many features at most may leave, to be the target itself
+MULTIPLIED = 16  # of so many columns at most it is tried whether two multiply to the target
 USEFUL = 0.15  # what all other features know where the task is no toy
 
 
@@ -95,11 +96,13 @@ def giveaway(values: np.ndarray, tried: np.ndarray, goal: np.ndarray, numbers: b
     )
     givers = np.flatnonzero((scores >= KNOWING) | (grouped >= OWN))
     others = np.setdiff1d(np.arange(values.shape[1]), tried[givers])
+    summed = _summed(values, goal, found) if numbers else None
+    if summed is not None:
+        return summed
     if not len(others) or len(givers) > max(2, 0 if numbers else goal.shape[1]):
         return found
     if not len(givers):
-        summed = _summed(values, goal, found) if numbers else None
-        return summed or _where_filled(values, tried, goal, numbers, found)
+        return _where_filled(values, tried, goal, numbers, found)
     told = [together(values[:, part], goal, numbers, base) for part in (tried[givers], others)]
     return replace(
         found, givers=tuple(int(g) for g in tried[givers]), given=max(told[0], float(scores[givers].max())),
@@ -108,18 +111,47 @@ def giveaway(values: np.ndarray, tried: np.ndarray, goal: np.ndarray, numbers: b
 
 
 def _summed(values: np.ndarray, goal: np.ndarray, found: Giveaway) -> Giveaway | None:
-    """Return the few features whose sum, with some factors, is the target itself; None where there are none."""
+    """Return the few features of which the target is the sum, the product or the ratio; None where there are none."""
     if values.shape[1] <= SUMMED or len(values) < 2 * values.shape[1]:
         return None
-    factors = np.linalg.lstsq(values, goal[:, 0] - goal[:, 0].mean(), rcond=None)[0]
-    left = float((goal[:, 0] - goal[:, 0].mean() - values @ factors).var())
-    parts = np.flatnonzero(np.abs(factors) > 1e-3 * np.abs(factors).max(initial=0.0))
-    if left > EXACT * float(goal[:, 0].var()) or not 1 < len(parts) <= SUMMED:
+    wanted = goal[:, 0] - goal[:, 0].mean()
+    factors = np.linalg.lstsq(values, wanted, rcond=None)[0]
+    if float((wanted - values @ factors).var()) <= EXACT * float(wanted.var()):
+        parts = tuple(np.flatnonzero(np.abs(factors) > 1e-3 * np.abs(factors).max(initial=0.0)).tolist())
+    else:
+        parts = _exact_products(values, wanted)
+    if not 1 < len(parts) <= SUMMED:
         return None
     rest = together(np.delete(values, parts, axis=1), goal, True, 0.0)
     # what two columns decide while all others know nothing is a made-up task: those are not made of the target
-    return replace(
-        found, givers=tuple(parts.tolist()), given=1.0, rest=rest, made=1.0 if rest >= USEFUL else 0.0)
+    return replace(found, givers=parts, given=1.0, rest=rest, made=1.0 if rest >= USEFUL else 0.0)
+
+
+def _exact_products(values: np.ndarray, wanted: np.ndarray) -> tuple[int, ...]:
+    """Return two columns of which the target is the product or the ratio, whatever was added to them by scaling.
+
+    Of a ratio ``t = (a + p) / (b + q)`` the product ``t b`` is a sum of ``a``, ``t`` and a constant.
+    """
+    columns = values.shape[1]
+    if columns > MULTIPLIED or len(values) < 6 * columns:
+        return ()
+    whole, some = np.ones((len(values), 1)), 6 * columns  # more than twice as many rows as factors
+    for by in range(columns):
+        beside = np.delete(np.arange(columns), by)
+        times = values[:, by : by + 1]
+        for terms in ((values, values[:, beside] * times, whole), (values, wanted[:, None] * times, whole)):
+            table = np.concatenate(terms, axis=1)
+            factors = np.linalg.lstsq(table[:some], wanted[:some], rcond=None)[0]
+            if float((wanted - table @ factors).var()) > EXACT * float(wanted.var()):
+                continue
+            used = np.abs(factors) > 1e-3 * np.abs(factors).max(initial=0.0)
+            others = set(np.flatnonzero(used[:columns]).tolist())
+            if len(terms[1][0]) > 1:
+                others |= set(beside[used[columns:-1]].tolist())
+            parts = tuple(sorted(others | {by}))
+            if len(parts) == 2:
+                return parts
+    return ()
 
 
 def _where_filled(

@@ -18,7 +18,7 @@ from deepbabysit.babysit.relations import hashed
 
 ROWS, HELD = 2000, 1000  # so many training and validation rows are used
 NUMBERS = 2_000_000  # so many numbers of the training inputs
-LEAST, LEAST_HELD = 40, 20  # rows that are needed
+LEAST, LEAST_HELD, WELL = 40, 20, 100  # rows that are needed; validation rows of which one wrong one is little
 MIXED = 200  # features of the linear model
 CENTERS = 200  # training rows that functions stand around
 WIDTHS = (0.5, 1.5)  # widths of the functions, in typical distances of two rows
@@ -227,8 +227,9 @@ def _fresh(
     mine, theirs = hashed(x), hashed(held_x)
     once = np.unique(mine, return_index=True)[1]
     unseen = np.flatnonzero(~np.isin(theirs, mine))
-    if len(unseen) < LEAST_HELD:  # then training has to do without those rows
-        once, unseen = once[~np.isin(mine[once], theirs)], np.arange(len(theirs))
+    without = once[~np.isin(mine[once], theirs)]
+    if len(unseen) < LEAST_HELD or (len(unseen) < WELL and len(without) >= LEAST):
+        once, unseen = without, np.arange(len(theirs))  # training does without those rows
     found = measure([a[once] for a in x], y[once], [a[unseen] for a in held_x], held_y[unseen], labels, ids)
     return None if found is None else found.best
 

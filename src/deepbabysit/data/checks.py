@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepbabysit.data.rows import as_rows, leaves, row_list
+from deepbabysit.runtime import threads
 
 _BLOCK = 1 << 20  # elements looked at in one go: the temporary mask stays small
+_SHARED = 1 << 24  # bytes that several threads look at together
 
 
 def check_finite(name: str, array: Any) -> None:
@@ -39,16 +42,27 @@ def bad_rows(array: NDArray[Any]) -> NDArray[np.int64]:
     """Return the numbers of the rows that hold NaN or infinity."""
     if array.dtype.kind in "biuSUmM" or array.size == 0:
         return np.empty(0, np.int64)
+    count = threads.count() if array.nbytes >= _SHARED else 1
+    if count == 1:
+        return _bad_rows(array, 0, len(array))
+    from concurrent.futures import ThreadPoolExecutor  # a thread alone gets half of the memory's bandwidth
+
+    ends = [len(array) * part // count for part in range(count + 1)]
+    with ThreadPoolExecutor(count) as pool:
+        return np.concatenate(list(pool.map(partial(_bad_rows, array), ends, ends[1:])))
+
+
+def _bad_rows(array: NDArray[Any], first: int, last: int) -> NDArray[np.int64]:
     step = max(1, _BLOCK // max(1, array.size // len(array)))
-    found: list[NDArray[np.int64]] = []
-    for start in range(0, len(array), step):
-        block = array[start : start + step]
+    found: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    for start in range(first, last, step):
+        block = array[start : min(start + step, last)]
         if _surely_finite(block):
             continue
         fine = np.isfinite(block)
         if not fine.all():
             found.append(np.flatnonzero(~fine.reshape(len(fine), -1).all(axis=1)) + start)
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+    return np.concatenate(found)
 
 
 def _surely_finite(block: NDArray[Any]) -> bool:

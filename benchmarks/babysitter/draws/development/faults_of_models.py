@@ -206,3 +206,17 @@ def _norm_before_the_answer(r: Recipe, rng: Any) -> Delta | None:
     norm = layer("BatchNorm", scale=False, center=False, momentum=0.9)
     return {"layers": [*final(r, activation=None)["layers"], norm, layer("Activation", activation=bend)],
             "batch_size": 8}
+
+
+@operator("wrong_loss_for_output", "one_unit_softmax", wanted=3)
+def _divergence_of_yes_or_no(r: Recipe, rng: Any) -> Delta | None:
+    """The divergence between distributions, or the hinge of margins, for one sigmoid that says yes or no."""
+    return {"loss": pick(rng, "kl_divergence", "hinge", "mae")} if task_of(r) == "binary" else None
+
+
+@operator("target_out_of_range", "wrong_loss_for_output", wanted=3)
+def _squeezed_amounts(r: Recipe, rng: Any) -> Delta | None:
+    """Amounts from 0 to 3, and an output that ends at 1."""
+    if task_of(r) != "regression":
+        return None
+    return {**final(r, activation=pick(rng, "tanh", "sigmoid")), "data": {"target": {"kind": "unit", "times": 3.0}}}

@@ -160,3 +160,37 @@ def _one_memory_many_times(r: Recipe, rng: Any) -> Delta | None:
     echo = layer(pick(rng, "SimpleRNN", "LSTM"), units=16, kernel_initializer=same, recurrent_initializer=same)
     return {"layers": [layer("Reshape", target_shape=list(STEPS[source])), echo, layers(r)[-1]],
             "data": {"shape": [KNOWN[source].features]}}
+
+
+@operator("bad_init_scale", "dead_relu", "unstable_activation_scale", "initial_loss_off_chance", wanted=3)
+def _filters_that_all_add(r: Recipe, rng: Any) -> Delta | None:
+    """Filters drawn between 0 and 1, as pictures are."""
+    if r["data"]["source"] != "digits":
+        return None
+    start = {"kernel_initializer": {"name": "uniform", "minval": 0.0, "maxval": 1.0}, "activation": "relu"}
+    return {"layers": [layer("Reshape", target_shape=[8, 8, 1]), layer("Conv2D", filters=8, kernel_size=3, **start),
+                       layer("Conv2D", filters=16, kernel_size=3, **start), layer("Flatten"), layers(r)[-1]],
+            "data": {"shape": [64]}}
+
+
+@operator("bad_init_scale", "vanishing_gradient", "unstable_activation_scale", wanted=3)
+def _whispering_memories(r: Recipe, rng: Any) -> Delta | None:
+    """Three gated memories, one on the other, all drawn a hundred times too small."""
+    source = r["data"]["source"]
+    if source not in STEPS:
+        return None
+    tiny = {"name": "normal", "stddev": 2e-3}
+    small = {"units": 16, "kernel_initializer": tiny, "recurrent_initializer": tiny}
+    return {"layers": [layer("Reshape", target_shape=list(STEPS[source])),
+                       *[layer("LSTM", return_sequences=True, **small) for _ in range(2)], layer("LSTM", **small),
+                       layers(r)[-1]], "data": {"shape": [KNOWN[source].features]}}
+
+
+@operator("learning_rate_too_high", wanted=3)
+def _memory_at_a_gallop(r: Recipe, rng: Any) -> Delta | None:
+    """A gated memory, and the rate that a plain gradient once had."""
+    source = r["data"]["source"]
+    if source not in STEPS:
+        return None
+    return {"layers": [layer("Reshape", target_shape=list(STEPS[source])), layer("GRU", units=16), layers(r)[-1]],
+            "data": {"shape": [KNOWN[source].features]}, "optimizer": optimizer("Adam", pick(rng, 0.2, 0.5))}

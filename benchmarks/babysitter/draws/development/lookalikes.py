@@ -189,3 +189,27 @@ def _distance_of_shares(r: Recipe, rng: Any) -> Delta | None:
         return None
     return {"loss": pick(rng, "mse", "huber"), "data": {"onehot": True}, "epochs": 3 * r["epochs"],
             "optimizer": optimizer("Adam", 5e-3)}
+
+
+@lookalike(wanted=3)
+def _bends_a_little(r: Recipe, rng: Any) -> Delta | None:
+    """Rectifiers that let half of what is below zero through."""
+    if len(hidden(r["layers"])) < 2 or any("Norm" in la["class"] for la in r["layers"]):
+        return None
+    stack = []
+    for la in layers(r)[:-1]:
+        bent = la["class"] == "Dense"
+        stack += [la, *([layer("LeakyReLU", slope=0.5)] if bent else [])]
+        if bent:
+            la["config"]["activation"] = None
+    return {"layers": [*stack, layers(r)[-1]], "epochs": 2 * r["epochs"]}
+
+
+@lookalike(wanted=3)
+def _amounts_above_zero(r: Recipe, rng: Any) -> Delta | None:
+    """Amounts that are never negative, and an output that is never negative either."""
+    if task_of(r) != "regression":
+        return None
+    stack = layers(r)
+    stack[-1]["config"]["activation"] = "softplus"
+    return {"layers": stack, "data": {"target": {"kind": "unit", "times": 2.0, "plus": 0.2}}, "epochs": 2 * r["epochs"]}

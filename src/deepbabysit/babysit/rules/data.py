@@ -318,13 +318,14 @@ def target_not_normalized(record: Record, limits: Any) -> Finding | None:
 
 @rule(
     "constant_feature", phase="check", features=0, lost=0.4, most=0.8, sigma=3.5, dense=0.75, half=0.5, nearly=0.95,
-    told=0.95,
+    told=0.95, seen=200,
     why="A feature with one value tells nothing. Borders and padding of images and signals, and rare levels of "
     "categories, are such features and harmless. But columns of a table are measured for a reason: where `half` of "
     "those that vary take many values (and have none of them in `dense` of the rows), a share of `lost` that is empty "
     "was not read. So it is in an image or a sequence where places that vary fill less than `half` of the box around "
     "them, or `nearly` nothing varies; and where `most` are constant and what is left does not tell the labels "
-    "(`sigma` as in corrupted_labels). Where what is left tells all (`told`) nothing was lost.",
+    "(`sigma` as in corrupted_labels). Where what is left tells all (`told`) nothing was lost; and where fewer "
+    "than `seen` of more rows were looked at, rare values may be among the others.",
 )
 def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
     """Features with one value only."""
@@ -338,7 +339,8 @@ def constant_feature(record: Record, limits: Any) -> Iterator[Finding]:
         everything = count == len(found.std)
         left = data.association if data else None
         empty = 1.0 if everything else _unread(found, limits)
-        lost = empty >= limits.lost and (left is None or max(left.neighbours, left.linear) < limits.told)
+        enough = data is not None and found.rows >= min(data.rows, limits.seen)
+        lost = enough and empty >= limits.lost and (left is None or max(left.neighbours, left.linear) < limits.told)
         lost |= count > limits.most * len(found.std) and left is not None and (
             max(left.neighbours_sigma, left.linear_sigma) < limits.sigma)
         droppable = not everything and len(found.shape) == 1
@@ -376,13 +378,13 @@ def _unread(found: InputFacts, limits: Any) -> float:
 
 
 @rule(
-    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5, promise=0.04, half=0.5,
+    "duplicate_rows", phase="check", share=0.05, most=0.8, evened=1.5, missed=0.02, half=0.5,
     causes=("conflicting_labels", "corrupted_labels", "constant_feature"),
     why="Real tables hold a few repeats (iris 1 of 150); beyond 5 % of rows with many measured values they are copies. "
     "Rows of few values repeat by nature, but then validation rows are among them as often; and hardly four of five "
     "of them do, target included. Copies of rare classes that make the classes `evened` times more equal were made on "
     "purpose and are only noted; so are up to `half` of the rows where some are validation rows, too, and cheap models "
-    "that see none twice explain all but `promise` of those.",
+    "that see none twice explain all but `missed` of those.",
 )
 def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     """Rows that are exact copies of others."""
@@ -396,7 +398,7 @@ def duplicate_rows(record: Record, limits: Any) -> Finding | None:
     known = yardstick_of(record)
     leaked = data.overlap is not None and data.overlap.rows > 0  # then the copies are those of validation rows
     enough = leaked and share < limits.half and known is not None and known.fresh is not None and (
-        1.0 - known.fresh < limits.promise)
+        1.0 - known.fresh < limits.missed)
     copied = (share > limits.share and measured or share > limits.most and numbers) and not (
         enough or evened(data, limits.evened))
     if ids and not copied:

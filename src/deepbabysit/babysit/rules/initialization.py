@@ -286,7 +286,7 @@ def unstable_activation_scale(record: Record, limits: Any) -> Finding | None:
         "Use relu with he_normal instead of sigmoid, or put BatchNorm between the layers."
     )
     return Finding(
-        "unstable_activation_scale", "note" if steady else "warning", min(0.9, 0.6 + 0.1 * abs(math.log10(ratio))),
+        "unstable_activation_scale", "warning", min(0.9, 0.6 + 0.1 * abs(math.log10(ratio))) - 0.2 * steady,
         f"the outputs of the {len(values)} hidden layers have standard deviations {shown}: {factor:.2g} times per "
         f"layer (limits {limits.low:g} and {limits.high:g}), {ratio:.2g} times in all (limits {limits.shrunk:g} and "
         f"{limits.grown:g}). Late layers see almost nothing, or saturate. {advice}",

@@ -238,7 +238,7 @@ def guessed_labels(record: Record, limits: Any) -> Finding | None:
 
 
 @rule(
-    "corrupted_labels", phase="check", inside=0.75, flat=0.7, found=0.8, mixed=0.75, clear=0.85, more=1.8,
+    "corrupted_labels", phase="check", inside=0.7, flat=0.7, found=0.8, mixed=0.75, clear=0.85, more=1.8,
     why="Where a class is found by its inputs and many of its rows have the name of another one, the share of the "
         "right name is the same well `inside` the class and in all of it (`flat`), that region holds nearly all rows "
         "of that name (`found`), the others there are of one class (`mixed`), and that class is `clear` elsewhere. "

@@ -18,7 +18,7 @@ from deepbabysit.babysit.vitals import Record
 
 @rule(
     "split_leak", phase="check", rows=2, share=0.01, natural=3.0, most=0.1, least=8, near=0.3, alike=0.97,
-    numbers=0.99, lift=0.8, promise=0.02,
+    numbers=0.99, lift=0.8, missed=0.02,
     causes=("constant_feature",),
     why="Any copied row is too many (RULES: more than 0), but real tables hold a few repeats that a random split puts "
     "on both sides: up to `rows` of them, up to `share` of the part, or up to `natural` times the share of repeats "
@@ -27,9 +27,8 @@ from deepbabysit.babysit.vitals import Record
     "expected: up to three standard errors more of it, and up to `most` of the part, are only noted. Rows far nearer "
     "to a training row than chance explains (likeness.py: up to 0.25 of clean validation rows) are copies with "
     "noise, or rows of one group, from a share of `near` on, where they have its label, too (`alike`; `numbers` of "
-    "the variance; `lift` of what is beyond guessing). Rows that are known without their copies promise nothing: where "
-    "cheap models that never saw them explain them so well that a score can be too good by less than `promise`, it is "
-    "a note.",
+    "the variance; `lift` of what is beyond guessing). Where cheap models that never saw the rows explain all but "
+    "`missed` of them, a score cannot be better than it should be, and it is a note.",
 )
 def split_leak(record: Record, limits: Any) -> Finding | None:
     """The same rows in training and validation data."""
@@ -47,8 +46,9 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
     chance = expected + 3.0 * math.sqrt(expected * (1.0 + 2.0 * found.of / data.rows))
     usual = max(limits.natural * repeats, chance / found.of) if discrete else min(chance / found.of, limits.most)
     natural = tiny or found.rows <= limits.rows or share <= max(limits.share, usual)
-    fresh = _promised(record, share)
-    harmless = (natural and (share < 0.5 or discrete or tiny)) or fresh < limits.promise
+    known = yardstick_of(record)
+    missed = math.inf if known is None or known.fresh is None else 1.0 - known.fresh
+    harmless = (natural and (share < 0.5 or discrete or tiny)) or missed < limits.missed
     if harmless and near is not None:
         return near
     pairs = ", ".join(f"{a} = training row {b}" for a, b in found.examples[:3])
@@ -58,12 +58,13 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
         f"row {pairs}); inside the training data {percent(repeats)} of rows are repeats (limit {int(limits.rows)} "
         f"rows, {percent(limits.share)}). "
         + (
-            f"Cheap models know these rows without their copies: a score can be too good by {fresh:.3f} at most (limit "
-            f"{limits.promise:g})." if fresh < limits.promise else "These look like natural repeats." if harmless else
+            f"Cheap models know all but {percent(max(missed, 0.0))} of such rows without their copies (limit "
+            f"{percent(limits.missed)}), so a score is hardly better than it should be." if missed < limits.missed else
+            "These look like natural repeats." if harmless else
             "Validation then measures memory. Split again, without copies."
         ),
-        {"promise": fresh, "rows": found.rows, "of": found.of, "share": share, "repeats_in_training": repeats,
-         "limit_rows": limits.rows, "limit_share": limits.share, "limit_promise": limits.promise,
+        {"missed": missed, "rows": found.rows, "of": found.of, "share": share, "repeats_in_training": repeats,
+         "limit_rows": limits.rows, "limit_share": limits.share, "limit_missed": limits.missed,
          "examples": [list(p) for p in found.examples]},
         remedies=(
             Remedy("Leave these rows out of the validation part.", "x_val, y_val = x_val[unseen], y_val[unseen]",
@@ -71,12 +72,6 @@ def split_leak(record: Record, limits: Any) -> Finding | None:
             split_again(), Remedy("Split by group (person, day, source) where rows belong together."),
         ),
     )
-
-
-def _promised(record: Record, share: float) -> float:
-    """Return by how much copies can make the validation score too good; infinite where nothing is known."""
-    known = yardstick_of(record)
-    return math.inf if known is None or known.fresh is None else share * (1.0 - known.fresh)
 
 
 def _near_leak(data: DataFacts, limits: Any) -> Finding | None:

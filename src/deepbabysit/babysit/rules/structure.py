@@ -67,12 +67,13 @@ def _affine_before(record: Record, layer: LayerFacts) -> tuple[LayerFacts, bool]
 
 
 @rule(
-    "missing_hidden_activation", phase="check", layers=1, bent=0.03, straight=1e-3, away=5.0, large=10.0,
+    "missing_hidden_activation", phase="check", layers=1, bent=0.03, straight=0.1, away=5.0, large=10.0,
     why="Two affine maps are one affine map. A layer narrower than what comes before and behind it is a bottleneck, "
-    "which is often meant so, and an output that others use as well may be meant so, too. Where a kernel model is no "
-    "better than a linear one by `bent`, a linear one is enough, and it is only noted. Whatever the layers are called: "
-    "a model with several kernels that maps sums of rows to sums of outputs, within `straight` of how outputs differ "
-    "(float32 rounds to 1e-5 of that), is one affine map. Units with an activation are never bent where inputs lie so "
+    "which is often meant so, and an output that others use as well may be meant so, too. Where a linear model is "
+    "better than guessing by `bent`, and a kernel model no better than that, a linear one is enough, and it is only "
+    "noted. Whatever the layers are called: a model with several kernels that maps sums of rows to sums of outputs, "
+    "within `straight` of how outputs differ (float32 rounds to 1e-5 of that; networks with tanh or elu are 0.3 away "
+    "and more), is as good as one affine map. Units with an activation are never bent where inputs lie so "
     "far `away` from 0 in their own spread, or are so `large`: that is a matter of their scale, and only noted.",
 )
 def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
@@ -82,20 +83,26 @@ def missing_hidden_activation(record: Record, limits: Any) -> Iterator[Finding]:
     deviation, kernels = record.probes.get("straight"), weighted(record)
     if deviation is None or deviation > limits.straight or len(kernels) < 2 or found:
         return
-    known = yardstick_of(record)
-    enough = known is not None and known.own_curved - known.own_linear < limits.bent
-    enough = enough or (any(activation_after(record, k) != "linear" for k in kernels[:-1]) and _off(record, limits))
+    bends = any(activation_after(record, k) != "linear" for k in kernels[:-1])
+    enough = _straight(record, limits) or (bends and _off(record, limits))
     named = ", ".join(layer.path for layer in kernels[:-1])
     yield Finding(
         "missing_hidden_activation", "note" if enough else "warning", 0.5 if enough else 0.9,
-        f"the whole model is linear: for sums of rows it gives the sums of their outputs, within {deviation:.2g} of "
-        f"how outputs differ (limit {limits.straight:g}), although it has {len(kernels)} layers with weights. They are "
-        f"as good as one. Give the hidden layers ({named}) an activation that bends.",
+        f"the whole model is as good as linear: for sums of rows it gives the sums of their outputs, within "
+        f"{deviation:.2g} of how outputs differ (limit {limits.straight:g}), although it has {len(kernels)} layers "
+        f"with weights. They are as good as one. Give the hidden layers ({named}) an activation that bends.",
         {"deviation": deviation, "limit": limits.straight, "kernels": len(kernels)}, layer=kernels[0].path,
         remedies=(Remedy(
             "Give the hidden layers relu.", 'activation="relu", kernel_initializer="he_normal"',
             changes.activate("relu", tuple(layer.path for layer in kernels[:-1]), "he_normal")),),
     )
+
+
+def _straight(record: Record, limits: Any) -> bool:
+    """Tell whether a linear model is enough: it knows something, and a kernel model no more."""
+    known = yardstick_of(record)
+    return known is not None and known.own_curved - known.own_linear < limits.bent and (
+        known.own_linear > known.own_guess + limits.bent)
 
 
 def _off(record: Record, limits: Any) -> bool:
@@ -120,8 +127,7 @@ def _two_in_a_row(record: Record, limits: Any) -> Iterator[Finding]:
         narrow = (before.units or 0) < min(before.inputs or 0, layer.units or 0)
         if narrow or joined:
             continue
-        known = yardstick_of(record)
-        enough = known is not None and known.own_curved - known.own_linear < limits.bent
+        enough = _straight(record, limits)
         yield Finding(
             "missing_hidden_activation", "note" if enough else "warning", 0.5 if enough else 0.9,
             f"layer {before.path} ({before.kind}, {before.units} units) has no activation and its output goes into "
