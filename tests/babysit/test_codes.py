@@ -24,8 +24,8 @@ PHASES = {
     "check step": "loss_reduction_sum double_softmax loss_shape_mismatch",
     "step epoch": "learning_rate_too_high learning_rate_too_low",
     "epoch": "not_learning oscillating_loss dead_weights weights_diverging overfitting overtraining "
-    "regularization_too_strong batch_too_small batch_too_large wrong_optimizer suspicious_validation",
-    "check epoch": "underfitting dropout_too_high class_collapse",
+    "batch_too_small batch_too_large wrong_optimizer suspicious_validation",
+    "check epoch": "underfitting dropout_too_high class_collapse regularization_too_strong",
     "check epoch end": "corrupted_labels",
     "end": "stopped_too_early regularization_missing no_better_than_baseline",
 }

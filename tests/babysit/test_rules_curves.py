@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -250,7 +249,7 @@ def test_constraints_that_hold_weights_short() -> None:
         if said:
             assert limit in seen["regularization_too_strong"].message
     added = [kernel("0.kernel", weight=1.4, update=1.4)]  # what may only add is too little, not too short
-    added = [replace(p, weight=replace(p.weight, minimum=0.0)) for p in added]
+    added = [p._replace(weight=p.weight._replace(minimum=0.0)) for p in added]
     layer = LayerFacts("0", "Dense", units=4, settings={"constraint": "non_neg()"})
     assert "regularization_too_strong" not in found(record(flat, [step(i, added) for i in range(3)], layers=[layer]))
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from records import codes, found, record
+from records import codes, found, record, step
 
 import deepbabysit as db
 from deepbabysit.babysit.engine import Engine
 from deepbabysit.babysit.facts import class_pulls, data_facts, label_facts
 from deepbabysit.babysit.rules.signals import lopsided, promised
+from deepbabysit.babysit.shortfall import shortfall
+from deepbabysit.babysit.yardstick import Yardstick
 
 DOWN = [2.0 * 0.7**i for i in range(16)]
 
@@ -140,3 +142,34 @@ def test_what_each_class_counts() -> None:
     assert class_pulls(label_facts(y), y, np.ones((4, 2)), {}) == {}
     numbers = np.linspace(0.0, 1.0, 50)
     assert class_pulls(label_facts(numbers), numbers, np.ones(50), {}) == {}
+
+
+@pytest.mark.parametrize(("smoothing", "said"), [(0.0, False), (0.1, False), (0.3, False), (0.8, True), (1.0, True)])
+def test_labels_that_are_smoothed_away(smoothing: float, said: bool) -> None:
+    seen = found(record(smoothing=smoothing), "check")
+    assert ("regularization_too_strong" in seen) is said
+    if said:
+        assert f"smoothing of {smoothing:g}" in seen["regularization_too_strong"].message
+
+
+def test_a_short_run_that_got_better_in_every_epoch_was_too_short() -> None:
+    slow = [2.30, 2.295, 2.29, 2.28, 2.265, 2.25]
+    known = {"yardstick": Yardstick("classes", 500, 200, 0.1, 0.9, 0.9, 0.9, 0.9, loss=0.3)}
+    curves = {"loss": slow, "val_loss": slow, "accuracy": [0.2] * 6, "val_accuracy": [0.2] * 6}
+    for steps, said in ((100, True), (400, False)):
+        losses = np.interp(np.linspace(0, 5, steps), range(6), slow)
+        assert ("stopped_too_early" in codes(record(curves, losses=losses, probes=known), "end")) is said
+    flat = {**curves, "val_loss": [2.30, 2.295, 2.29, 2.27, 2.28, 2.25]}
+    assert "stopped_too_early" not in codes(record(flat, losses=np.linspace(2.3, 2.1, 100), probes=known), "end")
+
+
+def test_many_steps_of_a_few_rows_are_noise_and_not_too_few() -> None:
+    curve = [0.9, 0.95]
+    known = {"yardstick": Yardstick("classes", 500, 200, 0.1, 0.9, 0.9, 0.9, 0.9, loss=0.3)}
+    curves = {"loss": curve, "val_loss": curve, "accuracy": [0.7] * 2, "val_accuracy": [0.7] * 2}
+    for batch, noise, code in ((2, 500.0, "batch_too_small"), (2, 10.0, "stopped_too_early"),
+                               (32, 5000.0, "stopped_too_early")):
+        steps = [step(i, noise=noise) for i in range(8)]
+        made = record(curves, steps, losses=[0.9] * 900, probes=known, batch_size=batch)
+        said = shortfall(made)
+        assert said is not None and said.code == code

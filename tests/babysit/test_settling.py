@@ -64,13 +64,12 @@ def test_weights_of_classes_pass_only_with_a_score_that_is_as_good() -> None:
         assert settle(seen, {"class_collapse": said})["class_collapse"].severity == severity
 
 
-def test_a_constraint_of_signs_explains_what_it_does_to_the_first_steps() -> None:
-    held = Finding("underfitting", "warning", 0.9, "Taken: 1.2 (limit 0.6).", {"taken": 1.2})
-    before = {"underfitting": held, **found("learning_rate_too_high", "error"), **found("double_softmax", "error")}
+def test_a_model_that_cannot_learn_a_few_rows_was_not_stopped_too_early() -> None:
+    stopped = Finding("stopped_too_early", "warning", 0.75, "Falls: 0.1 (limit 0.09).", epoch=2)
     curves = {"loss": [9.0, 2.0, 1.9], "val_loss": [5.0, 2.0, 1.9]}
-    settled = settle(record(curves), before)
-    assert settled["learning_rate_too_high"].severity == "note"
-    assert settled["double_softmax"].severity == "error"
+    noted = found("underfitting", "note")
+    for said, severity in ((found("underfitting"), "note"), ({}, "warning"), (noted, "warning")):
+        assert settle(record(curves), {**said, "stopped_too_early": stopped})["stopped_too_early"].severity == severity
 
 
 def test_a_doubled_softmax_whose_loss_came_down_to_the_lowest_did_no_harm() -> None:

@@ -329,10 +329,11 @@ def test_any_loss_of_numbers_is_judged_like_a_square() -> None:
 
 def test_rows_learned_by_heart_where_cheap_models_do_better() -> None:
     for score, train, count in ((0.7, 0.99, 1), (0.94, 0.99, 0), (0.7, 0.75, 0)):
-        made = end(score, train=train, curves={"loss": [1.0] * 9})
+        made = end(score, train=train, curves={"loss": [0.1] * 9})
         said = [f for f in ask("overfitting", made, "end") if "by heart" in f.message]
         assert len(said) == count, (score, train)
-    settled = settle(end(0.7, train=0.99), {**warned("overfitting"), **warned("learning_rate_too_high")})
+    poor = end(0.7, train=0.99, curves={"loss": [0.1] * 9})
+    settled = settle(poor, {**warned("overfitting"), **warned("learning_rate_too_high")})
     assert settled["learning_rate_too_high"].severity == "note" and settled["overfitting"].severity == "warning"
 
 
@@ -360,7 +361,7 @@ def test_weights_that_may_only_add_are_too_little() -> None:
             for n in range(3)
         ]
         weights = [kernel(f"{n}.kernel") for n in range(3)]
-        weights = [replace(p, weight=replace(p.weight, minimum=0.0)) if p.path[0] in signs else p for p in weights]
+        weights = [p._replace(weight=p.weight._replace(minimum=0.0)) if p.path[0] in signs else p for p in weights]
         return end(score, layers=layers, steps=[step(n, weights) for n in range(4)])
 
     every = ("0", "1", "2")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from deepbabysit.babysit.vitals import ModelFacts, RunFacts
 from deepbabysit.runtime import threads
 
@@ -13,13 +11,8 @@ SHARE = 0.05  # of the planned run, and no more than `BUDGET`
 # for a rough plan: seconds until the first step, of an epoch and a step around its operations; operations per second of
 # a thread (large products reach 1.6e11, and inputs need no gradient)
 START_SECONDS, EPOCH_SECONDS, STEP_SECONDS, OPERATIONS = 0.05, 1e-4, 6e-6, 1.8e11
-# seconds of a layer in a step beside its products, by kind; of any other kind
-LAYER_SECONDS: Mapping[str, float] = {
-    **dict.fromkeys(("Dense", "Activation", "LeakyReLU", "ReLU", "Dropout", "Flatten", "Reshape"), 2e-6),
-    **dict.fromkeys(("MaxPool2D", "AvgPool2D"), 5e-6), "Conv2D": 1e-5,
-    **dict.fromkeys(("SimpleRNN", "GRU", "LSTM"), 1e-4),
-}
-OTHER_SECONDS = 2e-5
+LIGHT = ("Dense", "Activation", "LeakyReLU", "ReLU", "Dropout", "Flatten", "Reshape")
+LAYER_SECONDS, HEAVY_SECONDS = 2e-6, 4e-5  # of such a layer in a step beside its products, of any other
 LOOK_SECONDS, LOOKED_LAYER = 4e-3, 4e-4  # what tracing a model takes around its operations, and for each layer
 TRACED = 0.01  # seconds of tracing that every run may spend: without it nothing is known of the model
 TRIED = 64  # rows of the batch on which experiments are made
@@ -39,7 +32,7 @@ def planned_seconds(run: RunFacts, model: ModelFacts, products: int | None = Non
     if not run.steps or not run.epochs:
         return None
     products = model.parameters if products is None else products
-    layers = sum(LAYER_SECONDS.get(layer.kind, OTHER_SECONDS) for layer in model.layers)
+    layers = sum(LAYER_SECONDS if layer.kind in LIGHT else HEAVY_SECONDS for layer in model.layers)
     step = STEP_SECONDS + layers + 6.0 * products * (run.batch_size or 1) / (OPERATIONS * threads.count())
     return START_SECONDS + run.epochs * (EPOCH_SECONDS + run.steps * step)
 

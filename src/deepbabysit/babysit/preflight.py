@@ -55,6 +55,7 @@ NEEDS: Mapping[str, str] = {
     "wrong_gradient": "derivative", "underfitting": "fit", "split_leak": "overlap", "split_drift": "drift",
     "feature_leak": "alone", "corrupted_labels": "association", "unshuffled_rows": "order", "duplicate_rows": "copies",
     "conflicting_labels": "copies", "class_imbalance": "labels", "class_collapse": "labels",
+    "regularization_too_strong": "labels",
     "target_not_normalized": "labels", "learning_rate_too_high": "range", "learning_rate_too_low": "range",
     "nan_in_data": "data", "input_not_normalized": "data", "input_normalized_twice": "data", "constant_feature": "data",
 }

@@ -8,6 +8,7 @@ from dataclasses import replace
 from deepbabysit.babysit.engine import Engine, causes_of
 from deepbabysit.babysit.finding import Finding
 from deepbabysit.babysit.rules.capacity import too_small
+from deepbabysit.babysit.rules.heart import overfitting
 from deepbabysit.babysit.rules.initialization import activation_after
 from deepbabysit.babysit.rules.reach import NEAR, Reach, reach
 from deepbabysit.babysit.rules.rule import RULES
@@ -61,7 +62,7 @@ NOTED = frozenset({
 NOTABLE, SURE = 0.05, 0.7
 PROVED = 0.7  # a warning that is less sure needs a run that fell short
 SURER = 0.4  # share of the doubt about a warning that a run takes away by falling short
-BOTTLENECK = next(known for known in RULES if known.judge is too_small)
+BOTTLENECK, TURNED = (next(known for known in RULES if known.judge is judge) for judge in (too_small, overfitting))
 # what a bottleneck makes of gradients and losses
 OF_SIZE = frozenset({
     "not_learning", "dead_relu", "saturated_activation", "learning_rate_too_high", "learning_rate_too_low",
@@ -71,7 +72,6 @@ OF_SIZE = frozenset({
 })
 # share of the way from guessing to the lowest loss that two softmax allow, left in a run that went well
 DOUBLED = 0.12
-OVER = "At the end of the run it was no longer so."
 CLASSES, ACCURATE = 0.12, 0.97  # validation loss against guessing, and accuracy, of a run that went well
 NUMBERS = 0.05  # share of the variance that is left
 
@@ -118,7 +118,7 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
     spoilt = SPOILT - ({"duplicate_rows"} if _few_copies(findings) else set())
     if stand is not None and stand.met and not _loud(findings, DOUBTS | spoilt):
         findings = {
-            code: _harmless(found, stand.words()) if found.severity != "note" and (
+            code: _harmless(found, stand.words()) if found.severity != "note" and not found.evidence.get("alone") and (
                 code in (HELD_UP | (SPOILT - spoilt) if not _given(found) or _as_good(found, stand) else ())
                 or (code in OVERFIT and stand.score >= GOOD and not found.evidence.get("costs"))
                 or (code in UNUSUAL and found.severity == "warning" and _answered(found, stand))) else found
@@ -156,13 +156,10 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
             for code, found in findings.items()
         }
     held = findings.get("underfitting")
-    if held is not None and held.severity != "note" and "taken" in held.evidence:
-        findings = {
-            code: _explained(found, "The constraint on its weights") if (
-                found.severity != "note" and code in OF_SIZE | {"loss_diverging", "loss_spike"}) else found
-            for code, found in findings.items()
-        }
-    findings = _promoted(findings, stand)
+    if held is not None and held.severity != "note" and held.epoch is None and "stopped_too_early" in findings:
+        stopped = _explained(findings["stopped_too_early"], "A model that cannot learn a few rows")
+        findings = {**findings, "stopped_too_early": stopped}
+    findings = _promoted(record, findings, stand)
     if all(found.severity == "note" or code in SYMPTOMS for code, found in findings.items()):
         said = shortfall(record)
         if said is not None:
@@ -175,7 +172,7 @@ def settle(record: Record, findings: dict[str, Finding]) -> dict[str, Finding]:
     return {**findings, **certain}
 
 
-def _promoted(findings: dict[str, Finding], stand: Reach | None) -> dict[str, Finding]:
+def _promoted(record: Record, findings: dict[str, Finding], stand: Reach | None) -> dict[str, Finding]:
     """Return the findings with a warning of what was only noted before the run, where it then fell short."""
     if stand is None or not (stand.short or stand.below(NOTABLE)):
         return findings
@@ -185,7 +182,7 @@ def _promoted(findings: dict[str, Finding], stand: Reach | None) -> dict[str, Fi
     return {
         code: replace(found, severity="warning", confidence=SURE, message=f"{found.message} {words}")
         if code in NOTED and found.severity == "note" and not (
-            "It did no harm" in found.message or (code == "overfitting" and OVER in found.message)) else found
+            "It did no harm" in found.message or (code == "overfitting" and not TURNED.ask(record))) else found
         for code, found in findings.items()
     }
 
@@ -211,7 +208,7 @@ def _healed(record: Record, findings: dict[str, Finding], stand: Reach | None) -
     explaining = {cause for code in last for cause in causes_of(code)}  # what it left behind is still there
     return {
         code: replace(found, severity="note", confidence=0.5 * found.confidence, message=(
-            f"{found.message} {OVER}"
+            f"{found.message} At the end of the run it was no longer so."
         )) if code in passed - explaining else found
         for code, found in findings.items()
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from deepbabysit.babysit.finding import Finding, Remedy
-from deepbabysit.babysit.remedies import dropout, early_stop, faster, longer, slower, wider
+from deepbabysit.babysit.remedies import batches, dropout, early_stop, faster, longer, slower, wider
 from deepbabysit.babysit.rules.reach import NEAR, Reach, reach
 from deepbabysit.babysit.rules.signals import data_losses, finite, finite_curve, last_epoch, usual_ratio
 from deepbabysit.babysit.vitals import Record
@@ -19,6 +19,7 @@ PROGRESS = 0.03  # and by such a share
 STEADY = 0.8  # or so many of the later epochs brought a lower loss
 BRIEF, MISSED = 4, 0.05  # epochs of a run that was cut short where its score is so far below
 HURRIED = 50  # steps with which hardly anything is learned
+TINY, MANY, NOISY = 8, 400, 20.0  # rows of a batch, steps of a run, and how far the noise scale is above the batch
 FROZEN = 0.5  # share of the numbers that must be trained
 LOST = 0.12  # or its loss so far above, against guessing
 
@@ -31,7 +32,14 @@ def shortfall(record: Record) -> Finding | None:
     brief = 0 < len(record.epochs) <= BRIEF and not record.run.early_stopping
     if not stand.short and not (brief and (stand.below(MISSED) or (stand.dear or 0.0) > LOST)):
         return None
-    if stand.train is not None and stand.train - stand.score > LEARNED * stand.gap and stand.train > stand.best - 0.1:
+    fallen, batch, noise = _fallen(record), record.run.batch_size or 0, _noise(record)
+    if fallen is None and 0 < batch <= TINY and len(record.losses) > MANY and (noise or 0.0) > NOISY * batch:
+        return _finding(
+            record, stand, "batch_too_small", 0.65, f"{len(record.losses)} steps of {batch} rows, and the noise in a "
+            f"gradient is that of a batch of {noise:.0f} (limit: {NOISY:g} times)", (batches(32), slower(record)),
+        )
+    train = stand.train if len(record.epochs) > BRIEF else None  # nobody learns by heart in a few passes
+    if train is not None and train - stand.score > LEARNED * stand.gap and train > stand.best - 0.1:
         return _finding(
             record, stand, "overfitting", 0.65, "the training rows were learned and validation rows were not",
             (dropout(), early_stop()),
@@ -43,7 +51,6 @@ def shortfall(record: Record) -> Finding | None:
             f"(limit {FROZEN:.0%}), the others are frozen", (),
         )
     ratio = usual_ratio(record.steps[-5:])
-    fallen = _fallen(record)
     if fallen is not None and ratio is not None and ratio < CRAWLING:
         return _finding(
             record, stand, "learning_rate_too_low", 0.75, f"a step changes the weights by {ratio:.2g} of their norm "
@@ -64,6 +71,12 @@ def shortfall(record: Record) -> Finding | None:
     return _finding(
         record, stand, "underfitting", 0.6, "the loss no longer falls and the training rows are as poor", (wider(),),
     )
+
+
+def _noise(record: Record) -> float | None:
+    """Return the usual noise scale of the gradient at the end of the run, in samples."""
+    known = [s.noise for s in record.steps[-8:] if s.noise is not None and math.isfinite(s.noise)]
+    return median(known) if len(known) > 2 else None
 
 
 def _fallen(record: Record) -> float | None:

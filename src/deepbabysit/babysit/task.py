@@ -47,6 +47,7 @@ def setup_facts(
         loss=None if loss is None else loss.name, batch_size=batch_size, samples=samples,
         validation_samples=validation_samples, steps=None if not batch_size else -(-samples // batch_size),
         epochs=epochs, weighted=weighted, metrics=dict(metrics),
+        smoothing=float(getattr(loss, "options", {}).get("label_smoothing") or 0.0),
     )
     parameters = model.parameters()
     facts = replace(

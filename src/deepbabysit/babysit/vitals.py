@@ -185,6 +185,7 @@ class RunFacts:
         steps: optimizer steps per epoch; `epochs` planned.
         chance: the loss of guessing (ln C, variance, ...), None where unknown.
         dropout: largest dropout rate; `l1`, `l2`: largest factors; `augmented`, `early_stopping`, `weighted`.
+        smoothing: share of each label that the loss spreads over all classes.
         shuffled: whether rows come in a new order each epoch; None where nobody said.
     """
 
@@ -205,6 +206,7 @@ class RunFacts:
     dropout: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
+    smoothing: float = 0.0
     augmented: bool = False
     early_stopping: bool = False
     weighted: bool = False

@@ -12,11 +12,15 @@ from benchmarks.babysitter.operators import (
     final,
     hidden,
     layers,
+    only_dense,
     operator,
     pick,
+    planned_steps,
     spoil,
 )
-from benchmarks.babysitter.recipes import KNOWN, Recipe, layer, task_of
+from benchmarks.babysitter.recipes import KNOWN, Recipe, layer, optimizer, task_of
+
+FEW = 4  # cases of an operator that was added while limits were made
 
 # -- activations and outputs -------------------------------------------------------------------------------------------
 
@@ -121,6 +125,121 @@ def _norm_of_the_start(r: Recipe, rng: Any) -> Delta | None:
     stack = layers(r)
     stack.insert(-1, layer("BatchNorm", momentum=pick(rng, 0.9999, 1.0)))
     return {"layers": stack}
+
+
+# -- added while limits were made: other layers, other ways ------------------------------------------------------------
+
+
+def _classes(r: Recipe) -> int:
+    task = task_of(r)
+    return 0 if task == "regression" else 2 if task == "binary" else int(r["layers"][-1]["config"]["units"])
+
+
+@operator("class_collapse", "class_imbalance", wanted=FEW)
+def _weights_by_rank_in_the_loss(r: Recipe, rng: Any) -> Delta | None:
+    """The loss weighs classes by a power of their number, as if they were listed by how rare they are."""
+    if task_of(r) != "multiclass":
+        return None
+    power = pick(rng, 2.5, 3.5, 5.0)
+    weights = [float((k + 1) ** -power) for k in range(_classes(r))]
+    return {"loss": {"name": r["loss"], "class_weight": weights}}
+
+
+@operator("class_collapse", "class_imbalance", wanted=FEW)
+def _one_class_weighs_nothing(r: Recipe, rng: Any) -> Delta | None:
+    """A class was to be left out for a test; its weight is still 0."""
+    if not _classes(r):
+        return None
+    weights = [1.0] * _classes(r)
+    weights[int(rng.integers(len(weights)))] = 0.0
+    return {"class_weight": weights}
+
+
+@operator("overfitting", "overtraining", "regularization_missing", wanted=FEW, lost=True)
+def _memory_for_forty(r: Recipe, rng: Any) -> Delta | None:
+    """A recurrent layer with a large memory reads forty pictures line by line, again and again."""
+    if r["data"]["source"] != "digits":
+        return None
+    stack = [layer("Reshape", target_shape=[8, 8]), layer("GRU", units=pick(rng, 64, 96)), layers(r)[-1]]
+    data = {"rows": pick(rng, 40, 60), "shape": [64], **spoil("noisy_labels", share=0.1)["data"]}
+    return {"layers": stack, "optimizer": optimizer("Adam", 5e-3), "epochs": 60, "batch_size": 10, "data": data}
+
+
+@operator("overtraining", "overfitting", "regularization_missing", wanted=FEW)
+def _one_restart_after_another(r: Recipe, rng: Any) -> Delta | None:
+    """A rate that begins again and again, for eight times as long as it takes, on a third of the rows."""
+    if not only_dense(r):
+        return None
+    steps, rate = planned_steps(r), r["optimizer"]["learning_rate"]
+    data = {"rows": r["data"]["rows"] // 3, **spoil("noisy_labels", share=pick(rng, 0.1, 0.2))["data"]}
+    stack = layers(r)
+    for la in hidden(stack):
+        la["config"]["units"] *= 2
+    schedule = {"name": "cosine", "learning_rate": 2 * rate, "steps": steps, "restarts": True}
+    return {"layers": stack, "epochs": 8 * r["epochs"], "data": data,
+            "optimizer": {**r["optimizer"], "learning_rate": schedule}}
+
+
+@operator("regularization_missing", "overfitting", "overtraining", wanted=FEW)
+def _columns_crossed_with_each_other(r: Recipe, rng: Any) -> Delta | None:
+    """Two very wide layers of smooth units for few rows of a table with noise, by RMSprop."""
+    if task_of(r) != "regression":
+        return None
+    wide = [layer("Dense", units=256, activation="silu", kernel_initializer="he_normal") for _ in range(2)]
+    data = {"rows": pick(rng, 40, 70), **spoil("noisy_labels", share=0.1)["data"]}
+    return {"layers": [*wide, layers(r)[-1]], "optimizer": optimizer("RMSprop", 1e-3), "epochs": 120,
+            "batch_size": 10, "data": data}
+
+
+@operator("underfitting", wanted=FEW)
+def _two_numbers_of_a_picture(r: Recipe, rng: Any) -> Delta | None:
+    """The first layer makes two numbers of each row, wide layers follow."""
+    if not only_dense(r) or r["data"]["source"] not in ("digits", "wine", "auto-mpg", "diabetes", "waves"):
+        return None
+    stack = layers(r)
+    stack[0]["config"]["units"] = pick(rng, 1, 2)
+    return {"layers": [stack[0], layer("Dense", units=48, activation="relu"), *stack[1:]]}
+
+
+@operator("regularization_too_strong", "underfitting", wanted=FEW)
+def _length_of_a_tenth(r: Recipe, rng: Any) -> Delta | None:
+    """Weights of every unit are held at a length of a tenth or less."""
+    limit = {"name": "max_norm", "max_value": pick(rng, 0.03, 0.1)}
+    stack = layers(r)
+    for la in stack:
+        if la["class"] in ("Dense", "Conv2D"):
+            la["config"]["kernel_constraint"] = limit
+    return {"layers": stack}
+
+
+@operator("regularization_too_strong", "underfitting", wanted=FEW)
+def _smoothed_to_nothing(r: Recipe, rng: Any) -> Delta | None:
+    """Labels of which nine tenths are smoothed away."""
+    if task_of(r) != "multiclass":
+        return None
+    loss = {"name": "cross_entropy", "label_smoothing": pick(rng, 0.8, 0.95)}
+    return {**final(r, activation=None), "loss": loss}
+
+
+@operator("regularization_too_strong", "dead_weights", "underfitting", wanted=FEW)
+def _decay_instead_of_rate(r: Recipe, rng: Any) -> Delta | None:
+    """AdamW whose decay was taken for a rate of decay by step."""
+    return {"optimizer": optimizer("AdamW", 5e-3, weight_decay=pick(rng, 5.0, 20.0, 60.0))}
+
+
+@operator("stopped_too_early", "learning_rate_too_low", wanted=FEW)
+def _rate_gone_long_before_the_end(r: Recipe, rng: Any) -> Delta | None:
+    """A cosine whose steps are those of a run a fifteenth as long: after that nothing moves."""
+    steps = max(2, planned_steps(r) // pick(rng, 15, 30))
+    schedule = {"name": "cosine", "learning_rate": r["optimizer"]["learning_rate"], "steps": steps}
+    return {"optimizer": {**r["optimizer"], "learning_rate": schedule}}
+
+
+@operator("stopped_too_early", "learning_rate_too_low", wanted=FEW)
+def _no_patience_with_noise(r: Recipe, rng: Any) -> Delta | None:
+    """A third of the rate, a fifth of the passes, and an end at the first that is no better."""
+    rule = {**r["optimizer"], "learning_rate": r["optimizer"]["learning_rate"] / 3}
+    return {"early_stopping": 1, "epochs": max(3, r["epochs"] // 5), "optimizer": rule}
 
 
 # -- networks of other kinds -------------------------------------------------------------------------------------------

@@ -133,6 +133,54 @@ def _wide_first_layer(r: Recipe, rng: Any) -> Delta | None:
     return {"layers": stack}
 
 
+# -- added while limits were made --------------------------------------------------------------------------------------
+
+FEW = 4
+
+
+@lookalike(wanted=FEW)
+def _what_a_miss_costs(r: Recipe, rng: Any) -> Delta | None:
+    """One class weighs as much as two to four others, as missing it costs more."""
+    if task_of(r) == "regression":
+        return None
+    weights = [1.0] * (r["layers"][-1]["config"]["units"] if task_of(r) == "multiclass" else 2)
+    weights[int(rng.integers(len(weights)))] = pick(rng, 2.0, 4.0)
+    return {"class_weight": weights}
+
+
+@lookalike(wanted=FEW)
+def _long_and_given_back(r: Recipe, rng: Any) -> Delta | None:
+    """Six times as long, until nothing was better for eight passes: the best weights are given back."""
+    return {"epochs": 6 * r["epochs"], "early_stopping": 8}
+
+
+@lookalike(wanted=FEW)
+def _cooled_to_nothing(r: Recipe, rng: Any) -> Delta | None:
+    """The rate falls to nothing just where the run ends."""
+    rate, steps = r["optimizer"]["learning_rate"], planned_steps(r) * 3 // 2
+    return {"epochs": r["epochs"] * 3 // 2, "optimizer": {**r["optimizer"], "learning_rate": {
+        "name": "cosine", "learning_rate": 1.5 * rate, "steps": steps}}}
+
+
+@lookalike(wanted=FEW)
+def _length_of_three(r: Recipe, rng: Any) -> Delta | None:
+    """Weights of a unit are no longer than three, and a fifth is dropped."""
+    return {**dropped(r, 0.2), "epochs": r["epochs"] * 2} if only_dense(r) else each(
+        r, kernel_constraint={"name": "max_norm", "max_value": 3.0})
+
+
+@lookalike(wanted=FEW)
+def _wide_with_a_decay(r: Recipe, rng: Any) -> Delta | None:
+    """Four times as wide, a little longer, and a decay that holds it."""
+    if not only_dense(r):
+        return None
+    stack = layers(r)
+    for la in hidden(stack):
+        la["config"]["units"] *= 4
+    return {"layers": stack, "optimizer": optimizer("AdamW", 1e-3, weight_decay=pick(rng, 0.03, 0.1)),
+            "epochs": r["epochs"] * 5 // 4}
+
+
 # -- networks of other kinds -------------------------------------------------------------------------------------------
 
 

@@ -77,8 +77,9 @@ CODES: tuple[Code, ...] = (
         also=("learning_rate_too_low", "underfitting"),
     ),
     Code(
-        "regularization_too_strong", "the penalty outweighs the data", ("epoch",),
-        "Gradient of the penalty against that of the data; penalty's share of the loss; shrinking weights.",
+        "regularization_too_strong", "the penalty outweighs the data", ("check", "epoch"),
+        "Gradient of the penalty against that of the data; penalty's share of the loss; shrinking weights; how much "
+        "label smoothing leaves of the labels.",
         "The model is pulled to zero rather than to the data: it underfits on both parts.",
         ("A penalty 10 to 100 times smaller (l1 about 1e-5, l2 about 1e-4).", "Less dropout."),
         "Goodfellow et al., Deep Learning (2016), sec. 7.1.", "warning",

@@ -172,8 +172,9 @@ def underfitting(record: Record, limits: Any) -> Finding | None:
 @rule("stopped_too_early", phase="end",
       why="what as many epochs again would bring, if losses go on falling as they did in the second half: of sound "
           "runs at most 0.08 of guessing (0.04 of numbers), as they end where little is left to be gained. Of runs "
-          "that are `gap` and three standard errors below cheap models `some` is enough",
-      causes=_SLOW, much=0.09, numbers=0.06, some=0.03, gap=0.05)
+          "that are `gap` and three standard errors below cheap models `some` is enough, and `little` where "
+          "fewer than `steps` steps were made and every epoch of the second half was better",
+      causes=_SLOW, much=0.09, numbers=0.06, some=0.03, little=0.01, steps=150, gap=0.05)
 def stopped_too_early(record: Record, limits: Any) -> Finding | None:
     """The loss was still falling when the run ended."""
     promise, stand, guess = promised(record), reach(record), chance(record)
@@ -182,8 +183,10 @@ def stopped_too_early(record: Record, limits: Any) -> Finding | None:
     train, val = finite(data_losses(record)), finite(record.logs("val_loss"))
     watched = val if len(val) == len(train) else train
     behind = stand is not None and stand.below(limits.gap)
-    limit = limits.some if behind else limits.much if classified(record) else limits.numbers
-    if promise < limit or watched.index(min(watched)) < 0.9 * len(watched) - 2 or good_from_the_start(record):
+    enough = limits.much if classified(record) else limits.numbers
+    rising = any(b >= a for c in (train, val) for a, b in zip(c[len(c) // 2 :], c[len(c) // 2 + 1 :], strict=False))
+    limit = enough if not behind else limits.some if rising or len(record.losses) > limits.steps else limits.little
+    if promise < limit or watched.index(min(watched)) < 0.9 * len(watched) - 2:
         return None
     words = f", and {stand.words()}" if behind and stand is not None else ""
     return Finding(
@@ -191,7 +194,8 @@ def stopped_too_early(record: Record, limits: Any) -> Finding | None:
         f"the loss was still falling at the end, down to {watched[-1]:.4g}: as many epochs again would take off "
         f"{promise:.0%} of guessing ({guess:.4g}; limit {limit:.0%}), as the second half of the {len(train)} epochs "
         f"tells{words}.",
-        {"promise": promise, "level": watched[-1], "limit": limit}, epoch=last_epoch(record),
+        {"promise": promise, "level": watched[-1], "limit": limit, "alone": promise > enough},
+        epoch=last_epoch(record),
         remedies=(longer(2 * len(train)), Remedy("give EarlyStopping more patience")),
     )
 

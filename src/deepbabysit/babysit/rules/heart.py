@@ -11,6 +11,7 @@ Training figures say nothing where weights make them those of one class (`lopsid
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -169,7 +170,9 @@ def overtraining(record: Record, limits: Any) -> Finding | None:
     if found is None or record.run.early_stopping:  # the best epoch is given back there
         return None
     after = count - 1 - found.at
-    long, costs = after >= max(limits.share * count, limits.least), found.costs(limits)
+    # where validation was never better than guessing, nothing that holds for it was learned at any time
+    long = after >= max(limits.share * count, limits.least) and found.best < 0.9 * (chance(record) or math.inf)
+    costs = found.costs(limits)
     if not costs and (not long or found.rise < limits.rise or found.lost < limits.note):
         return None
     answers = f", and {found.worse:.1%} fewer answers are right" if found.worse and found.worse > 0.0 else ""

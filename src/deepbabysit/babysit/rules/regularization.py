@@ -108,6 +108,30 @@ def decay_too_strong(record: Record, limits: Any) -> Finding | None:
     )
 
 
+@rule("regularization_too_strong", phase="check", told=0.15,
+      why="the most that a smoothed label can tell is what lies between the loss of guessing and its own entropy: 78 % "
+          "of ten classes with the usual 0.1 (Szegedy et al., 2016), 6 % with 0.8. Below `told` the loss asks for "
+          "answers that are next to equal")
+def smoothed_away(record: Record, limits: Any) -> Finding | None:
+    """Label smoothing leaves next to nothing of the labels."""
+    smoothing, classes = record.run.smoothing, record.run.classes or 0
+    if not smoothing or classes < 2:
+        return None
+    other = smoothing / classes
+    asked = [1.0 - smoothing + other, *[other] * (classes - 1)]
+    told = 1.0 + sum(p * math.log(p) for p in asked if p > 0.0) / math.log(classes)
+    if told > limits.told:
+        return None
+    return Finding(
+        "regularization_too_strong", "warning", 0.95,
+        f"label smoothing of {smoothing:g} leaves {told:.1%} of what labels of {classes} classes tell (limit "
+        f"{limits.told:.0%}; usual: 0.1): the loss asks for {asked[0]:.2g} of the right class and {other:.2g} of each "
+        f"other one, so next to nothing can be learned. Try 0.1.",
+        {"smoothing": smoothing, "told": told, "limit": limits.told},
+        remedies=(Remedy("smooth labels by 0.1 or less", 'db.losses.get("cross_entropy").with_(label_smoothing=0.1)'),),
+    )
+
+
 @rule("regularization_too_strong", phase="epoch",
       why="each unit begins with weights of length 1 (LeCun) to 1.4 (He), and they grow; limits of 2 to 4 are usual "
           "(Srivastava et al., 2014). Where a constraint holds them below `short`, signals and gradients shrink by "
