@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import test_remedies
 from records import found, kernel, record, step, units
 
 import deepbabysit as db
 from deepbabysit.babysit.codes import CODES
+from deepbabysit.babysit.facts import data_facts
 from deepbabysit.babysit.setup import Setup, setup_of
 from deepbabysit.babysit.vitals import LayerFacts, Record
 
@@ -44,6 +47,14 @@ def pulled() -> list[Any]:
 
 def noisy(noise: float) -> list[Any]:
     return [step(i, [kernel("0.kernel", update=0.01)], epoch=4, noise=noise) for i in range(8)]
+
+
+def ordered() -> Record:
+    labels = np.repeat(np.arange(3), 100)
+    made = record()
+    made.data = data_facts([np.random.default_rng(0).standard_normal((300, 6))], labels)
+    made.run = replace(made.run, shuffled=False, batch_size=32)
+    return made
 
 
 LOSSES = [1.5] * 60
@@ -91,6 +102,7 @@ RUNS: dict[str, Callable[[], Record]] = {
     "class_collapse": lambda: record({"loss": [1.4] * 4}, collapsed(), start=1.4),
     "suspicious_validation": lambda: record(
         {"loss": [1.5, 1.2, 1.0, 0.95, 0.93, 0.92, 0.91, 0.91, 0.9], "val_loss": [0.3] * 9}),
+    "unshuffled_rows": ordered,
     "batchnorm_misuse": lambda: record(
         {"loss": [0.7**i for i in range(5)], "val_loss": [3.0, 3.1, 3.2, 3.1, 3.0]}, losses=[1.0] * 100,
         layers=[LayerFacts("1", "BatchNorm", settings={"momentum": 0.99})]),
@@ -110,12 +122,12 @@ def setup(norm: bool) -> Setup:
         L.Dense(3, "softmax"),
     ])
     model.compile(db.optimizers.SGD(0.0123), "sparse_categorical_crossentropy", ["accuracy"])
-    return setup_of(model, epochs=3, batch_size=256)
+    return setup_of(model, epochs=3, batch_size=256, shuffle=False)
 
 
 @pytest.mark.parametrize("code", RUNS)
 def test_remedies_of_a_run_change_its_setup(code: str) -> None:
-    seen = found(RUNS[code]())[code]
+    seen = found(RUNS[code](), *(["check"] if code == "unshuffled_rows" else []))[code]
     before = setup(norm=code == "batchnorm_misuse")
     able = [remedy for remedy in seen.remedies if remedy.apply is not None]
     assert able

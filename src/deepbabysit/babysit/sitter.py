@@ -186,17 +186,18 @@ class Sitter(Listener):
         facts = None if self._every is not None else known
         self._examine(controls, self._check_budget(planned_seconds(run, known)), facts=facts)
 
-    def _look_again(self, controls: Controls) -> None:
+    def _look_again(self, controls: Controls, settled: Mapping[str, Finding]) -> bool:
         """Look at data for which there was no time before a run in which something is wrong; ask again."""
         form, hurried = _LOOKED.get(controls.layer, (None, False))
         if self._check is not True or not hurried or form != self._form:
-            return
-        if not (_apart(self.record) or any(f.severity != "note" for f in self.engine.found.values())):
-            return
+            return False
+        if not (_apart(self.record) or any(f.severity != "note" for f in settled.values())):
+            return False
         self._examine(controls, BUDGET, trained=True)
         if self.record.epochs:
             self.engine.ask("epoch")
         self.engine.ask("end")
+        return True
 
     def _examine(self, controls: Controls, budget: float, **how: Any) -> None:
         """Take what a check sees."""
@@ -376,8 +377,10 @@ class Sitter(Listener):
         if self.record.epochs and (stopped != "epochs" or self._asked != self.record.epochs[-1].epoch + 1):
             self.engine.ask("epoch")  # what is asked once much of the plan is done holds at an early end, too
         self.engine.ask("end")
-        self._look_again(self._controls)
-        self.engine.found = settle(self.record, self.engine.found)
+        settled = settle(self.record, self.engine.found)
+        if self._look_again(self._controls, settled):
+            settled = settle(self.record, self.engine.found)
+        self.engine.found = settled
         if self._verdict and any(f.severity != "note" for f in self.findings):
             self._controls.say(self.verdict())
 
