@@ -255,7 +255,7 @@ class Recorder:
         pin = self.arena.pin
         call = (run, tuple(map(pin, outs)), tuple(map(pin, ins)), tuple(map(pin, scratch)))
         self._calls.append(call)
-        if self.beside:
+        if self.beside and self.device.backend.divides:  # elsewhere lifetimes follow from calls: nobody else holds on
             for array, pinned in zip(ins, call[2], strict=True):
                 if array.nbytes <= HELD:
                     self._held.append(array)
