@@ -43,7 +43,7 @@ def mend(build: Any, data: Any = None, retries: int = 1, **options: Any) -> Repa
 
 
 def test_a_healthy_run_is_left_alone() -> None:
-    found = mend(net(), retries=3)
+    found = mend(net(), retries=3, epochs=30)
     assert found.healthy and not found.helped and found.side_passes == 0
     assert found.score == found.original and "healthy" in str(found)
     assert [a.remedy for a in found.history[1:]] in ([], [SOUND])  # compared once, and no more

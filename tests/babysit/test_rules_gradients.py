@@ -130,7 +130,7 @@ def test_a_layer_with_four_fifths_of_zeros_is_alive() -> None:
     model.layers[0].bias.assign(np.full(64, -1.2, np.float32))
     sitter = Sitter(every=4)
     model.compile(db.optimizers.Adam(1e-3), "cross_entropy")
-    model.fit(X, Y, batch_size=32, epochs=10, verbose=0, seed=1, babysit=sitter)
+    model.fit(X, Y, batch_size=32, epochs=40, verbose=0, seed=1, babysit=sitter)
     seen = sitter.record.steps[0].layers["0"].output
     assert seen.zeros > 0.7 * seen.count
     assert [f.code for f in sitter.findings if f.severity != "note"] == []
