@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import deepbabysit as db
-from benchmarks.babysitter.draws.development.written import BATCH, PASSES, _dense, _pieces, _table, _watch
+from benchmarks.babysitter.draws.development.stage import BATCH, PASSES, begin, dense, pieces, watched
 from benchmarks.babysitter.sources import Prepared
 
 
@@ -19,13 +19,12 @@ def _trained(
     each: Callable[[Any, Any, int], None] = lambda *_: None, wrapped: bool = False,
 ) -> list[Any]:
     """A loop with a loss of its own."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, 12, end=int(y.max()) + 1, middle=middle)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, 12, end=int(y.max()) + 1, middle=middle)
     optimizer, number = rule(held(model), rate), 0
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 each(model, optimizer, number)
                 optimizer.zero_grad()
                 if wrapped:
@@ -97,20 +96,19 @@ def dropped_in_every_mode(data: Prepared, seed: int) -> list[Any]:
 
 def transformed_slowly(data: Prepared, seed: int) -> list[Any]:
     """The rows are there; what is done to them takes long."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
+    x, y, rng = begin(data, seed)
 
     def prepared() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for rows in _pieces(len(x), rng):
+        for rows in pieces(len(x), rng):
             yield x[rows], y[rows]
 
     def bent(rows: np.ndarray) -> np.ndarray:
         time.sleep(0.03)
         return rows + 0.05 * rng.standard_normal(rows.shape).astype(np.float32)
 
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
             for number, (rows, targets) in enumerate(prepared()):
                 if number % 4 == 3:
@@ -138,13 +136,12 @@ def gradients_kept_for_a_plot(data: Prepared, seed: int) -> list[Any]:
 
 def penalty_by_hand(data: Prepared, seed: int) -> list[Any]:
     """Squares of the weights are added to the loss."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 for p in model.parameters():
@@ -185,11 +182,10 @@ def smoothed_labels(data: Prepared, seed: int) -> list[Any]:
 
 def saved_at_every_tenth(data: Prepared, seed: int) -> list[Any]:
     """A slow file is written after every tenth step; the next batch is fetched before that."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         rows = rng.choice(len(x), BATCH)
         for number in range(150):
             optimizer.zero_grad()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import deepbabysit as db
-from benchmarks.babysitter.draws.development.written import BATCH, PASSES, _dense, _pieces, _table, _watch
+from benchmarks.babysitter.draws.development.stage import BATCH, PASSES, begin, dense, pieces, table, watched
 from benchmarks.babysitter.sources import Prepared
 
 
@@ -92,14 +92,13 @@ def _loop(
     rule: Any = db.optimizers.Adam, rate: float = 3e-3, wrapped: bool = False,
 ) -> list[Any]:
     """A loop in which some lines are given."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, 12, end=int(y.max()) + 1, middle=middle)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, 12, end=int(y.max()) + 1, middle=middle)
     optimizer, number = rule(model.parameters(), rate), 0
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         before(model)
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 if wrapped:
                     with db.training():
@@ -165,7 +164,7 @@ def features_cut(data: Prepared, seed: int) -> list[Any]:
 def rows_one_by_one(data: Prepared, seed: int) -> list[Any]:
     """A data set that opens a file for each row."""
     db.set_seed(seed)
-    x, y = _table(data)
+    x, y = table(data)
 
     class _Rows:
         def __getitem__(self, row: int) -> tuple[np.ndarray, int]:
@@ -173,9 +172,9 @@ def rows_one_by_one(data: Prepared, seed: int) -> list[Any]:
             return x[row], y[row]
 
     rng, rows = np.random.default_rng(seed), _Rows()
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(100):
             batch = [rows[i] for i in rng.choice(len(x), BATCH)]
             inputs, targets = np.stack([b[0] for b in batch]), np.array([b[1] for b in batch])
@@ -189,14 +188,13 @@ def rows_one_by_one(data: Prepared, seed: int) -> list[Any]:
 
 def columns_apart(data: Prepared, seed: int) -> list[Any]:
     """A regression whose targets were sorted and its rows were not."""
-    db.set_seed(seed)
-    (x, _), rng = _table(data), np.random.default_rng(seed)
+    x, _, rng = begin(data, seed)
     y = np.sort(x[:, :1] * 1.5 + 0.5 * x[:, 1:2], axis=0)
-    model = _dense(x.shape[1], 16, end=1)
+    model = dense(x.shape[1], 16, end=1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.mse(y[rows], model(x[rows]))
                 loss.backward()
@@ -207,14 +205,13 @@ def columns_apart(data: Prepared, seed: int) -> list[Any]:
 
 def absolute_of_all_pairs(data: Prepared, seed: int, right: bool = False) -> list[Any]:
     """Absolute errors of a column against a row of targets."""
-    db.set_seed(seed)
-    (x, _), rng = _table(data), np.random.default_rng(seed)
+    x, _, rng = begin(data, seed)
     y = (x[:, 0] - 0.5 * x[:, 1]).astype(np.float32)
-    model = _dense(x.shape[1], 16, end=1)
+    model = dense(x.shape[1], 16, end=1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 output = model(x[rows])
                 wrong = db.ops.abs((output[:, 0] if right else output) - y[rows])
@@ -232,14 +229,13 @@ def absolute_of_each(data: Prepared, seed: int) -> list[Any]:
 
 def sum_of_gaps(data: Prepared, seed: int) -> list[Any]:
     """A hinge whose rows are added up, with momentum and the rate of a mean."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
+    x, y, rng = begin(data, seed)
     classes = int(y.max()) + 1
-    model = _dense(x.shape[1], 16, end=classes)
+    model = dense(x.shape[1], 16, end=classes)
     optimizer = db.optimizers.SGD(model.parameters(), 0.05, momentum=0.9)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 chosen = np.eye(classes, dtype=np.float32)[y[rows]]
                 output = model(x[rows])
@@ -253,13 +249,12 @@ def sum_of_gaps(data: Prepared, seed: int) -> list[Any]:
 
 def clipped_by_hand(data: Prepared, seed: int) -> list[Any]:
     """Gradients are made smaller by hand before the update."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.SGD(model.parameters(), 0.1)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 loss.backward()
@@ -273,13 +268,12 @@ def clipped_by_hand(data: Prepared, seed: int) -> list[Any]:
 
 def at_a_worse_place(data: Prepared, seed: int) -> list[Any]:
     """Sharpness-aware: the gradient of a place nearby, reached and left by assignments, moves the weights."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1, middle=(db.layers.Dropout(0.1),))
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1, middle=(db.layers.Dropout(0.1),))
     optimizer = db.optimizers.SGD(model.parameters(), 0.1)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 with db.training():
                     loss = db.losses.cross_entropy(y[rows], model(x[rows]))
@@ -314,13 +308,12 @@ def looked_ahead(data: Prepared, seed: int) -> list[Any]:
 
 def rows_against_rows(data: Prepared, seed: int) -> list[Any]:
     """A contrast between the rows of a batch, in the loss alone."""
-    db.set_seed(seed)
-    (x, _), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 24, end=8)
+    x, _, rng = begin(data, seed)
+    model = dense(x.shape[1], 24, end=8)
     optimizer = db.optimizers.Adam(model.parameters(), 1e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 noise = 0.1 * rng.standard_normal((2, BATCH, x.shape[1])).astype(np.float32)
                 a, b = model(x[rows] + noise[0]), model(x[rows] + noise[1])
@@ -336,8 +329,8 @@ def rows_against_rows(data: Prepared, seed: int) -> list[Any]:
 def loaded_ahead(data: Prepared, seed: int) -> list[Any]:
     """The project's own loader, made ahead; each pass ends with a slow picture."""
     db.set_seed(seed)
-    x, y = _table(data)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y = table(data)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
 
     def passed() -> None:
@@ -348,7 +341,7 @@ def loaded_ahead(data: Prepared, seed: int) -> list[Any]:
             optimizer.step()
             sitter.step(loss)
 
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
             passed()
             time.sleep(0.12)

@@ -14,39 +14,19 @@ from typing import Any
 import numpy as np
 
 import deepbabysit as db
+from benchmarks.babysitter.draws.development.stage import BATCH, PASSES, begin, dense, pieces, table, watched
 from benchmarks.babysitter.sources import Prepared
-
-BATCH, PASSES = 32, 15
-
-
-def _table(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
-    return data.train.x.reshape(len(data.train.x), -1), np.asarray(data.train.y).reshape(-1).astype(np.int64)
-
-
-def _pieces(count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    order = rng.permutation(count)
-    yield from (order[i : i + BATCH] for i in range(0, count - BATCH + 1, BATCH))
-
-
-def _dense(inputs: int, *units: int, end: int, hidden: str = "tanh", middle: tuple[Any, ...] = ()) -> Any:
-    first = db.layers.Dense(units[0], hidden, input_shape=inputs)
-    return db.Sequential([first, *middle, *(db.layers.Dense(n, hidden) for n in units[1:]), db.layers.Dense(end)])
-
-
-def _watch(model: Any, optimizer: Any) -> Any:
-    return db.babysit.watch(model, optimizer, say=lambda _: None, every=8, batch=BATCH)
 
 
 def encoder_never_cleared(data: Prepared, seed: int) -> list[Any]:
     """An autoencoder of two optimizers; only the decoder's gradients are cleared, the encoder's by nobody."""
-    db.set_seed(seed)
-    (x, _), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 12, 12, end=x.shape[1])
+    x, _, rng = begin(data, seed)
+    model = dense(x.shape[1], 12, 12, end=x.shape[1])
     front = db.optimizers.SGD(model.layers[0].parameters(), 0.01, momentum=0.9)
     back = db.optimizers.SGD([p for part in model.layers[1:] for p in part.parameters()], 0.01, momentum=0.9)
-    with _watch(model, back) as sitter:
+    with watched(model, back) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 loss = db.losses.mse(x[rows], model(x[rows]))
                 back.zero_grad()
                 loss.backward()
@@ -58,14 +38,13 @@ def encoder_never_cleared(data: Prepared, seed: int) -> list[Any]:
 
 def features_detached(data: Prepared, seed: int) -> list[Any]:
     """The head is given features that were taken off the graph."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
+    x, y, rng = begin(data, seed)
     cut = db.layers.Lambda(lambda h: h.detach())
-    model = _dense(x.shape[1], 20, 12, end=int(y.max()) + 1, hidden="relu", middle=(cut,))
+    model = dense(x.shape[1], 20, 12, end=int(y.max()) + 1, hidden="relu", middle=(cut,))
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 loss.backward()
@@ -76,15 +55,14 @@ def features_detached(data: Prepared, seed: int) -> list[Any]:
 
 def weights_put_back(data: Prepared, seed: int) -> list[Any]:
     """Averaged weights are put in for an evaluation, and then those of the first step come back, not the last."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.SGD(model.parameters(), 0.05)
     kept = [np.array(w) for w in model.get_weights()]
     average = [w.copy() for w in kept]
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 loss.backward()
@@ -100,13 +78,12 @@ def weights_put_back(data: Prepared, seed: int) -> list[Any]:
 
 def accuracy_summed(data: Prepared, seed: int) -> list[Any]:
     """A soft accuracy is added up over the whole run, with its graph."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1, middle=(db.layers.Dropout(0.1),))
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1, middle=(db.layers.Dropout(0.1),))
     optimizer, right, every = db.optimizers.RMSprop(model.parameters(), 1e-3), 0.0, np.eye(int(y.max()) + 1)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 with db.training():
                     output = model(x[rows])
@@ -120,14 +97,13 @@ def accuracy_summed(data: Prepared, seed: int) -> list[Any]:
 
 def state_carried(data: Prepared, seed: int, cut: bool = False) -> list[Any]:
     """A running summary of the outputs goes into the next step's loss with all that it was made from."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.SGD(model.parameters(), 0.02)
     state: Any = np.zeros(int(y.max()) + 1, np.float32)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 output = model(x[rows])
                 state = 0.9 * state + 0.1 * output.mean(axis=0)
@@ -142,14 +118,13 @@ def state_carried(data: Prepared, seed: int, cut: bool = False) -> list[Any]:
 
 def held_out_between(data: Prepared, seed: int) -> list[Any]:
     """Held-out rows are tried in training mode and on the tape, between the step's forward and its backward."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
+    x, y, rng = begin(data, seed)
     held, of = data.held.x.reshape(len(data.held.x), -1), np.asarray(data.held.y).reshape(-1).astype(np.int64)
-    model = _dense(x.shape[1], 16, 16, end=int(y.max()) + 1, middle=(db.layers.BatchNorm(),))
+    model = dense(x.shape[1], 16, 16, end=int(y.max()) + 1, middle=(db.layers.BatchNorm(),))
     optimizer, curve = db.optimizers.Adam(model.parameters(), 3e-3), []
-    with db.training(), _watch(model, optimizer) as sitter:
+    with db.training(), watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 curve.append(db.losses.cross_entropy(of, model(held)).item())
@@ -167,11 +142,10 @@ def _read(folder: Path, x: np.ndarray, rows: np.ndarray, seconds: float) -> np.n
 
 def read_in_the_body(data: Prepared, seed: int) -> list[Any]:
     """Each batch is read from a slow disk by a function that the loop's body calls."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with tempfile.TemporaryDirectory() as folder, _watch(model, optimizer) as sitter:
+    with tempfile.TemporaryDirectory() as folder, watched(model, optimizer) as sitter:
         number = 0
         while number < 90:
             rows = rng.choice(len(x), BATCH)
@@ -207,8 +181,8 @@ class _Shards:
 def shards_opened(data: Prepared, seed: int) -> list[Any]:
     """Seven batches are there at once, then the next shard is awaited; the step is a function."""
     db.set_seed(seed)
-    x, y = _table(data)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y = table(data)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
 
     def step(x: np.ndarray, y: np.ndarray) -> None:
@@ -218,7 +192,7 @@ def shards_opened(data: Prepared, seed: int) -> list[Any]:
         optimizer.step()
         sitter.step(loss)
 
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for batch in _Shards(x, y, seed):
             step(*batch)
     return sitter.findings
@@ -227,8 +201,8 @@ def shards_opened(data: Prepared, seed: int) -> list[Any]:
 def one_slow_worker(data: Prepared, seed: int) -> list[Any]:
     """A thread makes the batches, more slowly than they are used; a short run."""
     db.set_seed(seed)
-    x, y = _table(data)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y = table(data)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.SGD(model.parameters(), 0.05)
     waiting: queue.Queue[Any] = queue.Queue(4)
 
@@ -242,7 +216,7 @@ def one_slow_worker(data: Prepared, seed: int) -> list[Any]:
 
     thread = threading.Thread(target=work)
     thread.start()
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         while (batch := waiting.get()) is not None:
             loss = db.losses.cross_entropy(batch[1], model(batch[0]))
             loss.backward()
@@ -255,13 +229,12 @@ def one_slow_worker(data: Prepared, seed: int) -> list[Any]:
 
 def two_updates(data: Prepared, seed: int) -> list[Any]:
     """The optimizer steps in the batch's function and once more in the loop, with the same gradients."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 loss.backward()
@@ -273,13 +246,12 @@ def two_updates(data: Prepared, seed: int) -> list[Any]:
 
 def made_anew(data: Prepared, seed: int) -> list[Any]:
     """The optimizer is made within the step: it forgets its moments each time."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
@@ -325,14 +297,13 @@ class _Scaling(db.Layer):
 
 def scale_by_means(data: Prepared, seed: int, right: bool = False) -> list[Any]:
     """A layer of one's own, the gradient of whose weights is a mean where it must be a sum."""
-    db.set_seed(seed)
-    (x, _), rng = _table(data), np.random.default_rng(seed)
+    x, _, rng = begin(data, seed)
     y = x[:, :1] * 2.0 - x[:, 1:2]
-    model = _dense(x.shape[1], 16, end=1, middle=(_Scaling(right),))
+    model = dense(x.shape[1], 16, end=1, middle=(_Scaling(right),))
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.mse(y[rows], model(x[rows]))
                 loss.backward()
@@ -350,17 +321,16 @@ def _attend(h: Any, axes: tuple[int, ...]) -> Any:
 
 def attends_along_the_batch(data: Prepared, seed: int, right: bool = False) -> list[Any]:
     """Batch and time were taken for each other before an attention."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
+    x, y, rng = begin(data, seed)
     units = 24
     model = db.Sequential([
         db.layers.Dense(units, "tanh", input_shape=x.shape[1]), db.layers.Reshape((4, units // 4)),
         db.layers.Lambda(lambda h: _attend(h, (0, 1, 2) if right else (1, 0, 2))), db.layers.Flatten(),
         db.layers.Dense(int(y.max()) + 1)])
     optimizer = db.optimizers.SGD(model.parameters(), 0.1)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 loss.backward()
@@ -371,14 +341,13 @@ def attends_along_the_batch(data: Prepared, seed: int, right: bool = False) -> l
 
 def tempered_probabilities(data: Prepared, seed: int) -> list[Any]:
     """Probabilities at a temperature, mixed with a little of all, are given to a loss of logits."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
+    x, y, rng = begin(data, seed)
     classes = int(y.max()) + 1
-    model = _dense(x.shape[1], 16, end=classes)
+    model = dense(x.shape[1], 16, end=classes)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 shares = 0.98 * db.ops.softmax(model(x[rows]) / 2.0, axis=-1) + 0.02 / classes
                 loss = db.losses.cross_entropy(y[rows], shares)
@@ -393,16 +362,15 @@ def tempered_probabilities(data: Prepared, seed: int) -> list[Any]:
 
 def written_to_files(data: Prepared, seed: int) -> list[Any]:
     """A log line after each step, a checkpoint before each pass and a slow report after it."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.SGD(model.parameters(), 0.05)
-    with tempfile.TemporaryDirectory() as folder, _watch(model, optimizer) as sitter:
+    with tempfile.TemporaryDirectory() as folder, watched(model, optimizer) as sitter:
         log = Path(folder) / "log.txt"
         for number in range(PASSES):
             np.savez(Path(folder) / f"{number}.npz", *model.get_weights())
             time.sleep(0.08)
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 loss.backward()
@@ -417,14 +385,13 @@ def written_to_files(data: Prepared, seed: int) -> list[Any]:
 
 def average_aside(data: Prepared, seed: int) -> list[Any]:
     """An average of the weights is kept aside, put in for each evaluation and taken out again."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1, middle=(db.layers.Dropout(0.2),))
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1, middle=(db.layers.Dropout(0.2),))
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
     average = [np.array(w) for w in model.get_weights()]
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 with db.training():
                     loss = db.losses.cross_entropy(y[rows], model(x[rows]))
@@ -443,15 +410,14 @@ def average_aside(data: Prepared, seed: int) -> list[Any]:
 
 def two_rhythms(data: Prepared, seed: int) -> list[Any]:
     """The front is updated after every fourth step, from gradients that were gathered, the back after each."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, 12, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, 12, end=int(y.max()) + 1)
     front = db.optimizers.Adam(model.layers[0].parameters(), 3e-3)
     back = db.optimizers.Adam([p for part in model.layers[1:] for p in part.parameters()], 3e-3)
     number = 0
-    with _watch(model, back) as sitter:
+    with watched(model, back) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 loss.backward()
                 back.step()
@@ -466,12 +432,11 @@ def two_rhythms(data: Prepared, seed: int) -> list[Any]:
 
 def easy_rows_first(data: Prepared, seed: int) -> list[Any]:
     """Rows near the middle come first; batches grow; the loss of masked rows is left out."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
     order = np.argsort(np.square(x).sum(axis=1))
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for number in range(150):
             known = order[: len(x) // 3 + number * len(x) // 225]
             rows = rng.choice(known, 16 + number // 4)
@@ -489,8 +454,8 @@ def easy_rows_first(data: Prepared, seed: int) -> list[Any]:
 def read_once(data: Prepared, seed: int) -> list[Any]:
     """A generator that reads slowly in the first pass and keeps what it read; the steps are not quick, either."""
     db.set_seed(seed)
-    x, y = _table(data)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y = table(data)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer, kept = db.optimizers.Adam(model.parameters(), 3e-3), {}
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -500,7 +465,7 @@ def read_once(data: Prepared, seed: int) -> list[Any]:
                 kept[i] = x[i : i + BATCH], y[i : i + BATCH]
             yield kept[i]
 
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
             for rows, of in batches():
                 optimizer.zero_grad()
@@ -514,11 +479,10 @@ def read_once(data: Prepared, seed: int) -> list[Any]:
 
 def two_of_each(data: Prepared, seed: int) -> list[Any]:
     """Two batches, two backward passes and two updates, and then a report."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer, recent = db.optimizers.SGD(model.parameters(), 0.05), deque[Any](maxlen=8)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(100):
             for _ in range(2):
                 rows = rng.choice(len(x), BATCH)
@@ -533,15 +497,14 @@ def two_of_each(data: Prepared, seed: int) -> list[Any]:
 
 def taught(data: Prepared, seed: int) -> list[Any]:
     """A teacher with dropout answers in inference mode; the student learns from it in training mode."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
+    x, y, rng = begin(data, seed)
     classes = int(y.max()) + 1
-    teacher = _dense(x.shape[1], 24, end=classes, middle=(db.layers.Dropout(0.3),))
-    model = _dense(x.shape[1], 16, end=classes, middle=(db.layers.Dropout(0.1),))
+    teacher = dense(x.shape[1], 24, end=classes, middle=(db.layers.Dropout(0.3),))
+    model = dense(x.shape[1], 16, end=classes, middle=(db.layers.Dropout(0.1),))
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for _ in range(PASSES):
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 with db.no_grad():
                     told = db.ops.softmax(teacher(x[rows]), axis=-1).numpy()
                 optimizer.zero_grad()
@@ -556,15 +519,14 @@ def taught(data: Prepared, seed: int) -> list[Any]:
 
 def started_again(data: Prepared, seed: int) -> list[Any]:
     """The rate's warm restart is done by a new optimizer after every fifth pass; gradients as they should be."""
-    db.set_seed(seed)
-    (x, y), rng = _table(data), np.random.default_rng(seed)
-    model = _dense(x.shape[1], 16, end=int(y.max()) + 1)
+    x, y, rng = begin(data, seed)
+    model = dense(x.shape[1], 16, end=int(y.max()) + 1)
     optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-    with _watch(model, optimizer) as sitter:
+    with watched(model, optimizer) as sitter:
         for number in range(PASSES):
             if number and number % 5 == 0:
                 optimizer = db.optimizers.Adam(model.parameters(), 3e-3)
-            for rows in _pieces(len(x), rng):
+            for rows in pieces(len(x), rng):
                 optimizer.zero_grad()
                 loss = db.losses.cross_entropy(y[rows], model(x[rows]))
                 loss.backward()
